@@ -1,0 +1,41 @@
+"""What every command shares: one-line errors with exit code 1, Ctrl-C with 130, logs on stderr, progress on a TTY."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from audiopalm.errors import AudioPaLMError
+
+T = TypeVar("T")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command: `if __name__ == "__main__": run(main)`."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
+    try:
+        main()
+    except AudioPaLMError as error:
+        sys.exit(f"{name}: error: {error}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield items while showing `what 120/1000 35/s, 25 s left`: a live line on a TTY, else one line per 20 s."""
+    start = shown = time.monotonic()
+    live = sys.stderr.isatty()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - shown > (0.2 if live else 20) or count == total:
+            shown = now
+            speed = count / max(now - start, 1e-9)
+            line = f"{what} {count}/{total} {speed:.1f}/s, {max(total - count, 0) / speed:.0f} s left"
+            if live:
+                print(f"\r{line}\033[K", end="\n" if count == total else "", file=sys.stderr, flush=True)
+            elif total > 0:
+                logging.info(line)

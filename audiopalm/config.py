@@ -1,0 +1,78 @@
+"""Configuration: YAML read by safe_load into dataclasses; unknown keys are refused with the nearest known one."""
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from audiopalm.errors import AudioPaLMError, nearest
+
+T = TypeVar("T")
+
+
+def load_config(cls: type[T], path: str | Path | None = None, overrides: list[str] = ()) -> T:
+    """Build dataclass `cls` from a YAML file and `key=value` overrides (nested keys with dots, values are YAML).
+
+    >>> load_config(ModelConfig, "conf/lm.yaml", ["dim=128", "training.steps=10"])
+
+    Raises AudioPaLMError for a missing file, an unknown key or a value of the wrong type.
+    """
+    values: dict = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise AudioPaLMError(f"configuration {path} does not exist")
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise AudioPaLMError(f"override {override!r} is not key=value")
+        node = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = yaml.safe_load(text)
+    return from_dict(cls, values, str(path or "command line"))
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages."""
+    if not isinstance(values, dict):
+        raise AudioPaLMError(f"{where}: expected keys of {cls.__name__}, found {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise AudioPaLMError(f"{where}: unknown key {key!r}; {nearest(key, fields)}")
+        arguments[key] = _convert(hints[key], value, f"{where}: {key}")
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise AudioPaLMError(f"{where}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if isinstance(hint, types.UnionType):  # only `X | None` is used
+        return None if value is None else _convert(typing.get_args(hint)[0], value, where)
+    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as a string
+        except ValueError:
+            pass
+    plain = typing.get_origin(hint) or hint
+    if plain in (int, str, bool, float, list, dict, tuple):
+        if plain is tuple and isinstance(value, list):
+            return tuple(value)
+        if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+            raise AudioPaLMError(f"{where}: expected {plain.__name__}, found {value!r}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain dictionaries, ready for JSON or YAML."""
+    return dataclasses.asdict(config)
