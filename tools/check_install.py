@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Says what is installed: one [x] or [ ] line for each package and part. Exit code 1 when something is missing.
+
+Run it with the Python that is asked about: `.venv/bin/python tools/check_install.py`.
+"""
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCH = "2.13.0"
+ESPNET = "202511"
+
+
+def pinned_packages(path: Path) -> dict[str, str]:
+    """`name==version` lines as {name: version}."""
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return dict(line.split("==") for line in lines if line)
+
+
+def check(name: str, test: Callable[[], str]) -> bool:
+    """Print `[x] name: result`, or `[ ] name: reason` when `test` raises; True when it passed."""
+    try:
+        result = test()
+    except Exception as error:  # whatever an import raises is the answer to the question asked here
+        print(f"[ ] {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return False
+    print(f"[x] {name}: {result}")
+    return True
+
+
+def installed(name: str, wanted: str) -> str:
+    """The installed version of a package; raises when absent or another than `wanted`."""
+    found = importlib.metadata.version(name)
+    if found.partition("+")[0] != wanted:
+        raise ValueError(f"{found} is installed, {wanted} is wanted")
+    return found
+
+
+def matrix_seconds(dtype) -> float:
+    """Seconds for one 1024 x 1024 matrix product, the best of 5."""
+    import torch
+
+    left, right = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def torch_state() -> str:
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    speed = matrix_seconds(torch.float32) / matrix_seconds(torch.bfloat16)
+    return f"{device}, {torch.get_num_threads()} threads; bfloat16 is {speed:.1f} times as fast as float32 here"
+
+
+def espnet_state() -> str:
+    from audiopalm.espnet import shim
+
+    shim.install()
+    importlib.import_module("espnet2.tasks.abs_task")
+    return "espnet2.tasks.abs_task imports"
+
+
+def imports(*names: str) -> Callable[[], str]:
+    def test() -> str:
+        for name in names:
+            importlib.import_module(name)
+        return "imports"
+    return test
+
+
+def main() -> int:
+    warnings.simplefilter("ignore")
+    print(f"Python {platform.python_version()} ({sys.executable}) on {platform.platform()}")
+    wanted = {"torch": TORCH, "espnet": ESPNET, **pinned_packages(ROOT / "tools" / "requirements.txt")}
+    results = [check(name, lambda name=name, version=version: installed(name, version))
+               for name, version in wanted.items()]
+    sys.path.insert(0, str(ROOT))
+    results.append(check("audiopalm", lambda: importlib.import_module("audiopalm").__version__))
+    results.append(check("computing", torch_state))
+    results.append(check("judge: Moonshine", imports("moonshine_voice")))
+    results.append(check("judge: pocketsphinx", imports("pocketsphinx")))
+    results.append(check("judge: voice encoder", imports("resemblyzer")))
+    if (ROOT / "audiopalm" / "espnet" / "shim.py").exists():
+        results.append(check("ESPnet tasks", espnet_state))
+    missing = results.count(False)
+    print(f"{missing} of {len(results)} are missing; run tools/setup.sh" if missing else "all in place")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Makes the virtual environment .venv at the repository root: torch, espnet and the packages of tools/requirements.txt,
+# all at pinned versions, and audiopalm itself (editable). Needs Python 3.11 with pip, nothing else; no root.
+# Does nothing when all is in place. A set-up that was interrupted is begun anew by the next call.
+#
+# Environment:
+#   PYTHON=python3.11           the Python that the environment is made from
+#   AUDIOPALM_VENV=DIR          put the environment there instead of .venv
+#   AUDIOPALM_PYTHON=FILE       use this Python as it is and set nothing up (conda, clusters with modules)
+#   AUDIOPALM_TORCH_INDEX=URL   the package index to take torch from; give the address of PyTorch's CPU wheels where pip
+#                               has no CPU wheel at hand, or else torch comes as a CUDA build of several GB
+set -euo pipefail
+
+TORCH=2.13.0
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${AUDIOPALM_VENV:-${root}/.venv}
+stamp=${venv}/audiopalm.stamp
+
+die() { echo "setup.sh: error: $*" >&2; exit 1; }
+say() { echo "setup.sh: $*" >&2; }
+
+if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
+    [ -x "${AUDIOPALM_PYTHON}" ] || die "AUDIOPALM_PYTHON=${AUDIOPALM_PYTHON} is not a program"
+    exit 0
+fi
+
+# A GPU asks for another build of torch, so it is part of what the stamp states.
+device=cpu
+if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
+hash=$(cat "${root}/tools/requirements.txt" "${root}/tools/setup.sh" "${root}/tools/install_espnet.sh" "${root}/setup.py" | cksum)
+wanted="${root} ${device} ${AUDIOPALM_TORCH_INDEX:-} ${hash}"
+in_place() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ]; }
+if in_place; then exit 0; fi
+
+# One set-up at a time: the second waits here and then finds the work done. The lock is on this very file.
+exec 9< "${BASH_SOURCE[0]}"
+if command -v flock > /dev/null; then flock 9; fi
+if in_place; then exit 0; fi
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.11 python3 python}; do
+        if "${candidate}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+            echo "${candidate}"
+            return
+        fi
+    done
+    die "no Python 3.11 or later found; name one: PYTHON=/path/to/python3.11 $0"
+}
+
+start=${SECONDS}
+log=${venv}/setup.log
+if [ -f "${stamp}" ] && [ "$(cut -d ' ' -f 1-2 "${stamp}")" = "${root} ${device}" ]; then
+    say "the pinned packages changed: updating ${venv}"
+    rm "${stamp}"  # from here until the end a killed update is a new set-up
+else
+    python=$(find_python)
+    say "making ${venv} with $("${python}" --version 2>&1); about two minutes, 2 GB"
+    if [ -e "${venv}" ] && [ ! -e "${venv}/pyvenv.cfg" ] && [ -n "$(ls -A "${venv}")" ]; then
+        die "${venv} exists and is not a virtual environment"
+    fi
+    rm -rf "${venv}"
+    "${python}" -m venv "${venv}" || die "${python} -m venv failed (on Debian and Ubuntu, the package python3-venv brings it)"
+fi
+"${venv}/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+    say "warning: the versions are pinned for Python 3.11; this is $("${venv}/bin/python" --version)"
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_REQUIRE_VIRTUALENV=1
+# install WHAT PIP-ARGUMENTS...: one line on the screen, the details in the log. Python compiles modules when they are
+# first imported: most never are.
+install() {
+    local what=$1 began=${SECONDS}
+    shift
+    if ! "${venv}/bin/python" -m pip install --no-compile "$@" >> "${log}" 2>&1; then
+        grep '^ERROR' "${log}" | tail -n 3 >&2
+        return 1
+    fi
+    say "${what}: $((SECONDS - began)) s"
+}
+
+# The list first: then torch finds all it needs, and AUDIOPALM_TORCH_INDEX is asked for torch alone.
+install "packages of tools/requirements.txt" --no-deps -r "${root}/tools/requirements.txt" || die "details: ${log}"
+index=()
+if [ -n "${AUDIOPALM_TORCH_INDEX:-}" ]; then index=(--index-url "${AUDIOPALM_TORCH_INDEX}"); fi
+if [ "${device}" = gpu ]; then
+    # Never run so far: no machine with both a GPU and a package index has been at hand.
+    install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || die "torch cannot be installed; details: ${log}"
+elif ! install "torch ${TORCH}, CPU build" ${index[@]+"${index[@]}"} "torch==${TORCH}+cpu"; then
+    say "pip has no CPU build of torch at hand (see AUDIOPALM_TORCH_INDEX in tools/setup.sh): taking the usual build"
+    install "torch ${TORCH}" ${index[@]+"${index[@]}"} "torch==${TORCH}" || die "torch cannot be installed; details: ${log}"
+fi
+"${root}/tools/install_espnet.sh" "${venv}/bin/python" >> "${log}" 2>&1 || die "espnet cannot be installed; details: ${log}"
+install "audiopalm (editable)" --no-deps --no-build-isolation -e "${root}" || die "details: ${log}"
+
+"${venv}/bin/python" "${root}/tools/check_install.py" > "${venv}/check_install.log" 2>&1 || {
+    cat "${venv}/check_install.log" >&2
+    die "the environment is incomplete"
+}
+printf '%s\n' "${wanted}" > "${stamp}.partial"
+mv "${stamp}.partial" "${stamp}"
+say "done in $((SECONDS - start)) s; details: tools/check_install.py, ${log}"
