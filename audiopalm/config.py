@@ -65,6 +65,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     plain = typing.get_origin(hint) or hint
+    if plain is list and isinstance(value, list) and typing.get_args(hint):
+        return [_convert(typing.get_args(hint)[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
     if plain in (int, str, bool, float, list, dict, tuple):
         if plain is tuple and isinstance(value, list):
             return tuple(value)

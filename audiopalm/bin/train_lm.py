@@ -1,0 +1,42 @@
+"""Stages 7 and 8: pretrain the text LM, or finetune the joint speech-text LM on the task mixture.
+
+Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM's vocabulary is extended by
+zero audio rows and all of it is finetuned. Stopped and started again, it goes on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+from audiopalm.bin.common import run
+from audiopalm.config import load_config
+from audiopalm.data.examples import ExampleSet
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.train.lm import LMConfig, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="YAML of LMConfig: mixture, training, optimizer, model")
+    parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--tokens", help="tokens of --data_dir (stage 5); none for text-only training")
+    parser.add_argument("--dev_data_dir", required=True)
+    parser.add_argument("--dev_tokens")
+    parser.add_argument("--init_lm", help="directory of a text LM to start from")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=100")
+    args = parser.parse_args()
+    config = load_config(LMConfig, args.config, args.overrides)
+    vocabulary, tokenizer = load_vocabulary(args.vocabulary)
+    examples = ExampleSet(args.data_dir, args.tokens)
+    if examples.meta and examples.meta["units_sha256"] != vocabulary.units_sha256:
+        raise AudioPaLMError(f"{args.tokens} was made with units {examples.meta['units_sha256']}, the vocabulary with "
+                             f"{vocabulary.units_sha256}; run stages 5 and 6 again")
+    train(config, vocabulary, tokenizer, examples, ExampleSet(args.dev_data_dir, args.dev_tokens),
+          Path(args.output), args.seed, args.init_lm)
+
+
+if __name__ == "__main__":
+    run(main)

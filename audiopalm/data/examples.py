@@ -1,0 +1,67 @@
+"""Examples: what a data directory and its token archives say about each utterance, per language pair."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import languages_of, read_table
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+
+DATA_STAGE = "stages 1 and 2 (data, audio)"
+
+
+@dataclass(frozen=True)
+class Example:
+    """(audio, transcript, translated audio, translated transcript) of one utterance; audio as units int32 `[T]`."""
+
+    utterance: str
+    source: str
+    target: str | None
+    fields: dict[str, str | np.ndarray]
+
+
+class ExampleSet:
+    """All utterances of a data directory; `tokens` is its folder of stage 5, or None for text-only training."""
+
+    def __init__(self, data_dir: str | Path, tokens: str | Path | None = None):
+        self.data_dir = Path(data_dir)
+        self.text = read_table(self.data_dir / "text", DATA_STAGE)
+        self.language = read_table(self.data_dir / "utt2lang", DATA_STAGE)
+        self.translations = {code: read_table(self.data_dir / f"text.{code}")
+                             for code in languages_of(self.data_dir, "text")}
+        self.units: dict[str, int] | TokenArchive = {}
+        self.target_units: dict[str, TokenArchive] = {}
+        self.meta: dict = {}
+        if tokens is not None:
+            self.units = TokenArchive(Path(tokens) / "units.scp")
+            # units.en.scp holds the spoken translation into English
+            self.target_units = {path.name.split(".")[1]: TokenArchive(path)
+                                 for path in sorted(Path(tokens).glob("units.*.scp"))}
+            self.meta = read_json(Path(tokens) / "meta.json", "stage 5 (tokenize)")
+        if not self.text:
+            raise AudioPaLMError(f"{self.data_dir}/text is empty")
+
+    def utterances(self, fields: set[str], source: str, target: str | None) -> list[str]:
+        """Ids spoken in `source` for which all `fields` (names of audiopalm/tasks.py) exist, sorted."""
+        holders = {"transcript": self.text, "audio": self.units,
+                   "translation": self.translations.get(target, {}) if target else {},
+                   "translated_audio": self.target_units.get(target, {}) if target else {}}
+        return [utterance for utterance in sorted(self.language)
+                if self.language[utterance] == source and all(utterance in holders[field] for field in fields)]
+
+    def example(self, utterance: str, fields: set[str], target: str | None) -> Example:
+        """Read only what `fields` names."""
+        values: dict[str, str | np.ndarray] = {}
+        for field in fields:
+            if field == "transcript":
+                values[field] = self.text[utterance]
+            elif field == "audio":
+                values[field] = self.units[utterance]
+            elif field == "translation":
+                values[field] = self.translations[target][utterance]
+            elif field == "translated_audio":
+                values[field] = self.target_units[target][utterance]
+        return Example(utterance, self.language[utterance], target, values)

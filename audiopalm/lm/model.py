@@ -1,0 +1,191 @@
+"""The decoder-only language model: one file, read from top to bottom.
+
+Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in PaLM 2's open kin (Gemma, Llama);
+`parallel_block` computes both from one norm as PaLM does. Several documents may share a row ("packing"):
+`segments` keeps them from seeing each other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class ModelConfig:
+    vocabulary_size: int
+    dim: int = 256
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    hidden_dim: int = 768
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+    tied: bool = True  # the softmax shares the embedding matrix (paper 3.2)
+    parallel_block: bool = False
+    dropout: float = 0.0
+
+
+class KeyValueCache:
+    """Keys and values of all layers for generation, `[layers, B, kv_heads, T_max, head_dim]`, filled up to `length`.
+
+    `visible` `[B, T_max]` is False where a row holds left padding.
+    """
+
+    def __init__(self, config: ModelConfig, visible: Tensor, dtype: torch.dtype):
+        batch, maximum = visible.shape
+        shape = (config.layers, batch, config.kv_heads, maximum, config.dim // config.heads)
+        self.keys = torch.zeros(shape, dtype=dtype, device=visible.device)
+        self.values = torch.zeros_like(self.keys)
+        self.visible = visible
+        self.length = 0
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store `[B, kv_heads, T, head_dim]` behind what is there; return all keys and values so far."""
+        end = self.length + keys.shape[2]
+        self.keys[layer, :, :, self.length:end] = keys
+        self.values[layer, :, :, self.length:end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the rows of the batch that are finished; `rows` `[B']` are the indices that stay."""
+        self.keys, self.values, self.visible = self.keys[:, rows], self.values[:, rows], self.visible[rows]
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `[B, 1, T, head_dim]` for positions `[B, T]` (Su et al., arXiv 2104.09864)."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
+    angles = positions[:, None, :, None].float() * frequencies
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate `[B, heads, T, head_dim]`; halves are paired as in Llama and Gemma."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine.to(x.dtype) + torch.cat([-second, first], dim=-1) * sine.to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer, self.heads, self.kv_heads = layer, config.heads, config.kv_heads
+        self.head_dim = config.dim // config.heads
+        self.query = nn.Linear(config.dim, config.heads * self.head_dim, bias=False)
+        self.key = nn.Linear(config.dim, config.kv_heads * self.head_dim, bias=False)
+        self.value = nn.Linear(config.dim, config.kv_heads * self.head_dim, bias=False)
+        self.output = nn.Linear(config.heads * self.head_dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """`x` `[B, T, dim]`, `mask` bool `[B, 1, T, S]` (True = may look) -> `[B, T, dim]`."""
+        batch, length, _ = x.shape
+        queries = self.query(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+        keys = self.key(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        values = self.value(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
+        if cache is not None:
+            keys, values = cache.append(self.layer, keys, values)
+        if self.kv_heads != self.heads:
+            keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
+            values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.gate = nn.Linear(config.dim, config.hidden_dim, bias=False)
+        self.up = nn.Linear(config.dim, config.hidden_dim, bias=False)
+        self.down = nn.Linear(config.hidden_dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = None if config.parallel_block else RMSNorm(config.dim, config.norm_eps)
+        self.mlp = GatedMLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, cache: KeyValueCache | None) -> Tensor:
+        normed = self.attention_norm(x)
+        attended = self.dropout(self.attention(normed, rotary, mask, cache))
+        if self.mlp_norm is None:
+            return x + attended + self.dropout(self.mlp(normed))
+        x = x + attended
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Decoder(nn.Module):
+    """Text ids come first in the vocabulary, audio ids after them; to the network they are all just tokens."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary_size, config.dim)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.head = None if config.tied else nn.Linear(config.dim, config.vocabulary_size, bias=False)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, (Attention, GatedMLP)):  # children come first in apply(): residual branches start small
+            last = module.output if isinstance(module, Attention) else module.down
+            nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """`[vocabulary_size, dim]`"""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Final hidden states `[B, T, dim]` for ids and positions int64 `[B, T]`; mask bool `[B, 1, T, S]`."""
+        x = self.embedding(ids)
+        rotary = rotary_tables(positions, self.config.dim // self.config.heads, self.config.rope_theta)
+        for block in self.blocks:
+            x = block(x, rotary, mask, cache)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        return self.norm(x)
+
+    def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross entropy over the output tokens of packed rows, and how many there are.
+
+        ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1 (0 is
+        padding); `targets` is the next token where it belongs to an output, else -100. The logits, the largest
+        tensor, are computed at output positions only, a chunk at a time.
+        """
+        hidden = self.hidden(ids, positions, packed_mask(segments))
+        wanted = targets != -100
+        hidden, targets = hidden[wanted], targets[wanted]
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        for part, target in zip(hidden.split(4096), targets.split(4096), strict=True):
+            logits = F.linear(part, self.head_weight)
+            loss = loss + F.cross_entropy(logits.float(), target, reduction="sum")
+        return loss, wanted.sum()
+
+
+def packed_mask(segments: Tensor) -> Tensor:
+    """Causal and block-diagonal: bool `[B, 1, T, T]` from segments `[B, T]`; padding sees itself only."""
+    length = segments.shape[1]
+    same = segments[:, :, None] == segments[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    return (same & causal)[:, None]

@@ -1,0 +1,56 @@
+"""From an example to token ids: tag, input, newline, outputs; and which of them carry loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from audiopalm.data.examples import Example
+from audiopalm.tasks import AUDIO_FIELDS, Task
+from audiopalm.tokenizers.text import TextTokenizer
+from audiopalm.tokenizers.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """ids int64 `[T]`; is_output bool `[T]`, True where the token belongs to an output; the utterance for messages."""
+
+    utterance: str
+    ids: np.ndarray
+    is_output: np.ndarray
+
+
+class SequenceBuilder:
+    """Lays out examples as audiopalm/tasks.py describes; texts are encoded once and remembered."""
+
+    def __init__(self, vocabulary: Vocabulary, tokenizer: TextTokenizer):
+        self.vocabulary, self.tokenizer = vocabulary, tokenizer
+        self._encoded: dict[str, np.ndarray] = {}
+
+    def text(self, text: str) -> np.ndarray:
+        if text not in self._encoded:
+            self._encoded[text] = np.array(self.tokenizer.encode(text), dtype=np.int64)
+        return self._encoded[text]
+
+    def value(self, field: str, example: Example) -> np.ndarray:
+        """Ids int64 of one field of an example, in the joint vocabulary."""
+        if field in AUDIO_FIELDS:
+            return example.fields[field].astype(np.int64) + self.vocabulary.text_size
+        return self.text(example.fields[field])
+
+    def prompt(self, task: Task, example: Example) -> np.ndarray:
+        """Tag, input and the newline that ends the input; the plain text LM has <eos> (a document boundary) only."""
+        if not task.tag:
+            return np.array([self.vocabulary.eos])
+        tag = self.text(task.tag_text(example.source, example.target))
+        return np.concatenate([tag, self.value(task.input, example), [self.vocabulary.newline]])
+
+    def sequence(self, task: Task, example: Example) -> Sequence:
+        """Prompt and outputs; every output but the last ends with a newline, the last with <eos>."""
+        prompt = self.prompt(task, example)
+        parts = [prompt]
+        for number, output in enumerate(task.outputs, start=1):
+            end = self.vocabulary.eos if number == len(task.outputs) else self.vocabulary.newline
+            parts += [self.value(output.field, example), [end]]
+        ids = np.concatenate(parts).astype(np.int64)
+        is_output = np.arange(len(ids)) >= len(prompt)
+        return Sequence(example.utterance, ids, is_output)

@@ -1,0 +1,67 @@
+"""The joint vocabulary: text ids 0..t-1 as the text LM has them, audio ids t..t+a-1 after them (paper 3.2).
+
+`vocabulary.json` states the ranges and the SHA-256 of the text model and of the audio tokenizer. Everything that
+uses ids compares the layout hash and stops when it differs: a permuted vocabulary loads without an error and speaks
+nonsense.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from audiopalm.data.files import read_json, sha256, write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tokenizers.text import TextTokenizer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sizes, hashes and the two ids that end things."""
+
+    text_size: int
+    audio_size: int
+    eos: int
+    newline: int
+    text_sha256: str
+    units_sha256: str
+
+    @property
+    def size(self) -> int:
+        return self.text_size + self.audio_size
+
+    @property
+    def layout_hash(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def save(self, directory: str | Path) -> None:
+        write_json(Path(directory) / "vocabulary.json", {**asdict(self), "layout_hash": self.layout_hash})
+
+    def check(self, other_hash: str, what: str) -> None:
+        if other_hash != self.layout_hash:
+            raise AudioPaLMError(
+                f"vocabulary mismatch: {what} was made with vocabulary {other_hash}, this one is {self.layout_hash}; "
+                "use the vocabulary it was trained with, or run stages 6 to 8 again"
+            )
+
+
+def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str) -> Vocabulary:
+    """Lay `units_size` audio ids behind the text ids of `directory`/text.model and save vocabulary.json."""
+    model = Path(directory) / "text.model"
+    tokenizer = TextTokenizer(model)
+    vocabulary = Vocabulary(tokenizer.size, units_size, tokenizer.eos, tokenizer.newline, sha256(model), units_sha256)
+    vocabulary.save(directory)
+    return vocabulary
+
+
+def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
+    """The vocabulary and its text tokenizer; raises AudioPaLMError when text.model is not the one it was made from."""
+    directory = Path(directory)
+    values = read_json(directory / "vocabulary.json", "stage 6 (vocabulary)")
+    stated = values.pop("layout_hash")
+    vocabulary = Vocabulary(**values)
+    vocabulary.check(stated, str(directory / "vocabulary.json"))
+    found = sha256(directory / "text.model")
+    if found != vocabulary.text_sha256:
+        raise AudioPaLMError(f"{directory}/text.model has SHA-256 {found}, vocabulary.json says {vocabulary.text_sha256}")
+    return vocabulary, TextTokenizer(directory / "text.model")

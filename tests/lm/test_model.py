@@ -1,0 +1,168 @@
+"""The decoder: packing leaks nothing, the cache changes nothing, the extension changes no old logit."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from audiopalm.lm.files import extend_vocabulary
+from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.packing import collate, pack_rows
+from audiopalm.lm.sequences import Sequence
+from audiopalm.tasks import get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_optimizer
+
+VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u")
+
+
+def tiny(size: int = 50, **options) -> Decoder:
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(size, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48, **options))
+    for parameter in model.parameters():  # the initial values are too small to tell tokens apart
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def sequences(lengths: list[int]) -> list[Sequence]:
+    random = np.random.default_rng(0)
+    return [Sequence(f"u{i}", random.integers(0, 50, n), np.arange(n) >= n // 2) for i, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("options", [{}, {"parallel_block": True}, {"tied": False}])
+def test_packed_equals_unpacked(options):
+    """Loss and gradients of three documents in one row are those of the three alone."""
+    model, documents = tiny(**options), sequences([9, 14, 6])
+    packed = collate([documents], 32)
+    loss, count = model(packed.ids, packed.segments, packed.positions, packed.targets)
+    loss.backward()
+    gradient = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    alone = 0.0
+    for document in documents:
+        batch = collate([[document]], 16)
+        part, _ = model(batch.ids, batch.segments, batch.positions, batch.targets)
+        part.backward()
+        alone += float(part.detach())
+    assert count == sum(document.is_output.sum() for document in documents)
+    assert float(loss) == pytest.approx(alone, rel=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradient[name], rtol=1e-3, atol=1e-5)
+
+
+def test_other_document_does_not_matter():
+    """Another document in the row leaves the hidden states of the first one unchanged."""
+    from audiopalm.lm.model import packed_mask
+    model, (first, second, third) = tiny(), sequences([9, 14, 14])
+    states = []
+    for other in (second, third):
+        batch = collate([[first, other]], 32)
+        states.append(model.hidden(batch.ids, batch.positions, packed_mask(batch.segments))[0, :9])
+    torch.testing.assert_close(*states, rtol=0, atol=1e-6)
+
+
+def test_transformers_agrees():
+    """Logits of the same weights in transformers' Llama, an independent implementation."""
+    transformers = pytest.importorskip("transformers")
+    model = tiny(tied=False)
+    config = transformers.LlamaConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                                      num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5,
+                                      tie_word_embeddings=False, rope_theta=10000.0)
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    names = {"embedding": "model.embed_tokens", "head": "lm_head", "blocks": "model.layers", "norm": "model.norm",
+             "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "attention": "self_attn",
+             "query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj", "gate": "gate_proj",
+             "up": "up_proj", "down": "down_proj"}
+    state = {".".join(names.get(word, word) for word in key.split(".")): value for key, value in model.state_dict().items()}
+    theirs.load_state_dict(state)
+    ids = torch.randint(0, 50, (2, 17))
+    segments, positions = torch.ones_like(ids), torch.arange(17).expand(2, 17)
+    from audiopalm.lm.model import packed_mask
+    ours = F.linear(model.hidden(ids, positions, packed_mask(segments)), model.head_weight)
+    torch.testing.assert_close(ours, theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_extension_keeps_old_logits_bit_for_bit():
+    text_lm = tiny(size=30)
+    extended = extend_vocabulary(text_lm, 20).eval()
+    ids = torch.randint(0, 30, (2, 11))
+    positions, mask = torch.arange(11).expand(2, 11), torch.ones(11, 11, dtype=torch.bool).tril()
+    before = text_lm.hidden(ids, positions, mask)
+    after = extended.hidden(ids, positions, mask)
+    assert torch.equal(before, after)
+    assert torch.equal(F.linear(before, text_lm.head_weight), F.linear(after, extended.head_weight[:30]))
+    assert torch.count_nonzero(extended.embedding.weight[30:]) == 0
+
+
+def test_first_step_after_extension_moves_everything():
+    """At a zero row the first norm's gradient is huge; the other weights must still learn in that step."""
+    model = extend_vocabulary(tiny(size=30), 20)
+    ids = torch.cat([torch.randint(30, 50, (2, 8)), torch.randint(0, 30, (2, 8))], dim=1)
+    targets = torch.where(torch.arange(16) >= 8, ids.roll(-1, 1), -100)
+    loss, count = model(ids, torch.ones_like(ids), torch.arange(16).expand(2, 16), targets)
+    (loss / count).backward()
+    assert clip_gradients(model, 1.0) > 0
+    norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
+    assert norms["embedding.weight"] <= 1.001
+    assert norms["blocks.1.mlp.down.weight"] > 1e-3
+    make_optimizer(OptimizerConfig(), model).step()
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    assert torch.count_nonzero(model.embedding.weight[30:]) > 0
+
+
+def uncached(model: Decoder, prompt: np.ndarray, steps: int, allowed: torch.Tensor) -> list[int]:
+    """Greedy decoding without a cache, one row: the plain definition."""
+    ids = list(prompt)
+    for _ in range(steps):
+        row = torch.tensor([ids])
+        mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+        logits = F.linear(model.hidden(row, torch.arange(len(ids))[None], mask)[0, -1], model.head_weight)
+        ids.append(int(logits.masked_fill(~allowed, -torch.inf).argmax()))
+        if ids[-1] == VOCABULARY.eos:
+            break
+    return ids[len(prompt):]
+
+
+@torch.inference_mode()
+def test_batch_equals_single_equals_uncached():
+    model, task = tiny(), get_task("s2st")
+    prompts = [document.ids for document in sequences([7, 19, 12, 3])]
+    config = DecodingConfig(audio_tokens=25)
+    together = generate(model, prompts, list("abcd"), task, VOCABULARY, config)
+    allowed = torch.zeros(50, dtype=torch.bool)
+    allowed[30:] = allowed[VOCABULARY.eos] = True
+    for name, prompt, answer in zip("abcd", prompts, together, strict=True):
+        single = generate(model, [prompt], [name], task, VOCABULARY, config)[0]
+        assert answer.parts[0].tolist() == single.parts[0].tolist()
+        plain = uncached(model, prompt, 25, allowed)
+        assert answer.parts[0].tolist() == [token for token in plain if token != VOCABULARY.eos]
+
+
+def test_combined_parts_keep_their_modality_and_limits():
+    model, task = tiny(), get_task("asr+ast+s2st")
+    prompts = [document.ids for document in sequences([7, 19])]
+    for temperature in (0.0, 1.0):
+        config = DecodingConfig(text_tokens=5, audio_tokens=8, audio_temperature=temperature)
+        for answer in generate(model, prompts, ["a", "b"], task, VOCABULARY, config):
+            assert len(answer.parts) == 3
+            assert all((part < 30).all() and len(part) <= 5 for part in answer.parts[:2])
+            assert (answer.parts[2] >= 30).all() and len(answer.parts[2]) <= 8
+
+
+def test_sampling_belongs_to_the_utterance_not_to_the_batch():
+    model, task = tiny(), get_task("s2st")
+    prompts = [document.ids for document in sequences([7, 7])]
+    config = DecodingConfig(audio_tokens=20, audio_temperature=1.5)
+    both = generate(model, prompts, ["a", "b"], task, VOCABULARY, config, seed=1)
+    second = generate(model, prompts[1:], ["b"], task, VOCABULARY, config, seed=1)[0]
+    other_seed = generate(model, prompts[1:], ["b"], task, VOCABULARY, config, seed=2)[0]
+    assert both[1].parts[0].tolist() == second.parts[0].tolist() != other_seed.parts[0].tolist()
+
+
+def test_pack_rows_fills_and_loses_nothing():
+    lengths = np.random.default_rng(0).integers(1, 100, 300).tolist()
+    rows = pack_rows(lengths, 128)
+    assert sorted(index for row in rows for index in row) == list(range(300))
+    assert all(sum(lengths[index] for index in row) <= 128 for row in rows)
+    assert len(rows) <= 1.1 * sum(lengths) / 128
