@@ -1,0 +1,95 @@
+"""The whole chain on one recording: speech or text in, text and speech out.
+
+>>> model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
+>>> answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
+>>> answer.text["asr"], answer.text["ast"], answer.audio
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.acoustic.generation import Acoustic, load_acoustic
+from audiopalm.codec.base import Codec, load_codec
+from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.examples import Example
+from audiopalm.data.files import require
+from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.files import load_model
+from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.tasks import AUDIO, parse_tag
+from audiopalm.tokenizers.audio import UnitTokenizer
+from audiopalm.tokenizers.vocabulary import load_vocabulary
+
+LONGEST_SECONDS = 60
+
+
+@dataclass
+class Answer:
+    """`text`: {part of the task: words}; `audio`: float32 `[T]` at 16 kHz, or None for a task that does not speak."""
+
+    text: dict[str, str]
+    audio: np.ndarray | None
+    truncated: bool
+
+
+class AudioPaLM:
+    """Units, language model, acoustic model and codec of one packed folder (stage 14)."""
+
+    def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
+                 decoding: DecodingConfig):
+        self.units, self.lm, self.builder = units, lm, builder
+        self.acoustic, self.codec, self.decoding = acoustic, codec, decoding
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None) -> "AudioPaLM":
+        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself."""
+        directory = require(Path(directory), "stage 14 (pack)")
+        vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
+        return cls(UnitTokenizer.load(directory / "units"), load_model(directory / "lm", vocabulary, "stage 8 (finetune)"),
+                   SequenceBuilder(vocabulary, tokenizer), load_acoustic(directory / "acoustic"),
+                   load_codec(directory / "codec"), decoding or DecodingConfig())
+
+    def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
+                 seed: int = 0) -> Answer:
+        """Answer a recording (a path, or samples `[T]` at 16 kHz) or, for MT and TTS, a text.
+
+        task: a tag, for example `[S2ST Spanish English]`. prompt: a recording of the voice to speak in; the source
+        speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
+        """
+        row, language, target = parse_tag(task)
+        speaks = any(output.is_audio for output in row.outputs)
+        if row.input == AUDIO:
+            samples = source if isinstance(source, np.ndarray) else read_audio(source)
+            if len(samples) > LONGEST_SECONDS * SAMPLE_RATE:
+                raise AudioPaLMError(f"the recording lasts {len(samples) / SAMPLE_RATE:.0f} s, at most "
+                                     f"{LONGEST_SECONDS} s can be answered; cut it")
+            value, prompt = self.units.encode([samples])[0], samples if prompt is None else prompt
+        else:
+            value = str(source)
+            if not value.strip():
+                raise AudioPaLMError(f"{task} needs a text, found an empty one")
+        if speaks and prompt is None:
+            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
+        example = Example("input", language, target, {row.input: value})
+        vocabulary = self.builder.vocabulary
+        generated = generate(self.lm, [self.builder.prompt(row, example)], ["input"], row, vocabulary, self.decoding,
+                             seed)[0]
+        text, audio = {}, None
+        for output, ids in zip(row.outputs, generated.parts, strict=True):
+            if output.is_audio:
+                audio = self.speak(ids - vocabulary.text_size, prompt, seed)
+            else:
+                text[output.part] = " ".join(self.builder.tokenizer.decode(list(ids)).split())
+        return Answer(text, audio, generated.truncated)
+
+    def speak(self, units: np.ndarray, prompt: str | Path | np.ndarray, seed: int = 0) -> np.ndarray:
+        """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""
+        if len(units) == 0:
+            return np.zeros(0, dtype=np.float32)
+        voice = prompt if isinstance(prompt, np.ndarray) else read_audio(prompt)
+        codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
+        return self.codec.decode(codes)[0]
