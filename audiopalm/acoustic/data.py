@@ -1,0 +1,125 @@
+"""Tokens of a set in memory, and training sequences cut from them: voice prompt, then speech of the same speaker."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.acoustic.masking import draw_levels, draw_mask, hide
+from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+
+TOKEN_META = ("units_size", "units_sha256", "codec_size", "codec_levels", "codec_sha256")
+
+
+def read_token_meta(tokens: str | Path) -> dict:
+    """What a model trained on these tokens must remember: sizes, and hashes of the unit and codec models."""
+    path = Path(tokens) / "meta.json"
+    meta = read_json(path, "stage 5 (tokenize)")
+    missing = [key for key in TOKEN_META if meta.get(key) is None]
+    if missing:
+        raise AudioPaLMError(f"{path} lacks {', '.join(missing)}: tokenize this set with the codec (stage 5)")
+    return {key: meta[key] for key in TOKEN_META}
+
+
+def check_token_meta(expected: dict, found: dict, expected_at: object, found_at: object) -> None:
+    """Refuse tokens of another unit or codec model, showing both values."""
+    for key in TOKEN_META:
+        if expected[key] != found[key]:
+            raise AudioPaLMError(f"{key} differs: {expected_at} has {expected[key]}, {found_at} has {found[key]}; "
+                                 "tokenize (stage 5) and train the acoustic model (stage 9) with the same models")
+
+
+@dataclass
+class Batch:
+    """Sequences of equal length: units `[B, T / 2]`, codec `[B, T, levels]` (whole), shown (with masks put in),
+    mask `[B, T]` (positions to predict), level `[B]`; the first `prompt` frames are the voice prompt."""
+
+    units: np.ndarray
+    codec: np.ndarray
+    shown: np.ndarray
+    mask: np.ndarray
+    level: np.ndarray
+    prompt: int
+
+
+class Corpus:
+    """Units and codec tokens of every utterance that has both, grouped by speaker."""
+
+    def __init__(self, data_dir: str | Path, tokens: str | Path):
+        meta = read_token_meta(tokens)
+        self.codec_size, self.levels = meta["codec_size"], meta["codec_levels"]
+        units = TokenArchive(Path(tokens) / "units.scp")
+        codec = TokenArchive(Path(tokens) / "codec.scp", self.levels)
+        utt2spk = read_table(Path(data_dir) / "utt2spk", "stage 2 (audio)")
+        self.units: list[np.ndarray] = []
+        self.codec: list[np.ndarray] = []
+        self.speaker: list[str] = []
+        self.utterances: dict[str, list[int]] = {}
+        for name in sorted(set(units) & set(codec) & set(utt2spk)):
+            one, many = units[name], codec[name].reshape(-1, self.levels)
+            if len(one) == 0 or len(many) == 0:
+                continue
+            self.utterances.setdefault(utt2spk[name], []).append(len(self.units))
+            self.speaker.append(utt2spk[name])
+            self.units.append(one.astype(np.int64))
+            self.codec.append(align(one, many).astype(np.int16))
+        if not self.units:
+            raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def frames(self) -> int:
+        return sum(map(len, self.codec))
+
+    def other(self, random: np.random.Generator, utterance: int) -> int:
+        """Another utterance of the same speaker; the same one when the speaker has no other."""
+        own = self.utterances[self.speaker[utterance]]
+        if len(own) == 1:
+            return utterance
+        candidate = own[int(random.integers(len(own) - 1))]
+        return candidate if candidate < utterance else own[own.index(candidate) + 1]
+
+    def piece(self, utterance: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most `length` units from `first` on, and their codec frames."""
+        frames = slice(FRAMES_PER_UNIT * first, FRAMES_PER_UNIT * (first + length))
+        return self.units[utterance][first:first + length], self.codec[utterance][frames]
+
+    def sequence(self, random: np.random.Generator, utterance: int, prompt: int, target: int):
+        """Units `[prompt + target]` and codec `[2 * (prompt + target), levels]` of one speaker.
+
+        The prompt is the stretch that synthesis would use, from a random place. The target starts with `utterance`
+        (a random part of it when longer) and goes on with other utterances, so that no frame is padding.
+        """
+        voice = self.other(random, utterance)
+        first = random.integers(0, max(1, len(self.units[voice]) - prompt + 1))
+        parts = [fit_prompt(*self.piece(voice, first, prompt), prompt)]
+        missing = target
+        while missing > 0:
+            first = random.integers(0, max(1, len(self.units[utterance]) - missing + 1))
+            parts.append(self.piece(utterance, first, missing))
+            missing -= len(parts[-1][0])
+            utterance = self.other(random, utterance)
+        units, codec = zip(*parts, strict=True)
+        return np.concatenate(units), np.concatenate(codec)
+
+    def draw(self, random: np.random.Generator, batch: int, prompt: int, target: int, bias: float,
+             cut_share: float) -> Batch:
+        """A training batch; `prompt` and `target` in units.
+
+        In a share `cut_share` of the examples the known part reaches into the target, to t ~ U{0, T-1} as in the
+        paper: that is what synthesis needs to continue a long utterance.
+        """
+        chosen = random.integers(0, len(self), batch)
+        units, codec = zip(*(self.sequence(random, int(one), prompt, target) for one in chosen), strict=True)
+        units, codec = np.stack(units), np.stack(codec).astype(np.int64)
+        frames, start = codec.shape[1], FRAMES_PER_UNIT * prompt
+        cuts = start + np.where(random.random(batch) < cut_share, random.integers(0, frames - start, batch), 0)
+        level = draw_levels(random, batch, self.levels, bias)
+        mask = draw_mask(random, cuts, frames)
+        return Batch(units, codec, hide(codec, mask, level, cuts, self.codec_size), mask, level, start)

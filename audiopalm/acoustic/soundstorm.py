@@ -1,0 +1,76 @@
+"""SoundStorm (arXiv 2305.09636): all codec levels of an utterance by masked prediction with a bidirectional Conformer.
+
+A frame (50 Hz) is the sum of the embeddings of its unit (25 Hz, repeated twice) and of its codec levels, where a
+masked level is a learned embedding. Choices of ours, made for minutes of training on a CPU instead of days on TPUs:
+- the voice prompt is always there in training and comes from *another* utterance of the speaker, in any language,
+  as in speech translation; the paper cuts prompt and target from one utterance;
+- the mean of the prompt's frames, through a small network, is added to every frame beside attention to the prompt;
+- a unit has one embedding for each of its two frames, and prompt frames are marked by an embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiopalm.acoustic.conformer import Conformer
+from audiopalm.errors import AudioPaLMError
+
+
+@dataclass
+class ModelConfig:
+    """Sizes; `units_size`, `levels` and `codec_size` are filled in from the tokens that the model is trained on."""
+
+    units_size: int = 0
+    levels: int = 0
+    codec_size: int = 0
+    dim: int = 256
+    layers: int = 4
+    heads: int = 4
+    feedforward: int = 512
+    kernel: int = 5  # frames, of the depthwise convolutions
+    dropout: float = 0.1
+
+
+class SoundStorm(nn.Module):
+    """Predicts masked codec tokens from units, known tokens and a voice prompt at the front of each sequence."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        if config.dim % (2 * config.heads) or config.kernel % 2 == 0:
+            raise AudioPaLMError(f"acoustic model: dim {config.dim} must be a multiple of 2 * heads {config.heads}, "
+                                 f"and kernel {config.kernel} odd")
+        self.config = config
+        dim = config.dim
+        self.units = nn.Embedding(config.units_size, 2 * dim)
+        self.codec = nn.EmbeddingBag(config.levels * (config.codec_size + 1), dim, mode="sum")  # last code: masked
+        self.prompt = nn.Parameter(torch.zeros(dim))
+        self.voice = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.voice_out = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.encoder = Conformer(dim, config.layers, config.heads, config.feedforward, config.kernel, config.dropout)
+        self.heads = nn.Parameter(torch.empty(config.levels, config.codec_size, dim))
+        self.head_bias = nn.Parameter(torch.zeros(config.levels, config.codec_size))
+        nn.init.normal_(self.units.weight, std=0.5)
+        nn.init.normal_(self.codec.weight, std=0.5 / config.levels ** 0.5)
+        nn.init.normal_(self.heads, std=dim ** -0.5)
+        self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
+
+    def forward(self, units: Tensor, codec: Tensor, starts: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Hidden states `[B, T, dim]`.
+
+        units: `[B, T / 2]`; codec: `[B, T, levels]`, masked entries hold `codec_size`;
+        starts: `[B]`, frames of voice prompt in front; lengths: `[B]`, real frames (None: all of them).
+        """
+        batch, frames, levels = codec.shape
+        tokens = self.codec((codec + self.offsets).view(-1, levels)).view(batch, frames, -1)
+        in_prompt = (torch.arange(frames, device=codec.device) < starts[:, None]).to(tokens.dtype)[..., None]
+        pooled = (self.voice(tokens) * in_prompt).sum(dim=1) / starts.clamp(min=1)[:, None]
+        states = tokens + self.units(units).view(batch, frames, -1)
+        states = states + in_prompt * self.prompt + self.voice_out(pooled)[:, None]
+        return self.encoder(self.norm(states), lengths)
+
+    def logits(self, states: Tensor, level: int) -> Tensor:
+        """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]`."""
+        return functional.linear(states, self.heads[level], self.head_bias[level])

@@ -1,0 +1,48 @@
+"""Stage 11: decoded audio units to speech with the voice of a 3 s prompt, for every decode folder with units.scp.
+
+The prompt of speech translation is the source utterance, that of text to speech another utterance of the speaker.
+Run again after an interruption, it goes on; a finished folder is left alone unless its units or the models changed.
+"""
+
+import argparse
+
+import torch
+
+from audiopalm.acoustic.generation import load_acoustic
+from audiopalm.acoustic.synthesis import Prompts, decoded_jobs, synthesize, true_job
+from audiopalm.bin.common import run
+from audiopalm.codec.base import load_codec
+from audiopalm.errors import AudioPaLMError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decode_dir", required=True, help="folder of decodes of one set, e.g. exp/decode/test")
+    parser.add_argument("--data_dir", required=True, help="its data directory, e.g. dump/raw/test")
+    parser.add_argument("--tokens", required=True, help="its tokens, e.g. dump/tokens/test")
+    parser.add_argument("--acoustic", required=True, help="e.g. exp/acoustic")
+    parser.add_argument("--codec", required=True, help="e.g. exp/codec")
+    parser.add_argument("--names", default=None, help='folders, e.g. "s2st_es_en tts_en" (default: all with units.scp)')
+    parser.add_argument("--true_tokens", default="", metavar="LANGUAGES",
+                        help="also speak the true units in these languages, into true_tokens_<language>: the ceiling. "
+                             "Of the utterances in the chosen folders; of the whole set where there is no folder")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="generation settings, e.g. iterations=[16,1] temperature=0")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.set), load_codec(arguments.codec)
+    prompts = Prompts(arguments.data_dir, arguments.tokens, acoustic, arguments.acoustic)
+    decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts)
+    chosen = {utterance for job in decoded for utterance in job.units}
+    ceilings = [true_job(arguments.decode_dir, language, prompts, chosen)
+                for language in arguments.true_tokens.split()]
+    if not decoded + ceilings:
+        raise AudioPaLMError(f"{arguments.decode_dir} holds no folder with units.scp; run stage 10 (decode) first")
+    for job in decoded + ceilings:
+        synthesize(job, prompts, acoustic, arguments.acoustic, codec, arguments.seed)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,36 @@
+"""Stage 9: train SoundStorm, which turns audio units and a voice prompt into codec tokens.
+
+Run again after an interruption, it goes on from its last checkpoint; finished, it does nothing.
+"""
+
+import argparse
+
+import torch
+
+from audiopalm.acoustic.training import AcousticConfig, train
+from audiopalm.bin.common import run
+from audiopalm.config import load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", required=True, help="data directory with utt2spk, e.g. dump/raw/train")
+    parser.add_argument("--tokens", required=True, help="its units.scp, codec.scp, meta.json, e.g. dump/tokens/train")
+    parser.add_argument("--dev_data_dir", help="data directory for the accuracy per level, e.g. dump/raw/dev")
+    parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
+    parser.add_argument("--config", required=True, help="conf/acoustic.yaml")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=10")
+    parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
+        parser.error("--dev_data_dir and --dev_tokens belong together")
+    torch.set_num_threads(arguments.threads)
+    config = load_config(AcousticConfig, arguments.config, arguments.set)
+    train(config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed, arguments.dev_data_dir,
+          arguments.dev_tokens)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.acoustic.generation import PROMPT_UNITS, Acoustic, GenerationConfig, choose, most_confident
+from audiopalm.acoustic.prompt import fit_prompt
+from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.errors import AudioPaLMError
+
+UNITS, LEVELS, CODES = 30, 3, 20
+
+
+@pytest.fixture
+def acoustic() -> Acoustic:
+    torch.manual_seed(0)
+    model = SoundStorm(ModelConfig(UNITS, LEVELS, CODES, dim=32, layers=2, heads=2, feedforward=64))
+    return Acoustic(model, GenerationConfig(iterations=[4, 1], fine_temperature=0.5))
+
+
+def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return random.integers(0, UNITS, units), random.integers(0, CODES, (2 * units + surplus, LEVELS))
+
+
+def test_a_batch_equals_its_members(acoustic):
+    random = np.random.default_rng(1)
+    units = [random.integers(0, UNITS, length) for length in (5, 40, 0, 17, 18, 260)]  # the last one takes two windows
+    prompts = [speech(random, 30 + 20 * index, -1) for index in range(6)]
+    together = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=3)
+    for one, prompt, result in zip(units, prompts, together, strict=True):
+        assert result.shape == (2 * len(one), LEVELS) and result.dtype == np.int64
+        alone = acoustic.generate([one], [prompt[0]], [prompt[1]], seed=3)[0]
+        np.testing.assert_array_equal(alone, result)
+    other = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=4)
+    assert (other[1] != together[1]).any()
+
+
+def test_padding_changes_no_hidden_state(acoustic):
+    random = np.random.default_rng(2)
+    units, codec = (torch.from_numpy(value)[None] for value in speech(random, 20))
+    short = acoustic.model(units, codec, torch.tensor([10]), torch.tensor([40]))
+    longer = torch.nn.functional.pad(units, (0, 15), value=3)
+    noisy = torch.nn.functional.pad(codec, (0, 0, 0, 30), value=7)
+    padded = acoustic.model(longer, noisy, torch.tensor([10]), torch.tensor([40]))
+    torch.testing.assert_close(padded[:, :40], short, atol=1e-5, rtol=1e-5)
+    unmasked = acoustic.model(longer, noisy, torch.tensor([10]))
+    assert (unmasked[:, :40] - short).abs().max() > 1e-2  # what the mask is for
+
+
+def test_only_wanted_frames_are_filled(acoustic):
+    random = np.random.default_rng(3)
+    units, codec = (torch.from_numpy(value)[None] for value in speech(random, 20))
+    wanted = torch.zeros(1, 40, dtype=torch.bool)
+    wanted[0, 15:33] = True
+    start = codec.clone()
+    start[wanted] = CODES
+    filled = acoustic.fill(units, start.clone(), wanted, torch.tensor([10]), torch.tensor([40]), torch.rand(2, 6, 1, 40))
+    assert (filled[~wanted] == codec[~wanted]).all()
+    assert (filled < CODES).all()
+
+
+@pytest.mark.parametrize("units", [1, 3, 75, 750])
+def test_prompts_of_any_length(acoustic, units):
+    random = np.random.default_rng(4)
+    prompt_units, prompt_codec = speech(random, units, -1)
+    result = acoustic.generate([np.arange(10)], [prompt_units], [prompt_codec])[0]
+    assert result.shape == (20, LEVELS) and (0 <= result).all() and (result < CODES).all()
+
+
+def test_a_short_prompt_is_repeated_and_a_long_one_cut():
+    units, codec = np.array([1, 2, 3]), np.arange(5)[:, None]
+    fitted_units, fitted_codec = fit_prompt(units, codec, 4)
+    assert fitted_units.tolist() == [1, 2, 3, 1]
+    assert fitted_codec[:, 0].tolist() == [0, 1, 2, 3, 4, 4, 0, 1]
+    cut_units, cut_codec = fit_prompt(units, codec, 2)
+    assert cut_units.tolist() == [1, 2] and cut_codec[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_the_prompt_matters(acoustic):
+    random = np.random.default_rng(5)
+    acoustic.generation.temperature = acoustic.generation.fine_temperature = acoustic.generation.noise = 0.0
+    units = np.arange(20)
+    first, second = (acoustic.generate([units], [one], [many])[0]
+                     for one, many in (speech(random, PROMPT_UNITS), speech(random, PROMPT_UNITS)))
+    assert (first != second).any()
+
+
+def test_greedy_needs_no_seed(acoustic):
+    random = np.random.default_rng(6)
+    acoustic.generation.temperature = acoustic.generation.fine_temperature = acoustic.generation.noise = 0.0
+    units, codec = speech(random, 20)
+    np.testing.assert_array_equal(*(acoustic.generate([units], [units], [codec], seed)[0] for seed in (1, 2)))
+
+
+def test_nonsense_is_refused(acoustic):
+    random = np.random.default_rng(7)
+    units, codec = speech(random, 20)
+    with pytest.raises(AudioPaLMError, match="unit 30 is outside 0..29"):
+        acoustic.generate([np.array([UNITS])], [units], [codec])
+    with pytest.raises(AudioPaLMError, match="prompt codec token 20 is outside"):
+        acoustic.generate([units], [units], [np.full_like(codec, CODES)])
+    with pytest.raises(AudioPaLMError, match="voice prompt"):
+        acoustic.generate([units], [units[:0]], [codec[:0]])
+
+
+def test_choose_follows_the_probabilities():
+    logits = torch.tensor([0.1, 0.6, 0.3]).log().expand(10000, 3)
+    tokens, log_probability = choose(logits, 1.0, torch.linspace(0, 0.9999, 10000))
+    shares = torch.bincount(tokens, minlength=3) / 10000
+    torch.testing.assert_close(shares, torch.tensor([0.1, 0.6, 0.3]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(log_probability, logits[0][tokens])
+    assert choose(logits, 0, torch.rand(10000))[0].unique().tolist() == [1]
+    sharp = choose(logits, 0.1, torch.linspace(0, 0.9999, 10000))[0]
+    assert (sharp == 1).float().mean() > 0.99
+
+
+def test_the_most_confident_are_kept_in_each_row():
+    masked = torch.tensor([[True, True, True, True], [False, True, False, True]])
+    confidence = torch.tensor([-1.0, -4.0, -2.0, -3.0, -9.0, -8.0])
+    kept = most_confident(confidence, masked, torch.tensor([4, 2]), 0, 2)  # 4 -> 2 left, 2 -> 1 left
+    assert kept.tolist() == [True, False, True, False, False, True]
+    assert most_confident(confidence, masked, torch.tensor([4, 2]), 1, 2).all()

@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.acoustic import load_acoustic
+from audiopalm.acoustic.data import Corpus
+from audiopalm.acoustic.generation import GenerationConfig
+from audiopalm.acoustic.soundstorm import ModelConfig
+from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
+from audiopalm.data.archive import write_ark
+from audiopalm.data.datadir import write_table
+from audiopalm.data.files import read_json, write_json
+from audiopalm.errors import AudioPaLMError
+
+UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3
+
+
+def write_tokens(folder: Path, seed: int, utterances: int = 30) -> None:
+    """A made-up language: each speaker says unit u as his own codes, other ones in the second half of a unit."""
+    table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
+    random = np.random.default_rng(seed)
+    units, codec, speakers = {}, {}, {}
+    for index in range(utterances):
+        speaker = index % SPEAKERS
+        name = f"s{speaker}-en-{index:03d}"
+        units[name] = random.integers(0, UNITS, int(random.integers(10, 40)))
+        frames = table[speaker, units[name]].reshape(-1, LEVELS)
+        codec[name] = frames[:len(frames) - index % 2].reshape(-1)  # the last frame may be missing
+        speakers[name] = f"s{speaker}"
+    write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
+    write_table(folder / "codec.scp", write_ark(folder / "codec.ark", codec))
+    write_table(folder / "utt2spk", speakers)
+    write_json(folder / "meta.json", {"units_rate": 25, "units_size": UNITS, "units_sha256": "aaaa", "codec_rate": 50,
+                                      "codec_levels": LEVELS, "codec_size": CODES, "codec_sha256": "bbbb"})
+
+
+@pytest.fixture
+def tokens(tmp_path) -> Path:
+    write_tokens(tmp_path / "tokens", 1)
+    return tmp_path / "tokens"
+
+
+def small(**training) -> AcousticConfig:
+    return AcousticConfig(ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
+                          TrainingConfig(**{"batch": 8, "prompt_seconds": 0.6, "target_seconds": 1.0, **training}),
+                          GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
+
+
+def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
+    write_tokens(tmp_path / "dev", 2, 12)
+    torch.set_num_threads(1)
+    config = small(steps=240, learning_rate=5e-3, warmup=20, log_every=80, dev_every=240)
+    train(config, tokens, tokens, tmp_path / "exp", 0, tmp_path / "dev", tmp_path / "dev")
+    log = [json.loads(line) for line in (tmp_path / "exp" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [80, 160, 240]
+    assert len(log[0]["loss_levels"]) == LEVELS and log[-1]["loss"] < log[0]["loss"]
+    assert min(log[-1]["dev_accuracy"]) > 0.95
+
+    # The voice comes from the prompt, the content from the units: another speaker's prompt gives his codes.
+    corpus, acoustic = Corpus(tmp_path / "dev", tmp_path / "dev"), load_acoustic(tmp_path / "exp")
+    spoken = corpus.units[:6]
+    voices = [corpus.utterances[f"s{index % SPEAKERS}"][-1] for index in range(6)]
+    made = acoustic.generate(spoken, [corpus.units[voice] for voice in voices],
+                             [corpus.codec[voice] for voice in voices])
+    table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
+    truth = [table[index % SPEAKERS, units].reshape(-1, LEVELS) for index, units in enumerate(spoken)]
+    assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
+
+
+def test_a_killed_run_goes_on_exactly(tmp_path, tokens):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
+               "--config", str(tmp_path / "acoustic.yaml"), "--threads", "1"]
+    (tmp_path / "acoustic.yaml").write_text("model: {dim: 16, layers: 1, heads: 2}\n"
+                                            "training: {steps: 60, save_every: 2, log_every: 15, batch: 4}\n")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--output", str(whole)], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen([*command, "--output", str(parts)], env=environment, stderr=subprocess.DEVNULL)
+    while not (parts / "checkpoint.safetensors").is_file() and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (parts / "model.safetensors").is_file(), "killed too late to test anything"
+    rerun = {"args": [*command, "--output", str(parts)], "check": True, "env": environment, "capture_output": True}
+    done = subprocess.run(**rerun, text=True)
+    assert "going on from step" in done.stderr
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    timeless = [[{key: value for key, value in json.loads(line).items() if key != "seconds"}
+                 for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (whole, parts)]
+    assert timeless[0] == timeless[1] and len(timeless[0]) == 4
+    assert "nothing to do" in subprocess.run(**rerun, text=True).stderr
+
+
+def test_other_tokens_are_refused_with_both_hashes(tmp_path, tokens):
+    train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+    meta = read_json(tokens / "meta.json")
+    write_json(tokens / "meta.json", {**meta, "units_sha256": "cccc"})
+    with pytest.raises(AudioPaLMError, match="units_sha256 aaaa.* cccc"):
+        train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+    write_tokens(tmp_path / "dev", 2)
+    with pytest.raises(AudioPaLMError, match="units_sha256 differs.*cccc.*aaaa"):
+        train(small(steps=1), tokens, tokens, tmp_path / "other", 0, tmp_path / "dev", tmp_path / "dev")
+    config = read_json(tmp_path / "exp" / "config.json")
+    assert config["units_sha256"] == "aaaa" and config["codec_sha256"] == "bbbb"
+    assert (config["units_size"], config["codec_levels"], config["codec_size"]) == (UNITS, LEVELS, CODES)
+
+
+def test_tokens_without_codec_are_refused(tmp_path, tokens):
+    meta = read_json(tokens / "meta.json")
+    write_json(tokens / "meta.json", {**meta, "codec_sha256": None})
+    with pytest.raises(AudioPaLMError, match="lacks codec_sha256.*stage 5"):
+        train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+    with pytest.raises(AudioPaLMError, match="stage 5"):
+        train(small(steps=1), tokens, tmp_path / "nothing", tmp_path / "exp", 0)
+
+
+def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
+    corpus = Corpus(tokens, tokens)
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        utterance = int(random.integers(len(corpus)))
+        other = corpus.other(random, utterance)
+        assert other != utterance and corpus.speaker[other] == corpus.speaker[utterance]
+    table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
+    batch = corpus.draw(random, 16, prompt=15, target=60, bias=1.0, cut_share=0.5)
+    assert batch.units.shape == (16, 75) and batch.codec.shape == (16, 150, LEVELS) and batch.prompt == 30
+    assert not batch.mask[:, :30].any() and batch.mask.any(axis=1).all()
+    truth = [(table[speaker, batch.units].reshape(16, 150, LEVELS) == batch.codec).all(axis=2).mean(axis=1)
+             for speaker in range(SPEAKERS)]
+    assert (np.max(truth, axis=0) > 0.9).all()  # one voice in each, but for repeated last frames
+    level_shown = np.take_along_axis(batch.shown, batch.level[:, None, None], axis=2)[..., 0]
+    assert ((level_shown == CODES) == batch.mask).all()
