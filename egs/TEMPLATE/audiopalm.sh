@@ -1,0 +1,312 @@
+#!/usr/bin/env bash
+# The stages of every recipe, called by its run.sh in the recipe's directory. Options (defaults in brackets):
+#
+#   --stage N             first stage to run [1]
+#   --stop_stage N        last stage to run [14]
+#        1 data        5 tokenize     9 acoustic     13 report
+#        2 audio       6 vocabulary  10 decode       14 pack
+#        3 units       7 textlm      11 synthesize
+#        4 codec       8 finetune    12 score        what each reads and writes: docs/stages.md
+#   --nj N                processes that stages 2 and 5 use [2]
+#   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
+#   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
+#   --pretrained_codec D  a trained codec [pretrained/codec]
+#
+#   --corpus DIR          what stage 1 reads: the corpus as its publisher ships it [corpus]
+#   --datadir DIR         data directories of stage 1 [data]
+#   --dumpdir DIR         audio of stage 2, tokens of stage 5 [dump]
+#   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
+#   --expdir DIR          models, decodes, scores, logs of stages 3 to 14 [exp]
+#   --units_exp DIR       audio tokenizer of stage 3 [EXPDIR/units]
+#   --codec_exp DIR       codec of stage 4 [EXPDIR/codec]
+#   --train_set NAME      [train]
+#   --valid_set NAME      [dev]
+#   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
+#
+#   --units_config FILE --codec_config FILE --vocabulary_config FILE --textlm_config FILE --lm_config FILE
+#   --acoustic_config FILE --decode_config FILE      [conf/units.yaml and so on]
+#   --data_args "ARGS"    further arguments of the command of stage 1; likewise --audio_args, --units_args, --codec_args,
+#                         --tokenize_args, --vocabulary_args, --textlm_args, --lm_args, --acoustic_args, --decode_args,
+#                         --synthesize_args, --score_args, --report_args, --pack_args []
+#   --config FILE         a shell file with options, one NAME=VALUE a line; the command line wins
+#   --help                this text
+#
+# Another seed, with the audio, units and codec of the first:
+#   ./run.sh --stage 6 --seed 1 --expdir exp_seed1 --units_exp exp/units --codec_exp exp/codec
+set -euo pipefail
+
+stage=1
+stop_stage=14
+nj=2
+seed=0
+train_codec=false
+pretrained_codec=pretrained/codec
+corpus=corpus
+datadir=data
+dumpdir=dump
+tokendir=
+expdir=exp
+units_exp=
+codec_exp=
+train_set=train
+valid_set=dev
+test_sets="test"
+units_config=conf/units.yaml
+codec_config=conf/codec.yaml
+vocabulary_config=conf/vocabulary.yaml
+textlm_config=conf/textlm.yaml
+lm_config=conf/lm.yaml
+acoustic_config=conf/acoustic.yaml
+decode_config=conf/decode.yaml
+data_args=
+audio_args=
+units_args=
+codec_args=
+tokenize_args=
+vocabulary_args=
+textlm_args=
+lm_args=
+acoustic_args=
+decode_args=
+synthesize_args=
+score_args=
+report_args=
+pack_args=
+called_as="./run.sh"  # how the user called the recipe, for the next command that is shown
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=utils/parse_options.sh
+. "${root}/utils/parse_options.sh"
+
+say() { printf '%s\n' "$*"; }
+die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
+
+[ $# -eq 0 ] || die "unexpected argument '$1' (--help lists the options)"
+[[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
+tokendir=${tokendir:-${dumpdir}/tokens}
+units_exp=${units_exp:-${expdir}/units}
+codec_exp=${codec_exp:-${expdir}/codec}
+sets="${train_set} ${valid_set} ${test_sets}"
+raw=${dumpdir}/raw
+logdir=${expdir}/log
+
+"${root}/tools/setup.sh"
+# shellcheck source=egs/TEMPLATE/path.sh
+. ./path.sh
+# shellcheck source=egs/TEMPLATE/cmd.sh
+. ./cmd.sh
+
+# ---- how a stage is run ----------------------------------------------------------------------------------------------
+number=0         # of the stage that runs now
+child=           # process of the command that runs now
+summary=""       # one line for each finished stage
+peak_memory=0    # MiB
+
+again() {  # the user's command with other stages
+    say "$(sed -E 's/ --(stage|stop[_-]stage)[ =][0-9]+//g' <<< "${called_as}") $*"
+}
+
+stop() {  # Ctrl-C or SIGTERM: let the command clean up, a second one kills it
+    trap 'kill -TERM "${child}" 2> /dev/null || true' INT TERM
+    if [ -n "${child}" ]; then
+        kill -TERM "${child}" 2> /dev/null || true
+        while kill -0 "${child}" 2> /dev/null; do wait "${child}" || true; done
+    fi
+    say "audiopalm.sh: interrupted in stage ${number}; to go on: $(again --stage "${number}")" >&2
+    exit 130
+}
+trap stop INT TERM
+
+begin() {  # begin N NAME: false when the stage is not asked for
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
+    number=$1 name=$2 started=${SECONDS}
+    local table=${logdir}/usage.tsv
+    usage_before=0
+    if [ -f "${table}" ]; then usage_before=$(wc -l < "${table}"); fi
+    say "== stage ${number}: ${name} =="
+}
+
+reads() {  # reads N FILE...: shows them; those that are missing are the work of stage N, or of nobody (0)
+    local maker=$1 path hint=""
+    [ "${maker}" -eq 0 ] || hint="; run stage ${maker} first: $(again --stage "${maker}" --stop_stage "${maker}")"
+    shift
+    for path in "$@"; do
+        [ -e "${path}" ] || die "stage ${number} (${name}) reads ${path}, which does not exist${hint}"
+        say "reads   ${path}"
+    done
+}
+
+run() {  # run COMMAND...: on the screen and in the log of the stage
+    local code=0
+    ${train_cmd} "${logdir}/stage${number}.log" "$@" &
+    child=$!
+    wait "${child}" || code=$?
+    child=
+    [ "${code}" -ne 137 ] || say "audiopalm.sh: the command was killed; was the memory exhausted?" >&2
+    [ "${code}" -eq 0 ] || {
+        say "audiopalm.sh: stage ${number} (${name}) failed; log: ${logdir}/stage${number}.log; to go on: $(again --stage "${number}")" >&2
+        exit "${code}"
+    }
+}
+
+module() {  # module NAME ARGUMENTS...: one of the package's commands
+    local command=$1
+    shift
+    run python -m "audiopalm.bin.${command}" "$@"
+}
+
+writes() {  # writes FILE...: shows them and ends the stage
+    local path seconds=$((SECONDS - started)) memory
+    for path in "$@"; do
+        [ -e "${path}" ] || die "stage ${number} (${name}) ended without ${path}"
+        say "wrote   ${path} ($(du -shL "${path}" | cut -f 1))"
+    done
+    memory=$(tail -n "+$((usage_before + 1))" "${logdir}/usage.tsv" | cut -f 3 | sort -n | tail -n 1)
+    [ "${memory}" -le "${peak_memory}" ] || peak_memory=${memory}
+    summary+=$(printf '%7d %-11s %6d s %7d MiB' "${number}" "${name}" "${seconds}" "${memory}")$'\n'
+    say "took    ${seconds} s, at most ${memory} MiB of memory; log: ${logdir}/stage${number}.log"
+    [ "${number}" -eq 14 ] || say "next    $(again --stage $((number + 1)))"
+    say ""
+}
+
+# ---- the stages ------------------------------------------------------------------------------------------------------
+# The *_args and the lists of sets are split into words on purpose.
+# shellcheck disable=SC2046,SC2086
+main() {
+    local set
+
+    if begin 1 data; then
+        reads 0 "${corpus}"
+        module prepare --corpus "${corpus}" --output "${datadir}" ${data_args}
+        writes $(each "${datadir}" ${sets})
+    fi
+
+    if begin 2 audio; then
+        reads 1 $(each "${datadir}" ${sets})
+        for set in ${sets}; do
+            module format_audio --data_dir "${datadir}/${set}" --output "${raw}/${set}" --nj "${nj}" ${audio_args}
+        done
+        writes $(each "${raw}" ${sets})
+    fi
+
+    if begin 3 units; then
+        reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
+        module train_units --config "${units_config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
+            --output "${units_exp}" --seed "${seed}" ${units_args}
+        writes "${units_exp}"
+    fi
+
+    if begin 4 codec; then
+        if "${train_codec}"; then
+            reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
+            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
+                --output "${codec_exp}" --seed "${seed}" ${codec_args}
+        else
+            reads 0 "${pretrained_codec}"
+            run "${root}/utils/copy_dir.sh" "${pretrained_codec}" "${codec_exp}"
+        fi
+        writes "${codec_exp}"
+    fi
+
+    if begin 5 tokenize; then
+        reads 2 $(each "${raw}" ${sets})
+        reads 3 "${units_exp}"
+        reads 4 "${codec_exp}"
+        for set in ${sets}; do
+            module tokenize --data_dir "${raw}/${set}" --units "${units_exp}" --codec "${codec_exp}" \
+                --output "${tokendir}/${set}" --nj "${nj}" ${tokenize_args}
+        done
+        writes $(each "${tokendir}" ${sets})
+    fi
+
+    if begin 6 vocabulary; then
+        reads 2 "${raw}/${train_set}"
+        reads 5 "${tokendir}/${train_set}"
+        module make_vocabulary --config "${vocabulary_config}" --data_dir "${raw}/${train_set}" \
+            --tokens "${tokendir}/${train_set}" --output "${expdir}/vocabulary" ${vocabulary_args}
+        writes "${expdir}/vocabulary"
+    fi
+
+    if begin 7 textlm; then
+        reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
+        reads 6 "${expdir}/vocabulary"
+        module train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
+            --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
+            --output "${expdir}/textlm" --seed "${seed}" ${textlm_args}
+        writes "${expdir}/textlm"
+    fi
+
+    if begin 8 finetune; then
+        reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
+        reads 6 "${expdir}/vocabulary"
+        reads 7 "${expdir}/textlm"
+        module train_lm --config "${lm_config}" --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
+            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
+            --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
+            --output "${expdir}/lm" --seed "${seed}" ${lm_args}
+        writes "${expdir}/lm"
+    fi
+
+    if begin 9 acoustic; then
+        reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
+        module train_acoustic --config "${acoustic_config}" \
+            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
+            --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
+            --output "${expdir}/acoustic" --seed "${seed}" ${acoustic_args}
+        writes "${expdir}/acoustic"
+    fi
+
+    if begin 10 decode; then
+        reads 5 $(each "${tokendir}" ${valid_set} ${test_sets})
+        reads 6 "${expdir}/vocabulary"
+        reads 8 "${expdir}/lm"
+        for set in ${valid_set} ${test_sets}; do
+            module decode --config "${decode_config}" --lm "${expdir}/lm" --vocabulary "${expdir}/vocabulary" \
+                --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \
+                --output "${expdir}/decode/${set}" --seed "${seed}" ${decode_args}
+        done
+        writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
+    fi
+
+    if begin 11 synthesize; then
+        reads 4 "${codec_exp}"
+        reads 9 "${expdir}/acoustic"
+        reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
+        for set in ${valid_set} ${test_sets}; do
+            module synthesize --acoustic "${expdir}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
+                --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" --seed "${seed}" ${synthesize_args}
+        done
+        writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
+    fi
+
+    if begin 12 score; then
+        reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
+        module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --seed "${seed}" ${score_args}
+        writes "${expdir}/score" results.json RESULTS.md
+    fi
+
+    if begin 13 report; then
+        reads 12 "${expdir}/score"
+        module report --expdir "${expdir}" --output "${expdir}/report" ${report_args}
+        writes "${expdir}/report/index.html"
+    fi
+
+    if begin 14 pack; then
+        reads 8 "${expdir}/lm"
+        reads 9 "${expdir}/acoustic"
+        module pack --expdir "${expdir}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
+        writes "${expdir}/pack"
+    fi
+}
+
+each() {  # each DIR NAMES...: DIR/NAME of every name
+    local directory=$1 name
+    shift
+    for name in "$@"; do printf '%s ' "${directory}/${name}"; done
+}
+
+main
+[ -n "${summary}" ] || die "no stage from --stage ${stage} to --stop_stage ${stop_stage}; there are 1 to 14"
+say "  stage               time      memory"
+say "${summary%$'\n'}"
+say "in all ${SECONDS} s, at most ${peak_memory} MiB of memory"

@@ -1,0 +1,13 @@
+# shellcheck shell=bash
+# Source this to get audiopalm and its Python on PATH: `. ./path.sh`, in a recipe directory.
+
+AUDIOPALM_ROOT=$(cd -P "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
+export AUDIOPALM_ROOT
+if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
+    PATH=$(dirname "${AUDIOPALM_PYTHON}"):${PATH}
+else
+    PATH=${AUDIOPALM_VENV:-${AUDIOPALM_ROOT}/.venv}/bin:${PATH}
+fi
+export PATH
+export PYTHONPATH=${AUDIOPALM_ROOT}${PYTHONPATH:+:${PYTHONPATH}}
+export LC_ALL=C.UTF-8  # tables are sorted by bytes, texts are UTF-8

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The embedded corpus, from recordings of people to scores, a page to listen to and a packed model, on two CPU cores.
+# Sets everything up first (tools/setup.sh), then runs stages 1 to 14: --stage 10 starts at stage 10, --help lists all.
+set -euo pipefail
+
+called_as=$(printf '%q ' "$0" "$@")
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=egs/TEMPLATE/db.sh
+. ./db.sh
+
+../TEMPLATE/audiopalm.sh \
+    --called_as "${called_as% }" \
+    --corpus "${MINI}" \
+    --train_set train \
+    --valid_set dev \
+    --test_sets "test test_unseen test_prompts" \
+    "$@"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Sets itself up, then runs all checks: ruff, shellcheck, pytest. Arguments go to pytest: tools/test.sh tests/recipes -x
+set -euo pipefail
+
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+tools/setup.sh
+# shellcheck source=egs/TEMPLATE/path.sh
+. egs/TEMPLATE/path.sh
+
+# Two processes of pytest with one thread each: the models of the tests are too small to be worth more.
+export OMP_NUM_THREADS=1
+log=${TMPDIR:-/tmp}/audiopalm_test_$(id -u).log
+
+echo "== ruff =="
+ruff check .
+echo "== shellcheck =="
+git ls-files -co --exclude-standard '*.sh' '.ci/run' | xargs shellcheck -x
+echo "== pytest (log: ${log}) =="
+python -m pytest -q -ra -n 2 --dist loadfile "$@" 2>&1 | tee "${log}"

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Runs one command of a stage: output on the screen and in a log, time and peak memory in a table.
+
+    utils/run_logged.py exp/log/stage3.log python -m audiopalm.bin.train_units ...
+
+The log is appended to. `usage.tsv` beside it gets a line `log name, seconds, peak MiB, exit code, command`. The peak is
+that of the command and all its children together where /proc tells it (Linux), else of the largest one.
+SIGTERM, or the end of the calling shell, reaches the command as one Ctrl-C, a second SIGTERM as SIGKILL.
+The exit code is the command's; 128 + signal when a signal ended it.
+"""
+
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+PERIOD = 0.5  # seconds between two looks at the memory
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and all processes under it, from /proc."""
+    found, queue = [], [pid]
+    while queue:
+        process = queue.pop()
+        found.append(process)
+        try:
+            for task in Path(f"/proc/{process}/task").iterdir():
+                queue += [int(child) for child in (task / "children").read_text().split()]
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+    return found
+
+
+def memory(pid: int) -> float:
+    """MiB held by a process tree; pages shared by several of its processes count once. 0 where /proc does not tell."""
+    total = 0
+    for process in descendants(pid):
+        try:
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+        except (OSError, ValueError):
+            continue
+    return total / 1024
+
+
+def copy(source, log) -> None:
+    """Pass bytes on to the screen and the log as they come; the log goes on when the screen is closed (`| head`)."""
+    screen = sys.stdout.buffer
+    while block := source.read1(65536):
+        log.write(block)
+        log.flush()
+        try:
+            screen.write(block)
+            screen.flush()
+        except BrokenPipeError:
+            continue
+
+
+def start(command: list[str]) -> subprocess.Popen:
+    # In a process group of its own: a Ctrl-C in the terminal comes once, through this process, to all its workers.
+    # The shell starts this process with SIGINT ignored; the command shall heed it.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+class Stopper:
+    """Passes the first request to stop on as Ctrl-C, the second as SIGKILL."""
+
+    def __init__(self, group: int):
+        self.group, self.requests = group, 0
+
+    def __call__(self, *_) -> None:
+        self.requests += 1
+        try:
+            os.killpg(self.group, signal.SIGINT if self.requests == 1 else signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def main() -> int:
+    if len(sys.argv) < 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    log_path, command = Path(sys.argv[1]), sys.argv[2:]
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    began, parent, peak = time.monotonic(), os.getppid(), 0.0
+    with open(log_path, "ab") as log:
+        log.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
+        try:
+            process = start(command)
+        except OSError as error:
+            print(f"run_logged.py: error: {command[0]}: {error.strerror}", file=sys.stderr)
+            return 127
+        stop = Stopper(process.pid)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, stop)
+        reader = threading.Thread(target=copy, args=(process.stdout, log))
+        reader.start()
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            if os.getppid() != parent and stop.requests == 0:
+                stop()
+            try:
+                process.wait(timeout=PERIOD)
+            except subprocess.TimeoutExpired:
+                continue
+        reader.join()
+        seconds = time.monotonic() - began
+        code = 128 - process.returncode if process.returncode < 0 else process.returncode
+        unit = 1 << 20 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit)
+        log.write(f"# exit code {code}, {seconds:.1f} s, {peak:.0f} MiB\n".encode())
+    with open(log_path.parent / "usage.tsv", "a", encoding="utf-8") as table:
+        table.write(f"{log_path.stem}\t{seconds:.1f}\t{peak:.0f}\t{code}\t{shlex.join(command)}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
