@@ -53,7 +53,8 @@ def test_only_wanted_frames_are_filled(acoustic):
     wanted[0, 15:33] = True
     start = codec.clone()
     start[wanted] = CODES
-    filled = acoustic.fill(units, start.clone(), wanted, torch.tensor([10]), torch.tensor([40]), torch.rand(2, 6, 1, 40))
+    filled = acoustic.fill(units, start.clone(), wanted, torch.tensor([10]), torch.tensor([40]),
+                           torch.rand(2, 6, 1, 40))
     assert (filled[~wanted] == codec[~wanted]).all()
     assert (filled < CODES).all()
 
