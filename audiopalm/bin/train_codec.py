@@ -1,0 +1,29 @@
+"""Stage 4: train the spectral codec (speech <-> 50 Hz ids of several levels) on the recordings of a data directory."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from audiopalm.bin.common import run
+from audiopalm.config import load_config
+from audiopalm.train.codec import CodecTraining, train_codec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
+    parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the configuration")
+    parser.add_argument("--output", required=True, help="directory for config.json, model.safetensors, log.jsonl, report.json")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    config = load_config(CodecTraining, arguments.config, arguments.set)
+    if (Path(arguments.output) / "report.json").exists():
+        logging.info("%s is trained already; remove it to train anew", arguments.output)
+        return
+    print(json.dumps(train_codec(arguments.data_dir, config, arguments.output, arguments.seed), indent=1))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+"""What every codec offers: speech <-> ids of several levels at a fixed frame rate."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+
+
+class Codec(ABC):
+    """Recordings float32 `[T]` at 16 kHz <-> ids int64 `[frames, levels]`, `frames = ceil(T * rate / 16000)`."""
+
+    rate: int  # frames per second
+    levels: int  # ids of one frame, coarse to fine
+    size: int  # ids of one level are 0 .. size - 1
+
+    @abstractmethod
+    def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
+        """Recordings `[T]` -> ids `[frames, levels]` each; what else is in the list changes nothing."""
+
+    @abstractmethod
+    def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
+        """Ids `[frames, q]` -> recordings `[frames * 16000 / rate]` each; `q <= levels`: the finest levels may be left out."""
+
+    def check_ids(self, ids: np.ndarray) -> np.ndarray:
+        """`ids` as int64; raises AudioPaLMError for a wrong shape or an id outside the codebooks."""
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.ndim != 2 or len(ids) == 0 or not 1 <= ids.shape[1] <= self.levels:
+            raise AudioPaLMError(f"codec ids must be [frames, 1 to {self.levels}], found shape {list(ids.shape)}")
+        if ids.min() < 0 or ids.max() >= self.size:
+            raise AudioPaLMError(f"codec ids must be 0 to {self.size - 1}, found {ids.min()} to {ids.max()}")
+        return ids
+
+
+def load_codec(directory: str | Path, device: str = "cpu") -> Codec:
+    """The codec of a directory with config.json, whose `kind` is `spectral` or `soundstream`, and model.safetensors."""
+    kind = read_json(Path(directory) / "config.json", "stage 4 (codec)").get("kind")
+    # Imported here: each kind needs this module, and one of them ESPnet.
+    if kind == "spectral":
+        from audiopalm.codec.spectral import SpectralCodec
+        return SpectralCodec.load(directory, device)
+    if kind == "soundstream":
+        from audiopalm.codec.soundstream import SoundStreamCodec
+        return SoundStreamCodec.load(directory, device)
+    raise AudioPaLMError(f"{directory}/config.json: unknown kind of codec {kind!r}; known: soundstream, spectral")

@@ -1,0 +1,47 @@
+"""A small discriminator of spectrograms at several resolutions: it hears in codec output what mel losses cannot."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Samples `[B, T]` -> for each resolution its feature maps, the last of which is the verdict (1 for recordings, 0 for codec output)."""
+
+    def __init__(self, resolutions: tuple[int, ...] = (256, 512, 1024), channels: int = 16):
+        super().__init__()
+        self.resolutions = resolutions
+        self.nets = nn.ModuleList(self._net(channels) for _ in resolutions)
+
+    @staticmethod
+    def _net(channels: int) -> nn.ModuleList:
+        sizes = [2, channels, channels, 2 * channels, 2 * channels]
+        layers = [nn.Sequential(nn.Conv2d(before, after, (5, 3), stride=(3, 1), padding=(2, 1)), nn.LeakyReLU(0.1))
+                  for before, after in zip(sizes, sizes[1:], strict=False)]
+        return nn.ModuleList([*layers, nn.Conv2d(sizes[-1], 1, 3, padding=1)])
+
+    def forward(self, samples: Tensor) -> list[list[Tensor]]:
+        features = []
+        for n_fft, net in zip(self.resolutions, self.nets, strict=True):
+            window = torch.hann_window(n_fft, device=samples.device)
+            x = torch.view_as_real(torch.stft(samples, n_fft, n_fft // 2, window=window, return_complex=True)).permute(0, 3, 1, 2)
+            # Compressed magnitudes, or loud vowels would be all that counts.
+            x = x / (x.square().sum(1, keepdim=True) + 1e-6) ** 0.35
+            maps = []
+            for layer in net:
+                x = layer(x)
+                maps.append(x)
+            features.append(maps)
+        return features
+
+
+def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
+    """Least squares: recordings to 1, codec output to 0."""
+    return sum(((1 - a[-1]) ** 2).mean() + (b[-1] ** 2).mean() for a, b in zip(real, fake, strict=True)) / len(real)
+
+
+def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """How far the verdicts on codec output are from 1, and the mean relative distance of its feature maps to those of the recordings."""
+    fooling = sum(((1 - maps[-1]) ** 2).mean() for maps in fake) / len(fake)
+    distances = [(a.detach() - b).abs().mean() / (a.detach().abs().mean() + 1e-6)
+                 for maps, others in zip(real, fake, strict=True) for a, b in zip(maps[:-1], others[:-1], strict=True)]
+    return fooling, sum(distances) / len(distances)

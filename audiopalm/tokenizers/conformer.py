@@ -1,0 +1,63 @@
+"""A short Conformer whose every output depends on a bounded stretch of input.
+
+ESPnet's encoder is not used: its attention sees the whole utterance, so that the units of a word would depend on
+everything else in the file and long recordings could not be cut, and the core has to import without espnet.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary position embedding of `[B, heads, T, size]`, so that attention knows distances, not positions."""
+    half = x.shape[-1] // 2
+    frequencies = 100.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angles = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)[:, None] * frequencies
+    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, dim: int, dropout: float):
+        super().__init__(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Dropout(dropout),
+                         nn.Linear(2 * dim, dim), nn.Dropout(dropout))
+
+
+class ConformerBlock(nn.Module):
+    """`[B, T, dim]` -> `[B, T, dim]`: half feed-forward, attention over `context` frames to each side, convolution, half feed-forward."""
+
+    def __init__(self, dim: int, heads: int, kernel: int, context: int, dropout: float):
+        super().__init__()
+        self.heads, self.context = heads, context
+        self.before, self.after = FeedForward(dim, dropout), FeedForward(dim, dropout)
+        self.attention_norm, self.project, self.merge = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.conv_norm, self.gate = nn.LayerNorm(dim), nn.Linear(dim, 2 * dim)
+        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.inner_norm, self.mix = nn.LayerNorm(dim), nn.Linear(dim, dim)
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim)
+
+    @property
+    def reach(self) -> int:
+        """How many frames to either side one output depends on."""
+        return self.context + self.conv.kernel_size[0] // 2
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """`valid` `[B, T]` is False on padding, which no valid frame sees."""
+        x = x + 0.5 * self.before(x)
+        x = x + self.dropout(self.attend(self.attention_norm(x), valid))
+        gated = functional.glu(self.gate(self.conv_norm(x)), dim=-1) * valid[:, :, None]
+        mixed = self.conv(gated.transpose(1, 2)).transpose(1, 2)
+        x = x + self.dropout(self.mix(functional.silu(self.inner_norm(mixed))))
+        return self.norm(x + 0.5 * self.after(x))
+
+    def attend(self, x: Tensor, valid: Tensor) -> Tensor:
+        batch, frames, dim = x.shape
+        query, key, value = self.project(x).view(batch, frames, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        position = torch.arange(frames, device=x.device)
+        near = (position[:, None] - position[None, :]).abs() <= self.context
+        # A padded frame attends to itself, so that no row is empty: an empty row would give NaN.
+        mask = near & valid[:, None, :] | torch.eye(frames, dtype=torch.bool, device=x.device)
+        attended = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=mask[:, None])
+        return self.merge(attended.transpose(1, 2).reshape(batch, frames, dim))

@@ -1,0 +1,165 @@
+"""Training of the spectral codec: the autoencoder, residual k-means on its latents, the decoder again on quantised latents."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.config import to_dict
+from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.files import atomic_path, write_json
+from audiopalm.data.mel import LogMel
+from audiopalm.tokenizers.quantiser import kmeans, nearest
+from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.speech import Speech, ahead, list_speech
+from audiopalm.train.units import schedule
+
+
+@dataclass
+class CodecTraining:
+    model: SpectralConfig = field(default_factory=SpectralConfig)
+    batch: int = 16  # crops
+    crop_seconds: float = 1.28
+    autoencoder_steps: int = 600
+    kmeans_crops: int = 800
+    decoder_steps: int = 400  # on quantised latents, the encoder frozen
+    adversarial_from: int = 100  # first of the decoder steps with the discriminator; decoder_steps for none
+    adversarial_weight: float = 0.1
+    feature_weight: float = 0.5
+    learning_rate: float = 1e-3
+    decoder_learning_rate: float = 5e-4
+    discriminator_learning_rate: float = 5e-4
+    warmup: int = 40
+    checkpoint_every: int = 100
+
+
+class MelDistance(nn.Module):
+    """Mean absolute difference of log-mels of two signals `[B, T]`, over several resolutions."""
+
+    def __init__(self, resolutions: tuple[tuple[int, int], ...] = ((256, 32), (512, 64), (1024, 80), (2048, 100))):
+        super().__init__()
+        self.mels = nn.ModuleList(LogMel(bands, n_fft, n_fft // 4, floor=1e-3) for n_fft, bands in resolutions)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return sum((mel(first) - mel(second)).abs().mean() for mel in self.mels) / len(self.mels)
+
+
+def make_crops(speech: list[Speech], number: int, length: int, random: np.random.Generator) -> Tensor:
+    """`[number, length]`: random stretches of random recordings, longer recordings more often, at random loudness."""
+    shares = np.array([item.samples for item in speech], dtype=np.float64)
+    crops = np.zeros((number, length), dtype=np.float32)
+    for row, index in zip(crops, random.choice(len(speech), number, p=shares / shares.sum()), strict=True):
+        start = int(random.integers(max(1, speech[index].samples - length + 1)))
+        samples, _ = soundfile.read(speech[index].path, frames=length, start=start, dtype="float32")
+        row[:len(samples)] = samples * random.uniform(0.4, 1.1)
+    return torch.from_numpy(crops)
+
+
+def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int) -> dict:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl and report.json to `output`."""
+    output = Path(output)
+    speech = list_speech(data)
+    logging.info("read %s: %d recordings, %.1f h", data, len(speech), sum(item.samples for item in speech) / SAMPLE_RATE / 3600)
+    torch.manual_seed(seed)
+    model, judge, distance = SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()
+    modules = {"model": model, "discriminator": judge}
+    optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99)),
+                  "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
+    length = round(config.crop_seconds * SAMPLE_RATE)
+    total = config.autoencoder_steps + config.decoder_steps
+    snapshot, step, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
+    if snapshot.exists():
+        step = load_snapshot(snapshot, modules, optimizers, **state)["step"]
+        logging.info("going on at step %d of %d", step, total)
+    output.mkdir(parents=True, exist_ok=True)
+    log, started = StepLog(output / "log.jsonl", step), time.monotonic()
+
+    def load(number: int) -> Tensor:
+        return make_crops(speech, config.batch, length, np.random.default_rng([seed, number]))
+
+    for step, crops in zip(range(step, total), ahead(load, step, total), strict=True):
+        seed_step(seed, step)
+        late = step - config.autoencoder_steps  # the number of the decoder step
+        if late == 0:
+            start_codebooks(model, make_crops(speech, config.kmeans_crops, length, np.random.default_rng([seed, total])), seed)
+        peak = config.learning_rate if late < 0 else config.decoder_learning_rate
+        phase = (step, config.warmup, config.autoencoder_steps) if late < 0 else (late, config.warmup, config.decoder_steps)
+        for optimizer, rate in zip(optimizers.values(), (peak, config.discriminator_learning_rate), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule(*phase)
+        losses = train_step(model, judge, distance, optimizers, crops, quantised=late >= 0,
+                            adversarial=late >= config.adversarial_from, config=config)
+        if step % 20 == 0 or step + 1 == total:
+            seconds = round(time.monotonic() - started, 1)
+            log.write(step=step + 1, **losses, quantised=late >= 0, seconds=seconds)
+            logging.info("step %d/%d %s, %.0f s", step + 1, total, " ".join(f"{key} {value}" for key, value in losses.items()), seconds)
+        if (step + 1) % config.checkpoint_every == 0:
+            save_snapshot(snapshot, modules, optimizers, {"step": step + 1, **state})
+    save_codec(model, output)
+    report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **losses}
+    write_json(output / "report.json", report)
+    snapshot.unlink(missing_ok=True)
+    return report
+
+
+def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: MelDistance,
+               optimizers: dict[str, torch.optim.Optimizer], crops: Tensor, quantised: bool, adversarial: bool,
+               config: CodecTraining) -> dict[str, float]:
+    if quantised:
+        with torch.no_grad():
+            latents = drop_levels(model, model.quantise(model.encode(crops)))
+    else:
+        latents = model.encode(crops)
+    made = model.decode(latents)
+    losses = {"loss": distance(made, crops)}
+    total = losses["loss"]
+    if adversarial:
+        few = len(crops) // 2  # enough for the discriminator, which costs more than the codec itself
+        real = judge(crops[:few])
+        losses["discriminator"] = discriminator_loss(real, judge(made[:few].detach()))
+        update(judge, optimizers["discriminator_optimizer"], losses["discriminator"])
+        judge.requires_grad_(False)
+        losses["fooling"], losses["features"] = generator_losses(real, judge(made[:few]))
+        total = total + config.adversarial_weight * losses["fooling"] + config.feature_weight * losses["features"]
+    update(model, optimizers["optimizer"], total)
+    judge.requires_grad_(True)
+    return {key: round(value.item(), 4) for key, value in losses.items()}
+
+
+def update(module: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+
+
+def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
+    """Latents of ids `[B, T, levels]` with all levels for half of the crops and the first few for the others."""
+    levels = ids.shape[-1]
+    kept = torch.where(torch.rand(len(ids)) < 0.5, levels, torch.randint(1, levels + 1, (len(ids),)))
+    return sum(codebook[ids[..., level]] * (kept > level)[:, None, None] for level, codebook in enumerate(model.codebooks))
+
+
+@torch.no_grad()
+def start_codebooks(model: SpectralModel, crops: Tensor, seed: int) -> None:
+    """Residual k-means: each level on what the coarser ones leave of the latents."""
+    rest = torch.cat([model.encode(part).flatten(0, 1) for part in crops.split(32)])
+    energy = rest.square().mean()
+    for level, codebook in enumerate(model.codebooks):
+        codebook.copy_(torch.from_numpy(kmeans(rest.numpy(), len(codebook), seed + level, iterations=12)))
+        rest = rest - codebook[nearest(rest, codebook)]
+        logging.info("level %d: %.3f of the energy left", level + 1, rest.square().mean() / energy)
+
+
+def save_codec(model: SpectralModel, output: Path) -> None:
+    """float16 halves the file and changes no id: ids are always computed with the weights that were saved."""
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    write_json(output / "config.json", to_dict(model.config))

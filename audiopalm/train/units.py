@@ -1,0 +1,215 @@
+"""Training of the unit tokenizer: CTC through the plain encoder, a k-means codebook of its latents, CTC through the quantiser."""
+
+import itertools
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from audiopalm.config import to_dict
+from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.files import atomic_path, write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tokenizers.audio import HOP, MEL_HOP, UnitConfig, UnitModel
+from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.speech import Speech, ahead, length_batches, list_speech
+
+
+@dataclass
+class UnitTraining:
+    model: UnitConfig = field(default_factory=UnitConfig)
+    batch_seconds: float = 48.0  # padding included
+    longest_seconds: float = 16.0  # longer recordings are left out
+    plain_steps: int = 400  # without the quantiser
+    quantised_steps: int = 150
+    kmeans_batches: int = 40
+    commitment: float = 0.1  # weight of the pull of latents to their codes
+    learning_rate: float = 2e-3
+    warmup: int = 40
+    weight_decay: float = 0.01
+    bf16: bool = False
+    checkpoint_every: int = 100
+
+
+@dataclass
+class Batch:
+    samples: Tensor  # [B, T]
+    frames: Tensor  # [B] units
+    targets: Tensor  # [characters of all texts]
+    target_lengths: Tensor  # [B]
+
+
+def make_batch(items: list[Speech], characters: str) -> Batch:
+    index = {character: position for position, character in enumerate(characters, start=1)}
+    audio = [read_audio(item.path) for item in items]
+    frames = [-(-len(samples) // HOP) for samples in audio]
+    padded = np.zeros((len(audio), max(frames) * HOP), dtype=np.float32)
+    for row, samples in zip(padded, audio, strict=True):
+        row[:len(samples)] = samples
+    texts = [[index[character] for character in item.text if character in index] for item in items]
+    return Batch(torch.from_numpy(padded), torch.tensor(frames), torch.tensor(sum(texts, [])),
+                 torch.tensor([len(text) for text in texts]))
+
+
+def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Other tempo, voice, channel, loudness, noise, and SpecAugment, for log-mels `[B, 4 T, bands]` of `frames` `[B]` units."""
+    batch, _, bands = mel.shape
+    tempo = torch.empty(()).uniform_(0.88, 1.15).item()
+    length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
+    mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
+    frames = (frames * tempo).ceil().long().clamp(1, length // 4)
+    # Moving the formants, by one factor for each utterance, makes one voice into many.
+    position = (torch.arange(bands) * torch.empty(batch, 1).uniform_(0.88, 1.12)).clamp(0, bands - 1.001)
+    low, weight = position.long(), position.frac()[:, None, :]
+    low = low[:, None, :].expand(-1, length, -1)
+    mel = mel.gather(2, low) * (1 - weight) + mel.gather(2, low + 1) * weight
+    wave = torch.cos(math.pi * torch.arange(bands) / bands * torch.arange(1, 5)[:, None])
+    tone = torch.randn(batch, 1, 4) * 0.3 @ wave
+    mel = mel + tone + torch.empty(batch, 1, 1).uniform_(-1.5, 1.0)
+    loud = mel.mean(2).amax(1)[:, None, None]
+    noise = loud - torch.empty(batch, 1, 1).uniform_(1.0, 8.0) + torch.randn(batch, 1, 4) * 0.5 @ wave
+    mel = torch.logaddexp(mel, noise + 0.3 * torch.randn_like(mel))
+    for dim, most, number in ((2, bands // 6, 2), (1, 16, 2 + length // 200)):
+        places = torch.arange(mel.shape[dim])
+        for _ in range(number):
+            width = torch.randint(most, (batch, 1))
+            start = (torch.rand(batch, 1) * mel.shape[dim]).long()
+            hidden = (places >= start) & (places < start + width)
+            mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
+    return mel, frames
+
+
+def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, output: str | Path, seed: int) -> dict:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl and report.json to `output`."""
+    output = Path(output)
+    speech = [item for item in list_speech(data) if item.samples <= config.longest_seconds * SAMPLE_RATE and item.text]
+    if not speech:
+        raise AudioPaLMError(f"{data} has no recording of at most {config.longest_seconds} s with a text")
+    config.model.characters = "".join(sorted({character for item in speech for character in item.text}))
+    logging.info("read %s: %d recordings, %.1f h, %d characters", data, len(speech),
+                 sum(item.samples for item in speech) / SAMPLE_RATE / 3600, len(config.model.characters))
+    torch.manual_seed(seed)
+    model = UnitModel(config.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98),
+                                  weight_decay=config.weight_decay)
+    total = config.plain_steps + config.quantised_steps
+    batches = list(itertools.islice(length_batches([item.samples for item in speech], int(config.batch_seconds * SAMPLE_RATE), seed),
+                                    total + config.kmeans_batches))
+
+    def load(number: int) -> Batch:
+        return make_batch([speech[index] for index in batches[number]], config.model.characters)
+
+    snapshot, step, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
+    if snapshot.exists():
+        step = load_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, **state)["step"]
+        logging.info("going on at step %d of %d", step, total)
+    else:
+        measure_scale(model, [load(number) for number in range(min(4, total))])
+    output.mkdir(parents=True, exist_ok=True)
+    log, started = StepLog(output / "log.jsonl", step), time.monotonic()
+    for step, batch in zip(range(step, total), ahead(load, step, total), strict=True):
+        seed_step(seed, step)
+        quantised = step >= config.plain_steps
+        if step == config.plain_steps:
+            start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * schedule(step, config.warmup, total)
+        loss = train_step(model, optimizer, batch, quantised, config)
+        if step % 20 == 0 or step + 1 == total:
+            log.write(step=step + 1, loss=round(loss, 4), quantised=quantised, seconds=round(time.monotonic() - started, 1))
+            logging.info("step %d/%d loss %.3f%s, %.0f s", step + 1, total, loss, " (quantised)" if quantised else "",
+                         time.monotonic() - started)
+        if (step + 1) % config.checkpoint_every == 0:
+            save_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, {"step": step + 1, **state})
+    report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
+    save_units(model, output)
+    write_json(output / "report.json", report)
+    snapshot.unlink(missing_ok=True)
+    return report
+
+
+def schedule(step: int, warmup: int, total: int) -> float:
+    """Linear warm-up, then a cosine down to 2 %."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.02 + 0.98 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
+
+
+def valid_mask(frames: Tensor, longest: int) -> Tensor:
+    return torch.arange(longest)[None, :] < frames[:, None]
+
+
+def train_step(model: UnitModel, optimizer: torch.optim.Optimizer, batch: Batch, quantised: bool, config: UnitTraining) -> float:
+    model.train()
+    with torch.no_grad():
+        mel, frames = augment(model.log_mel(batch.samples), batch.frames, model.mean)
+    valid = valid_mask(frames, mel.shape[1] // 4)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        latents = codes = model.encode(mel, valid)
+        if quantised:
+            codes = latents.clone()
+            codes[valid], _ = model.quantiser(latents[valid])
+        scores = model.classify(codes, valid)
+    loss = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
+                               zero_infinity=True) / max(len(batch.targets), 1)
+    pull = functional.mse_loss(latents[valid], codes[valid].detach()) if quantised else 0.0
+    optimizer.zero_grad(set_to_none=True)
+    (loss + config.commitment * config.model.code_dim * pull).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def measure_scale(model: UnitModel, batches: list[Batch]) -> None:
+    """Set the mean and the deviation of each mel band, the same for every recording."""
+    frames = torch.cat([model.log_mel(batch.samples)[valid_mask(4 * batch.frames, batch.samples.shape[1] // MEL_HOP)]
+                        for batch in batches])
+    model.mean.copy_(frames.mean(0))
+    model.scale.copy_(frames.std(0) + 1e-3)
+
+
+@torch.no_grad()
+def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
+    """Set the codebook by k-means on latents of speech as it is, without augmentation."""
+    model.eval()
+    latents = []
+    for batch in batches:
+        valid = valid_mask(batch.frames, batch.samples.shape[1] // HOP)
+        latents.append(model.encode(model.log_mel(batch.samples), valid)[valid])
+    model.quantiser.start(torch.cat(latents).numpy(), seed)
+    logging.info("codebook of %d codes from %d latents", len(model.quantiser.codebook), sum(map(len, latents)))
+
+
+@torch.no_grad()
+def measure(model: UnitModel, dev: str | Path | None, speech: list[Speech], most: int = 300) -> dict:
+    """Character error rate of CTC behind the quantiser, use of the codebook and bitrate on `dev`, or on training speech without it."""
+    model.eval()
+    items = list_speech(dev) if dev else speech
+    items = items[::-(-len(items) // most)]
+    heard, used = [], []
+    for item in items:
+        batch = make_batch([item], model.config.characters)
+        valid = valid_mask(batch.frames, int(batch.frames.max()))
+        codes, index = model.quantiser(model.encode(model.log_mel(batch.samples), valid)[0])
+        heard.append(model.text(model.classify(codes[None], valid)[0]))
+        used.append(index)
+    share = torch.bincount(torch.cat(used), minlength=model.config.size) / sum(map(len, used))
+    bits = -(share * share.clamp(min=1e-12).log2()).sum().item()
+    return {"set": str(dev or "train"), "recordings": len(items), "cer": round(jiwer.cer([item.text for item in items], heard), 4),
+            "codes_used": int((share > 0).sum()), "size": model.config.size, "perplexity": round(2 ** bits, 1),
+            "bits_per_second": round(SAMPLE_RATE / HOP * math.log2(model.config.size), 1),
+            "entropy_bits_per_second": round(SAMPLE_RATE / HOP * bits, 1)}
+
+
+def save_units(model: UnitModel, output: Path) -> None:
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    write_json(output / "config.json", to_dict(model.config))
