@@ -12,7 +12,8 @@
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
 #
-#   --corpus DIR          what stage 1 reads: the corpus as its publisher ships it [corpus]
+#   --corpus NAME         which corpus stage 1 prepares: a module of audiopalm/corpora
+#   --source DIR          where it lies, as its publisher ships it [corpus]
 #   --datadir DIR         data directories of stage 1 [data]
 #   --dumpdir DIR         audio of stage 2, tokens of stage 5 [dump]
 #   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
@@ -41,7 +42,8 @@ nj=2
 seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
-corpus=corpus
+corpus=
+source=corpus
 datadir=data
 dumpdir=dump
 tokendir=
@@ -176,8 +178,8 @@ main() {
     local set
 
     if begin 1 data; then
-        reads 0 "${corpus}"
-        module prepare --corpus "${corpus}" --output "${datadir}" ${data_args}
+        reads 0 "${source}"
+        module prepare --corpus "${corpus}" --source "${source}" --output "${datadir}" ${data_args}
         writes $(each "${datadir}" ${sets})
     fi
 

@@ -8,9 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=egs/TEMPLATE/db.sh
 . ./db.sh
 
-../TEMPLATE/audiopalm.sh \
+exec ../TEMPLATE/audiopalm.sh \
     --called_as "${called_as% }" \
-    --corpus "${MINI}" \
+    --corpus mini \
+    --source "${MINI}" \
     --train_set train \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \

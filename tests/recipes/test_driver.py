@@ -1,0 +1,171 @@
+"""The driver egs/TEMPLATE/audiopalm.sh, with a stand-in for Python that records each command and makes its output."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON = """#!/usr/bin/env bash
+# called as: python -m audiopalm.bin.NAME ARGUMENTS...
+set -eu
+name=${2#audiopalm.bin.}
+echo "$name ${*:3}" >> commands.txt
+echo "output of $name"
+if [ "${FAIL:-}" = "$name" ]; then echo "$name: error: broken on purpose" >&2; exit 3; fi
+if [ "${HANG:-}" = "$name" ]; then
+    trap 'echo "$name: interrupted" >&2; exit 130' INT
+    touch hanging
+    for _ in $(seq 600); do sleep 0.1; done
+fi
+while [ $# -gt 1 ]; do
+    if [ "$1" = --output ]; then mkdir -p "$2"; output=$2; fi
+    shift
+done
+case "$name" in
+    prepare) mkdir -p "$output"/{train,dev,test} ;;
+    score) touch results.json RESULTS.md ;;
+    report) touch "$output/index.html" ;;
+esac
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
+    directory = tmp_path / "egs" / "toy"
+    (directory / "pretrained" / "codec").mkdir(parents=True)
+    (directory / "corpus").mkdir()
+    (tmp_path / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
+    shutil.copytree(ROOT / "egs" / "mini", directory, dirs_exist_ok=True, symlinks=True,
+                    ignore=lambda folder, names: [name for name in names if not name.endswith(".sh")])
+    (directory / "pretrained" / "codec" / "config.json").write_text("{}")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (python.parent / "python3").symlink_to(sys.executable)  # for the driver's own helper
+
+    class Recipe:
+        path = directory
+        environment = {**os.environ, "AUDIOPALM_PYTHON": str(python)}
+        command = [str(directory / "run.sh"), "--test_sets", "test"]
+
+        def __call__(self, *arguments, **environment):
+            return subprocess.run([*self.command, *arguments], env={**self.environment, **environment}, cwd=tmp_path,
+                                  text=True, capture_output=True, timeout=60)
+
+        def commands(self):
+            return (directory / "commands.txt").read_text().splitlines()
+
+    return Recipe()
+
+
+def test_all_stages_in_order(recipe):
+    result = recipe("--seed", "7")
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[0] for line in recipe.commands()]
+    assert names == ["prepare", *["format_audio"] * 3, "train_units", *["tokenize"] * 3, "make_vocabulary", "train_lm",
+                     "train_lm", "train_acoustic", *["decode"] * 2, *["synthesize"] * 2, "score", "report", "pack"]
+    seeded = [line.split()[0] for line in recipe.commands() if "--seed 7" in line]
+    assert seeded == ["train_units", "train_lm", "train_lm", "train_acoustic", *["decode"] * 2, *["synthesize"] * 2,
+                      "score"]
+    for number in range(1, 15):
+        assert f"== stage {number}: " in result.stdout
+        assert (recipe.path / "exp" / "log" / f"stage{number}.log").is_file()
+    assert f"next    {recipe.path}/run.sh --test_sets test --seed 7 --stage 9" in result.stdout
+    assert "output of train_acoustic" in result.stdout
+    assert "output of train_acoustic" in (recipe.path / "exp" / "log" / "stage9.log").read_text()
+    assert result.stdout.splitlines()[-1].startswith("in all ")
+
+
+def test_stage_and_stop_stage(recipe):
+    assert recipe("--stop_stage", "2").returncode == 0
+    (recipe.path / "commands.txt").unlink()
+    result = recipe("--stage", "2", "--stop-stage", "3")
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in recipe.commands()] == [*["format_audio"] * 3, "train_units"]
+    assert f"next    {recipe.path}/run.sh --test_sets test --stage 4\n" in result.stdout
+
+
+def test_missing_input_names_the_stage_that_makes_it(recipe):
+    result = recipe("--stage", "5")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "audiopalm.sh: error: stage 5 (tokenize) reads dump/raw/train, which does not exist; run stage 2 first: "
+        f"{recipe.path}/run.sh --test_sets test --stage 2 --stop_stage 2"]
+    assert not (recipe.path / "commands.txt").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--stagee", "3"], "unknown option --stagee (--help lists the options)"),
+    (["--stage"], "option --stage needs a value"),
+    (["--train_codec", "yes"], "option --train_codec takes true or false, not 'yes'"),
+    (["--stage", "two"], "--stage and --stop_stage take a number from 1 to 14"),
+    (["--stage", "15"], "no stage from --stage 15 to --stop_stage 14; there are 1 to 14"),
+    (["3"], "unexpected argument '3' (--help lists the options)"),
+])
+def test_bad_options(recipe, arguments, message):
+    result = recipe(*arguments)
+    assert result.returncode == 1
+    assert result.stderr == f"audiopalm.sh: error: {message}\n"
+
+
+def test_failing_command(recipe):
+    result = recipe(FAIL="train_units")
+    assert result.returncode == 3
+    assert "train_units: error: broken on purpose" in result.stdout  # both streams of a command go to screen and log
+    assert result.stderr == ("audiopalm.sh: stage 3 (units) failed; log: exp/log/stage3.log; to go on: "
+                             f"{recipe.path}/run.sh --test_sets test --stage 3\n")
+    assert not any(line.startswith("tokenize") for line in recipe.commands())
+
+
+@pytest.mark.parametrize("number, to_group", [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
+def test_interrupt_reaches_the_command_once(recipe, number, to_group):
+    process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not (recipe.path / "hanging").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    start = time.monotonic()
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert process.returncode == 130
+    assert stdout.count("train_units: interrupted") == 1
+    assert stderr == ("audiopalm.sh: interrupted in stage 3; to go on: "
+                      f"{recipe.path}/run.sh --test_sets test --stage 3\n")
+    assert recipe("--stage", "3", "--stop_stage", "3").returncode == 0
+
+
+def test_another_seed_reuses_the_audio_and_tokens(recipe):
+    assert recipe("--stop_stage", "5").returncode == 0
+    (recipe.path / "commands.txt").unlink()
+    result = recipe("--stage", "6", "--seed", "1", "--expdir", "exp_seed1",
+                    "--codec_exp", "exp/codec", "--units-exp", "exp/units")
+    assert result.returncode == 0, result.stderr
+    finetune = next(line for line in recipe.commands() if line.startswith("train_lm") and "--init_lm" in line)
+    assert "--vocabulary exp_seed1/vocabulary --init_lm exp_seed1/textlm" in finetune
+    assert "--data_dir dump/raw/train --tokens dump/tokens/train" in finetune
+    assert "--codec exp/codec" in next(line for line in recipe.commands() if line.startswith("synthesize"))
+    assert not (recipe.path / "exp" / "lm").exists()
+
+
+def test_help_lists_every_option_and_needs_no_setup(recipe):
+    result = recipe("--help", AUDIOPALM_PYTHON="/nonexistent")
+    assert result.returncode == 0
+    driver = (ROOT / "egs" / "TEMPLATE" / "audiopalm.sh").read_text()
+    defaults = driver.split("set -euo pipefail\n")[1].split("root=$(cd")[0]
+    names = {line.split("=")[0] for line in defaults.splitlines() if "=" in line} - {"called_as"}
+    assert len(names) > 30
+    assert sorted(name for name in names if f"--{name}" not in result.stdout) == []
+
+
+def test_run_script_is_short():
+    assert len((ROOT / "egs" / "mini" / "run.sh").read_text().splitlines()) < 40
