@@ -49,9 +49,9 @@ class AudioPaLM:
         """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself."""
         directory = require(Path(directory), "stage 14 (pack)")
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
-        return cls(UnitTokenizer.load(directory / "units"), load_model(directory / "lm", vocabulary, "stage 8 (finetune)"),
-                   SequenceBuilder(vocabulary, tokenizer), load_acoustic(directory / "acoustic"),
-                   load_codec(directory / "codec"), decoding or DecodingConfig())
+        lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)")
+        return cls(UnitTokenizer.load(directory / "units"), lm, SequenceBuilder(vocabulary, tokenizer),
+                   load_acoustic(directory / "acoustic"), load_codec(directory / "codec"), decoding or DecodingConfig())
 
     def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
                  seed: int = 0) -> Answer:

@@ -145,11 +145,12 @@ class Decoder(nn.Module):
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
+        """Variance scaled by fan-in, as PaLM has it: small models do not learn to attend from GPT-2's fixed 0.02."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
         if isinstance(module, (Attention, GatedMLP)):  # children come first in apply(): residual branches start small
             last = module.output if isinstance(module, Attention) else module.down
-            nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
+            nn.init.normal_(last.weight, std=(2 * self.config.layers * last.weight.shape[1]) ** -0.5)
 
     @property
     def head_weight(self) -> Tensor:

@@ -80,7 +80,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
         logging.info("%s is finished; delete it to train anew", output)
         return
     fabric = Fabric(accelerator="auto", devices=1, precision=training.precision)
-    seed_step(seed, -1)
+    torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
     optimizer = make_optimizer(config.optimizer, model)
     wrapped, optimizer = fabric.setup(model, optimizer)

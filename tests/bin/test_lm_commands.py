@@ -1,0 +1,118 @@
+"""Stages 6, 7, 8 and 10 by their real commands on a miniature set that a small model can learn."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import read_table
+
+CONFIG = """
+mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
+model: {dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden_dim: 128}
+training: {steps: 250, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
+           validation_sequences: 8}
+optimizer: {learning_rate: 4.0e-3, warmup_steps: 10}
+
+"""
+TEXT_CONFIG = CONFIG.replace('{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}',
+                             "{task: lm}, {task: mt}").replace("steps: 250", "steps: 20")
+DECODE = """
+tasks: [{task: asr}, {task: mt}, {task: s2st, targets: [en]}, {task: "asr+ast+s2st", targets: [en]}]
+decoding: {text_tokens: 12, audio_tokens: 20}
+"""
+
+
+def command(name: str, *args, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *map(str, args)], capture_output=True,
+                          text=True, **options)
+
+
+def check(result: subprocess.CompletedProcess) -> None:
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def prepared(tmp_path, digit_sets):
+    """Vocabulary and text LM of the digit sets; returns the arguments of train_lm for stage 8."""
+    data, tokens, dev_data, dev_tokens = digit_sets
+    for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
+                       ("vocabulary.yaml", "text_size: 400")):
+        (tmp_path / name).write_text(text)
+    check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", tmp_path / "vocabulary",
+                  "--config", tmp_path / "vocabulary.yaml"))
+    check(command("train_lm", "--config", tmp_path / "textlm.yaml", "--vocabulary", tmp_path / "vocabulary",
+                  "--data_dir", data, "--dev_data_dir", dev_data, "--output", tmp_path / "textlm"))
+    return ["--config", tmp_path / "lm.yaml", "--vocabulary", tmp_path / "vocabulary", "--data_dir", data, "--tokens",
+            tokens, "--dev_data_dir", dev_data, "--dev_tokens", dev_tokens, "--init_lm", tmp_path / "textlm"]
+
+
+def test_chain_learns_and_decodes(tmp_path, digit_sets, prepared):
+    """Digits in units are recognised, translated and spoken on sentences that were never seen."""
+    _, _, dev_data, dev_tokens = digit_sets
+    check(command("train_lm", *prepared, "--output", tmp_path / "lm"))
+    log = [json.loads(line) for line in (tmp_path / "lm" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["dev"]["asr"] < 0.5 * log[4]["dev"]["asr"] and log[-1]["step"] == 250
+    decode = ["decode", "--lm", tmp_path / "lm", "--vocabulary", tmp_path / "vocabulary", "--data_dir", dev_data,
+              "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode"]
+    check(command(*decode))
+    text, english = read_table(dev_data / "text"), read_table(dev_data / "text.en")
+    asr = read_table(tmp_path / "decode" / "asr_es" / "asr") | read_table(tmp_path / "decode" / "asr_en" / "asr")
+    assert sum(asr[utterance] == text[utterance] for utterance in text) >= 0.7 * len(text)
+    combined = tmp_path / "decode" / "asr+ast+s2st_es_en"
+    translated = read_table(combined / "ast")
+    assert sum(translated[name] == english[name] for name in translated) >= 0.5 * len(translated)
+    units = TokenArchive(combined / "units.scp")
+    assert set(units) == set(translated) and all(0 <= u < 12 for name in units for u in units[name])
+    meta = json.loads((combined / "meta.json").read_text())
+    assert meta["tag"] == "[ASR AST S2ST Spanish English]" and meta["count"] == len(translated)
+
+    again = command(*decode)
+    assert again.stderr.count("is finished") == 6  # asr en es, mt both ways, s2st, combined
+
+
+def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
+    whole = ["train_lm", *prepared, "training.steps=60", "dropout=0.1"]
+    check(command(*whole, "--output", tmp_path / "straight"))
+    process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.train_lm", *map(str, whole[1:]), "--output",
+                                str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "snapshot.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    resumed = command(*whole, "--output", tmp_path / "killed")
+    check(resumed)
+    assert "going on from step" in resumed.stderr
+    straight, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
+    for name in straight:
+        assert (straight[name] == killed[name]).all(), name
+
+
+@pytest.mark.parametrize("args, message", [
+    (["mixtures=[]"], "unknown key 'mixtures'; did you mean 'mixture'?"),
+    (["mixture=[{task: asrr}]"], "unknown task 'asrr'; did you mean 'asr'?"),
+    (["mixture=[{task: asr, sources: [ru]}]"], "no utterance"),
+    (["mixture=[]"], "mixture: it is empty"),
+    (["training.row_length=8"], "no sequence fits"),
+    (["--init_lm", "nowhere"], "run stage 7"),
+])
+def test_bad_input_is_one_line(tmp_path, prepared, args, message):
+    result = command("train_lm", *prepared, "--output", tmp_path / "bad", *args)
+    lines = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert result.returncode == 1 and len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in result.stderr and not (tmp_path / "bad" / "model.safetensors").exists()
+
+
+def test_decode_before_training_names_the_stage(tmp_path, digit_sets, prepared):
+    _, _, dev_data, dev_tokens = digit_sets
+    result = command("decode", "--lm", tmp_path / "lm", "--vocabulary", tmp_path / "vocabulary", "--data_dir", dev_data,
+                     "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode")
+    assert result.returncode == 1 and "run stage 8 (finetune) first" in result.stderr

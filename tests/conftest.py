@@ -1,0 +1,47 @@
+"""Fixtures that several rooms share: a miniature set of utterances with texts, translations and units."""
+
+import numpy as np
+import pytest
+
+from audiopalm.data.archive import write_ark
+from audiopalm.data.datadir import write_table
+from audiopalm.data.files import write_json
+
+WORDS = {"en": ["one", "two", "three", "four"], "es": ["uno", "dos", "tres", "cuatro"]}
+UNITS = 12  # ids 0..11: three units spell a digit
+
+
+def make_token_set(root, name: str, numbers: list[tuple[int, ...]]):
+    """A data directory and its token folder: digit sentences in English and Spanish, three units a digit."""
+    data, tokens = root / "raw" / name, root / "tokens" / name
+    text, language, speaker, units = {}, {}, {}, {}
+    translations = {"en": {}, "es": {}}
+    target_units = {"en": {}, "es": {}}
+    for sentence, digits in enumerate(numbers):
+        spoken = np.repeat(np.array(digits) * 3, 3) + np.tile([0, 1, 2], len(digits))
+        for code in WORDS:
+            utterance = f"anna-{code}-{sentence:04d}"
+            text[utterance] = " ".join(WORDS[code][digit] for digit in digits)
+            language[utterance], speaker[utterance] = code, "anna"
+            units[utterance] = spoken if code == "en" else spoken[::-1]
+            for other in WORDS:
+                translations[other][utterance] = " ".join(WORDS[other][digit] for digit in digits)
+                target_units[other][utterance] = spoken if other == "en" else spoken[::-1]
+    for file, table in (("text", text), ("utt2lang", language), ("utt2spk", speaker),
+                        *((f"text.{code}", translations[code]) for code in WORDS)):
+        write_table(data / file, table)
+    write_table(tokens / "units.scp", write_ark(tokens / "units.ark", units))
+    for code in WORDS:
+        write_table(tokens / f"units.{code}.scp", write_ark(tokens / f"units.{code}.ark", target_units[code]))
+    write_json(tokens / "meta.json", {"units_rate": 25, "units_size": UNITS, "units_sha256": "units of the test"})
+    return data, tokens
+
+
+@pytest.fixture
+def digit_sets(tmp_path):
+    """(train data, train tokens, dev data, dev tokens): 150 sentences of one to four digits and 10 others."""
+    random = np.random.default_rng(0)
+    numbers = sorted({tuple(random.integers(0, 4, random.integers(1, 5)).tolist()) for _ in range(600)})
+    random.shuffle(numbers)
+    numbers = [tuple(row) for row in numbers]
+    return (*make_token_set(tmp_path, "train", numbers[:150]), *make_token_set(tmp_path, "dev", numbers[150:160]))

@@ -1,0 +1,92 @@
+"""The task table and the layout of its rows as token ids."""
+
+import numpy as np
+import pytest
+
+from audiopalm.data.examples import ExampleSet
+from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.tasks import LANGUAGES, TASKS, decode_name, get_task, parse_tag
+from audiopalm.tokenizers.text import train_tokenizer
+from audiopalm.tokenizers.vocabulary import load_vocabulary, make_vocabulary
+
+
+@pytest.mark.parametrize("tag, name, source, target", [
+    ("[ASR Spanish]", "asr", "es", None),
+    ("[AST Spanish English]", "ast", "es", "en"),
+    ("[TTS English]", "tts", "en", None),
+    ("[MT Russian French]", "mt", "ru", "fr"),
+    ("ASR AST S2ST Italian English", "asr+ast+s2st", "it", "en"),
+])
+def test_tags_are_the_papers_and_parse_back(tag, name, source, target):
+    task, found_source, found_target = parse_tag(tag)
+    assert (task.name, found_source, found_target) == (name, source, target)
+    assert task.tag_text(source, target) == f"[{tag.strip('[]')}]"
+
+
+def test_every_tag_round_trips():
+    for task in TASKS.values():
+        for source in LANGUAGES:
+            target = next(code for code in LANGUAGES if code != source) if task.translates else None
+            if task.tag:
+                assert parse_tag(task.tag_text(source, target)) == (task, source, target)
+
+
+@pytest.mark.parametrize("tag, message", [
+    ("[ASK Spanish]", "unknown task 'ASK'"), ("[ASR Spannish]", "did you mean 'Spanish'"),
+    ("[AST Spanish]", "names 1 languages"), ("[ASR Spanish English]", "names 2 languages"), ("[]", "known: ASR"),
+])
+def test_wrong_tags_are_refused_with_what_is_known(tag, message):
+    with pytest.raises(AudioPaLMError, match=message.replace("[", r"\[")):
+        parse_tag(tag)
+
+
+def test_decode_names():
+    assert decode_name(get_task("asr"), "es", None) == "asr_es"
+    assert decode_name(get_task("asr+ast+s2st"), "es", "en") == "asr+ast+s2st_es_en"
+
+
+@pytest.fixture
+def builder(tmp_path, digit_sets):
+    train_tokenizer(["one two three four", "uno dos tres cuatro", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
+                    tmp_path / "vocabulary" / "text.model", 400)
+    make_vocabulary(tmp_path / "vocabulary", 12, "units of the test")
+    return SequenceBuilder(*load_vocabulary(tmp_path / "vocabulary"))
+
+
+def test_combined_sequence_layout(builder, digit_sets):
+    """Tag, audio, newline | transcript, newline, translation, newline, audio, eos; loss on what is behind the bar."""
+    data, tokens, _, _ = digit_sets
+    examples, task = ExampleSet(data, tokens), get_task("asr+ast+s2st")
+    utterance = examples.utterances(task.fields(), "es", "en")[0]
+    example = examples.example(utterance, task.fields(), "en")
+    sequence = builder.sequence(task, example)
+    vocabulary, tokenizer = builder.vocabulary, builder.tokenizer
+    audio = sequence.ids >= vocabulary.text_size
+    ends = np.flatnonzero((sequence.ids == vocabulary.newline) | (sequence.ids == vocabulary.eos))
+    assert len(ends) == 4 and sequence.ids[-1] == vocabulary.eos
+    parts = np.split(sequence.ids, ends + 1)
+    tag_length = int(audio.argmax())
+    assert tokenizer.decode(parts[0][:tag_length].tolist()) == "[ASR AST S2ST Spanish English]"
+    assert (parts[0][tag_length:-1] - vocabulary.text_size).tolist() == examples.units[utterance].tolist()
+    assert tokenizer.decode(parts[1][:-1].tolist()) == examples.text[utterance]
+    assert tokenizer.decode(parts[2][:-1].tolist()) == examples.translations["en"][utterance]
+    assert (parts[3][:-1] - vocabulary.text_size).tolist() == examples.target_units["en"][utterance].tolist()
+    assert sequence.is_output.tolist() == [i > ends[0] for i in range(len(sequence.ids))]
+
+
+def test_vocabulary_mismatch_shows_both_hashes(builder, tmp_path):
+    other = make_vocabulary(tmp_path / "vocabulary", 13, "units of the test")
+    with pytest.raises(AudioPaLMError) as error:
+        builder.vocabulary.check(other.layout_hash, "exp/lm")
+    assert other.layout_hash in str(error.value) and builder.vocabulary.layout_hash in str(error.value)
+    model = tmp_path / "vocabulary" / "text.model"
+    model.write_bytes(model.read_bytes() + b" ")
+    with pytest.raises(AudioPaLMError, match="SHA-256"):
+        load_vocabulary(tmp_path / "vocabulary")
+
+
+def test_text_survives_the_tokenizer(builder):
+    """Byte fallback: what training never saw is still encodable, and tags cost few tokens."""
+    for text in ("uno dos", "zürich naïve", "прослушать сообщение", "[S2ST Spanish English]"):
+        assert builder.tokenizer.decode(builder.tokenizer.encode(text)) == text
