@@ -1,0 +1,61 @@
+"""tools/check_install.py and the pins it reads."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def check_install():
+    spec = importlib.util.spec_from_file_location("check_install", ROOT / "tools" / "check_install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_this_environment(check_install):
+    result = subprocess.run([sys.executable, ROOT / "tools" / "check_install.py"], capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    assert f"[x] torch: {importlib.metadata.version('torch')}" in lines
+    assert any(line.startswith("[x] computing: ") and "threads; bfloat16 is" in line for line in lines)
+    missing = [line for line in lines if line.startswith("[ ]")]
+    assert result.returncode == (1 if missing else 0)
+
+
+def test_wrong_and_missing_packages(check_install, capsys):
+    assert not check_install.check("numpy", lambda: check_install.installed("numpy", "0.1"))
+    assert not check_install.check("nothing", lambda: check_install.installed("no-such-package", "1"))
+    assert check_install.check("fine", lambda: "yes")
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith("[ ] numpy: ValueError: ") and output[0].endswith("0.1 is wanted")
+    assert output[1].startswith("[ ] nothing: PackageNotFoundError")
+    assert output[2] == "[x] fine: yes"
+
+
+def test_versions_agree_with_the_shell_scripts(check_install):
+    assert f"\nTORCH={check_install.TORCH}\n" in (ROOT / "tools" / "setup.sh").read_text()
+    assert f"\nESPNET={check_install.ESPNET}\n" in (ROOT / "tools" / "install_espnet.sh").read_text()
+
+
+def test_every_import_of_the_package_is_pinned(check_install):
+    """A module imported anywhere in audiopalm comes from the standard library, torch, espnet or requirements.txt."""
+    pinned = {name.lower().replace("_", "-") for name in
+              check_install.pinned_packages(ROOT / "tools" / "requirements.txt")} | {"torch", "espnet"}
+    providers = importlib.metadata.packages_distributions()
+    unknown = set()
+    for path in (ROOT / "audiopalm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"audiopalm"}:
+                found = {provider.lower().replace("_", "-") for provider in providers.get(name, [])}
+                if not found & pinned:
+                    unknown.add(f"{path.relative_to(ROOT)}: {name}")
+    assert sorted(unknown) == []

@@ -1,0 +1,67 @@
+"""utils/parse_options.sh, sourced by a small script."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCRIPT = f"""#!/usr/bin/env bash
+# Says what it was told.
+#   --nj N  processes
+set -euo pipefail
+nj=1
+test_sets="a b"
+train_codec=false
+empty=
+. {ROOT}/utils/parse_options.sh
+echo "$nj|$test_sets|$train_codec|$empty|$*"
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.sh"
+    path.write_text(SCRIPT)
+
+    def call(*arguments):
+        result = subprocess.run(["bash", path, *arguments], text=True, capture_output=True)
+        return result.returncode, result.stdout, result.stderr
+
+    return call
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ([], "1|a b|false||"),
+    (["--nj", "8", "--test-sets", "c d"], "8|c d|false||"),
+    (["--test_sets", "", "--empty", "x"], "1||false|x|"),
+    (["--nj=8", "--test-sets=c d=e"], "8|c d=e|false||"),
+    (["--train-codec", "true", "first", "--nj", "2"], "1|a b|true||first --nj 2"),
+    (["--empty", "--nj"], "1|a b|false|--nj|"),
+    (["--nj", "-1", "--", "--nj"], "-1|a b|false||--nj"),
+])
+def test_values(script, arguments, expected):
+    assert script(*arguments) == (0, expected + "\n", "")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--njj", "3"], "unknown option --njj (--help lists the options)"),
+    (["-x"], "unknown option -x (--help lists the options)"),
+    (["--a.b", "3"], "unknown option --a.b (--help lists the options)"),
+    (["--nj"], "option --nj needs a value"),
+    (["--train_codec", "1"], "option --train_codec takes true or false, not '1'"),
+    (["--config", "/nonexistent"], "--config /nonexistent: no such file"),
+])
+def test_errors_are_one_line(script, arguments, message):
+    assert script(*arguments) == (1, "", f"script.sh: error: {message}\n")
+
+
+def test_config_file_gives_way_to_the_command_line(script, tmp_path):
+    config = tmp_path / "options"
+    config.write_text("nj=4\ntest_sets='from file'\n")
+    assert script("--test_sets", "typed", "--config", str(config)) == (0, "4|typed|false||\n", "")
+
+
+def test_help_is_the_comment_at_the_top(script):
+    assert script("--help") == (0, "Says what it was told.\n  --nj N  processes\n", "")

@@ -1,0 +1,148 @@
+"""tools/setup.sh, with a stand-in for Python that records what pip is asked for."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON = """#!/usr/bin/env bash
+set -eu
+echo "$*" >> "$CALLS"
+case "$*" in
+    --version) echo "Python 3.11.7" ;;
+    "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; touch "$3/pyvenv.cfg" ;;
+    *"${FAIL:-no call}"*) echo "ERROR: no such package" >&2; exit 1 ;;
+    *"${HANG:-no call}"*) touch "$CALLS.hanging"; sleep 60 ;;
+esac
+"""
+
+
+@pytest.fixture
+def setup(tmp_path):
+    """A copy of what tools/setup.sh reads; returns a function that runs it."""
+    root = tmp_path / "repository"
+    shutil.copytree(ROOT / "tools", root / "tools")
+    shutil.copy(ROOT / "setup.py", root)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python-stub").write_text(PYTHON)
+    (programs / "python-stub").chmod(0o755)
+    record = tmp_path / "calls"
+
+    class Setup:
+        path, venv, directory = root, root / ".venv", programs
+        command = [str(root / "tools" / "setup.sh")]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("AUDIOPALM_")} | {
+            "PYTHON": str(programs / "python-stub"), "CALLS": str(record), "PATH": f"{programs}:{os.environ['PATH']}"}
+
+        def __call__(self, **environment):
+            record.write_text("")
+            return subprocess.run(self.command, env={**self.environment, **environment}, text=True, capture_output=True,
+                                  timeout=60)
+
+        def calls(self):
+            return record.read_text().splitlines()
+
+        def pip(self):
+            return [call.removeprefix("-m pip install ") for call in self.calls() if call.startswith("-m pip install ")]
+
+    return Setup()
+
+
+def test_second_call_does_nothing_at_once(setup):
+    assert setup().returncode == 0
+    assert [line.split()[-1] for line in setup.pip()] == [
+        f"{setup.path}/tools/requirements.txt", "torch==2.13.0+cpu", "espnet==202511", str(setup.path)]
+    start = time.monotonic()
+    result = setup()
+    assert time.monotonic() - start < 2
+    assert result.returncode == 0
+    assert (result.stdout, result.stderr, setup.calls()) == ("", "", [])
+
+
+def test_changed_requirements_update_the_environment(setup):
+    assert setup().returncode == 0
+    with open(setup.path / "tools" / "requirements.txt", "a") as file:
+        file.write("six==1.17.0\n")
+    assert setup().returncode == 0
+    assert len(setup.pip()) == 4
+    assert not any("-m venv" in call for call in setup.calls())
+    setup()
+    assert setup.calls() == []
+
+
+def test_failed_set_up_is_begun_anew(setup):
+    result = setup(FAIL="espnet==")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"setup.sh: error: espnet cannot be installed; details: {setup.venv}/setup.log")
+    (setup.venv / "left over").touch()
+    assert setup().returncode == 0
+    assert not (setup.venv / "left over").exists()
+
+
+def test_killed_set_up_is_begun_anew(setup, tmp_path):
+    process = subprocess.Popen(setup.command, env={**setup.environment, "HANG": "requirements.txt"},
+                               start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "calls.hanging").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert setup().returncode == 0
+    assert any("-m venv" in call for call in setup.calls())
+
+
+def test_a_killed_update_is_a_new_set_up(setup):
+    assert setup().returncode == 0
+    (setup.path / "setup.py").write_text("# changed\n")
+    assert setup(FAIL="torch==").returncode == 1
+    assert setup().returncode == 0
+    assert any("-m venv" in call for call in setup.calls())
+
+
+def test_index_is_asked_for_torch_alone(setup):
+    assert setup(AUDIOPALM_TORCH_INDEX="file:///wheels").returncode == 0
+    assert [line for line in setup.pip() if "--index-url" in line] == [
+        "--no-compile --index-url file:///wheels torch==2.13.0+cpu"]
+
+
+def test_usual_torch_where_there_is_no_cpu_build(setup):
+    result = setup(FAIL="torch==2.13.0+cpu")
+    assert result.returncode == 0
+    assert "--no-compile torch==2.13.0" in setup.pip()
+    assert "taking the usual build" in result.stderr
+
+
+def test_gpu_takes_another_build(setup):
+    (setup.directory / "nvidia-smi").write_text("#!/bin/sh\n")
+    (setup.directory / "nvidia-smi").chmod(0o755)
+    assert setup().returncode == 0
+    assert "--no-compile torch==2.13.0,!=2.13.0+cpu" in setup.pip()
+
+
+def test_other_directories_are_not_removed(setup, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").touch()
+    result = setup(AUDIOPALM_VENV=str(tmp_path / "home"))
+    assert result.returncode == 1
+    assert "is not a virtual environment" in result.stderr
+    assert (tmp_path / "home" / "letter").exists()
+
+
+def test_no_python(setup):
+    result = setup(PYTHON="python-that-is-not-there")
+    assert result.returncode == 1
+    assert result.stderr.startswith("setup.sh: error: no Python 3.11 or later found")
+
+
+def test_own_python_is_left_alone(setup):
+    assert setup(AUDIOPALM_PYTHON=setup.environment["PYTHON"]).returncode == 0
+    assert not setup.venv.exists()
+    assert setup(AUDIOPALM_PYTHON="/nonexistent").returncode == 1
