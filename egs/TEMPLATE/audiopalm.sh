@@ -186,9 +186,10 @@ main() {
     if begin 2 audio; then
         reads 1 $(each "${datadir}" ${sets})
         for set in ${sets}; do
-            module format_audio --data_dir "${datadir}/${set}" --output "${raw}/${set}" --nj "${nj}" ${audio_args}
+            module format_audio --input "${datadir}/${set}" --output "${raw}/${set}" --audio_dir "${dumpdir}/audio" \
+                --nj "${nj}" ${audio_args}
         done
-        writes $(each "${raw}" ${sets})
+        writes "${dumpdir}/audio" $(each "${raw}" ${sets})
     fi
 
     if begin 3 units; then
@@ -200,9 +201,9 @@ main() {
 
     if begin 4 codec; then
         if "${train_codec}"; then
-            reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
-            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
-                --output "${codec_exp}" --seed "${seed}" ${codec_args}
+            reads 2 "${raw}/${train_set}"
+            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" --output "${codec_exp}" \
+                --seed "${seed}" ${codec_args}
         else
             reads 0 "${pretrained_codec}"
             run "${root}/utils/copy_dir.sh" "${pretrained_codec}" "${codec_exp}"

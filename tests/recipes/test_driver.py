@@ -26,6 +26,7 @@ if [ "${HANG:-}" = "$name" ]; then
 fi
 while [ $# -gt 1 ]; do
     if [ "$1" = --output ]; then mkdir -p "$2"; output=$2; fi
+    if [ "$1" = --audio_dir ]; then mkdir -p "$2"; fi
     shift
 done
 case "$name" in
