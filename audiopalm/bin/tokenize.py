@@ -97,7 +97,11 @@ def encode_files(kind: str, model: Path, paths: set[str], output: Path, jobs: in
     todo = [(stem, shard) for stem, shard in zip(stems, shards, strict=True) if not is_done(stem, shard)]
     logging.info("%s: %d recordings, %.2f h, %d shards of which %d are done", kind, len(lengths),
                  sum(lengths.values()) / SAMPLE_RATE / 3600, len(shards), len(shards) - len(todo))
-    if todo:
+    if todo and jobs == 1:
+        start_worker(kind, str(model))
+        for stem, shard in progress(todo, len(todo), f"{kind} shards"):
+            encode_shard(stem, shard)
+    elif todo:
         # Fresh processes: torch's threads do not survive a fork.
         with ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn"), start_worker, (kind, str(model))) as pool:
             for _ in progress(pool.map(encode_shard, *zip(*todo, strict=True)), len(todo), f"{kind} shards"):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiopalm.config import from_dict
 from audiopalm.data.audio import SAMPLE_RATE
@@ -46,8 +47,8 @@ class UnitModel(nn.Module):
         self.register_buffer("mean", torch.zeros(config.bands))
         self.register_buffer("scale", torch.ones(config.bands))
         # Even kernels with a stride of 2: T mel frames become exactly T / 4, centred between their inputs.
-        self.subsample = nn.Sequential(nn.Conv1d(config.bands, config.dim, 6, stride=2, padding=2), nn.SiLU(),
-                                       nn.Conv1d(config.dim, config.dim, 4, stride=2, padding=1), nn.SiLU())
+        self.halve = nn.Conv1d(config.bands, config.dim, 6, stride=2, padding=2)
+        self.halve_again = nn.Conv1d(config.dim, config.dim, 4, stride=2, padding=1)
         self.input_norm = nn.LayerNorm(config.dim)
         self.encoder = self._blocks(config.encoder_blocks)
         self.to_code = nn.Linear(config.dim, config.code_dim)
@@ -70,7 +71,8 @@ class UnitModel(nn.Module):
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
         """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> latents `[B, T, code_dim]` in front of the quantiser."""
         mel = (mel - self.mean) / self.scale * valid.repeat_interleave(4, dim=1)[:, :, None]
-        x = self.input_norm(self.subsample(mel.transpose(1, 2)).transpose(1, 2))
+        x = functional.silu(self.halve(mel.transpose(1, 2))) * valid.repeat_interleave(2, dim=1)[:, None, :]
+        x = self.input_norm(functional.silu(self.halve_again(x)).transpose(1, 2))
         for block in self.encoder:
             x = block(x, valid)
         return self.code_norm(self.to_code(x).float())

@@ -1,0 +1,85 @@
+"""ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz behind the interface of `Codec`: the choice for full-scale training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from audiopalm.codec.base import Codec
+from audiopalm.config import from_dict
+from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.files import read_json, require
+from audiopalm.espnet import shim
+from audiopalm.tokenizers.audio import check_samples
+
+
+@dataclass
+class SoundStreamConfig:
+    """A subset of the `generator_params` of an ESPnet codec configuration."""
+
+    kind: str = "soundstream"
+    hidden_dim: int = 128
+    filters: int = 32
+    residual_layers: int = 1
+    ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz
+    levels: int = 8
+    size: int = 1024
+
+
+def build_generator(config: SoundStreamConfig) -> nn.Module:
+    """An untrained `SoundStreamGenerator` of ESPnet; raises AudioPaLMError where espnet is not installed."""
+    shim.install()
+    from espnet2.gan_codec.soundstream.soundstream import SoundStreamGenerator
+
+    rate = SAMPLE_RATE / int(np.prod(config.ratios))
+    bandwidth = config.levels * np.log2(config.size) * rate / 1000  # kbit/s with which ESPnet asks for all levels
+    return SoundStreamGenerator(
+        sample_rate=SAMPLE_RATE, hidden_dim=config.hidden_dim, encdec_n_filters=config.filters,
+        encdec_n_residual_layers=config.residual_layers, encdec_ratios=list(config.ratios),
+        quantizer_n_q=config.levels, quantizer_bins=config.size, quantizer_target_bandwidth=[float(bandwidth)])
+
+
+class SoundStreamCodec(Codec):
+    """`Codec` of a trained SoundStreamGenerator."""
+
+    def __init__(self, generator: nn.Module, config: SoundStreamConfig):
+        self.generator, self.config = generator.eval(), config
+        self.hop = int(np.prod(config.ratios))
+        self.rate, self.levels, self.size = SAMPLE_RATE // self.hop, config.levels, config.size
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str = "cpu") -> "SoundStreamCodec":
+        """Read config.json and model.safetensors, the state of ESPnet's `codec.generator`."""
+        made_by = "stage 4 (codec)"
+        config = from_dict(SoundStreamConfig, read_json(Path(directory) / "config.json", made_by), f"{directory}/config.json")
+        generator = build_generator(config)
+        generator.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        return cls(generator.to(device), config)
+
+    # Every recording passes alone, so that what else is in the list changes nothing.
+
+    @torch.inference_mode()
+    def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
+        device = next(self.generator.parameters()).device
+        ids = []
+        for samples in map(check_samples, audio):
+            frames = -(-len(samples) // self.hop)
+            # Two frames more: SEANet reflects the signal at its ends, which a shorter one does not allow.
+            padded = np.pad(samples, (0, (frames + 2) * self.hop - len(samples)))
+            codes = self.generator.encode(torch.from_numpy(padded)[None, None].to(device))  # [levels, 1, frames + 2]
+            ids.append(codes[:, 0, :frames].T.cpu().numpy())
+        return ids
+
+    @torch.inference_mode()
+    def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
+        device = next(self.generator.parameters()).device
+        audio = []
+        for item in map(self.check_ids, ids):
+            # Short inputs are lengthened for the same reason as in encoding, and cut again.
+            padded = np.concatenate([item, np.repeat(item[-1:], 2, axis=0)])
+            samples = self.generator.decode(torch.from_numpy(padded.T.copy())[:, None].to(device))[0, 0]
+            audio.append(samples[:len(item) * self.hop].float().cpu().numpy())
+        return audio

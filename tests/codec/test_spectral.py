@@ -1,0 +1,77 @@
+"""The spectral codec: lengths, ids that do not depend on the batch, levels that may be left out, honest refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.codec.base import load_codec
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.data.files import write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.train.codec import save_codec
+
+
+@pytest.fixture
+def codec(tmp_path):
+    torch.manual_seed(0)
+    model = SpectralModel(SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16, decoder_blocks=1,
+                                         levels=3, size=16))
+    model.codebooks.normal_()
+    save_codec(model, tmp_path)
+    return load_codec(tmp_path)
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [1, 320, 321, 1600, 960000])
+def test_lengths_of_ids_and_of_speech(codec, samples):
+    ids = codec.encode([noise(samples)])[0]
+    assert ids.dtype == np.int64 and ids.shape == (-(-samples // 320), 3)
+    made = codec.decode([ids])[0]
+    assert made.dtype == np.float32 and made.shape == (len(ids) * 320,)
+    assert np.isfinite(made).all()
+
+
+def test_a_batch_gives_the_ids_and_the_speech_of_single_recordings(codec):
+    recordings = [noise(samples, seed) for seed, samples in enumerate((5000, 16000, 16000, 321))]
+    together = codec.encode(recordings)
+    for ids, recording in zip(together, recordings, strict=True):
+        assert np.array_equal(ids, codec.encode([recording])[0])
+    for made, ids in zip(codec.decode(together), together, strict=True):
+        assert np.array_equal(made, codec.decode([ids])[0])
+
+
+def test_fine_levels_may_be_left_out(codec):
+    ids = codec.encode([noise(8000)])[0]
+    assert len(codec.decode([ids[:, :1]])[0]) == len(codec.decode([ids])[0])
+
+
+def test_every_level_takes_away_from_the_rest(codec):
+    latents = codec.model.encode(torch.from_numpy(noise(16000))[None])[0]
+    ids = codec.model.quantise(latents)
+    first = codec.model.codebooks[0][ids[:, 0]]
+    assert torch.equal(ids[:, 0], torch.cdist(latents, codec.model.codebooks[0]).argmin(1))
+    assert torch.equal(ids[:, 1], torch.cdist(latents - first, codec.model.codebooks[1]).argmin(1))
+
+
+def test_silence_passes(codec):
+    assert np.isfinite(codec.decode(codec.encode([np.zeros(1000, dtype=np.float32)]))[0]).all()
+
+
+@pytest.mark.parametrize("ids", [np.full((4, 3), 16), np.full((4, 3), -1), np.zeros((4, 4), int), np.zeros(4, int), np.zeros((0, 3), int)])
+def test_ids_of_no_code_are_refused(codec, ids):
+    with pytest.raises(AudioPaLMError, match="codec ids"):
+        codec.decode([ids])
+
+
+def test_not_a_number_is_refused(codec):
+    with pytest.raises(AudioPaLMError, match="not numbers"):
+        codec.encode([np.array([0.0, np.nan], dtype=np.float32)])
+
+
+def test_unknown_kind_is_named(tmp_path):
+    write_json(tmp_path / "config.json", {"kind": "encodec"})
+    with pytest.raises(AudioPaLMError, match="encodec.*soundstream, spectral"):
+        load_codec(tmp_path)

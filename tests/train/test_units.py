@@ -1,0 +1,120 @@
+"""Training of units: a killed run ends with the weights of one that was left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.data.audio import write_audio
+from audiopalm.data.datadir import write_table
+from audiopalm.data.files import read_json, sha256
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
+from audiopalm.train.speech import length_batches, list_speech
+from audiopalm.train.units import UnitTraining, augment, train_units
+
+STEPS = ["plain_steps=24", "quantised_steps=16", "kmeans_batches=2", "checkpoint_every=6", "batch_seconds=4",
+         "model.dim=16", "model.heads=2", "model.encoder_blocks=1", "model.kernel=5", "model.code_dim=8", "model.size=16"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Sixteen recordings of tones that spell `a` (low) and `b` (high)."""
+    directory, random = tmp_path / "data", np.random.default_rng(0)
+    wavs, texts = {}, {}
+    for number in range(16):
+        text = "".join(random.choice(["a", "b"], random.integers(2, 6)))
+        samples = np.concatenate([np.sin(np.arange(6400) * (0.1 if letter == "a" else 0.5)) for letter in text]) * 0.3
+        path = directory / f"{number}.flac"
+        write_audio(path, samples.astype(np.float32))
+        wavs[f"anna-en-{number:02d}"], texts[f"anna-en-{number:02d}"] = str(path), text
+    write_table(directory / "wav.scp", wavs)
+    write_table(directory / "text", texts)
+    return directory
+
+
+def command(data, output) -> list[str]:
+    return [sys.executable, "-m", "audiopalm.bin.train_units", "--data_dir", str(data), "--output", str(output), "--seed", "3",
+            *(part for step in STEPS for part in ("--set", step))]
+
+
+def test_a_killed_run_ends_with_the_same_weights(data, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command(data, tmp_path / "whole"), env=environment, check=True, capture_output=True)
+    killed = subprocess.Popen(command(data, tmp_path / "killed"), env=environment, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed/snapshot.safetensors").exists() and killed.poll() is None:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed/model.safetensors").exists(), "the run ended before it was killed"
+    again = subprocess.run(command(data, tmp_path / "killed"), env=environment, check=True, capture_output=True, text=True)
+    assert "going on at step" in again.stderr
+    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "killed/model.safetensors")
+    steps = [[line.split(",")[0] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "killed")]
+    assert steps[0] == steps[1]
+    report = read_json(tmp_path / "whole/report.json")
+    assert report["codes_used"] <= report["size"] == 16
+    assert len(UnitTokenizer.load(tmp_path / "whole").encode([np.zeros(6400, dtype=np.float32)])[0]) == 10
+
+
+def test_another_seed_does_not_go_on_from_this_snapshot(data, tmp_path, monkeypatch):
+    config = UnitTraining(UnitConfig(dim=16, heads=2, encoder_blocks=1, code_dim=8, size=16), batch_seconds=4, plain_steps=2,
+                          quantised_steps=2, kmeans_batches=1, checkpoint_every=1)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audiopalm.train.units.start_codebook", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_units(data, None, config, tmp_path / "out", seed=0)
+    with pytest.raises(AudioPaLMError, match="seed 0, this one has 1"):
+        train_units(data, None, config, tmp_path / "out", seed=1)
+
+
+def test_augmentation_keeps_shapes_in_step():
+    torch.manual_seed(0)
+    mel, frames = torch.randn(3, 40, 80) - 5, torch.tensor([10, 7, 1])
+    for _ in range(20):
+        changed, lengths = augment(mel, frames, torch.zeros(80))
+        assert changed.shape[0] == 3 and changed.shape[1] % 4 == 0 and changed.isfinite().all()
+        assert 1 <= lengths.min() and lengths.max() <= changed.shape[1] // 4
+
+
+def test_batches_hold_every_recording_once_and_no_more_than_allowed():
+    lengths = np.random.default_rng(0).integers(100, 1000, 50).tolist()
+    batches = length_batches(lengths, 3000, seed=1)
+    seen = []
+    while len(seen) < 50:
+        batch = next(batches)
+        assert max(lengths[index] for index in batch) * len(batch) <= 3000
+        seen += batch
+    assert sorted(seen) == list(range(50))
+
+
+def test_a_file_that_two_utterances_share_is_trained_on_once(data):
+    wav, text = (data / name for name in ("wav.scp", "text"))
+    (data / "wav.scp.es").write_text(wav.read_text())
+    (data / "text.es").write_text(text.read_text())
+    assert len(list_speech(data)) == 16
+
+
+def test_recording_without_text_is_named(data):
+    (data / "text").write_text("")
+    with pytest.raises(AudioPaLMError, match="anna-en-00"):
+        list_speech(data)
+
+
+def test_reach_covers_what_a_unit_depends_on():
+    torch.manual_seed(0)
+    model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=2, kernel=5, context=3)).eval()
+    mel = torch.randn(1, 4 * 60, 80)
+    changed = mel.clone()
+    changed[:, :4 * 20] = torch.randn(1, 80, 80)
+    valid = torch.ones(1, 60, dtype=torch.bool)
+    differs = (model.encode(mel, valid) != model.encode(changed, valid)).any(-1)[0]
+    assert differs[:20].all() and not differs[20 + model.reach:].any()
