@@ -1,0 +1,196 @@
+"""egs/mini/run.sh from end to end, all stages, on a few of its own recordings with tiny models and few steps.
+
+The tests of this file share one run and are in the order in which a user would meet them.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from audiopalm.data.datadir import invert, read_table, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = ("train", "dev", "test", "test_unseen", "test_prompts")
+OVERRIDES = {
+    "units": {"model": {"dim": 32, "heads": 2, "encoder_blocks": 1, "size": 64, "code_dim": 8}, "batch_seconds": 10,
+              "plain_steps": 4, "quantised_steps": 4, "kmeans_batches": 2, "checkpoint_every": 2},
+    "vocabulary": {"text_size": 150},
+    "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
+               "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3}},
+    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3}},
+    "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64},
+                 "training": {"steps": 6, "batch": 2}},
+    "decode": {"tasks": [{"task": "asr"},
+                         {"task": "ast", "sources": ["es"], "targets": ["en"]},
+                         {"task": "mt", "sources": ["es"], "targets": ["en"]},
+                         {"task": "tts", "sources": ["en"], "sets": ["test"]},
+                         {"task": "asr+ast+s2st", "sources": ["es"], "targets": ["en"], "sets": ["test"]}],
+               "decoding": {"text_tokens": 8, "audio_tokens": 12}},
+}
+
+
+def merge(values, changes):
+    return {**values, **{key: merge(values.get(key, {}), value) if isinstance(value, dict) else value
+                         for key, value in changes.items()}}
+
+
+def keep_few(directory, per_speaker):
+    """Cut a data directory of stage 1 down to `per_speaker` composed sentences and one prompt of each voice."""
+    languages, speakers = read_table(directory / "utt2lang"), read_table(directory / "utt2spk")
+    groups = {}
+    for utterance in languages:
+        groups.setdefault((speakers[utterance], languages[utterance], "prompt_" in utterance), []).append(utterance)
+    kept = {utterance for (_, _, prompt), group in groups.items() for utterance in group[:1 if prompt else per_speaker]}
+    for path in directory.iterdir():
+        if path.name == "spk2utt":
+            write_table(path, invert({key: speakers[key] for key in kept}))
+        elif path.name != "wav.scp":
+            write_table(path, {key: value for key, value in read_table(path).items() if key in kept})
+
+
+class Recipe:
+    def __init__(self, root):
+        self.path = root / "egs" / "mini"
+        shutil.copytree(ROOT / "egs" / "mini", self.path, symlinks=True,
+                        ignore=shutil.ignore_patterns("data", "dump", "exp*", "recordings", "results.json", "*.md"))
+        (root / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
+        (self.path / "corpus" / "recordings").symlink_to(ROOT / "egs" / "mini" / "corpus" / "recordings")
+        for name, changes in OVERRIDES.items():
+            path = self.path / "conf" / f"{name}.yaml"
+            path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
+        grammar = self.path / "corpus" / "grammar.yaml"
+        few = re.sub(r"^sets: .*$", "sets: {train: 40, dev: 4, test: 4}", grammar.read_text("utf-8"), flags=re.M)
+        grammar.write_text(few, "utf-8")
+
+    def start(self, *arguments):
+        # The Python of the tests, whatever its environment; two threads as on the smallest machine.
+        environment = {**os.environ, "AUDIOPALM_PYTHON": sys.executable, "OMP_NUM_THREADS": "2"}
+        return subprocess.Popen([self.path / "run.sh", *arguments], env=environment, cwd=self.path.parents[1],
+                                text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+    def __call__(self, *arguments):
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+    def command(self, name, *arguments):
+        return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *arguments], cwd=self.path, text=True,
+                              capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"})
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """The recipe with its models up to stage 9 and everything after."""
+    recipe = Recipe(tmp_path_factory.mktemp("recipe"))
+    prepared = recipe("--stop_stage", "1")
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    for name in SETS:
+        keep_few(recipe.path / "data" / name, 3)
+    recipe.first = recipe("--stage", "2", "--seed", "3")
+    assert recipe.first.returncode == 0, recipe.first.stdout[-3000:] + recipe.first.stderr
+    return recipe
+
+
+def test_every_stage_ran(recipe):
+    for number in range(2, 15):
+        assert f"\n{number:7d} " in recipe.first.stdout
+        assert (recipe.path / "exp" / "log" / f"stage{number}.log").read_text().rstrip().endswith("MiB")
+    for name in ("units", "codec", "textlm", "lm", "acoustic"):
+        assert (recipe.path / "exp" / name / "model.safetensors").is_file()
+    assert list(recipe.path.rglob(".*partial*")) == []
+
+
+def test_decodes_are_spoken(recipe):
+    decode = recipe.path / "exp" / "decode" / "test"
+    names = {path.name for path in decode.iterdir()}
+    assert names >= {"asr_es", "ast_es_en", "mt_es_en", "tts_en", "asr+ast+s2st_es_en"}
+    for name in ("tts_en", "asr+ast+s2st_es_en"):
+        spoken = read_table(decode / name / "wav.scp")
+        assert sorted(spoken) == sorted(read_table(decode / name / "units.scp"))
+        assert all((recipe.path / path).stat().st_size > 44 for path in spoken.values())
+
+
+def test_scores(recipe):
+    rows = json.loads((recipe.path / "results.json").read_text(encoding="utf-8"))
+    metrics = {(row["task"], row["metric"]) for row in rows if row["set"] == "test" and row["system"] == "model"}
+    assert metrics >= {("asr", "wer"), ("ast", "bleu"), ("mt", "bleu")}
+    assert {row["seed"] for row in rows} == {3}
+    assert all(row["recipe"] == "mini" for row in rows)
+    assert "wer" in (recipe.path / "RESULTS.md").read_text(encoding="utf-8").lower()
+
+
+def test_page(recipe):
+    page = (recipe.path / "exp" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<audio" in page
+
+
+def test_packed_model_answers(recipe):
+    source = next(iter(read_table(recipe.path / "exp/decode/test/asr+ast+s2st_es_en/units.scp")))
+    audio = recipe.path / read_table(recipe.path / "dump/raw/test/wav.scp")[source]
+    result = recipe.command("infer", audio, "--task", "[ASR AST S2ST Spanish English]", "--model", "exp/pack",
+                            "--out", "y.wav")
+    assert result.returncode == 0, result.stderr
+    assert (recipe.path / "y.wav").stat().st_size > 44
+
+
+def test_again_from_stage_10(recipe):
+    before = (recipe.path / "results.json").read_text(encoding="utf-8")
+    result = recipe("--stage", "10", "--seed", "3")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    scores = [[{key: row[key] for key in ("set", "task", "source", "target", "metric", "value", "system")}
+               for row in json.loads(text) if row["metric"] not in ("seconds", "rtf")]
+              for text in (before, (recipe.path / "results.json").read_text(encoding="utf-8"))]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("command, missing, maker", [
+    ("tokenize", "exp2/units", 3), ("train_lm", "exp2/vocabulary", 6), ("decode", "exp2/vocabulary", 6)])
+def test_a_stage_before_its_inputs_exist(recipe, command, missing, maker):
+    number = {"tokenize": 5, "train_lm": 8, "decode": 10}[command]
+    result = recipe("--stage", str(number), "--expdir", "exp2")
+    assert result.returncode == 1
+    assert f"reads {missing}, which does not exist; run stage {maker} first: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_command_before_its_inputs_exist(recipe):
+    """Without the driver the command itself says it."""
+    result = recipe.command("tokenize", "--data_dir", "nothing", "--units", "exp/units", "--codec", "exp/codec",
+                            "--output", "x")
+    assert result.returncode == 1
+    assert "run stage 2" in result.stderr.splitlines()[-1]
+    assert not (recipe.path / "x").exists()
+
+
+@pytest.mark.parametrize("number, folder, arguments", [
+    (3, "units", ("--units_args", "--set plain_steps=100")),
+    (8, "lm", ("--lm_args", "training.steps=100")),
+    (9, "acoustic", ("--acoustic_args", "--set training.steps=100"))])
+def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
+    experiment = recipe.path / f"exp_{folder}"
+    shutil.copytree(recipe.path / "exp", experiment, ignore=shutil.ignore_patterns(folder, "decode", "report", "pack"))
+    options = ["--stage", str(number), "--stop_stage", str(number), "--expdir", experiment.name, *arguments]
+    process = recipe.start(*options)
+    deadline = time.monotonic() + 60
+    while not list((experiment / folder).glob("*snapshot*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stdout + stderr
+    assert stderr.splitlines()[-1].endswith(f"--stage {number}")
+    assert not (experiment / folder / "model.safetensors").exists()
+    assert list(experiment.rglob(".*partial*")) == []
+    again = recipe(*options)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (experiment / folder / "model.safetensors").exists()
+    steps = [json.loads(line)["step"] for line in (experiment / folder / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))

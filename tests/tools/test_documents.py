@@ -1,0 +1,56 @@
+"""What README.md and docs/ tell the reader to run or read exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md")])
+# Made by a run, not part of the repository.
+MADE = ("egs/mini/exp/", "egs/mini/RESULTS.md", "egs/mini/results.json", ".venv/")
+PLANNED = ("egs/covost2", "egs/cvss", "egs/voxpopuli", "egs/fleurs", "egs/joint")  # announced as not here yet
+
+
+@pytest.fixture(params=DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def document(request):
+    return request.param
+
+
+def test_modules_exist(document):
+    names = set(re.findall(r"python -m ([\w.]+\w)\b(?![.<])", document.read_text(encoding="utf-8")))
+    names |= set(re.findall(r"from (audiopalm[\w.]*) import", document.read_text(encoding="utf-8")))
+    missing = [name for name in names if not (ROOT / (name.replace(".", "/") + ".py")).exists()]
+    assert sorted(missing) == []
+
+
+def test_files_exist(document):
+    text = document.read_text(encoding="utf-8")
+    words = {word.rstrip(".,:;") for quoted in re.findall(r"`([^`\n]+)`", text) for word in quoted.split()}
+    words |= {word for block in re.findall(r"```\w*\n(.*?)```", text, re.S) for word in block.split()}
+    missing = []
+    for word in words:
+        name = word.removeprefix("./").rstrip("/")
+        if not re.fullmatch(r"(egs|audiopalm|tools|utils|conf|docs|tests|corpus|local)/[\w./-]+", name):
+            continue
+        if any(name.startswith(prefix.rstrip("/")) for prefix in (*MADE, *PLANNED)):
+            continue
+        if not any((folder / name).exists() for folder in (ROOT, document.parent, ROOT / "egs" / "mini")):
+            missing.append(name)
+    assert sorted(missing) == []
+
+
+def test_readme_names_both_commands_and_keeps_the_place_of_the_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "./egs/mini/run.sh" in text and "./tools/test.sh" in text
+    assert text.count("<!-- RESULTS -->") == text.count("<!-- /RESULTS -->") == 1
+
+
+def test_each_stage_has_a_section_with_the_driver_s_name():
+    driver = (ROOT / "egs" / "TEMPLATE" / "audiopalm.sh").read_text(encoding="utf-8")
+    stages = re.findall(r"if begin (\d+) (\w+); then", driver)
+    assert [int(number) for number, _ in stages] == list(range(1, 15))
+    sections = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert [section.split("\n")[0] for section in sections] == [f"{number} {name}" for number, name in stages]
+    for section in sections:
+        assert all(f"\n- {word}: " in section for word in ("Reads", "Writes", "Limits")), section.split("\n")[0]
