@@ -74,7 +74,8 @@ def test_transformers_agrees():
              "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "attention": "self_attn",
              "query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj", "gate": "gate_proj",
              "up": "up_proj", "down": "down_proj"}
-    state = {".".join(names.get(word, word) for word in key.split(".")): value for key, value in model.state_dict().items()}
+    state = {".".join(names.get(word, word) for word in key.split(".")): value
+             for key, value in model.state_dict().items()}
     theirs.load_state_dict(state)
     ids = torch.randint(0, 50, (2, 17))
     segments, positions = torch.ones_like(ids), torch.arange(17).expand(2, 17)

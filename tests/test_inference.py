@@ -1,0 +1,126 @@
+"""The packed model on one recording, by its class and by its command, with tiny random models of the real kinds."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from audiopalm.acoustic.generation import GenerationConfig
+from audiopalm.acoustic.soundstorm import ModelConfig as SoundStormConfig
+from audiopalm.acoustic.soundstorm import SoundStorm
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.data.audio import read_audio
+from audiopalm.data.files import write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.inference import AudioPaLM
+from audiopalm.lm.files import save_model
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.tokenizers.audio import UnitConfig, UnitModel
+from audiopalm.tokenizers.text import train_tokenizer
+from audiopalm.tokenizers.vocabulary import make_vocabulary
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A folder as stage 14 makes it."""
+    root = tmp_path_factory.mktemp("pack")
+    torch.manual_seed(0)
+    train_tokenizer(["uno dos tres", "one two three", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
+                    root / "vocabulary" / "text.model", 400)
+    vocabulary = make_vocabulary(root / "vocabulary", 16, "units")
+    lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
+    lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
+    save_model(root / "lm", lm, vocabulary.layout_hash, seed=0)
+    unit_config = UnitConfig(bands=20, dim=16, heads=2, encoder_blocks=1, code_dim=4, size=16, characters="ab ")
+    codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
+                                  decoder_blocks=1, levels=2, size=16)
+    storm_config = SoundStormConfig(16, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
+    units, codec, storm = UnitModel(unit_config), SpectralModel(codec_config), SoundStorm(storm_config)
+    units.quantiser.codebook.data.normal_()
+    codec.codebooks.normal_()
+    for name, model, config in (
+        ("units", units, dataclasses.asdict(unit_config)),
+        ("codec", codec, dataclasses.asdict(codec_config)),
+        ("acoustic", storm, {"model": dataclasses.asdict(storm_config),
+                             "generation": dataclasses.asdict(GenerationConfig()), "units_size": 16,
+                             "codec_levels": 2, "codec_size": 16}),
+    ):
+        write_json(root / name / "config.json", config)
+        save_file(model.state_dict(), root / name / "model.safetensors")
+    return root
+
+
+def tone(path, rate=16000, seconds=1.0, channels=1):
+    time = np.arange(int(rate * seconds)) / rate
+    samples = 0.1 * np.sin(2 * np.pi * 220 * time)
+    soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
+    return path
+
+
+def test_every_modality(packed, tmp_path):
+    model = AudioPaLM.from_pretrained(packed)
+    wav = tone(tmp_path / "x.wav")
+    combined = model(wav, task="[ASR AST S2ST Spanish English]")
+    assert set(combined.text) == {"asr", "ast"} and combined.audio.dtype == np.float32
+    assert len(combined.audio) % 640 == 0 and np.abs(combined.audio).max() <= 1.5
+    assert model(wav, task="[ASR Spanish]").audio is None
+    assert set(model("uno dos", task="[MT Spanish English]").text) == {"mt"}
+    spoken = model("one two", task="[TTS English]", prompt=wav)
+    again = model("one two", task="[TTS English]", prompt=wav)
+    assert spoken.audio is not None and np.array_equal(spoken.audio, again.audio)
+
+
+def test_48_khz_stereo_is_the_same_recording(packed, tmp_path):
+    mono = read_audio(tone(tmp_path / "a.wav"))
+    stereo = read_audio(tone(tmp_path / "b.wav", rate=48000, channels=2))
+    assert len(mono) == len(stereo) and np.abs(mono - stereo)[100:-100].max() < 1e-3
+    model = AudioPaLM.from_pretrained(packed)
+    assert model(tmp_path / "b.wav", task="[ASR Spanish]").text.keys() == {"asr"}
+
+
+@pytest.mark.parametrize("make, task, message", [
+    (None, "[ASR Spanish]", "does not exist"),
+    (b"", "[ASR Spanish]", "cannot be decoded"),
+    (b"<html>not found</html>", "[ASR Spanish]", "cannot be decoded"),
+    ("wav", "[ASR Spannish]", "did you mean 'Spanish'"),
+    ("wav", "[ASK Spanish]", "unknown task 'ASK'"),
+    ("wav", "[S2ST Spanish English]", "--out"),
+    ("wav", "[TTS English]", "--out"),
+])
+def test_bad_input_is_one_line(packed, tmp_path, make, task, message):
+    path = tmp_path / "x.wav"
+    if make == "wav":
+        tone(path)
+    elif make is not None:
+        path.write_bytes(make)
+    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(path), "--task", task, "--model",
+                             str(packed)], capture_output=True, text=True)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_command_writes_speech(packed, tmp_path):
+    wav, out = tone(tmp_path / "x.wav"), tmp_path / "y.wav"
+    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(wav), "--task",
+                             "[ASR AST S2ST Spanish English]", "--out", str(out), "--model", str(packed)],
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("asr: ") and "\nast: " in result.stdout
+    assert soundfile.info(out).samplerate == 16000
+
+
+def test_missing_model_and_empty_text(packed, tmp_path):
+    with pytest.raises(AudioPaLMError, match="run stage 14"):
+        AudioPaLM.from_pretrained(tmp_path / "nowhere")
+    model = AudioPaLM.from_pretrained(packed)
+    with pytest.raises(AudioPaLMError, match="needs a text"):
+        model("  ", task="[MT Spanish English]")
+    with pytest.raises(AudioPaLMError, match="give a prompt"):
+        model("one", task="[TTS English]")
+    with pytest.raises(AudioPaLMError, match="at most 60 s"):
+        model(np.zeros(16000 * 61, dtype=np.float32), task="[ASR Spanish]")
