@@ -1,21 +1,27 @@
-"""Bidirectional Conformer with rotary attention; the result of a frame never depends on the padding behind it."""
+"""Bidirectional Conformer with rotary attention, in front of which an encoded prompt can stand.
+
+The frames of a prompt see only the prompt, so it is encoded once (`Memory`) for all passes of iterative decoding and,
+in training, for several targets. The result of a frame never depends on the padding behind it.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 ROTARY_BASE = 10000.0
+Pair = tuple[Tensor, Tensor]
+Memory = list[Pair]  # keys and values `[B, heads, P, width]` of each block
 
 
-def rotary_table(frames: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine `[frames, width]` of the rotary angles for one attention head of `width`."""
+def rotary_table(first: int, frames: int, width: int, device: torch.device) -> Pair:
+    """Cosine and sine `[frames, width]` of the rotary angles from position `first` on, for one head of `width`."""
     frequency = ROTARY_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
-    angle = torch.outer(torch.arange(frames, device=device, dtype=torch.float32), frequency)
+    angle = torch.outer(torch.arange(first, first + frames, device=device, dtype=torch.float32), frequency)
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()
 
 
-def rotate(heads: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(heads: Tensor, table: Pair) -> Tensor:
     """Apply rotary positions to `[B, heads, T, width]`."""
     cosine, sine = table
     first, second = heads.chunk(2, dim=-1)
@@ -37,7 +43,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pre-norm self-attention over all frames, rotary positions."""
+    """Pre-norm attention of all frames to the prompt and to each other, rotary positions."""
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -47,13 +53,17 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, mask: Tensor | None) -> tuple[Tensor, Pair]:
+        """New states `[B, T, dim]`, and keys and values of these frames."""
         batch, frames, dim = states.shape
         split = self.project(self.norm(states)).view(batch, frames, 3, self.heads, dim // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(rotate(query, table), rotate(key, table), value,
-                                                        attn_mask=mask)
-        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, frames, dim)))
+        key = rotate(key, table)
+        own = key, value
+        if prompt is not None:
+            key, value = torch.cat([prompt[0], key], dim=2), torch.cat([prompt[1], value], dim=2)
+        mixed = functional.scaled_dot_product_attention(rotate(query, table), key, value, attn_mask=mask)
+        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, frames, dim))), own
 
 
 class Convolution(nn.Module):
@@ -88,30 +98,39 @@ class Block(nn.Module):
         self.after = FeedForward(dim, feedforward, dropout)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, states: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None,
-                padding: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, mask: Tensor | None,
+                padding: Tensor | None) -> tuple[Tensor, Pair]:
         states = states + 0.5 * self.before(states)
-        states = states + self.attention(states, table, mask)
+        attended, own = self.attention(states, table, prompt, mask)
+        states = states + attended
         states = states + self.convolution(states, padding)
         states = states + 0.5 * self.after(states)
-        return self.norm(states)
+        return self.norm(states), own
 
 
 class Conformer(nn.Module):
-    """`[B, T, dim]` -> `[B, T, dim]`; `lengths [B]` frames are real, the rest is padding (None: all real)."""
+    """A stack of Conformer blocks."""
 
     def __init__(self, dim: int, layers: int, heads: int, feedforward: int, kernel: int, dropout: float):
         super().__init__()
         self.width = dim // heads
         self.blocks = nn.ModuleList(Block(dim, heads, feedforward, kernel, dropout) for _ in range(layers))
 
-    def forward(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:
-        frames = states.shape[1]
-        table = rotary_table(frames, self.width, states.device)
+    def forward(self, states: Tensor, prompt: Memory | None = None,
+                lengths: Tensor | None = None) -> tuple[Tensor, Memory]:
+        """`[B, T, dim]` -> `[B, T, dim]`, and what makes these frames the prompt of others.
+
+        The positions go on behind `prompt`; `lengths [B]` frames are real, the rest is padding (None: all are real).
+        """
+        batch, frames, _ = states.shape
+        first = prompt[0][0].shape[2] if prompt else 0
+        table = rotary_table(first, frames, self.width, states.device)
         padding = mask = None
         if lengths is not None and int(lengths.min()) < frames:
             padding = torch.arange(frames, device=states.device) >= lengths[:, None]
-            mask = ~padding[:, None, None, :]
-        for block in self.blocks:
-            states = block(states, table, mask, padding)
-        return states
+            mask = torch.cat([padding.new_ones(batch, first), ~padding], dim=1)[:, None, None]
+        memory: Memory = []
+        for index, block in enumerate(self.blocks):
+            states, own = block(states, table, prompt[index] if prompt else None, mask, padding)
+            memory.append(own)
+        return states, memory

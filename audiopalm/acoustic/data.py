@@ -1,4 +1,4 @@
-"""Tokens of a set in memory, and training sequences cut from them: voice prompt, then speech of the same speaker."""
+"""Tokens of a set in memory, and training batches cut from them: voice prompts, and speech of the same speakers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +35,21 @@ def check_token_meta(expected: dict, found: dict, expected_at: object, found_at:
 
 @dataclass
 class Batch:
-    """Sequences of equal length: units `[B, T / 2]`, codec `[B, T, levels]` (whole), shown (with masks put in),
-    mask `[B, T]` (positions to predict), level `[B]`; the first `prompt` frames are the voice prompt."""
+    """Voice prompts and, for each of them, `targets` sequences of the same speaker, all of equal length.
 
+    prompt_units `[V, P / 2]`, prompt_codec `[V, P, levels]`; B = V * targets rows in the order of the prompts:
+    units `[B, T / 2]`, codec `[B, T, levels]` (the truth), shown (with masks put in), mask `[B, T]` (what to predict),
+    level `[B]`, voice `[B]` (row of the prompt).
+    """
+
+    prompt_units: np.ndarray
+    prompt_codec: np.ndarray
     units: np.ndarray
     codec: np.ndarray
     shown: np.ndarray
     mask: np.ndarray
     level: np.ndarray
-    prompt: int
+    voice: np.ndarray
 
 
 class Corpus:
@@ -90,36 +96,38 @@ class Corpus:
         frames = slice(FRAMES_PER_UNIT * first, FRAMES_PER_UNIT * (first + length))
         return self.units[utterance][first:first + length], self.codec[utterance][frames]
 
-    def sequence(self, random: np.random.Generator, utterance: int, prompt: int, target: int):
-        """Units `[prompt + target]` and codec `[2 * (prompt + target), levels]` of one speaker.
+    def prompt(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Units `[length]`, codec `[2 * length, levels]`: the prompt that synthesis makes, from a random place."""
+        first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
+        return fit_prompt(*self.piece(utterance, first, length), length)
 
-        The prompt is the stretch that synthesis would use, from a random place. The target starts with `utterance`
-        (a random part of it when longer) and goes on with other utterances, so that no frame is padding.
-        """
-        voice = self.other(random, utterance)
-        first = random.integers(0, max(1, len(self.units[voice]) - prompt + 1))
-        parts = [fit_prompt(*self.piece(voice, first, prompt), prompt)]
-        missing = target
-        while missing > 0:
-            first = random.integers(0, max(1, len(self.units[utterance]) - missing + 1))
-            parts.append(self.piece(utterance, first, missing))
-            missing -= len(parts[-1][0])
+    def target(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Units `[length]`, codec `[2 * length, levels]`: `utterance`, or a random part of it when it is longer, then
+        other utterances of the speaker, so that no frame is padding."""
+        parts = []
+        while length > 0:
+            first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
+            parts.append(self.piece(utterance, first, length))
+            length -= len(parts[-1][0])
             utterance = self.other(random, utterance)
         units, codec = zip(*parts, strict=True)
         return np.concatenate(units), np.concatenate(codec)
 
-    def draw(self, random: np.random.Generator, batch: int, prompt: int, target: int, bias: float,
+    def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int, bias: float,
              cut_share: float) -> Batch:
-        """A training batch; `prompt` and `target` in units.
+        """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
 
-        In a share `cut_share` of the examples the known part reaches into the target, to t ~ U{0, T-1} as in the
-        paper: that is what synthesis needs to continue a long utterance.
+        In a share `cut_share` of the sequences everything before t ~ U{0, T-1} is known, the paper's prompt cut: that
+        is what synthesis needs to continue a long utterance.
         """
-        chosen = random.integers(0, len(self), batch)
-        units, codec = zip(*(self.sequence(random, int(one), prompt, target) for one in chosen), strict=True)
-        units, codec = np.stack(units), np.stack(codec).astype(np.int64)
-        frames, start = codec.shape[1], FRAMES_PER_UNIT * prompt
-        cuts = start + np.where(random.random(batch) < cut_share, random.integers(0, frames - start, batch), 0)
-        level = draw_levels(random, batch, self.levels, bias)
+        chosen = random.integers(0, len(self), voices)
+        prompts = [self.prompt(random, int(one), prompt) for one in chosen]
+        pieces = [self.target(random, self.other(random, int(one)), target) for one in chosen for _ in range(targets)]
+        prompt_units, prompt_codec = (np.stack(values).astype(np.int64) for values in zip(*prompts, strict=True))
+        units, codec = (np.stack(values).astype(np.int64) for values in zip(*pieces, strict=True))
+        rows, frames, _ = codec.shape
+        cuts = np.where(random.random(rows) < cut_share, random.integers(0, frames, rows), 0)
+        level = draw_levels(random, rows, self.levels, bias)
         mask = draw_mask(random, cuts, frames)
-        return Batch(units, codec, hide(codec, mask, level, cuts, self.codec_size), mask, level, start)
+        return Batch(prompt_units, prompt_codec, units, codec, hide(codec, mask, level, cuts, self.codec_size), mask,
+                     level, np.repeat(np.arange(voices), targets))

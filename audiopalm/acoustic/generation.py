@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audiopalm.acoustic.masking import still_masked
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, fit_prompt
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
 from audiopalm.config import from_dict, load_config
 from audiopalm.data.files import read_json, require
 from audiopalm.errors import AudioPaLMError
@@ -31,7 +31,7 @@ class GenerationConfig:
     noise: float = 1.0  # on the confidence, fading to 0 at the last iteration
     window_seconds: float = 8.0  # longer speech is made in windows of this length, each going on from the one before
     overlap_seconds: float = 1.0
-    batch_frames: int = 6000  # prompt and padding included
+    batch_frames: int = 4000  # of a batch, padding included
 
 
 class Acoustic:
@@ -77,7 +77,7 @@ class Acoustic:
         """Batches of neighbours in length that hold at most `batch_frames`."""
         groups: list[list[int]] = []
         for index in pending:
-            frames = FRAMES_PER_UNIT * (PROMPT_UNITS + len(self._window(units[index], len(made[index]))[0]))
+            frames = FRAMES_PER_UNIT * len(self._window(units[index], len(made[index]))[0])
             if not groups or frames * (len(groups[-1]) + 1) > self.generation.batch_frames:
                 groups.append([])
             groups[-1].append(index)
@@ -86,30 +86,28 @@ class Acoustic:
     def _extend(self, group: list[int], units: list[np.ndarray], prompts: list, made: list[np.ndarray],
                 seed: int) -> None:
         """Make the next window of each utterance of `group`, appended to `made`."""
-        start = FRAMES_PER_UNIT * PROMPT_UNITS
         windows = [self._window(units[index], len(made[index])) for index in group]
-        longest = max(len(window) for window, _ in windows)
-        shape = (len(group), start + FRAMES_PER_UNIT * longest)
+        lengths = [FRAMES_PER_UNIT * len(window) for window, _ in windows]
+        shape = (len(group), max(lengths))
         unit_batch = np.zeros((shape[0], shape[1] // FRAMES_PER_UNIT), dtype=np.int64)
         codec_batch = np.full((*shape, self.model.config.levels), self.model.config.codec_size, dtype=np.int64)
         wanted = np.zeros(shape, dtype=bool)
         uniform = np.empty((2, sum(self._iterations()), *shape), dtype=np.float32)
-        for row, (index, (window, known)) in enumerate(zip(group, windows, strict=True)):
-            prompt_units, prompt_codec = prompts[index]
-            frames = FRAMES_PER_UNIT * len(window)
-            unit_batch[row, :PROMPT_UNITS + len(window)] = np.concatenate([prompt_units, window])
-            codec_batch[row, :start] = prompt_codec
+        for row, (index, (window, known), frames) in enumerate(zip(group, windows, lengths, strict=True)):
+            unit_batch[row, :len(window)] = window
             if known:
-                codec_batch[row, start:start + known] = made[index][-known:]
-            wanted[row, start + known:start + frames] = True
+                codec_batch[row, :known] = made[index][-known:]
+            wanted[row, known:frames] = True
             # One stream of numbers for each utterance and window, so that neighbours in the batch change nothing.
             random = np.random.default_rng([seed, len(made[index])])
-            uniform[..., row, start:start + frames] = random.random((*uniform.shape[:2], frames), dtype=np.float32)
-        lengths = torch.tensor([start + FRAMES_PER_UNIT * len(window) for window, _ in windows])
+            uniform[..., row, :frames] = random.random((*uniform.shape[:2], frames), dtype=np.float32)
         device = self.model.head_bias.device
-        filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device),
-                           torch.from_numpy(wanted).to(device), torch.full((len(group),), start, device=device),
-                           lengths.to(device), torch.from_numpy(uniform).to(device)).cpu().numpy()
+        prompt_units, prompt_codec = (torch.from_numpy(np.stack(values)).to(device)
+                                      for values in zip(*(prompts[index] for index in group), strict=True))
+        voice = self.model.encode_prompt(prompt_units, prompt_codec)
+        filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device), voice,
+                           torch.from_numpy(wanted).to(device), torch.tensor(lengths, device=device),
+                           torch.from_numpy(uniform).to(device)).cpu().numpy()
         for row, index in enumerate(group):
             made[index] = np.concatenate([made[index], filled[row][wanted[row]]])
 
@@ -117,18 +115,18 @@ class Acoustic:
         given = self.generation.iterations
         return [given[min(level, len(given) - 1)] for level in range(self.model.config.levels)]
 
-    def fill(self, units: Tensor, codec: Tensor, wanted: Tensor, starts: Tensor, lengths: Tensor,
+    def fill(self, units: Tensor, codec: Tensor, voice: Voice, wanted: Tensor, lengths: Tensor,
              uniform: Tensor) -> Tensor:
         """`codec [B, T, levels]` with the frames `wanted [B, T]` filled in, level by level; no other frame changes.
 
-        units `[B, T / 2]`; starts, lengths `[B]` as in SoundStorm; uniform `[2, passes, B, T]`, numbers in [0, 1):
+        units `[B, T / 2]`; lengths `[B]`, real frames; uniform `[2, passes, B, T]`, numbers in [0, 1):
         which token, and the noise on its confidence.
         """
         step = 0
         for level, iterations in enumerate(self._iterations()):
             masked = wanted.clone()
             for iteration in range(iterations):
-                states = self.model(units, codec, starts, lengths)
+                states = self.model(units, codec, voice, lengths)
                 temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
                 tokens, confidence = choose(self.model.logits(states[masked], level), temperature,
                                             uniform[0, step][masked])

@@ -18,17 +18,17 @@ def draw_levels(random: np.random.Generator, batch: int, levels: int, bias: floa
     return np.minimum(np.searchsorted(edges, points, side="right"), levels - 1)
 
 
-def draw_mask(random: np.random.Generator, starts: np.ndarray, frames: int) -> np.ndarray:
+def draw_mask(random: np.random.Generator, cuts: np.ndarray, frames: int) -> np.ndarray:
     """Masked positions `[B, frames]` of the level that is learned.
 
-    Frames before `starts[b]` are the voice prompt and never masked. Behind it the masked share is cos(u),
+    Frames before `cuts[b]` are known and never masked. Behind it the masked share is cos(u),
     u ~ U[0, pi/2], and at least one frame is masked.
     """
-    mask = np.zeros((len(starts), frames), dtype=bool)
-    for row, start in enumerate(starts):
+    mask = np.zeros((len(cuts), frames), dtype=bool)
+    for row, cut in enumerate(cuts):
         share = math.cos(random.uniform(0.0, math.pi / 2))
-        count = max(1, round(share * (frames - start)))
-        mask[row, start + random.permutation(frames - start)[:count]] = True
+        count = max(1, round(share * (frames - cut)))
+        mask[row, cut + random.permutation(frames - cut)[:count]] = True
     return mask
 
 

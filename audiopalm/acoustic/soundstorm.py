@@ -4,8 +4,9 @@ A frame (50 Hz) is the sum of the embeddings of its unit (25 Hz, repeated twice)
 masked level is a learned embedding. Choices of ours, made for minutes of training on a CPU instead of days on TPUs:
 - the voice prompt is always there in training and comes from *another* utterance of the speaker, in any language,
   as in speech translation; the paper cuts prompt and target from one utterance;
+- the prompt sees only itself: it is encoded once, then serves every pass of decoding and several targets in training;
 - the mean of the prompt's frames, through a small network, is added to every frame beside attention to the prompt;
-- a unit has one embedding for each of its two frames, and prompt frames are marked by an embedding.
+- a unit has one embedding for each of its two frames.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiopalm.acoustic.conformer import Conformer
+from audiopalm.acoustic.conformer import Conformer, Memory
 from audiopalm.errors import AudioPaLMError
 
 
@@ -33,8 +34,20 @@ class ModelConfig:
     dropout: float = 0.1
 
 
+@dataclass
+class Voice:
+    """An encoded prompt: what attention reads of each block, and its summary `[B, dim]`."""
+
+    memory: Memory
+    summary: Tensor
+
+    def select(self, rows: Tensor) -> "Voice":
+        """The prompts of `rows [N]`, which may repeat."""
+        return Voice([(key[rows], value[rows]) for key, value in self.memory], self.summary[rows])
+
+
 class SoundStorm(nn.Module):
-    """Predicts masked codec tokens from units, known tokens and a voice prompt at the front of each sequence."""
+    """Predicts masked codec tokens from units, known tokens and an encoded voice prompt."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -45,7 +58,7 @@ class SoundStorm(nn.Module):
         dim = config.dim
         self.units = nn.Embedding(config.units_size, 2 * dim)
         self.codec = nn.EmbeddingBag(config.levels * (config.codec_size + 1), dim, mode="sum")  # last code: masked
-        self.prompt = nn.Parameter(torch.zeros(dim))
+        self.in_prompt = nn.Parameter(torch.zeros(dim))
         self.voice = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.voice_out = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
@@ -57,20 +70,30 @@ class SoundStorm(nn.Module):
         nn.init.normal_(self.heads, std=dim ** -0.5)
         self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
 
-    def forward(self, units: Tensor, codec: Tensor, starts: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def encode_prompt(self, units: Tensor, codec: Tensor) -> Voice:
+        """Encode prompts: units `[B, P / 2]`, codec `[B, P, levels]`."""
+        tokens = self._tokens(codec)
+        summary = self.voice_out(self.voice(tokens).mean(dim=1))
+        states = tokens + self._units(units) + self.in_prompt + summary[:, None]
+        return Voice(self.encoder(self.norm(states))[1], summary)
+
+    def forward(self, units: Tensor, codec: Tensor, voice: Voice, lengths: Tensor | None = None) -> Tensor:
         """Hidden states `[B, T, dim]`.
 
-        units: `[B, T / 2]`; codec: `[B, T, levels]`, masked entries hold `codec_size`;
-        starts: `[B]`, frames of voice prompt in front; lengths: `[B]`, real frames (None: all of them).
+        units: `[B, T / 2]`; codec: `[B, T, levels]`, masked entries hold `codec_size`; lengths: `[B]`, real frames
+        (None: all of them).
         """
-        batch, frames, levels = codec.shape
-        tokens = self.codec((codec + self.offsets).view(-1, levels)).view(batch, frames, -1)
-        in_prompt = (torch.arange(frames, device=codec.device) < starts[:, None]).to(tokens.dtype)[..., None]
-        pooled = (self.voice(tokens) * in_prompt).sum(dim=1) / starts.clamp(min=1)[:, None]
-        states = tokens + self.units(units).view(batch, frames, -1)
-        states = states + in_prompt * self.prompt + self.voice_out(pooled)[:, None]
-        return self.encoder(self.norm(states), lengths)
+        states = self._tokens(codec) + self._units(units) + voice.summary[:, None]
+        return self.encoder(self.norm(states), voice.memory, lengths)[0]
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]`."""
         return functional.linear(states, self.heads[level], self.head_bias[level])
+
+    def _tokens(self, codec: Tensor) -> Tensor:
+        batch, frames, levels = codec.shape
+        return self.codec((codec + self.offsets).view(-1, levels)).view(batch, frames, -1)
+
+    def _units(self, units: Tensor) -> Tensor:
+        batch, count = units.shape
+        return self.units(units).view(batch, 2 * count, -1)

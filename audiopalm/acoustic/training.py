@@ -18,7 +18,7 @@ from torch.nn import functional
 from audiopalm.acoustic.data import Batch, Corpus, check_token_meta, read_token_meta
 from audiopalm.acoustic.generation import CONFIG, MODEL, GenerationConfig
 from audiopalm.acoustic.masking import hide
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
@@ -33,7 +33,8 @@ class TrainingConfig:
     """Lengths in seconds; `learning_rate` is the peak, reached after `warmup` steps, then half a cosine to zero."""
 
     steps: int = 1000
-    batch: int = 16
+    voices: int = 8  # prompts in a batch
+    targets: int = 3  # sequences for each of them
     prompt_seconds: float = 3.0
     target_seconds: float = 3.0
     level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
@@ -59,9 +60,8 @@ class AcousticConfig:
 
 def masked_loss(model: SoundStorm, batch: Batch) -> tuple[Tensor, dict[int, tuple[float, int]]]:
     """Mean cross-entropy over the masked positions of each example's level; and {level: (summed loss, positions)}."""
-    units, shown = torch.from_numpy(batch.units), torch.from_numpy(batch.shown)
     codec, mask, level = torch.from_numpy(batch.codec), torch.from_numpy(batch.mask), torch.from_numpy(batch.level)
-    states = model(units, shown, torch.full((len(units),), batch.prompt))
+    states = model(torch.from_numpy(batch.units), torch.from_numpy(batch.shown), _voice(model, batch))
     sums = {}
     for one in sorted(set(batch.level.tolist())):
         chosen = mask & (level == one)[:, None]
@@ -71,21 +71,26 @@ def masked_loss(model: SoundStorm, batch: Batch) -> tuple[Tensor, dict[int, tupl
     return total, {one: (float(loss.detach()), count) for one, (loss, count) in sums.items()}
 
 
+def _voice(model: SoundStorm, batch: Batch) -> Voice:
+    prompts = model.encode_prompt(torch.from_numpy(batch.prompt_units), torch.from_numpy(batch.prompt_codec))
+    return prompts.select(torch.from_numpy(batch.voice))
+
+
 @torch.no_grad()
 def evaluate(model: SoundStorm, corpus: Corpus, config: TrainingConfig) -> dict[str, list[float]]:
     """Loss and accuracy of each level when it is wholly masked, the levels below are true; always the same examples."""
-    batch = corpus.draw(np.random.default_rng(0), config.dev_batch, _units(config.prompt_seconds),
+    batch = corpus.draw(np.random.default_rng(0), config.dev_batch, 1, _units(config.prompt_seconds),
                         _units(config.target_seconds), bias=1.0, cut_share=0.0)
-    frames = batch.codec.shape[1]
-    starts = torch.full((len(batch.units),), batch.prompt)
-    mask = np.broadcast_to(np.arange(frames) >= batch.prompt, (len(batch.units), frames))
+    everything = np.ones(batch.codec.shape[:2], dtype=bool)
+    cuts = np.zeros(len(everything), dtype=np.int64)
     losses, accuracies = [], []
     model.eval()
+    voice = _voice(model, batch)
     for level in range(corpus.levels):
-        shown = hide(batch.codec, mask, np.full(len(mask), level), starts.numpy(), corpus.codec_size)
-        states = model(torch.from_numpy(batch.units), torch.from_numpy(shown), starts)
-        logits = model.logits(states[:, batch.prompt:].flatten(0, 1), level)
-        truth = torch.from_numpy(batch.codec[:, batch.prompt:, level]).flatten()
+        shown = hide(batch.codec, everything, np.full(len(cuts), level), cuts, corpus.codec_size)
+        states = model(torch.from_numpy(batch.units), torch.from_numpy(shown), voice)
+        logits = model.logits(states.flatten(0, 1), level)
+        truth = torch.from_numpy(batch.codec[..., level]).flatten()
         losses.append(round(float(functional.cross_entropy(logits, truth)), 4))
         accuracies.append(round(float((logits.argmax(-1) == truth).float().mean()), 4))
     model.train()
@@ -154,7 +159,7 @@ def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, de
     logging.info("%.1f million parameters, %d steps from %d on", sum(map(torch.numel, model.parameters())) / 1e6,
                  config.steps, state["step"])
     for step in range(state["step"], config.steps):
-        batch = corpus.draw(seed_step(seed, step), config.batch, _units(config.prompt_seconds),
+        batch = corpus.draw(seed_step(seed, step), config.voices, config.targets, _units(config.prompt_seconds),
                             _units(config.target_seconds), config.level_bias, config.cut_share)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)

@@ -34,29 +34,47 @@ def test_a_batch_equals_its_members(acoustic):
     assert (other[1] != together[1]).any()
 
 
+def voice_of(acoustic: Acoustic, random: np.random.Generator, units: int = 10):
+    return acoustic.model.encode_prompt(*(torch.from_numpy(value)[None] for value in speech(random, units)))
+
+
 def test_padding_changes_no_hidden_state(acoustic):
     random = np.random.default_rng(2)
+    voice = voice_of(acoustic, random)
     units, codec = (torch.from_numpy(value)[None] for value in speech(random, 20))
-    short = acoustic.model(units, codec, torch.tensor([10]), torch.tensor([40]))
+    short = acoustic.model(units, codec, voice, torch.tensor([40]))
     longer = torch.nn.functional.pad(units, (0, 15), value=3)
     noisy = torch.nn.functional.pad(codec, (0, 0, 0, 30), value=7)
-    padded = acoustic.model(longer, noisy, torch.tensor([10]), torch.tensor([40]))
+    padded = acoustic.model(longer, noisy, voice, torch.tensor([40]))
     torch.testing.assert_close(padded[:, :40], short, atol=1e-5, rtol=1e-5)
-    unmasked = acoustic.model(longer, noisy, torch.tensor([10]))
+    unmasked = acoustic.model(longer, noisy, voice)
     assert (unmasked[:, :40] - short).abs().max() > 1e-2  # what the mask is for
 
 
 def test_only_wanted_frames_are_filled(acoustic):
     random = np.random.default_rng(3)
+    voice = voice_of(acoustic, random)
     units, codec = (torch.from_numpy(value)[None] for value in speech(random, 20))
     wanted = torch.zeros(1, 40, dtype=torch.bool)
     wanted[0, 15:33] = True
     start = codec.clone()
     start[wanted] = CODES
-    filled = acoustic.fill(units, start.clone(), wanted, torch.tensor([10]), torch.tensor([40]),
-                           torch.rand(2, 6, 1, 40))
+    filled = acoustic.fill(units, start.clone(), voice, wanted, torch.tensor([40]), torch.rand(2, 6, 1, 40))
     assert (filled[~wanted] == codec[~wanted]).all()
     assert (filled < CODES).all()
+
+
+def test_a_long_utterance_goes_on_from_what_is_made(acoustic):
+    """The second window begins with the last second of the first one, which it sees and does not change."""
+    random = np.random.default_rng(8)
+    units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 260), speech(random, 80)
+    seen = []
+    fill = acoustic.fill
+    acoustic.fill = lambda units, codec, *rest: seen.append(codec.clone().numpy()) or fill(units, codec, *rest)
+    made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
+    assert [codec.shape[1] for codec in seen] == [400, 2 * (260 - 175)]
+    np.testing.assert_array_equal(seen[1][0, :50], made[350:400])
+    assert (seen[1][0, 50:] == CODES).all()
 
 
 @pytest.mark.parametrize("units", [1, 3, 75, 750])

@@ -50,7 +50,7 @@ def tokens(tmp_path) -> Path:
 
 def small(**training) -> AcousticConfig:
     return AcousticConfig(ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
-                          TrainingConfig(**{"batch": 8, "prompt_seconds": 0.6, "target_seconds": 1.0, **training}),
+                          TrainingConfig(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0, **training),
                           GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
 
 
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog):
     torch.set_num_threads(1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     (tmp_path / "acoustic.yaml").write_text("model: {dim: 16, layers: 1, heads: 2}\n"
-                                            "training: {steps: 40, save_every: 8, log_every: 10, batch: 4}\n")
+                                            "training: {steps: 40, save_every: 8, log_every: 10, voices: 2}\n")
     config = load_config(AcousticConfig, tmp_path / "acoustic.yaml")
     command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
                "--config", str(tmp_path / "acoustic.yaml"), "--threads", "1", "--output", str(parts)]
@@ -133,11 +133,15 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
         other = corpus.other(random, utterance)
         assert other != utterance and corpus.speaker[other] == corpus.speaker[utterance]
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
-    batch = corpus.draw(random, 16, prompt=15, target=60, bias=1.0, cut_share=0.5)
-    assert batch.units.shape == (16, 75) and batch.codec.shape == (16, 150, LEVELS) and batch.prompt == 30
-    assert not batch.mask[:, :30].any() and batch.mask.any(axis=1).all()
-    truth = [(table[speaker, batch.units].reshape(16, 150, LEVELS) == batch.codec).all(axis=2).mean(axis=1)
-             for speaker in range(SPEAKERS)]
-    assert (np.max(truth, axis=0) > 0.9).all()  # one voice in each, but for repeated last frames
+    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5)
+    assert batch.units.shape == (12, 60) and batch.codec.shape == (12, 120, LEVELS)
+    assert batch.prompt_units.shape == (4, 15) and batch.prompt_codec.shape == (4, 30, LEVELS)
+    assert batch.mask.any(axis=1).all()
+    matches = [[(table[speaker, units].reshape(len(units), -1, LEVELS) == codec).all(axis=2).mean(axis=1)
+                for speaker in range(SPEAKERS)]
+               for units, codec in ((batch.prompt_units, batch.prompt_codec), (batch.units, batch.codec))]
+    prompt_speaker, speaker = (np.argmax(match, axis=0) for match in matches)
+    assert (speaker == prompt_speaker[batch.voice]).all()
+    assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, but for repeated last frames
     level_shown = np.take_along_axis(batch.shown, batch.level[:, None, None], axis=2)[..., 0]
     assert ((level_shown == CODES) == batch.mask).all()
