@@ -1,0 +1,116 @@
+"""RESULTS.md from results.json and from nothing else: the same rows give the same bytes."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from audiopalm.data.files import write_text
+from audiopalm.report.headline import headlines
+from audiopalm.report.rows import Row, read_rows, select
+
+CEILINGS = ("true_tokens", "true_audio", "other")
+UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
+NOTES = """\
+WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
+of the first seed. `true_audio` is the same measurement on true recordings, `true_tokens` on speech made from the true
+units; both are ceilings. `other` is the cosine to another speaker. Speech is judged in English only."""
+
+
+def number(metric: str, value: float) -> str:
+    return f"{value:.1f}" if UNITS.get(metric) else f"{value:.3f}"
+
+
+def write_results(results: str | Path, output: str | Path) -> None:
+    """Make RESULTS.md (`output`) from results.json."""
+    write_text(output, markdown(read_rows(results)))
+
+
+def markdown(rows: list[Row]) -> str:
+    """The whole page, one chapter per recipe and set."""
+    recipes = sorted({row["recipe"] for row in rows})
+    parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
+    for recipe in recipes:
+        for name in set_order({row["set"] for row in select(rows, recipe=recipe)}):
+            parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name)]
+            chosen = select(rows, recipe=recipe, set=name)
+            for task in task_order({row["task"] for row in chosen}):
+                parts += [f"### {task}", task_table(select(chosen, task=task))]
+    return "\n\n".join(part for part in [*parts, "## How it was measured", settings(rows)] if part) + "\n"
+
+
+def set_order(names: Iterable[str]) -> list[str]:
+    """test, test_*, dev, then the others."""
+    return sorted(names, key=lambda name: (not name.startswith("test"), name))
+
+
+def task_order(names: Iterable[str]) -> list[str]:
+    """Elementary tasks before combined ones."""
+    order = ["asr", "ast", "mt", "tts", "s2st"]
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def table(header: list[str], lines: Iterable[list[str]]) -> str:
+    rule = ["---"] * len(header)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *lines])
+
+
+def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
+    """Averages over languages with the goals of the recipe; empty when the set has none of them."""
+    found = headlines(rows, recipe, set_name)
+    if not found:
+        return ""
+    seeds = sorted({seed for headline in found for seed in headline.values})
+    lines = []
+    for headline in found:
+        metric = "bleu" if "BLEU" in headline.name else "wer"
+        shown = [number(metric, headline.values[seed]) if seed in headline.values else "" for seed in seeds]
+        ceiling = "" if headline.ceiling is None else number(metric, headline.ceiling)
+        met = {True: "yes", False: "**no**", None: ""}[headline.met]
+        lines.append([headline.name, number(metric, headline.mean), *shown, ceiling, headline.goal, met])
+    return table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
+
+
+def task_table(rows: list[Row]) -> str:
+    """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
+    seeds = sorted({row["seed"] for row in rows if row["system"] == "model"})
+    systems = [system for system in CEILINGS if select(rows, system=system)]
+    keys: dict[tuple, None] = {}
+    for row in rows:
+        keys[tuple(row.get(field) for field in ("source", "target", "part", "metric", "judge"))] = None
+    combined = any(key[2] for key in keys)
+    lines = []
+    for source, target, part, metric, judge in keys:
+        same = select(rows, source=source, target=target, part=part, metric=metric, judge=judge)
+        model = {row["seed"]: row for row in select(same, system="model")}
+        if not model:
+            continue
+        first = model[min(model)]
+        mean = sum(row["value"] for row in model.values()) / len(model)
+        interval = f"[{number(metric, first['low'])}, {number(metric, first['high'])}]"
+        ceilings = []
+        for system in systems:
+            values = [row["value"] for row in select(same, system=system)]
+            ceilings.append(number(metric, sum(values) / len(values)) if values else "")
+        lines.append([f"{source}-{target}" if target else source, *([part or ""] if combined else []), metric,
+                      (judge or "").split(" ")[0], number(metric, mean),
+                      *(number(metric, model[seed]["value"]) if seed in model else "" for seed in seeds),
+                      interval, str(first["n"]), *ceilings])
+    return table(["languages", *(["part"] if combined else []), "metric", "judge", "mean",
+                  *(f"seed {seed}" for seed in seeds), "interval", "n", *systems], lines)
+
+
+def settings(rows: list[Row]) -> str:
+    """Signatures, normalisers, judges, decoding settings, models and the code behind the rows."""
+    def listed(title: str, values: Iterable[str]) -> str:
+        found = sorted({value for value in values if value})
+        return f"- {title}: " + "; ".join(f"`{value}`" for value in found) if found else ""
+
+    models = [f"seed {row['seed']}: model {row['model']}, vocabulary {row['vocabulary']}"
+              for row in rows if row["model"]]
+    decoding = [", ".join(f"{key}={json.dumps(value)}" for key, value in row["decoding"].items() if key != "seed")
+                for row in rows if row["decoding"]]
+    return "\n".join(line for line in [
+        listed("metrics", (row["signature"] for row in rows)),
+        listed("normalisers", (row["normaliser"] for row in rows)),
+        listed("judges", (row["judge"] for row in rows)), listed("decoding", decoding), listed("models", models),
+        listed("made by", (row["code"] for row in rows))] if line)

@@ -1,0 +1,90 @@
+"""What stages 10 and 11 left for one set: finished decode folders, their hypotheses, references and audio."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json, require
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tasks import TASKS, Output, Task
+
+DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
+
+
+@dataclass(frozen=True)
+class Decode:
+    """One folder exp/decode/<set>/<name>; `meta` is its meta.json."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.meta["task"]]
+
+    @property
+    def source(self) -> str:
+        return self.meta["source"]
+
+    @property
+    def target(self) -> str | None:
+        return self.meta["target"]
+
+    def spoken_language(self) -> str:
+        """The language of the audio part."""
+        return self.target or self.source
+
+    def hypotheses(self, output: Output) -> dict[str, str]:
+        """{utterance: text} of a text part, {utterance: audio path} of the audio part."""
+        path = self.folder / ("wav.scp" if output.is_audio else output.part)
+        table = read_table(path, SYNTHESIZE if output.is_audio else DECODE)
+        if len(table) != self.meta["count"]:
+            raise AudioPaLMError(f"{path} has {len(table)} utterances, meta.json says {self.meta['count']}; "
+                                 f"run {SYNTHESIZE if output.is_audio else DECODE} again")
+        return table
+
+
+class TestSet:
+    """A set: its decodes, and lazily the tables of its data directory."""
+
+    __test__ = False  # not a pytest class
+
+    def __init__(self, decode_dir: str | Path, data_dir: str | Path, name: str):
+        self.name, self.decode_dir, self.data_dir = name, Path(decode_dir) / name, Path(data_dir) / name
+        self._tables: dict[str, dict[str, str]] = {}
+        self.decodes = []
+        for meta in sorted(self.decode_dir.glob("*/meta.json")):
+            values = read_json(meta)
+            if values["task"] in TASKS:
+                self.decodes.append(Decode(meta.parent, values))
+        if not self.decodes:
+            raise AudioPaLMError(f"{self.decode_dir} holds no finished decode; run {DECODE} first")
+
+    def table(self, name: str) -> dict[str, str]:
+        """A table of the data directory, for example `text.en`."""
+        if name not in self._tables:
+            self._tables[name] = read_table(self.data_dir / name, "stage 2 (audio)")
+        return self._tables[name]
+
+    def references(self, decode: Decode, output: Output) -> dict[str, str]:
+        """{utterance: words that the part should have}."""
+        return self.table("text" if output.part in ("asr", "tts") else f"text.{decode.target}")
+
+    def true_audio(self, decode: Decode) -> dict[str, str]:
+        """{utterance: recording} of what the audio part should say; only where the recording exists."""
+        name = f"wav.scp.{decode.target}" if decode.task.translates else "wav.scp"
+        return self.table(name) if (self.data_dir / name).exists() else {}
+
+    def true_tokens(self, language: str) -> dict[str, str]:
+        """{utterance: speech made from true units}; empty where stage 11 was not asked for it."""
+        path = self.decode_dir / f"true_tokens_{language}" / "wav.scp"
+        return read_table(path) if path.exists() else {}
+
+
+def sets_of(decode_dir: str | Path) -> list[str]:
+    """Names of the sets that have decodes."""
+    found = sorted({path.parent.parent.name for path in Path(require(decode_dir, DECODE)).glob("*/*/meta.json")})
+    if not found:
+        raise AudioPaLMError(f"{decode_dir} holds no finished decode; run {DECODE} first")
+    return found

@@ -1,0 +1,145 @@
+"""Rows of results.json for one set: every part of every decode, with the ceilings of speech beside it."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from audiopalm.data.datadir import write_table
+from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.decodes import Decode, TestSet
+from audiopalm.scoring.judge import judge_signature, transcribe
+from audiopalm.scoring.text import NORMALISERS, Score, bootstrap, normaliser_signature, score
+from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
+from audiopalm.tasks import Output
+
+JUDGED_LANGUAGE = "en"
+# What a judged metric computes, and how the part's metrics are named in rows.
+JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all rows of a scoring share; `judges` is {name: number of utterances judged per folder, or None for all}."""
+
+    recipe: str
+    seed: int
+    code: str
+    output: Path
+    judges: Mapping[str, int | None]
+    processes: int
+
+
+def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
+    """All rows of a set; transcripts of the judges are written to `<output>/<set>/<decode>.<judge>[.<ceiling>]`."""
+    rows = []
+    for decode in test_set.decodes:
+        for output in decode.task.outputs:
+            if not output.is_audio:
+                rows += _text_rows(test_set, decode, output, run)
+            elif decode.spoken_language() != JUDGED_LANGUAGE:
+                logging.info("%s: no independent judge of %s", decode.folder, decode.spoken_language())
+            else:
+                rows += _judged_rows(test_set, decode, output, run)
+            if output.part == "s2st":
+                rows += _voice_rows(test_set, decode, output, run)
+    return rows
+
+
+def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+    hypotheses = decode.hypotheses(output)
+    references = _references(test_set, decode, output, hypotheses)
+    pairs = {name: (NORMALISERS["basic"](references[name]), NORMALISERS["basic"](hypotheses[name]))
+             for name in references}
+    return [_row(test_set, decode, output, run, metric, score(metric, *_columns(pairs)), pairs,
+                 normaliser=normaliser_signature("basic"))
+            for metric in output.metrics]
+
+
+def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+    spoken = decode.hypotheses(output)
+    references = _references(test_set, decode, output, spoken)
+    systems = {"model": spoken, "true_tokens": test_set.true_tokens(JUDGED_LANGUAGE),
+               "true_audio": test_set.true_audio(decode)}
+    rows = []
+    for judge, limit in run.judges.items():
+        for system, files in systems.items():
+            names = [name for name in sorted(references, key=str.encode)[:limit] if name in files]
+            if not names:
+                logging.info("%s: no %s to judge", decode.folder, system)
+                continue
+            heard = transcribe(judge, {name: files[name] for name in names}, run.output / "judge", run.processes)
+            suffix = "" if system == "model" else f".{system}"
+            write_table(run.output / test_set.name / f"{decode.folder.name}.{judge}{suffix}", heard)
+            normalise = NORMALISERS["english"]
+            pairs = {name: (normalise(references[name]), normalise(heard[name])) for name in names}
+            rows += [_row(test_set, decode, output, run, metric, score(JUDGED[metric], *_columns(pairs)), pairs, system,
+                          normaliser_signature("english"), judge_signature(judge))
+                     for metric in output.metrics]
+    return rows
+
+
+def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+    """Cosine of the output to its source speaker, to another speaker of that language, and of the true recordings."""
+    spoken = decode.hypotheses(output)
+    languages, recordings = test_set.table("utt2lang"), test_set.table("wav.scp")
+    candidates = [name for name in recordings if languages[name] == decode.source]
+    others = other_speakers(list(spoken), candidates, test_set.table("utt2spk"))
+    voices = Voices(run.output / "voice")
+    output_voices = voices.embed(spoken)
+    sources = voices.embed({name: recordings[name] for name in spoken})
+    other_voices = voices.embed({name: recordings[other] for name, other in others.items()})
+    true_files = {name: file for name, file in test_set.true_audio(decode).items() if name in spoken}
+    own, other = cosines(output_voices, sources), cosines(output_voices, other_voices)
+    found = {"model": own, "other": other, "true_audio": cosines(voices.embed(true_files), sources)}
+    measured = [("speaker_cosine", system, {name: value for name, value in values.items() if value is not None})
+                for system, values in found.items()]
+    measured.append(("speaker_win", "model", wins(own, other)))
+    rows = []
+    for metric, system, values in measured:
+        if not values:
+            logging.info("%s: no %s of %s (one speaker only, or silence)", decode.folder, metric, system)
+            continue
+        rows.append(_row(test_set, decode, output, run, metric, _mean(values), {name: () for name in values}, system))
+    return rows
+
+
+def _references(test_set: TestSet, decode: Decode, output: Output, hypotheses: Mapping[str, str]) -> dict[str, str]:
+    references = test_set.references(decode, output)
+    if missing := [name for name in hypotheses if not references.get(name)]:
+        raise AudioPaLMError(f"{test_set.data_dir} has no reference for {missing[0]!r}, which {decode.folder} decoded; "
+                             "run stage 10 (decode) again")
+    return {name: references[name] for name in hypotheses}
+
+
+def _columns(pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
+    names = sorted(pairs, key=str.encode)
+    return [pairs[name][0] for name in names], [pairs[name][1] for name in names]
+
+
+def _mean(values: Mapping[str, float]) -> Score:
+    statistics = np.array([(values[name], 1) for name in sorted(values, key=str.encode)], dtype=np.float64)
+    low, high = bootstrap(statistics, lambda total: total[0] / total[1])
+    return Score(fmean(values.values()), low, high, len(values), Voices.signature)
+
+
+def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,
+         system: str = "model", normaliser: str | None = None, judge: str | None = None) -> dict[str, Any]:
+    """One line of results.json; `ids` is a hash of the utterance ids and normalised references that were scored."""
+    meta, by_model = decode.meta, system in ("model", "other")
+    digest = hashlib.sha256()
+    for name in sorted(pairs, key=str.encode):
+        digest.update("\t".join([name, *pairs[name][:1]]).encode() + b"\n")
+    row = {"recipe": run.recipe, "set": test_set.name, "task": meta["task"], "source": meta["source"],
+           "target": meta["target"], "metric": metric, "value": round(result.value, 5), "low": round(result.low, 5),
+           "high": round(result.high, 5), "n": result.n, "system": system, "seed": run.seed,
+           "signature": result.signature, "normaliser": normaliser, "judge": judge, "tag": meta["tag"],
+           "decoding": meta["decoding"] if by_model else None, "model": meta["model_sha256"][:16] if by_model else None,
+           "vocabulary": meta["vocabulary_hash"][:16] if by_model else None, "ids": digest.hexdigest()[:16],
+           "code": run.code}
+    return row | ({"part": output.part} if len(decode.task.outputs) > 1 else {})
