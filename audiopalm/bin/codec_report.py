@@ -1,9 +1,6 @@
-"""Measure a codec on recordings: use of every codebook, and per number of levels mel distance, the judge's WER, and speed."""
+"""Measure a codec: use of every codebook, speed, and per number of levels mel distance and the judge's WER."""
 
 import argparse
-import logging
-import shlex
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -15,38 +12,40 @@ import torch
 from audiopalm.bin.common import run
 from audiopalm.codec.base import Codec, load_codec
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
-from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.files import require, write_json
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.judge import JUDGES, transcribe
+from audiopalm.scoring.text import english
 from audiopalm.train.codec import MelDistance
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--codec", required=True, help="directory of stage 4")
-    parser.add_argument("--data_dir", required=True, help="data directory of stage 2; no recording of the codec's training")
+    parser.add_argument("--data_dir", required=True, help="directory of stage 2 that the codec was not trained on")
     parser.add_argument("--output", required=True, help="JSON file")
     parser.add_argument("--language", default="en", help="language of the utterances that are taken; it is the judge's")
     parser.add_argument("--count", type=int, default=40, help="utterances, evenly spread")
-    parser.add_argument("--judge", help="command that is called with a wav.scp and writes `id text` lines to stdout; none: no WER")
-    parser.add_argument("--normalise", action="store_true", help="apply whisper-normalizer's English normaliser to both sides")
+    parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the real-time factor is that of one core
     codec, data = load_codec(arguments.codec), Path(arguments.data_dir)
     languages = read_table(data / "utt2lang", "stage 2 (audio)")
-    paths = {key: path for key, path in read_table(data / "wav.scp").items() if languages.get(key) == arguments.language}
+    paths = read_table(data / "wav.scp", "stage 2 (audio)")
+    paths = {key: path for key, path in paths.items() if languages.get(key) == arguments.language}
     if not paths:
         raise AudioPaLMError(f"{data}/utt2lang has no utterance in {arguments.language!r}")
     chosen = sorted(paths)[::-(-len(paths) // arguments.count)]
     audio = {key: read_audio(paths[key]) for key in chosen}
     texts = {key: text for key, text in read_table(data / "text").items() if key in audio}
-    report = measure(codec, audio, texts, arguments.judge, arguments.normalise)
+    report = measure(codec, audio, texts, arguments.judge)
     report = {"data": str(data), "language": arguments.language, "utterances": len(audio), **report}
     write_json(arguments.output, report)
     print(table(report))
 
 
-def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], judge: str | None, normalise: bool) -> dict:
+def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], judge: str) -> dict:
     """Codebook use, real-time factors, and per number of levels the mel distance and (with a judge) the WER."""
     seconds = sum(map(len, audio.values())) / SAMPLE_RATE
     codec.decode(codec.encode(list(audio.values())[:1]))  # the first call is slower than all others
@@ -56,11 +55,12 @@ def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], j
     codec.decode(list(ids.values()))
     decode_seconds = time.monotonic() - started
     distance = MelDistance()
-    rows = [{"levels": 0, "wer": word_error_rate(judge, audio, texts, normalise)}]
+    rows = [{"levels": 0, "wer": word_error_rate(judge, audio, texts)}]
     for levels in [levels for levels in (1, 2, 3, 4, 6, 8, 12, 16) if levels <= codec.levels]:
         made = {key: codec.decode([item[:, :levels]])[0][:len(audio[key])] for key, item in ids.items()}
-        mel = np.mean([distance(torch.from_numpy(audio[key])[None], torch.from_numpy(made[key])[None]).item() for key in audio])
-        rows.append({"levels": levels, "mel_distance": round(float(mel), 3), "wer": word_error_rate(judge, made, texts, normalise)})
+        distances = [distance(torch.from_numpy(audio[key])[None], torch.from_numpy(made[key])[None]) for key in audio]
+        rows.append({"levels": levels, "mel_distance": round(float(np.mean(distances)), 3),
+                     "wer": word_error_rate(judge, made, texts)})
     return {"codebooks": codebook_use(np.concatenate(list(ids.values())), codec.size), "rows": rows,
             "encode_rtf": round(encode_seconds / seconds, 4), "decode_rtf": round(decode_seconds / seconds, 4)}
 
@@ -75,27 +75,15 @@ def codebook_use(ids: np.ndarray, size: int) -> list[dict]:
     return use
 
 
-def word_error_rate(judge: str | None, audio: dict[str, np.ndarray], texts: dict[str, str], normalise: bool) -> float | None:
-    if not judge:
+def word_error_rate(judge: str, audio: dict[str, np.ndarray], texts: dict[str, str]) -> float | None:
+    if judge == "none":
         return None
     with tempfile.TemporaryDirectory() as folder:
         paths = {key: f"{folder}/{key}.wav" for key in audio}
         for key, path in paths.items():
             write_audio(path, audio[key])
-        write_table(f"{folder}/wav.scp", paths)
-        done = subprocess.run([*shlex.split(judge), f"{folder}/wav.scp"], stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise AudioPaLMError(f"the judge {judge!r} failed with exit code {done.returncode}")
-        Path(folder, "heard").write_text(done.stdout, encoding="utf-8")
-        heard = read_table(require(f"{folder}/heard"))
-    logging.info("judged %d recordings", len(heard))
-    clean = _normaliser() if normalise else str
-    return round(jiwer.wer([clean(texts[key]) for key in audio], [clean(heard.get(key, "")) for key in audio]), 4)
-
-
-def _normaliser():
-    from whisper_normalizer.english import EnglishTextNormalizer  # slow to import, and only some calls need it
-    return EnglishTextNormalizer()
+        heard = transcribe(judge, paths, folder, processes=1)
+    return round(jiwer.wer([english(texts[key]) for key in audio], [english(heard[key]) for key in audio]), 4)
 
 
 def table(report: dict) -> str:
@@ -106,7 +94,8 @@ def table(report: dict) -> str:
         wer = "" if row["wer"] is None else f"{row['wer']:.3f}"
         name = row["levels"] or "recordings"
         lines.append(f"| {name} | {use['used']} | {use['perplexity']} | {row.get('mel_distance', '')} | {wer} |")
-    return "\n".join([*lines, "", f"real-time factor on one core: encoding {report['encode_rtf']}, decoding {report['decode_rtf']}"])
+    speed = f"real-time factor on one core: encoding {report['encode_rtf']}, decoding {report['decode_rtf']}"
+    return "\n".join([*lines, "", speed])
 
 
 if __name__ == "__main__":

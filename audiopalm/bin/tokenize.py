@@ -1,7 +1,8 @@
 """Stage 5: speech -> unit ids and codec ids. Every audio file is encoded once; utterances that share it share its ids.
 
 Writes to --output: units.scp, units.<language>.scp for each wav.scp.<language>, codec.scp (source side, only with
---codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on after the last whole shard.
+--codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on after the last
+whole shard.
 """
 
 import argparse
@@ -52,23 +53,25 @@ def tokenize(data: Path, units: Path, codec: Path, output: Path, codec_tokens: b
     sides = {"": "units.scp"} | {f".{language}": f"units.{language}.scp" for language in languages_of(data, "wav.scp")}
     wavs = {suffix: read_table(data / f"wav.scp{suffix}", "stage 2 (audio)") for suffix in sides}
     write_json(output / "meta.json", meta)
-    scps = {"units": encode_files("units", units, {path for table in wavs.values() for path in table.values()}, output, jobs)}
+    every = {path for table in wavs.values() for path in table.values()}
+    scps = {"units": encode_files("units", units, every, output, jobs)}
     if codec_tokens:
         scps["codec"] = encode_files("codec", codec, set(wavs[""].values()), output, jobs)
         write_table(output / "codec.scp", {utterance: scps["codec"][path] for utterance, path in wavs[""].items()})
     for suffix, name in sides.items():
         write_table(output / name, {utterance: scps["units"][path] for utterance, path in wavs[suffix].items()})
-    logging.info("wrote %s: %s, %.0f s", output, ", ".join(f"{name} of {len(scp)} recordings" for name, scp in scps.items()),
-                 time.monotonic() - started)
+    what = ", ".join(f"{name} of {len(scp)} recordings" for name, scp in scps.items())
+    logging.info("wrote %s: %s, %.0f s", output, what, time.monotonic() - started)
 
 
 def describe(units: Path, codec: Path) -> dict:
     """Rate, size and hash of both tokenizers."""
-    weights = require(units / "model.safetensors", "stage 3 (units)"), require(codec / "model.safetensors", "stage 4 (codec)")
     unit_size = read_json(units / "config.json", "stage 3 (units)")["size"]
+    unit_weights = require(units / "model.safetensors", "stage 3 (units)")
     loaded = load_codec(codec)
-    return {"units_rate": UnitTokenizer.rate, "units_size": unit_size, "units_sha256": sha256(weights[0]),
-            "codec_rate": loaded.rate, "codec_levels": loaded.levels, "codec_size": loaded.size, "codec_sha256": sha256(weights[1])}
+    return {"units_rate": UnitTokenizer.rate, "units_size": unit_size, "units_sha256": sha256(unit_weights),
+            "codec_rate": loaded.rate, "codec_levels": loaded.levels, "codec_size": loaded.size,
+            "codec_sha256": sha256(codec / "model.safetensors")}
 
 
 def check_meta(output: Path, meta: dict) -> None:

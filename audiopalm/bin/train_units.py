@@ -12,11 +12,11 @@ from audiopalm.train.units import UnitTraining, train_units
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="data directory of stage 2: wav.scp, text and their translations")
+    parser.add_argument("--data_dir", required=True, help="data directory of stage 2, with its texts")
     parser.add_argument("--dev_dir", help="data directory on which the units are measured at the end")
     parser.add_argument("--config", help="YAML of audiopalm.train.units.UnitTraining")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the configuration")
-    parser.add_argument("--output", required=True, help="directory for config.json, model.safetensors, log.jsonl, report.json")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the configuration")
+    parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     config = load_config(UnitTraining, arguments.config, arguments.set)

@@ -22,7 +22,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Ids `[frames, q]` -> recordings `[frames * 16000 / rate]` each; `q <= levels`: the finest levels may be left out."""
+        """Ids `[frames, q]`, q <= levels, the finest left out -> recordings `[frames * 16000 / rate]` each."""
 
     def check_ids(self, ids: np.ndarray) -> np.ndarray:
         """`ids` as int64; raises AudioPaLMError for a wrong shape or an id outside the codebooks."""

@@ -5,7 +5,10 @@ from torch import Tensor, nn
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Samples `[B, T]` -> for each resolution its feature maps, the last of which is the verdict (1 for recordings, 0 for codec output)."""
+    """Samples `[B, T]` -> for each resolution its feature maps.
+
+    The last map of each is the verdict: 1 for recordings, 0 for codec output.
+    """
 
     def __init__(self, resolutions: tuple[int, ...] = (256, 512, 1024), channels: int = 16):
         super().__init__()
@@ -23,7 +26,8 @@ class SpectrogramDiscriminator(nn.Module):
         features = []
         for n_fft, net in zip(self.resolutions, self.nets, strict=True):
             window = torch.hann_window(n_fft, device=samples.device)
-            x = torch.view_as_real(torch.stft(samples, n_fft, n_fft // 2, window=window, return_complex=True)).permute(0, 3, 1, 2)
+            spectrum = torch.stft(samples, n_fft, n_fft // 2, window=window, return_complex=True)
+            x = torch.view_as_real(spectrum).permute(0, 3, 1, 2)
             # Compressed magnitudes, or loud vowels would be all that counts.
             x = x / (x.square().sum(1, keepdim=True) + 1e-6) ** 0.35
             maps = []
@@ -40,7 +44,7 @@ def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Te
 
 
 def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """How far the verdicts on codec output are from 1, and the mean relative distance of its feature maps to those of the recordings."""
+    """How far the verdicts on codec output are from 1; the relative distance of its feature maps to the recordings'."""
     fooling = sum(((1 - maps[-1]) ** 2).mean() for maps in fake) / len(fake)
     distances = [(a.detach() - b).abs().mean() / (a.detach().abs().mean() + 1e-6)
                  for maps, others in zip(real, fake, strict=True) for a, b in zip(maps[:-1], others[:-1], strict=True)]

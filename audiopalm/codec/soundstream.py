@@ -1,4 +1,4 @@
-"""ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz behind the interface of `Codec`: the choice for full-scale training."""
+"""ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz as a `Codec`: the choice for full-scale training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,8 @@ class SoundStreamCodec(Codec):
     def load(cls, directory: str | Path, device: str = "cpu") -> "SoundStreamCodec":
         """Read config.json and model.safetensors, the state of ESPnet's `codec.generator`."""
         made_by = "stage 4 (codec)"
-        config = from_dict(SoundStreamConfig, read_json(Path(directory) / "config.json", made_by), f"{directory}/config.json")
+        path = Path(directory) / "config.json"
+        config = from_dict(SoundStreamConfig, read_json(path, made_by), str(path))
         generator = build_generator(config)
         generator.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
         return cls(generator.to(device), config)

@@ -1,5 +1,6 @@
-"""The small codec of the embedded corpus: log-mel -> ConvNeXt -> residual k-means codes -> ConvNeXt -> magnitude and phase -> ISTFT.
+"""The small codec of the embedded corpus.
 
+Log-mel -> ConvNeXt -> residual k-means codes -> ConvNeXt -> magnitude and phase -> inverse STFT.
 SEANet, which SoundStream is made of, does not settle in minutes on two cores; spectra do.
 """
 
@@ -71,10 +72,12 @@ class SpectralModel(nn.Module):
         super().__init__()
         self.config = config
         self.log_mel = LogMel(config.bands, config.n_fft, config.hop)
-        self.encoder = ConvNeXt(config.bands, config.encoder_dim, 2 * config.encoder_dim, config.encoder_blocks, config.latent_dim)
+        self.encoder = ConvNeXt(config.bands, config.encoder_dim, 2 * config.encoder_dim, config.encoder_blocks,
+                                config.latent_dim)
         self.latent_norm = nn.LayerNorm(config.latent_dim, elementwise_affine=False)
         self.register_buffer("codebooks", torch.zeros(config.levels, config.size, config.latent_dim))
-        self.decoder = ConvNeXt(config.latent_dim, config.decoder_dim, 3 * config.decoder_dim, config.decoder_blocks, config.n_fft + 2)
+        self.decoder = ConvNeXt(config.latent_dim, config.decoder_dim, 3 * config.decoder_dim, config.decoder_blocks,
+                                config.n_fft + 2)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
     def encode(self, samples: Tensor) -> Tensor:
@@ -101,7 +104,8 @@ class SpectralModel(nn.Module):
         magnitude, phase = self.decoder(latents).float().transpose(1, 2).chunk(2, dim=1)
         # The limit keeps one wild frame from making the loss infinite.
         spectrum = torch.polar(torch.exp(magnitude).clamp(max=300.0), phase)
-        return torch.istft(spectrum, config.n_fft, config.hop, window=self.window, length=(latents.shape[1] - 1) * config.hop)
+        length = (latents.shape[1] - 1) * config.hop
+        return torch.istft(spectrum, config.n_fft, config.hop, window=self.window, length=length)
 
 
 class SpectralCodec(Codec):
@@ -115,7 +119,8 @@ class SpectralCodec(Codec):
     def load(cls, directory: str | Path, device: str = "cpu") -> "SpectralCodec":
         """Read config.json and model.safetensors (float16 or float32)."""
         made_by = "stage 4 (codec)"
-        config = from_dict(SpectralConfig, read_json(Path(directory) / "config.json", made_by), f"{directory}/config.json")
+        path = Path(directory) / "config.json"
+        config = from_dict(SpectralConfig, read_json(path, made_by), str(path))
         model = SpectralModel(config)
         model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
         return cls(model.to(device))
@@ -124,12 +129,16 @@ class SpectralCodec(Codec):
 
     @torch.inference_mode()
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        device = self.model.codebooks.device
-        return [self.model.quantise(self.model.encode(torch.from_numpy(check_samples(samples))[None].to(device))[0]).cpu().numpy()
-                for samples in audio]
+        device, ids = self.model.codebooks.device, []
+        for samples in map(check_samples, audio):
+            latents = self.model.encode(torch.from_numpy(samples)[None].to(device))[0]
+            ids.append(self.model.quantise(latents).cpu().numpy())
+        return ids
 
     @torch.inference_mode()
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        device = self.model.codebooks.device
-        return [self.model.decode(self.model.look_up(torch.from_numpy(self.check_ids(item))[None].to(device)))[0].cpu().numpy()
-                for item in ids]
+        device, audio = self.model.codebooks.device, []
+        for item in map(self.check_ids, ids):
+            latents = self.model.look_up(torch.from_numpy(item)[None].to(device))
+            audio.append(self.model.decode(latents)[0].cpu().numpy())
+        return audio

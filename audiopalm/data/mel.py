@@ -8,7 +8,7 @@ from audiopalm.data.audio import SAMPLE_RATE
 
 
 def mel_filters(bands: int, n_fft: int, rate: int = SAMPLE_RATE) -> Tensor:
-    """Triangular filters `[n_fft // 2 + 1, bands]` evenly spaced on the mel scale (2595 log10(1 + f / 700)), 0 Hz to half the rate."""
+    """Triangular filters `[n_fft // 2 + 1, bands]`, evenly spaced in mel, 2595 log10(1 + f / 700), to half the rate."""
     top = 2595 * np.log10(1 + rate / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
     frequencies = np.linspace(0, rate / 2, n_fft // 2 + 1)[:, None]
@@ -18,7 +18,7 @@ def mel_filters(bands: int, n_fft: int, rate: int = SAMPLE_RATE) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Samples `[B, T]` -> natural log of mel magnitudes `[B, ceil(T / hop), bands]`; frame t is centred on sample t * hop."""
+    """Samples `[B, T]` -> log of mel magnitudes `[B, ceil(T / hop), bands]`; frame t is centred on sample t * hop."""
 
     def __init__(self, bands: int, n_fft: int, hop: int, floor: float = 1e-4):
         super().__init__()

@@ -1,4 +1,7 @@
-"""Speech -> unit ids at 25 Hz (the `usm-v2` kind): log-mel, a Conformer, a vector quantiser; CTC behind it makes the units carry words."""
+"""Speech -> unit ids at 25 Hz, the `usm-v2` kind.
+
+Log-mel, a Conformer, a vector quantiser; CTC behind it makes the units carry words.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +109,8 @@ class UnitTokenizer:
     def load(cls, directory: str | Path, device: str = "cpu") -> "UnitTokenizer":
         """Read config.json and model.safetensors of stage 3."""
         made_by = "stage 3 (units)"
-        config = from_dict(UnitConfig, read_json(Path(directory) / "config.json", made_by), f"{directory}/config.json")
+        path = Path(directory) / "config.json"
+        config = from_dict(UnitConfig, read_json(path, made_by), str(path))
         model = UnitModel(config)
         model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
         return cls(model.to(device))

@@ -26,7 +26,10 @@ class FeedForward(nn.Sequential):
 
 
 class ConformerBlock(nn.Module):
-    """`[B, T, dim]` -> `[B, T, dim]`: half feed-forward, attention over `context` frames to each side, convolution, half feed-forward."""
+    """`[B, T, dim]` -> `[B, T, dim]`: feed-forward, attention, convolution, feed-forward.
+
+    Attention sees `context` frames to each side.
+    """
 
     def __init__(self, dim: int, heads: int, kernel: int, context: int, dropout: float):
         super().__init__()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def kmeans(points: np.ndarray, size: int, seed: int, iterations: int = 20) -> np.ndarray:
-    """Centroids `[size, dim]` float32 of `points` `[N, dim]`; no centroid is left without points (faiss splits large ones)."""
+    """Centroids `[size, dim]` float32 of `points` `[N, dim]`; none is without points (faiss splits large clusters)."""
     if len(points) < size:  # a tiny data set still gives a full codebook; the doubles are never the nearest twice
         points = np.concatenate([points] * -(-size // max(len(points), 1)))
         points = points + np.random.default_rng(seed).normal(0, 1e-3, points.shape)
@@ -40,10 +40,10 @@ class VectorQuantiser(nn.Module):
         self.total.copy_(self.codebook)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, dim]` -> the nearest codes `[N, dim]`, whose gradient passes straight through to `x`, and their indices `[N]`.
+        """`[N, dim]` -> the nearest codes `[N, dim]` and their indices `[N]`; gradients pass straight through to `x`.
 
-        In training the codes move to the average of what chose them; a code that nothing chooses any more is placed on a
-        random input.
+        In training the codes move to the average of what chose them; a code that nothing chooses any more is placed
+        on a random input.
         """
         with torch.no_grad():
             index = nearest(x, self.codebook)

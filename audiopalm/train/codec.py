@@ -1,4 +1,4 @@
-"""Training of the spectral codec: the autoencoder, residual k-means on its latents, the decoder again on quantised latents."""
+"""Training of the spectral codec: autoencoder, residual k-means on its latents, decoder on quantised latents."""
 
 import logging
 import time
@@ -64,10 +64,11 @@ def make_crops(speech: list[Speech], number: int, length: int, random: np.random
 
 
 def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl and report.json to `output`."""
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
     output = Path(output)
     speech = list_speech(data)
-    logging.info("read %s: %d recordings, %.1f h", data, len(speech), sum(item.samples for item in speech) / SAMPLE_RATE / 3600)
+    hours = sum(item.samples for item in speech) / SAMPLE_RATE / 3600
+    logging.info("read %s: %d recordings, %.1f h", data, len(speech), hours)
     torch.manual_seed(seed)
     model, judge, distance = SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()
     modules = {"model": model, "discriminator": judge}
@@ -75,31 +76,34 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
                   "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
     length = round(config.crop_seconds * SAMPLE_RATE)
     total = config.autoencoder_steps + config.decoder_steps
-    snapshot, step, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
+    snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
     if snapshot.exists():
-        step = load_snapshot(snapshot, modules, optimizers, **state)["step"]
-        logging.info("going on at step %d of %d", step, total)
+        first = load_snapshot(snapshot, modules, optimizers, **state)["step"]
+        logging.info("going on at step %d of %d", first, total)
     output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", step), time.monotonic()
+    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
 
     def load(number: int) -> Tensor:
         return make_crops(speech, config.batch, length, np.random.default_rng([seed, number]))
 
-    for step, crops in zip(range(step, total), ahead(load, step, total), strict=True):
+    for step, crops in zip(range(first, total), ahead(load, first, total), strict=True):
         seed_step(seed, step)
         late = step - config.autoencoder_steps  # the number of the decoder step
         if late == 0:
-            start_codebooks(model, make_crops(speech, config.kmeans_crops, length, np.random.default_rng([seed, total])), seed)
+            random = np.random.default_rng([seed, total])
+            start_codebooks(model, make_crops(speech, config.kmeans_crops, length, random), seed)
         peak = config.learning_rate if late < 0 else config.decoder_learning_rate
-        phase = (step, config.warmup, config.autoencoder_steps) if late < 0 else (late, config.warmup, config.decoder_steps)
+        share = (schedule(step, config.warmup, config.autoencoder_steps) if late < 0 else
+                 schedule(late, config.warmup, config.decoder_steps))
         for optimizer, rate in zip(optimizers.values(), (peak, config.discriminator_learning_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * schedule(*phase)
+            optimizer.param_groups[0]["lr"] = rate * share
         losses = train_step(model, judge, distance, optimizers, crops, quantised=late >= 0,
                             adversarial=late >= config.adversarial_from, config=config)
         if step % 20 == 0 or step + 1 == total:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, **losses, quantised=late >= 0, seconds=seconds)
-            logging.info("step %d/%d %s, %.0f s", step + 1, total, " ".join(f"{key} {value}" for key, value in losses.items()), seconds)
+            shown = " ".join(f"{key} {value}" for key, value in losses.items())
+            logging.info("step %d/%d %s, %.0f s", step + 1, total, shown, seconds)
         if (step + 1) % config.checkpoint_every == 0:
             save_snapshot(snapshot, modules, optimizers, {"step": step + 1, **state})
     save_codec(model, output)
@@ -144,7 +148,8 @@ def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
     """Latents of ids `[B, T, levels]` with all levels for half of the crops and the first few for the others."""
     levels = ids.shape[-1]
     kept = torch.where(torch.rand(len(ids)) < 0.5, levels, torch.randint(1, levels + 1, (len(ids),)))
-    return sum(codebook[ids[..., level]] * (kept > level)[:, None, None] for level, codebook in enumerate(model.codebooks))
+    return sum(codebook[ids[..., level]] * (kept > level)[:, None, None]
+               for level, codebook in enumerate(model.codebooks))
 
 
 @torch.no_grad()

@@ -73,7 +73,8 @@ class StepLog:
     def __init__(self, path: str | Path, step: int):
         self.path = Path(path)
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() and step else []
-        write_text(self.path, "".join(line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= step))
+        kept = [line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        write_text(self.path, "".join(kept))
 
     def write(self, **values: Any) -> None:
         with open(self.path, "a", encoding="utf-8") as stream:

@@ -24,8 +24,9 @@ class Speech:
 
 
 def list_speech(directory: str | Path) -> list[Speech]:
-    """Every audio file of a data directory once, with its text: `wav.scp` + `text`, and `wav.scp.<language>` + `text.<language>`.
+    """Every audio file of a data directory once, with its text.
 
+    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`.
     Raises AudioPaLMError where a recording has no text, is not at 16 kHz, or none is found.
     """
     texts: dict[str, str] = {}

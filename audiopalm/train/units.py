@@ -1,4 +1,4 @@
-"""Training of the unit tokenizer: CTC through the plain encoder, a k-means codebook of its latents, CTC through the quantiser."""
+"""Training of the unit tokenizer: CTC on the plain encoder, k-means on its latents, CTC through the quantiser."""
 
 import itertools
 import logging
@@ -26,13 +26,16 @@ from audiopalm.train.speech import Speech, ahead, length_batches, list_speech
 @dataclass
 class UnitTraining:
     model: UnitConfig = field(default_factory=UnitConfig)
-    batch_seconds: float = 48.0  # padding included
+    batch_seconds: float = 12.0  # padding included
     longest_seconds: float = 16.0  # longer recordings are left out
-    plain_steps: int = 400  # without the quantiser
-    quantised_steps: int = 150
-    kmeans_batches: int = 40
+    plain_steps: int = 1300  # without the quantiser
+    quantised_steps: int = 500
+    short_steps: int = 400  # the first of the plain steps, on the shortest recordings: CTC finds its way sooner
+    short_share: float = 0.2  # of the recordings
+    augment_from: int = 250  # first step with augmentation
+    kmeans_batches: int = 150
     commitment: float = 0.1  # weight of the pull of latents to their codes
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4  # 1e-3 stays on the plateau of blanks
     warmup: int = 40
     weight_decay: float = 0.01
     bf16: bool = False
@@ -60,7 +63,10 @@ def make_batch(items: list[Speech], characters: str) -> Batch:
 
 
 def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Other tempo, voice, channel, loudness, noise, and SpecAugment, for log-mels `[B, 4 T, bands]` of `frames` `[B]` units."""
+    """Other tempo, voice, channel, loudness and noise, and SpecAugment.
+
+    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of other lengths.
+    """
     batch, _, bands = mel.shape
     tempo = torch.empty(()).uniform_(0.88, 1.15).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
@@ -88,7 +94,7 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, output: str | Path, seed: int) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl and report.json to `output`."""
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
     output = Path(output)
     speech = [item for item in list_speech(data) if item.samples <= config.longest_seconds * SAMPLE_RATE and item.text]
     if not speech:
@@ -101,31 +107,30 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98),
                                   weight_decay=config.weight_decay)
     total = config.plain_steps + config.quantised_steps
-    batches = list(itertools.islice(length_batches([item.samples for item in speech], int(config.batch_seconds * SAMPLE_RATE), seed),
-                                    total + config.kmeans_batches))
+    batches = plan_batches(speech, config, seed)
 
     def load(number: int) -> Batch:
         return make_batch([speech[index] for index in batches[number]], config.model.characters)
 
-    snapshot, step, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
+    snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
     if snapshot.exists():
-        step = load_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, **state)["step"]
-        logging.info("going on at step %d of %d", step, total)
+        first = load_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, **state)["step"]
+        logging.info("going on at step %d of %d", first, total)
     else:
         measure_scale(model, [load(number) for number in range(min(4, total))])
     output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", step), time.monotonic()
-    for step, batch in zip(range(step, total), ahead(load, step, total), strict=True):
+    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
+    for step, batch in zip(range(first, total), ahead(load, first, total), strict=True):
         seed_step(seed, step)
         quantised = step >= config.plain_steps
         if step == config.plain_steps:
             start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
         optimizer.param_groups[0]["lr"] = config.learning_rate * schedule(step, config.warmup, total)
-        loss = train_step(model, optimizer, batch, quantised, config)
+        loss = train_step(model, optimizer, batch, quantised, step >= config.augment_from, config)
         if step % 20 == 0 or step + 1 == total:
-            log.write(step=step + 1, loss=round(loss, 4), quantised=quantised, seconds=round(time.monotonic() - started, 1))
-            logging.info("step %d/%d loss %.3f%s, %.0f s", step + 1, total, loss, " (quantised)" if quantised else "",
-                         time.monotonic() - started)
+            seconds = round(time.monotonic() - started, 1)
+            log.write(step=step + 1, loss=round(loss, 4), quantised=quantised, seconds=seconds)
+            logging.info("step %d/%d loss %.3f%s, %.0f s", step + 1, total, loss, " (quantised)" * quantised, seconds)
         if (step + 1) % config.checkpoint_every == 0:
             save_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, {"step": step + 1, **state})
     report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
@@ -133,6 +138,17 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
     write_json(output / "report.json", report)
     snapshot.unlink(missing_ok=True)
     return report
+
+
+def plan_batches(speech: list[Speech], config: UnitTraining, seed: int) -> list[list[int]]:
+    """Indices into `speech` for every step, then for the k-means codebook."""
+    most = int(config.batch_seconds * SAMPLE_RATE)
+    by_length = np.argsort([item.samples for item in speech], kind="stable")
+    short = by_length[:max(1, int(len(speech) * config.short_share))].tolist()
+    first = itertools.islice(length_batches([speech[index].samples for index in short], most, seed), config.short_steps)
+    rest = length_batches([item.samples for item in speech], most, seed)
+    others = config.plain_steps + config.quantised_steps + config.kmeans_batches - config.short_steps
+    return [[short[index] for index in batch] for batch in first] + list(itertools.islice(rest, others))
 
 
 def schedule(step: int, warmup: int, total: int) -> float:
@@ -146,10 +162,13 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
     return torch.arange(longest)[None, :] < frames[:, None]
 
 
-def train_step(model: UnitModel, optimizer: torch.optim.Optimizer, batch: Batch, quantised: bool, config: UnitTraining) -> float:
+def train_step(model: UnitModel, optimizer: torch.optim.Optimizer, batch: Batch, quantised: bool,
+               augmented: bool, config: UnitTraining) -> float:
     model.train()
     with torch.no_grad():
-        mel, frames = augment(model.log_mel(batch.samples), batch.frames, model.mean)
+        mel, frames = model.log_mel(batch.samples), batch.frames
+        if augmented:
+            mel, frames = augment(mel, frames, model.mean)
     valid = valid_mask(frames, mel.shape[1] // 4)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
         latents = codes = model.encode(mel, valid)
@@ -190,7 +209,7 @@ def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
 
 @torch.no_grad()
 def measure(model: UnitModel, dev: str | Path | None, speech: list[Speech], most: int = 300) -> dict:
-    """Character error rate of CTC behind the quantiser, use of the codebook and bitrate on `dev`, or on training speech without it."""
+    """Character error rate of CTC behind the quantiser, use of the codebook: on `dev`, else on training speech."""
     model.eval()
     items = list_speech(dev) if dev else speech
     items = items[::-(-len(items) // most)]
@@ -203,7 +222,8 @@ def measure(model: UnitModel, dev: str | Path | None, speech: list[Speech], most
         used.append(index)
     share = torch.bincount(torch.cat(used), minlength=model.config.size) / sum(map(len, used))
     bits = -(share * share.clamp(min=1e-12).log2()).sum().item()
-    return {"set": str(dev or "train"), "recordings": len(items), "cer": round(jiwer.cer([item.text for item in items], heard), 4),
+    cer = jiwer.cer([item.text for item in items], heard)
+    return {"set": str(dev or "train"), "recordings": len(items), "cer": round(cer, 4),
             "codes_used": int((share > 0).sum()), "size": model.config.size, "perplexity": round(2 ** bits, 1),
             "bits_per_second": round(SAMPLE_RATE / HOP * math.log2(model.config.size), 1),
             "entropy_bits_per_second": round(SAMPLE_RATE / HOP * bits, 1)}

@@ -43,7 +43,8 @@ def folders(tmp_path):
     write_table(data / "wav.scp.es", target)
     make_units(tmp_path / "units", seed=0)
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1, levels=3, size=16))
+    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                                         levels=3, size=16))
     model.codebooks.normal_()
     (tmp_path / "codec").mkdir()
     save_codec(model, tmp_path / "codec")

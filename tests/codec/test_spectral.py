@@ -14,8 +14,8 @@ from audiopalm.train.codec import save_codec
 @pytest.fixture
 def codec(tmp_path):
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16, decoder_blocks=1,
-                                         levels=3, size=16))
+    model = SpectralModel(SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16,
+                                         decoder_blocks=1, levels=3, size=16))
     model.codebooks.normal_()
     save_codec(model, tmp_path)
     return load_codec(tmp_path)
@@ -60,7 +60,8 @@ def test_silence_passes(codec):
     assert np.isfinite(codec.decode(codec.encode([np.zeros(1000, dtype=np.float32)]))[0]).all()
 
 
-@pytest.mark.parametrize("ids", [np.full((4, 3), 16), np.full((4, 3), -1), np.zeros((4, 4), int), np.zeros(4, int), np.zeros((0, 3), int)])
+@pytest.mark.parametrize("ids", [np.full((4, 3), 16), np.full((4, 3), -1), np.zeros((4, 4), int), np.zeros(4, int),
+                                 np.zeros((0, 3), int)])
 def test_ids_of_no_code_are_refused(codec, ids):
     with pytest.raises(AudioPaLMError, match="codec ids"):
         codec.decode([ids])

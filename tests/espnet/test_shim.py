@@ -27,4 +27,5 @@ except ImportError as error:
 
 def test_a_stand_in_says_what_is_missing():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "torchaudio.functional.resample was used, but torchaudio is not installed", done.stderr
+    expected = "torchaudio.functional.resample was used, but torchaudio is not installed"
+    assert done.stdout.strip() == expected, done.stderr

@@ -13,7 +13,8 @@ from audiopalm.train.units import save_units
 @pytest.fixture
 def tokenizer(tmp_path):
     torch.manual_seed(0)
-    model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=2, kernel=5, context=4, code_dim=8, size=32, characters="ab"))
+    model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=2, kernel=5, context=4, code_dim=8, size=32,
+                                 characters="ab"))
     model.quantiser.codebook.normal_()
     save_units(model, tmp_path)
     return UnitTokenizer.load(tmp_path)

@@ -21,14 +21,16 @@ def data(tmp_path):
     for number in range(6):
         time = np.arange(8000 + 4000 * number) / 16000
         paths[f"anna-en-{number}"] = str(directory / f"{number}.flac")
-        write_audio(paths[f"anna-en-{number}"], (0.3 * np.sin(2 * np.pi * (200 + 100 * number) * time)).astype(np.float32))
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 100 * number) * time)
+        write_audio(paths[f"anna-en-{number}"], tone.astype(np.float32))
     write_table(directory / "wav.scp", paths)
     write_table(directory / "text", dict.fromkeys(paths, "la"))
     return directory
 
 
 def configuration() -> CodecTraining:
-    model = SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16, decoder_blocks=1, levels=2, size=8)
+    model = SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16, decoder_blocks=1, levels=2,
+                           size=8)
     return CodecTraining(model, batch=4, crop_seconds=0.32, autoencoder_steps=12, kmeans_crops=8, decoder_steps=8,
                          adversarial_from=4, warmup=2, checkpoint_every=5)
 
@@ -61,7 +63,8 @@ def test_crops_are_as_long_as_asked_for(data):
 
 def test_dropped_levels_are_the_fine_ones():
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1, levels=3, size=5))
+    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                                         levels=3, size=5))
     model.codebooks.normal_()
     ids = torch.randint(5, (40, 6, 3))
     prefixes = torch.stack([model.look_up(ids[..., :kept]) for kept in (1, 2, 3)])

@@ -18,8 +18,10 @@ from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
 from audiopalm.train.speech import length_batches, list_speech
 from audiopalm.train.units import UnitTraining, augment, train_units
 
-STEPS = ["plain_steps=24", "quantised_steps=16", "kmeans_batches=2", "checkpoint_every=6", "batch_seconds=4",
-         "model.dim=16", "model.heads=2", "model.encoder_blocks=1", "model.kernel=5", "model.code_dim=8", "model.size=16"]
+STEPS = ["plain_steps=24", "quantised_steps=16", "short_steps=4", "augment_from=10",
+         "kmeans_batches=2", "checkpoint_every=6", "batch_seconds=4",
+         "model.dim=16", "model.heads=2", "model.encoder_blocks=1", "model.kernel=5", "model.code_dim=8",
+         "model.size=16"]
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def data(tmp_path):
 
 
 def command(data, output) -> list[str]:
-    return [sys.executable, "-m", "audiopalm.bin.train_units", "--data_dir", str(data), "--output", str(output), "--seed", "3",
+    return [sys.executable, "-m", "audiopalm.bin.train_units", "--data_dir", data, "--output", output, "--seed", "3",
             *(part for step in STEPS for part in ("--set", step))]
 
 
@@ -52,19 +54,20 @@ def test_a_killed_run_ends_with_the_same_weights(data, tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed/model.safetensors").exists(), "the run ended before it was killed"
-    again = subprocess.run(command(data, tmp_path / "killed"), env=environment, check=True, capture_output=True, text=True)
+    again = subprocess.run(command(data, tmp_path / "killed"), env=environment, check=True, capture_output=True,
+                           text=True)
     assert "going on at step" in again.stderr
     assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "killed/model.safetensors")
-    steps = [[line.split(",")[0] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "killed")]
-    assert steps[0] == steps[1]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    assert [line.split(",")[0] for line in logs[0]] == [line.split(",")[0] for line in logs[1]]
     report = read_json(tmp_path / "whole/report.json")
     assert report["codes_used"] <= report["size"] == 16
     assert len(UnitTokenizer.load(tmp_path / "whole").encode([np.zeros(6400, dtype=np.float32)])[0]) == 10
 
 
 def test_another_seed_does_not_go_on_from_this_snapshot(data, tmp_path, monkeypatch):
-    config = UnitTraining(UnitConfig(dim=16, heads=2, encoder_blocks=1, code_dim=8, size=16), batch_seconds=4, plain_steps=2,
-                          quantised_steps=2, kmeans_batches=1, checkpoint_every=1)
+    config = UnitTraining(UnitConfig(dim=16, heads=2, encoder_blocks=1, code_dim=8, size=16), batch_seconds=4,
+                          plain_steps=2, quantised_steps=2, short_steps=1, kmeans_batches=1, checkpoint_every=1)
 
     def stop(*_):
         raise KeyboardInterrupt

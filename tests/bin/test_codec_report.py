@@ -1,0 +1,49 @@
+"""The measure of a codec: its table, and codebook use by hand."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.bin import codec_report
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.data.audio import write_audio
+from audiopalm.data.datadir import write_table
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.train.codec import save_codec
+
+
+def test_codebook_use():
+    ids = np.array([[0, 3], [1, 3], [2, 3], [3, 3]])
+    assert codec_report.codebook_use(ids, 4) == [{"used": 4, "perplexity": 4.0}, {"used": 1, "perplexity": 1.0}]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                                         levels=2, size=16))
+    model.codebooks.normal_()
+    save_codec(model, tmp_path)
+    write_audio(tmp_path / "a.flac", torch.randn(8000).numpy() * 0.1)
+    write_table(tmp_path / "wav.scp", {"anna-en-0": str(tmp_path / "a.flac")})
+    write_table(tmp_path / "text", {"anna-en-0": "one"})
+    write_table(tmp_path / "utt2lang", {"anna-en-0": "en"})
+    return ["codec_report", "--codec", str(tmp_path), "--data_dir", str(tmp_path),
+            "--output", str(tmp_path / "report.json"), "--judge", "none"]
+
+
+def test_report_has_a_row_for_every_number_of_levels(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", command)
+    codec_report.main()
+    report = read_json(tmp_path / "report.json")
+    assert [row["levels"] for row in report["rows"]] == [0, 1, 2]
+    assert all(row["mel_distance"] > 0 for row in report["rows"][1:])
+    assert "| 2 | " in capsys.readouterr().out
+
+
+def test_language_without_utterances(command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [*command, "--language", "ru"])
+    with pytest.raises(AudioPaLMError, match="no utterance in 'ru'"):
+        codec_report.main()
