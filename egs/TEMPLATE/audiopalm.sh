@@ -289,8 +289,8 @@ main() {
     fi
 
     if begin 13 report; then
-        reads 12 "${expdir}/score"
-        module report --expdir "${expdir}" --output "${expdir}/report" ${report_args}
+        reads 12 "${expdir}/score" results.json
+        module report --expdir "${expdir}" --data_dir "${raw}" --output "${expdir}/report" ${report_args}
         writes "${expdir}/report/index.html"
     fi
 
@@ -298,7 +298,7 @@ main() {
         reads 8 "${expdir}/lm"
         reads 9 "${expdir}/acoustic"
         module pack --expdir "${expdir}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
-        writes "${expdir}/pack"
+        writes "${expdir}/pack" "${expdir}/pack.zip"
     fi
 }
 

@@ -33,6 +33,7 @@ case "$name" in
     prepare) mkdir -p "$output"/{train,dev,test} ;;
     score) touch results.json RESULTS.md ;;
     report) touch "$output/index.html" ;;
+    pack) touch "$output.zip" ;;
 esac
 """
 
