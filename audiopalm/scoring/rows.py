@@ -85,11 +85,16 @@ def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) ->
 
 
 def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
-    """Cosine of the output to its source speaker, to another speaker of that language, and of the true recordings."""
+    """Cosine of the output to its source speaker, to another speaker, and between the two true recordings.
+
+    The other speaker speaks the same language, or where the set has no such speaker any; the signature says which.
+    """
     spoken = decode.hypotheses(output)
     languages, recordings = test_set.table("utt2lang"), test_set.table("wav.scp")
     candidates = [name for name in recordings if languages[name] == decode.source]
     others = other_speakers(list(spoken), candidates, test_set.table("utt2spk"))
+    company = "the same language" if others else "another language"
+    others = others or other_speakers(list(spoken), list(recordings), test_set.table("utt2spk"))
     voices = Voices(run.output / "voice")
     output_voices = voices.embed(spoken)
     sources = voices.embed({name: recordings[name] for name in spoken})
@@ -105,7 +110,8 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> 
         if not values:
             logging.info("%s: no %s of %s (one speaker only, or silence)", decode.folder, metric, system)
             continue
-        rows.append(_row(test_set, decode, output, run, metric, _mean(values), {name: () for name in values}, system))
+        rows.append(_row(test_set, decode, output, run, metric, _mean(values, company), {name: () for name in values},
+                         system))
     return rows
 
 
@@ -122,10 +128,10 @@ def _columns(pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]
     return [pairs[name][0] for name in names], [pairs[name][1] for name in names]
 
 
-def _mean(values: Mapping[str, float]) -> Score:
+def _mean(values: Mapping[str, float], company: str) -> Score:
     statistics = np.array([(values[name], 1) for name in sorted(values, key=str.encode)], dtype=np.float64)
     low, high = bootstrap(statistics, lambda total: total[0] / total[1])
-    return Score(fmean(values.values()), low, high, len(values), Voices.signature)
+    return Score(fmean(values.values()), low, high, len(values), f"{Voices.signature}, other speaker of {company}")
 
 
 def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,

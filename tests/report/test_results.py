@@ -1,0 +1,76 @@
+"""Merging of runs in results.json, and RESULTS.md made from it."""
+
+import pytest
+
+from audiopalm.data.files import read_json, write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.report.headline import headlines
+from audiopalm.report.page import from_markdown
+from audiopalm.report.results import markdown, write_results
+from audiopalm.report.rows import merge, read_rows
+
+
+def row(task, metric, value, seed=0, source="es", target=None, set_name="test", system="model", judge=None, **more):
+    return {"recipe": "mini", "set": set_name, "task": task, "source": source, "target": target, "metric": metric,
+            "value": value, "low": value * 0.9, "high": value * 1.1, "n": 3, "system": system, "seed": seed,
+            "signature": "jiwer:4", "normaliser": "basic", "judge": judge, "tag": "[X]", "decoding": {"beam": 1},
+            "model": "abc", "vocabulary": "def", "ids": "1", "code": "audiopalm 0", **more}
+
+
+def test_rows_of_a_seed_and_set_are_replaced_and_others_kept(tmp_path):
+    path = tmp_path / "results.json"
+    merge(path, [row("asr", "wer", 0.5), row("asr", "cer", 0.4), row("asr", "wer", 0.6, set_name="dev")])
+    merge(path, [row("asr", "wer", 0.3, seed=1)])
+    merge(path, [row("asr", "wer", 0.1)])
+    found = {(line["set"], line["seed"], line["metric"]): line["value"] for line in read_rows(path)}
+    assert found == {("test", 0, "wer"): 0.1, ("test", 1, "wer"): 0.3, ("dev", 0, "wer"): 0.6}
+
+
+def test_order_does_not_depend_on_the_order_of_runs(tmp_path):
+    runs = [[row("asr", "wer", 0.5, seed, source) for source in ("ru", "es")] for seed in (1, 0, 2)]
+    for name, order in (("a", runs), ("b", [run[::-1] for run in runs[::-1]])):
+        for new in order:
+            merge(tmp_path / name, new)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_file_that_holds_no_rows(tmp_path):
+    write_json(tmp_path / "results.json", {"rows": 1})
+    with pytest.raises(AudioPaLMError, match="not a list of result rows"):
+        merge(tmp_path / "results.json", [])
+
+
+MOONSHINE = "moonshine-voice 0.0.73, 0.3 s silence around"
+ROWS = [row("asr", "wer", 0.10, source="es"), row("asr", "wer", 0.20, source="fr"), row("asr", "wer", 0.14, 1, "es"),
+        row("asr", "wer", 0.20, 1, "fr"),
+        row("s2st", "asr_bleu", 40.0, target="en", judge=MOONSHINE),
+        row("s2st", "asr_bleu", 80.0, target="en", judge=MOONSHINE, system="true_audio"),
+        row("s2st", "asr_bleu", 10.0, target="en", judge="pocketsphinx 5"),
+        row("asr+ast+s2st", "wer", 0.25, target="en", part="asr"), row("mt", "bleu", 90.0, source="es", target="en")]
+
+
+def test_averages_and_goals():
+    found = {line.name: line for line in headlines(ROWS, "mini", "test")}
+    asr = found["ASR WER, mean of languages"]
+    assert asr.values == {0: pytest.approx(0.15), 1: pytest.approx(0.17)} and asr.mean == pytest.approx(0.16)
+    assert asr.met is False
+    s2st = found["S2ST es-en ASR-BLEU"]
+    assert s2st.values == {0: 40.0} and s2st.ceiling == 80.0 and s2st.met is False
+    assert found["MT BLEU, mean of pairs"].met is True
+    assert headlines(ROWS, "other", "test") == []
+
+
+def test_page_is_made_from_rows_alone(tmp_path):
+    write_json(tmp_path / "results.json", ROWS)
+    write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
+    first = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == first
+    assert first == markdown(read_json(tmp_path / "results.json"))
+    assert "| ASR WER, mean of languages | 0.160 | 0.150 | 0.170 |" in first
+    assert "| es-en | asr_bleu | moonshine-voice | 40.0 | 40.0 | [36.0, 44.0] | 3 | 80.0 |" in first
+    assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
+
+
+def test_markdown_table_as_html_keeps_empty_cells():
+    assert from_markdown("| a | b | c |\n| --- | --- | --- |\n| 1 |  |  |").count("<td>") == 3

@@ -1,0 +1,102 @@
+"""Rows of a small decoded set with a judge that always hears the same, and voices that are pitches."""
+
+import numpy as np
+import pytest
+from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set
+
+from audiopalm.data.audio import read_audio
+from audiopalm.errors import AudioPaLMError
+from audiopalm.report.rows import select
+from audiopalm.scoring import judge
+from audiopalm.scoring.decodes import TestSet, sets_of
+from audiopalm.scoring.rows import Run, score_set
+from audiopalm.scoring.voice import Voices
+
+FIELDS = {"recipe", "set", "task", "source", "target", "metric", "value", "low", "high", "n", "system", "seed",
+          "signature", "normaliser", "judge", "tag", "decoding", "model", "vocabulary", "ids", "code"}
+
+
+def pitch_voice(self, file):
+    """A unit vector whose angle is the pitch: equal pitches have cosine 1."""
+    samples = read_audio(file)
+    if not samples.any():
+        return np.zeros(2, dtype=np.float32)
+    angle = np.abs(np.fft.rfft(samples)).argmax() / 100
+    return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
+    monkeypatch.setattr(judge, "_judges", {})
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
+    root = write_set(tmp_path)
+    run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
+    return score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+
+
+def value(rows, **wanted):
+    found = select(rows, **wanted)
+    assert len(found) == 1, found
+    return found[0]["value"]
+
+
+def test_fields_are_those_of_the_design(rows):
+    assert all(set(row) - {"part"} == FIELDS for row in rows)
+    assert {row["task"] for row in rows if "part" in row} == {"asr+ast+s2st"}
+    assert {row["part"] for row in rows if "part" in row} == {"asr", "ast", "s2st"}
+
+
+def test_values(rows):
+    assert value(rows, task="asr", metric="wer") == round(1 / 6, 5)
+    assert value(rows, task="ast", metric="chrf") == 100
+    assert value(rows, task="asr+ast+s2st", part="asr", metric="wer") == 0
+    # heard: `i have two` and silence, against i have two, four five, i have three: 0, then 3 of 2, then 3 of 3 words
+    assert value(rows, task="s2st", metric="asr_wer", system="model") == round((0 + 3 + 3) / 8, 5)
+    assert value(rows, task="s2st", metric="asr_wer", system="true_audio") == round((0 + 3 + 1) / 8, 5)
+    assert not select(rows, system="true_tokens")
+
+
+def test_voices(rows):
+    assert value(rows, task="s2st", metric="speaker_win", system="model") == round(2 / 3, 5)  # silence is a loss
+    own = select(rows, task="s2st", metric="speaker_cosine", system="model")[0]
+    other = select(rows, task="s2st", metric="speaker_cosine", system="other")[0]
+    assert own["n"] == other["n"] == 2 and own["value"] > other["value"]
+    assert own["signature"].endswith("other speaker of the same language")
+
+
+def test_what_rows_say_of_their_making(rows):
+    for row in rows:
+        assert (row["judge"] is not None) == row["metric"].startswith("asr_")
+        assert (row["model"] == "a" * 16) == (row["system"] in ("model", "other"))
+        assert row["low"] <= row["value"] <= row["high"]
+    texts = {row["ids"] for row in select(rows, task="s2st", metric="asr_wer")}
+    assert len(texts) == 1  # the ceiling is scored on the same references
+
+
+def test_true_tokens_are_scored_when_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
+    monkeypatch.setattr(judge, "_judges", {})
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
+    root = write_set(tmp_path)
+    write_decode(root, "true_tokens_en", "true_tokens", None, "en", {},
+                 {"ana-es-a": str(root / "audio/ana-es-a.en.wav")})
+    run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
+    found = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+    row = select(found, task="s2st", system="true_tokens", metric="asr_wer")[0]
+    assert row["value"] == 0 and row["n"] == 1
+
+
+def test_missing_things_name_their_stage(tmp_path):
+    with pytest.raises(AudioPaLMError, match=r"does not exist; run stage 10 \(decode\) first"):
+        sets_of(tmp_path / "exp/decode")
+    root = write_set(tmp_path)
+    test_set = TestSet(root / "exp/decode", root / "dump/raw", "test")
+    run = Run("mini", 0, "the code", root / "score", {}, 1)
+    (root / "exp/decode/test/s2st_es_en/wav.scp").unlink()
+    with pytest.raises(AudioPaLMError, match="stage 11"):
+        score_set(test_set, run)
+    (root / "exp/decode/test/asr_es/asr").write_text("ana-es-a tengo dos\n")
+    with pytest.raises(AudioPaLMError, match="has 1 utterances, meta.json says 3"):
+        score_set(test_set, run)
+    assert len(SPANISH) == len(ENGLISH) == 3

@@ -1,0 +1,74 @@
+"""Metrics against jiwer and sacreBLEU called directly; normalisers on what judges really write."""
+
+import jiwer
+import pytest
+import sacrebleu
+
+from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.text import basic, english, score
+
+REFERENCES = ["you have two new messages", "the conference is full", "press one to leave the conference"] * 4
+HYPOTHESES = ["you have new messages", "the conference is full", "press two to leave a conference"] * 3 + [
+    "you have two new messages", "", "press one to leave the conference now"]
+
+
+def test_values_are_those_of_jiwer_and_sacrebleu():
+    assert score("wer", REFERENCES, HYPOTHESES).value == pytest.approx(jiwer.wer(REFERENCES, HYPOTHESES))
+    assert score("cer", REFERENCES, HYPOTHESES).value == pytest.approx(jiwer.cer(REFERENCES, HYPOTHESES))
+    for metric, judge in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
+        found = score(metric, REFERENCES, HYPOTHESES)
+        assert found.value == pytest.approx(judge.corpus_score(HYPOTHESES, [REFERENCES]).score)
+        assert str(judge.get_signature()) in found.signature
+
+
+def test_wer_by_hand():
+    # two substitutions and a deletion in nine words
+    found = score("wer", ["a b c d", "e f g h i"], ["a x c", "e f y h i"])
+    assert found.value == pytest.approx(3 / 9) and found.n == 2 and found.signature.startswith("jiwer")
+
+
+@pytest.mark.parametrize("metric", ["wer", "cer", "bleu", "chrf"])
+def test_interval_holds_the_value_and_is_the_same_each_time(metric):
+    found = score(metric, REFERENCES, HYPOTHESES)
+    assert found.low < found.value < found.high
+    assert found == score(metric, REFERENCES, HYPOTHESES)
+
+
+@pytest.mark.parametrize("metric", ["wer", "bleu"])
+def test_interval_narrows_with_more_utterances(metric):
+    few, many = (score(metric, REFERENCES * times, HYPOTHESES * times) for times in (1, 16))
+    # 16 times the utterances make the interval about 4 times narrower
+    assert 2.5 < (few.high - few.low) / (many.high - many.low) < 6
+
+
+def test_interval_of_equal_utterances_has_no_width():
+    found = score("wer", ["a b"] * 5, ["a c"] * 5)
+    assert found.low == found.value == found.high == 0.5
+
+
+def test_nothing_to_score_is_refused():
+    for references, hypotheses in (([], []), (["a"], []), ([""], ["a"])):
+        with pytest.raises(AudioPaLMError):
+            score("wer", references, hypotheses)
+
+
+def test_basic():
+    assert basic("  L’interno: «Sette», uno!  ") == "l'interno sette uno"
+    assert basic("'quoted' – ДА.") == "quoted да"
+
+
+@pytest.mark.parametrize("written, words", [
+    ("4:30pm.", "four thirty p m"), ("4:30 P.M.", "four thirty p m"), ("4:05 a.m.", "four oh five a m"),
+    ("5:00", "five o'clock"), ("5 O’Clock", "five o'clock"), ("3-0-4", "three zero four"),
+    ("304", "three zero four"), ("Extension, 8 764", "extension eight seven six four"),
+    ("Extension 5-1-8", "extension five one eight"), ("Press 1.", "press one"), ("June 4th", "june fourth"),
+    ("You have 84 messages", "you have eighty four messages"), ("$12", "twelve dollars"),
+    ("20 - 4", "twenty minus four"), ("at four fifty nine a M..", "at four fifty nine a m")])
+def test_judges_digits_equal_words(written, words):
+    assert english(written) == english(words)
+
+
+def test_normaliser_does_not_hide_errors():
+    assert english("three zero five") != english("304")
+    assert english("4:30 a.m.") != english("four thirty p m")
+    assert english("i am here") == "i am here"

@@ -1,0 +1,34 @@
+"""Cosines, wins and the choice of the other speaker; the encoder on real signals."""
+
+import numpy as np
+import pytest
+from scoring_data import write_wav
+
+from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
+
+UTT2SPK = {"a-1": "a", "a-2": "a", "b-1": "b", "b-2": "b", "c-1": "c"}
+
+
+def test_other_speaker_is_never_the_own():
+    chosen = other_speakers(["a-1", "a-2", "b-1", "c-1"], list(UTT2SPK), UTT2SPK)
+    assert {name: UTT2SPK[other] for name, other in chosen.items()} == {"a-1": "b", "a-2": "b", "b-1": "c", "c-1": "a"}
+    assert chosen["a-1"] != chosen["a-2"]  # not always the same sentence
+    assert other_speakers(["c-1"], ["c-1"], UTT2SPK) == {}
+
+
+def test_cosines_and_wins():
+    x, y, silent = np.array([1.0, 0.0]), np.array([0.6, 0.8]), np.zeros(2)
+    assert cosines({"u": x, "v": silent, "w": x}, {"u": y, "v": x}) == {"u": pytest.approx(0.6), "v": None}
+    own, other = {"u": 0.9, "v": 0.2, "w": None, "x": 0.5}, {"u": 0.3, "v": 0.4, "w": 0.1}
+    assert wins(own, other) == {"u": 1.0, "v": 0.0, "w": 0.0}  # silence loses; x has no other speaker
+
+
+def test_embeddings_of_speech_and_of_silence_are_cached(tmp_path, monkeypatch):
+    pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed (tools/setup.sh installs it)")
+    assets = pytest.importorskip("moonshine_voice", reason="its package holds the recording").get_assets_path()
+    files = {"speech": f"{assets}/beckett.wav", "silence": write_wav(tmp_path / "silent.wav", 0)}
+    found = Voices(tmp_path / "cache").embed(files)
+    assert np.linalg.norm(found["speech"]) == pytest.approx(1.0, abs=1e-4) and not found["silence"].any()
+    monkeypatch.setattr(Voices, "_one", lambda self, file: pytest.fail("not from the cache"))
+    again = Voices(tmp_path / "cache").embed(files)
+    assert all(np.array_equal(again[name], found[name]) for name in files)

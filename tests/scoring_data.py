@@ -1,0 +1,62 @@
+"""A tiny decoded set: two Spanish speakers, one English one, real audio files, all tasks."""
+
+import json
+
+import numpy as np
+import soundfile
+
+from audiopalm.data.datadir import write_table
+
+SPANISH = {"ana-es-a": "tengo dos", "ana-es-b": "cuatro cinco", "luis-es-a": "tengo tres"}
+ENGLISH = {"ana-es-a": "i have two", "ana-es-b": "four five", "luis-es-a": "i have three"}
+
+
+def write_wav(path, pitch, seconds=0.5):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(16000 * seconds)) / 16000
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * time) if pitch else np.zeros_like(time), 16000)
+    return str(path)
+
+
+def write_decode(root, name, task, source, target, parts, audio=None, seed=0):
+    folder = root / "exp/decode/test" / name
+    for part, table in parts.items():
+        write_table(folder / part, table)
+    if audio:
+        write_table(folder / "wav.scp", audio)
+    count = len(next(iter(parts.values()), audio))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "meta.json").write_text(json.dumps(
+        {"task": task, "source": source, "target": target, "tag": f"[{task}]", "set": "test", "model_seed": seed,
+         "decoding": {"beam": 1}, "model_sha256": "a" * 64, "vocabulary_hash": "b" * 64, "count": count,
+         "seconds": 1.0}))
+    return folder
+
+
+def write_set(tmp_path):
+    """All of a recipe folder that stages 12 and 13 read; the third output is silent."""
+    data = tmp_path / "dump/raw/test"
+    recordings = {name: write_wav(tmp_path / f"audio/{name}.wav", 200 + 50 * i) for i, name in enumerate(SPANISH)}
+    true = {name: write_wav(tmp_path / f"audio/{name}.en.wav", 210 + 50 * i) for i, name in enumerate(SPANISH)}
+    write_table(data / "wav.scp", recordings)
+    write_table(data / "wav.scp.en", true)
+    write_table(data / "text", SPANISH)
+    write_table(data / "text.en", ENGLISH)
+    write_table(data / "utt2lang", dict.fromkeys(SPANISH, "es"))
+    write_table(data / "utt2spk", {name: name.split("-")[0] for name in SPANISH})
+    write_decode(tmp_path, "asr_es", "asr", "es", None, {"asr": SPANISH | {"luis-es-a": "tengo dos"}})
+    write_decode(tmp_path, "ast_es_en", "ast", "es", "en", {"ast": ENGLISH})
+    output = {name: write_wav(tmp_path / f"audio/{name}.out.wav", 205 + 50 * i) for i, name in enumerate(SPANISH)}
+    output["luis-es-a"] = write_wav(tmp_path / "audio/silent.wav", 0)
+    write_decode(tmp_path, "s2st_es_en", "s2st", "es", "en", {}, output)
+    write_decode(tmp_path, "asr+ast+s2st_es_en", "asr+ast+s2st", "es", "en", {"asr": SPANISH, "ast": ENGLISH}, output)
+    return tmp_path
+
+
+class Parrot:
+    """A judge that hears the loudness as words; it needs no package."""
+
+    package = "numpy"
+
+    def transcribe(self, samples):
+        return "i have two" if samples.any() else ""
