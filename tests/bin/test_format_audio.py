@@ -1,0 +1,138 @@
+"""Stage 2: cuts joined exactly, shared files, resampling, limits of length, reruns, bad audio."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiopalm.bin.format_audio import format_directory
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.errors import AudioPaLMError
+
+RATE = 16000
+
+
+def read(path):
+    samples, rate = soundfile.read(path)
+    assert rate == RATE and samples.ndim == 1 and soundfile.info(path).format == "FLAC"
+    return samples
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two recordings of 2 s; three utterances, one of them joined of three cuts, and a shared translation."""
+    random = np.random.default_rng(0)
+    directory = tmp_path / "data"
+    sources = {name: random.uniform(-0.5, 0.5, 2 * RATE) for name in ("one", "two")}
+    for name, samples in sources.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    write_table(directory / "wav.scp", {name: str(tmp_path / f"{name}.wav") for name in sources})
+    write_table(directory / "segments", {"a-en-1": "one 0.10 0.50", "a-en-3": "two 0.00 0.02",
+                                         "a-en-2": "one 0.00 0.25 two 1.00 1.50 one 1.75 2.00"})
+    write_table(directory / "segments.es", {"a-en-1": "one 0.10 0.50", "a-en-2": "one 0.10 0.50"})
+    for name, value in (("utt2spk", "a"), ("utt2lang", "en"), ("text", "some words"), ("text.es", "unas palabras")):
+        write_table(directory / name, {f"a-en-{number}": value for number in (1, 2, 3)})
+    return directory, {name: samples.astype(np.float32) for name, samples in sources.items()}
+
+
+def test_cuts_are_joined_sample_by_sample(data, tmp_path):
+    directory, sources = data
+    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    expected = np.concatenate([sources["one"][:4000], sources["two"][16000:24000], sources["one"][28000:]])
+    samples = read(read_table(tmp_path / "out" / "wav.scp")["a-en-2"])
+    assert np.abs(samples - expected).max() < 1e-4
+
+
+def test_equal_speech_is_written_once(data, tmp_path):
+    directory, _ = data
+    report = format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    own, spanish = read_table(tmp_path / "out" / "wav.scp"), read_table(tmp_path / "out" / "wav.scp.es")
+    assert own["a-en-1"] == spanish["a-en-1"] == spanish["a-en-2"]
+    assert report["audio_files_made"] == 3 == len(list((tmp_path / "audio").glob("*.flac")))
+
+
+def test_short_and_long_utterances_leave_every_table(data, tmp_path):
+    directory, _ = data
+    report = format_directory(directory, tmp_path / "out", tmp_path / "audio", shortest=0.1, longest=0.9)
+    assert report["removed"] == {"utterance too long": 1, "utterance too short": 1}
+    for name in ("wav.scp", "wav.scp.es", "text", "text.es", "utt2spk", "utt2lang", "utt2dur"):
+        assert list(read_table(tmp_path / "out" / name)) == ["a-en-1"], name
+    assert read_table(tmp_path / "out" / "utt2dur") == {"a-en-1": "0.400"}
+    assert read_table(tmp_path / "out" / "spk2utt") == {"a": "a-en-1"}
+    with pytest.raises(AudioPaLMError, match="no utterance is left"):
+        format_directory(directory, tmp_path / "none", tmp_path / "audio", shortest=100)
+
+
+def test_a_rerun_makes_only_what_is_missing_or_broken(data, tmp_path):
+    directory, _ = data
+    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    files = sorted((tmp_path / "audio").glob("*.flac"))
+    before = [path.stat().st_mtime_ns for path in files]
+    files[1].write_bytes(b"")
+    assert format_directory(directory, tmp_path / "out", tmp_path / "audio", processes=2)["audio_files_made"] == 1
+    after = [path.stat().st_mtime_ns for path in files]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_changed_source_is_read_again(data, tmp_path):
+    directory, _ = data
+    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    soundfile.write(tmp_path / "one.wav", np.zeros(2 * RATE + 1), RATE, subtype="FLOAT")
+    format_directory_again = subprocess.run(
+        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output",
+         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio"), "--nj", "1", "--min_seconds", "0"],
+        capture_output=True, text=True)
+    assert format_directory_again.returncode == 0, format_directory_again.stderr
+    assert not read(read_table(tmp_path / "out" / "wav.scp")["a-en-1"]).any()
+
+
+def test_plain_wav_scp_at_48_khz_in_stereo(tmp_path):
+    """A 1 kHz tone in the left channel alone stays at 1 kHz, at half the level."""
+    time = np.arange(48000) / 48000
+    stereo = np.stack([0.8 * np.sin(2 * np.pi * 1000 * time), np.zeros(48000)], axis=1)
+    soundfile.write(tmp_path / "tone.wav", stereo, 48000)
+    for name, value in (("wav.scp", str(tmp_path / "tone.wav")), ("wav.scp.fr", str(tmp_path / "tone.wav")),
+                        ("text", "tone"), ("utt2spk", "b")):
+        write_table(tmp_path / "data" / name, {"b-en-1": value})
+    format_directory(tmp_path / "data", tmp_path / "out", tmp_path / "audio")
+    samples = read(read_table(tmp_path / "out" / "wav.scp")["b-en-1"])
+    assert len(samples) == RATE
+    spectrum = np.abs(np.fft.rfft(samples[1000:-1000] * np.hanning(RATE - 2000)))
+    assert abs(np.argmax(spectrum) * RATE / (RATE - 2000) - 1000) < 2
+    assert 0.38 < np.abs(samples[1000:-1000]).max() < 0.42
+    assert read_table(tmp_path / "out" / "wav.scp.fr").keys() == {"b-en-1"}
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "cannot be decoded"), (b"not audio at all", "cannot be decoded"), (None, "does not exist"),
+])
+def test_bad_audio_is_refused_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "bad.wav").write_bytes(content)
+    for name, value in (("wav.scp", str(tmp_path / "bad.wav")), ("text", "x"), ("utt2spk", "c")):
+        write_table(tmp_path / "data" / name, {"c-en-1": value})
+    result = subprocess.run(
+        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(tmp_path / "data"), "--output",
+         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio")], capture_output=True, text=True)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1 and "bad.wav" in errors[0] and message in errors[0] and "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "wav.scp").exists()
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("one 0.0", "expected `recording start end`"), ("three 0.0 1.0", "unknown recording"),
+    ("one 1.5 2.5", "lies outside"), ("one 1.0 1.0", "lies outside"),
+])
+def test_bad_segments_are_refused(data, tmp_path, line, message):
+    directory, _ = data
+    write_table(directory / "segments", {"a-en-1": line})
+    with pytest.raises(AudioPaLMError, match=message):
+        format_directory(directory, tmp_path / "out", tmp_path / "audio")
+
+
+def test_a_directory_without_stage_1_names_the_stage(tmp_path):
+    with pytest.raises(AudioPaLMError, match="stage 1"):
+        format_directory(tmp_path, tmp_path / "out", tmp_path / "audio")
