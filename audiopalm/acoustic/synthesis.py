@@ -22,7 +22,7 @@ from audiopalm.config import to_dict
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.files import read_json, sha256, write_json
+from audiopalm.data.files import read_json, require, sha256, write_json
 from audiopalm.errors import AudioPaLMError, nearest
 
 SILENCE_SECONDS = 0.5  # what an utterance without units becomes
@@ -37,6 +37,14 @@ class Job:
     folder: Path
     units: dict[str, np.ndarray]
     prompts: dict[str, str]
+
+
+def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:
+    """Refuse a codec whose tokens the acoustic model does not speak, showing both hashes."""
+    found, expected = sha256(require(Path(codec_dir) / MODEL, "stage 4 (codec)")), acoustic.meta["codec_sha256"]
+    if found != expected:
+        raise AudioPaLMError(f"the acoustic model speaks the tokens of codec {expected}, {codec_dir} holds {found}; "
+                             "tokenize (stage 5) and train the acoustic model (stage 9) with this codec")
 
 
 class Prompts:
@@ -71,8 +79,9 @@ class Prompts:
         return self.units[utterance], self.codec[utterance].reshape(-1, self.meta["codec_levels"])
 
 
-def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Prompts) -> list[Job]:
-    """The decode folders that hold units (`names`: only these)."""
+def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Prompts,
+                 limit: int | None = None) -> list[Job]:
+    """The decode folders that hold units (`names`: only these), of each the first `limit` utterances by id."""
     found = sorted(path.parent.name for path in Path(decode_dir).glob("*/units.scp"))
     for name in names or []:
         if name not in found:
@@ -81,7 +90,8 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
     for name in names or found:
         folder = Path(decode_dir) / name
         rule = prompts.next if read_json(folder / "meta.json", "stage 10 (decode)")["task"] == "tts" else prompts.own
-        units = dict(TokenArchive(folder / "units.scp"))
+        archive = TokenArchive(folder / "units.scp")
+        units = {utterance: archive[utterance] for utterance in sorted(archive, key=str.encode)[:limit]}
         jobs.append(Job(folder, units, {utterance: rule(utterance) for utterance in units}))
     return jobs
 

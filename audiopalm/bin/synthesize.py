@@ -9,7 +9,7 @@ import argparse
 import torch
 
 from audiopalm.acoustic.generation import load_acoustic
-from audiopalm.acoustic.synthesis import Prompts, decoded_jobs, synthesize, true_job
+from audiopalm.acoustic.synthesis import Prompts, check_codec, decoded_jobs, synthesize, true_job
 from audiopalm.bin.common import run
 from audiopalm.codec.base import load_codec
 from audiopalm.errors import AudioPaLMError
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--true_tokens", default="", metavar="LANGUAGES",
                         help="also speak the true units in these languages, into true_tokens_<language>: the ceiling. "
                              "Of the utterances in the chosen folders; of the whole set where there is no folder")
+    parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE",
                         help="generation settings, e.g. iterations=[16,1] temperature=0")
     parser.add_argument("--seed", type=int, default=0)
@@ -33,8 +34,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.set), load_codec(arguments.codec)
+    check_codec(acoustic, arguments.codec)
     prompts = Prompts(arguments.data_dir, arguments.tokens, acoustic, arguments.acoustic)
-    decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts)
+    decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts,
+                           arguments.limit)
     chosen = {utterance for job in decoded for utterance in job.units}
     ceilings = [true_job(arguments.decode_dir, language, prompts, chosen)
                 for language in arguments.true_tokens.split()]

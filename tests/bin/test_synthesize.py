@@ -8,18 +8,18 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.generation import GenerationConfig
+from audiopalm.acoustic.generation import GenerationConfig, load_acoustic
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
-from audiopalm.acoustic.synthesis import Prompts
+from audiopalm.acoustic.synthesis import Prompts, check_codec
 from audiopalm.bin.synthesize import main
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.files import read_json, write_json
+from audiopalm.data.files import read_json, sha256, write_json
 from audiopalm.errors import AudioPaLMError
 
 META = {"units_rate": 25, "units_size": 10, "units_sha256": "aaaa", "codec_rate": 50, "codec_levels": 2,
-        "codec_size": 16, "codec_sha256": "bbbb"}
+        "codec_size": 16, "codec_sha256": "of the codec made below"}
 SPANISH = ["ann-es-1", "ann-es-2", "bob-es-1"]
 ENGLISH = ["ann-en-1", "ann-en-2", "bob-en-1"]
 
@@ -39,7 +39,6 @@ def stage(tmp_path) -> dict[str, Path]:
     archive(folders["tokens"], "codec", {name: random.integers(0, 16, 2 * (2 * length - 1))
                                          for name, length in lengths.items()})
     archive(folders["tokens"], "units.en", {name: random.integers(0, 10, 30) for name in SPANISH})
-    write_json(folders["tokens"] / "meta.json", META)
     write_table(folders["data_dir"] / "utt2spk", {name: name[:3] for name in lengths})
     write_table(folders["data_dir"] / "utt2lang", {name: name[4:6] for name in lengths})
     for name, task, utterances in (("s2st_es_en", "s2st", SPANISH), ("tts_en", "tts", ENGLISH)):
@@ -47,11 +46,6 @@ def stage(tmp_path) -> dict[str, Path]:
                 {one: random.integers(0, 10, 0 if one == "bob-es-1" else 15 + len(one)) for one in utterances})
         write_json(folders["decode_dir"] / name / "meta.json", {"task": task, "source": name[-2:], "target": "en"})
 
-    model = ModelConfig(10, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
-    folders["acoustic"].mkdir()
-    save_file(SoundStorm(model).state_dict(), folders["acoustic"] / "model.safetensors")
-    write_json(folders["acoustic"] / "config.json", {"model": dataclasses.asdict(model), **META,
-                                                     "generation": dataclasses.asdict(GenerationConfig())})
     codec = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
                            levels=2, size=16)
     spectral = SpectralModel(codec)
@@ -59,6 +53,13 @@ def stage(tmp_path) -> dict[str, Path]:
     folders["codec"].mkdir()
     save_file(spectral.state_dict(), folders["codec"] / "model.safetensors")
     write_json(folders["codec"] / "config.json", dataclasses.asdict(codec))
+    meta = {**META, "codec_sha256": sha256(folders["codec"] / "model.safetensors")}
+    write_json(folders["tokens"] / "meta.json", meta)
+    model = ModelConfig(10, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
+    folders["acoustic"].mkdir()
+    save_file(SoundStorm(model).state_dict(), folders["acoustic"] / "model.safetensors")
+    write_json(folders["acoustic"] / "config.json", {"model": dataclasses.asdict(model), **meta,
+                                                     "generation": dataclasses.asdict(GenerationConfig())})
     return folders
 
 
@@ -94,6 +95,13 @@ def test_prompts_are_the_source_or_the_next_utterance(stage, monkeypatch):
         "ann-en-1": "ann-en-2", "ann-en-2": "ann-es-1", "bob-en-1": "bob-es-1"}
 
 
+def test_a_limit_takes_the_first_by_id(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--limit", "2", "--true_tokens", "en")
+    spoken = {name: list(read_table(stage["decode_dir"] / name / "wav.scp"))
+              for name in ("s2st_es_en", "tts_en", "true_tokens_en")}
+    assert spoken == {"s2st_es_en": SPANISH[:2], "tts_en": ENGLISH[:2], "true_tokens_en": ENGLISH[:2] + SPANISH[:2]}
+
+
 def test_an_interrupted_folder_goes_on_and_a_finished_one_is_left(stage, monkeypatch):
     synthesize(stage, monkeypatch, "--names", "tts_en")
     folder = stage["decode_dir"] / "tts_en"
@@ -125,10 +133,16 @@ def test_new_units_or_settings_are_spoken_anew(stage, monkeypatch):
 def test_what_does_not_fit_is_refused(stage, monkeypatch):
     with pytest.raises(AudioPaLMError, match="no decode 's2st_es' with units; did you mean 's2st_es_en'"):
         synthesize(stage, monkeypatch, "--names", "s2st_es")
-    write_json(stage["tokens"] / "meta.json", {**META, "codec_sha256": "cccc"})
-    with pytest.raises(AudioPaLMError, match="codec_sha256 differs.*bbbb.*cccc"):
+    meta = read_json(stage["tokens"] / "meta.json")
+    write_json(stage["tokens"] / "meta.json", {**meta, "codec_sha256": "cccc"})
+    with pytest.raises(AudioPaLMError, match=f"codec_sha256 differs.*{meta['codec_sha256']}.*cccc"):
         synthesize(stage, monkeypatch)
-    write_json(stage["tokens"] / "meta.json", META)
+    write_json(stage["tokens"] / "meta.json", meta)
+    (stage["codec"] / "model.safetensors").rename(stage["codec"] / "true")
+    (stage["codec"] / "model.safetensors").write_bytes(b"another codec")
+    with pytest.raises(AudioPaLMError, match=f"tokens of codec {meta['codec_sha256']}, .*holds"):
+        check_codec(load_acoustic(stage["acoustic"]), stage["codec"])
+    (stage["codec"] / "true").rename(stage["codec"] / "model.safetensors")
     (stage["acoustic"] / "model.safetensors").unlink()
     with pytest.raises(AudioPaLMError, match="stage 9"):
         synthesize(stage, monkeypatch)
@@ -136,7 +150,5 @@ def test_what_does_not_fit_is_refused(stage, monkeypatch):
 
 def test_a_lonely_utterance_is_its_own_prompt(stage):
     write_table(stage["data_dir"] / "utt2spk", {name: name for name in SPANISH + ENGLISH})
-
-    class Model:
-        meta = META
-    assert Prompts(stage["data_dir"], stage["tokens"], Model(), stage["acoustic"]).next("ann-en-1") == "ann-en-1"
+    prompts = Prompts(stage["data_dir"], stage["tokens"], load_acoustic(stage["acoustic"]), stage["acoustic"])
+    assert prompts.next("ann-en-1") == "ann-en-1"
