@@ -68,7 +68,7 @@ def test_unknown_judge_and_missing_package(counting, monkeypatch):
         judge.judge_signature("counting")
 
 
-# A quick, accented reading: Moonshine writes "Fare again. Fale better", 2 of 12 words wrong; PocketSphinx gets few words.
+# A quick, accented reading: Moonshine gets 2 of 12 words wrong ("Fare again. Fale better"), PocketSphinx most of them.
 @pytest.mark.parametrize("name, package, limit", [("moonshine", "moonshine_voice", 2 / 12),
                                                   ("pocketsphinx", "pocketsphinx", 1.0)])
 def test_on_a_real_recording(name, package, limit, tmp_path):
