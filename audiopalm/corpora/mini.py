@@ -4,6 +4,7 @@
 triple it is a plain Kaldi file. `segments.<language>` holds the spoken translation of an utterance, under its own id.
 """
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -16,8 +17,7 @@ from audiopalm.data.datadir import invert, read_table, write_table
 from audiopalm.data.files import require, sha256, write_json
 from audiopalm.errors import AudioPaLMError
 
-CORE_SHARE = 0.45  # of the sentences, by the core speakers; the Kokoro voices share the rest
-SECOND_SHARE = 0.25  # of a language's sentences, by a second human speaker of its training set
+CORE_SHARE = 0.45  # of the sentences, by the core speakers; the other voices share the rest
 TEST_PROMPTS = 0.2  # of all prompt ids
 SETS = ("train", "dev", "test", "test_unseen", "test_prompts")
 
@@ -82,6 +82,7 @@ class MiniCorpus:
         self.recordings = Recordings(corpus)
         self.voices = load_voices(corpus)
         self.core = {voice.language: voice for voice in self.voices if voice.core}
+        self._training_voice = functools.cache(self._choose_training_voice)
 
     def build(self) -> dict[str, DataSet]:
         sets = {name: DataSet() for name in SETS}
@@ -124,7 +125,7 @@ class MiniCorpus:
                     return cuts
         return self.recordings.cuts_of(self._training_voice(sentence, language), clips)
 
-    def _training_voice(self, sentence: Sentence, language: str) -> Voice:
+    def _choose_training_voice(self, sentence: Sentence, language: str) -> Voice:
         """The core speaker or another training voice that can say the sentence; the same choice on every call.
 
         The draw does not depend on the language: a Kokoro voice that says a sentence in one of its languages says it
@@ -132,14 +133,10 @@ class MiniCorpus:
         """
         core = self.core[language]
         draw = random.Random(f"{self.grammar.seed} voice {sentence.id}")
-        second = [voice for voice in self.voices if voice.language == language and not voice.core
+        others = [voice for voice in self.voices if voice.language == language and not voice.core
                   and not voice.unseen and self.recordings.cuts_of(voice, self.grammar.clips(sentence, language))]
-        human = [voice for voice in second if not voice.synthetic]
-        synthetic = [voice for voice in second if voice.synthetic]
-        if human and random.Random(f"{self.grammar.seed} second {sentence.id}").random() < SECOND_SHARE:
-            return human[0]
-        if synthetic and draw.random() >= CORE_SHARE:
-            return draw.choice(synthetic)
+        if others and draw.random() >= CORE_SHARE:
+            return draw.choice(others)
         return core
 
     def _add_prompts(self, train: DataSet, test: DataSet, taken: set[tuple[str, str]]) -> None:

@@ -4,7 +4,7 @@
 Human voices, from Debian packages (no root needed):
 
     mkdir debs && cd debs && apt-get download asterisk-core-sounds-{en,es,fr,it,ru}-g722 \
-        asterisk-prompt-it-menardi-wav asterisk-prompt-fr-armelle
+        asterisk-prompt-it-menardi-wav
     for package in *.deb; do dpkg -x "$package" ../asterisk; done
 
 Kokoro voices: see egs/mini/local/synthesise_kokoro.py, which writes one wav per clip. Then, with `pip install av`:
