@@ -31,5 +31,7 @@ class LogMel(nn.Module):
         # Zeros at both ends, not reflection: a signal may be shorter than half a window.
         padded = nn.functional.pad(samples, (self.n_fft // 2, self.n_fft // 2 + frames * self.hop - samples.shape[1]))
         spectrum = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
-        magnitude = spectrum[:, :, :frames].abs().transpose(1, 2)
+        spectrum = spectrum[:, :, :frames].transpose(1, 2)
+        # Much faster than abs(), and with a gradient where the spectrum is zero.
+        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
         return torch.log(torch.clamp(magnitude @ self.filters, min=self.floor))

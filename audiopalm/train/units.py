@@ -68,22 +68,22 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of other lengths.
     """
     batch, _, bands = mel.shape
-    tempo = torch.empty(()).uniform_(0.88, 1.15).item()
+    tempo = torch.empty(()).uniform_(0.93, 1.08).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
     mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
     frames = (frames * tempo).ceil().long().clamp(1, length // 4)
     # Moving the formants, by one factor for each utterance, makes one voice into many.
-    position = (torch.arange(bands) * torch.empty(batch, 1).uniform_(0.88, 1.12)).clamp(0, bands - 1.001)
+    position = (torch.arange(bands) * torch.empty(batch, 1).uniform_(0.92, 1.08)).clamp(0, bands - 1.001)
     low, weight = position.long(), position.frac()[:, None, :]
     low = low[:, None, :].expand(-1, length, -1)
     mel = mel.gather(2, low) * (1 - weight) + mel.gather(2, low + 1) * weight
     wave = torch.cos(math.pi * torch.arange(bands) / bands * torch.arange(1, 5)[:, None])
-    tone = torch.randn(batch, 1, 4) * 0.3 @ wave
+    tone = torch.randn(batch, 1, 4) * 0.2 @ wave
     mel = mel + tone + torch.empty(batch, 1, 1).uniform_(-1.5, 1.0)
     loud = mel.mean(2).amax(1)[:, None, None]
-    noise = loud - torch.empty(batch, 1, 1).uniform_(1.0, 8.0) + torch.randn(batch, 1, 4) * 0.5 @ wave
+    noise = loud - torch.empty(batch, 1, 1).uniform_(3.5, 10.0) + torch.randn(batch, 1, 4) * 0.5 @ wave
     mel = torch.logaddexp(mel, noise + 0.3 * torch.randn_like(mel))
-    for dim, most, number in ((2, bands // 6, 2), (1, 16, 2 + length // 200)):
+    for dim, most, number in ((2, bands // 8, 1), (1, 10, 1 + length // 200)):
         places = torch.arange(mel.shape[dim])
         for _ in range(number):
             width = torch.randint(most, (batch, 1))
@@ -105,7 +105,7 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
     torch.manual_seed(seed)
     model = UnitModel(config.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98),
-                                  weight_decay=config.weight_decay)
+                                  weight_decay=config.weight_decay, fused=True)
     total = config.plain_steps + config.quantised_steps
     batches = plan_batches(speech, config, seed)
 
