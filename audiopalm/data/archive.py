@@ -41,6 +41,9 @@ class TokenArchive(Mapping):
         tokens = kaldiio.load_mat(self.table[key])
         return tokens.reshape(-1, self.levels) if self.levels > 1 else tokens
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.table  # without reading the tokens
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.table)
 
