@@ -125,6 +125,7 @@ def _examples(page: Page, test_set: TestSet) -> list[str]:
 
 def _example_table(page: Page, test_set: TestSet, decode: Decode) -> str:
     hypotheses = {output: decode.hypotheses(output) for output in decode.task.outputs}
+    references = {output: test_set.references(decode, output, table) for output, table in hypotheses.items()}
     # One utterance of each speaker in turn, so that the page lets all voices be heard.
     speakers = test_set.table("utt2spk")
     rank: dict[str, int] = {}
@@ -140,13 +141,13 @@ def _example_table(page: Page, test_set: TestSet, decode: Decode) -> str:
     for name in names:
         source = _player(page, test_set.table("wav.scp")[name]) if from_speech else ""
         cells = [f"{source}{html.escape(test_set.table('text')[name])}<em>{html.escape(name)}</em>"]
-        for output, table_ in hypotheses.items():
-            reference = html.escape(test_set.references(decode, output)[name])
+        for output, table in hypotheses.items():
+            reference = html.escape(references[output][name])
             if output.is_audio:
-                cells.append(_player(page, table_[name]) + _heard(page, test_set, decode, name)
+                cells.append(_player(page, table[name]) + _heard(page, test_set, decode, name)
                              + f"<em>reference</em>{reference}")
             else:
-                cells.append(f"{html.escape(table_[name]) or '&mdash;'}<em>reference</em>{reference}")
+                cells.append(f"{html.escape(table[name]) or '&mdash;'}<em>reference</em>{reference}")
         if len(header) > len(cells):
             true = test_set.true_audio(decode).get(name)
             cells.append(_player(page, true) + _heard(page, test_set, decode, name, ".true_audio") if true else "")

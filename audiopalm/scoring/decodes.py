@@ -1,5 +1,6 @@
 """What stages 10 and 11 left for one set: finished decode folders, their hypotheses, references and audio."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,14 @@ class TestSet:
             self._tables[name] = read_table(self.data_dir / name, "stage 2 (audio)")
         return self._tables[name]
 
-    def references(self, decode: Decode, output: Output) -> dict[str, str]:
-        """{utterance: words that the part should have}."""
-        return self.table("text" if output.part in ("asr", "tts") else f"text.{decode.target}")
+    def references(self, decode: Decode, output: Output, utterances: Iterable[str]) -> dict[str, str]:
+        """{utterance: words that the part should have}; raises AudioPaLMError when one has no words."""
+        table = self.table("text" if output.part in ("asr", "tts") else f"text.{decode.target}")
+        found = {name: table.get(name, "") for name in utterances}
+        if missing := [name for name, words in found.items() if not words]:
+            raise AudioPaLMError(f"{self.data_dir} has no reference for {missing[0]!r}, which {decode.folder} decoded; "
+                                 f"run {DECODE} again")
+        return found
 
     def true_audio(self, decode: Decode) -> dict[str, str]:
         """{utterance: recording} of what the audio part should say; only where the recording exists."""

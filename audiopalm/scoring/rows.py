@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from audiopalm.data.datadir import write_table
-from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring.decodes import Decode, TestSet
 from audiopalm.scoring.judge import judge_signature, transcribe
 from audiopalm.scoring.text import NORMALISERS, Score, bootstrap, normaliser_signature, score
@@ -37,7 +36,7 @@ class Run:
 
 def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
     """All rows of a set; transcripts of the judges are written to `<output>/<set>/<decode>.<judge>[.<ceiling>]`."""
-    rows = []
+    rows, voices = [], Voices(run.output / "voice")
     for decode in test_set.decodes:
         for output in decode.task.outputs:
             if not output.is_audio:
@@ -47,13 +46,13 @@ def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
             else:
                 rows += _judged_rows(test_set, decode, output, run)
             if output.part == "s2st":
-                rows += _voice_rows(test_set, decode, output, run)
+                rows += _voice_rows(test_set, decode, output, run, voices)
     return rows
 
 
 def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
     hypotheses = decode.hypotheses(output)
-    references = _references(test_set, decode, output, hypotheses)
+    references = test_set.references(decode, output, hypotheses)
     pairs = {name: (NORMALISERS["basic"](references[name]), NORMALISERS["basic"](hypotheses[name]))
              for name in references}
     return [_row(test_set, decode, output, run, metric, score(metric, *_columns(pairs)), pairs,
@@ -63,7 +62,7 @@ def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> l
 
 def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
     spoken = decode.hypotheses(output)
-    references = _references(test_set, decode, output, spoken)
+    references = test_set.references(decode, output, spoken)
     systems = {"model": spoken, "true_tokens": test_set.true_tokens(JUDGED_LANGUAGE),
                "true_audio": test_set.true_audio(decode)}
     rows = []
@@ -84,7 +83,7 @@ def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) ->
     return rows
 
 
-def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[dict]:
     """Cosine of the output to its source speaker, to another speaker, and between the two true recordings.
 
     The other speaker speaks the same language, or where the set has no such speaker any; the signature says which.
@@ -95,7 +94,6 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> 
     others = other_speakers(list(spoken), candidates, test_set.table("utt2spk"))
     company = "the same language" if others else "another language"
     others = others or other_speakers(list(spoken), list(recordings), test_set.table("utt2spk"))
-    voices = Voices(run.output / "voice")
     output_voices = voices.embed(spoken)
     sources = voices.embed({name: recordings[name] for name in spoken})
     other_voices = voices.embed({name: recordings[other] for name, other in others.items()})
@@ -113,14 +111,6 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> 
         rows.append(_row(test_set, decode, output, run, metric, _mean(values, company), {name: () for name in values},
                          system))
     return rows
-
-
-def _references(test_set: TestSet, decode: Decode, output: Output, hypotheses: Mapping[str, str]) -> dict[str, str]:
-    references = test_set.references(decode, output)
-    if missing := [name for name in hypotheses if not references.get(name)]:
-        raise AudioPaLMError(f"{test_set.data_dir} has no reference for {missing[0]!r}, which {decode.folder} decoded; "
-                             "run stage 10 (decode) again")
-    return {name: references[name] for name in hypotheses}
 
 
 def _columns(pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -96,6 +96,9 @@ def test_missing_things_name_their_stage(tmp_path):
     (root / "exp/decode/test/s2st_es_en/wav.scp").unlink()
     with pytest.raises(AudioPaLMError, match="stage 11"):
         score_set(test_set, run)
+    decode = test_set.decodes[0]
+    with pytest.raises(AudioPaLMError, match="no reference for 'gone'.*stage 10"):
+        test_set.references(decode, decode.task.outputs[0], ["ana-es-a", "gone"])
     (root / "exp/decode/test/asr_es/asr").write_text("ana-es-a tengo dos\n")
     with pytest.raises(AudioPaLMError, match="has 1 utterances, meta.json says 3"):
         score_set(test_set, run)
