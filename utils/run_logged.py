@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-PERIOD = 0.5  # seconds between two looks at the memory
+PERIOD = 1.0  # seconds between two looks at the memory
 
 
 def descendants(pid: int) -> list[int]:
