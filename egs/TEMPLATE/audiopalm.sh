@@ -295,6 +295,9 @@ main() {
     fi
 
     if begin 14 pack; then
+        reads 3 "${units_exp}"
+        reads 4 "${codec_exp}"
+        reads 6 "${expdir}/vocabulary"
         reads 8 "${expdir}/lm"
         reads 9 "${expdir}/acoustic"
         module pack --expdir "${expdir}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
