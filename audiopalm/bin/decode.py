@@ -27,12 +27,13 @@ from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
 
 @dataclass
 class DecodeEntry:
-    """A task to decode: all language pairs the set allows, unless `sources`, `targets` or `sets` say fewer."""
+    """A task to decode: all that the set allows, unless `sources`, `targets`, `sets` or `most` say fewer."""
 
     task: str
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
+    most: int | None = None  # utterances of a language pair, the first by id
 
 
 @dataclass
@@ -62,7 +63,7 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]
             for target in (entry.targets or LANGUAGES) if task.translates else [None]:
                 utterances = examples.utterances(needed, source, target) if target != source else []
                 if utterances:
-                    jobs.append(Job(task, source, target, utterances))
+                    jobs.append(Job(task, source, target, utterances[:entry.most]))
     if not jobs:
         raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
     return jobs

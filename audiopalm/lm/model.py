@@ -24,6 +24,7 @@ class ModelConfig:
     norm_eps: float = 1e-5
     tied: bool = True  # the softmax shares the embedding matrix (paper 3.2)
     parallel_block: bool = False
+    scale_embedding: bool = False  # inputs are embeddings times sqrt(dim), as in Gemma
     dropout: float = 0.0
 
 
@@ -159,7 +160,7 @@ class Decoder(nn.Module):
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Final hidden states `[B, T, dim]` for ids and positions int64 `[B, T]`; mask bool `[B, 1, T, S]`."""
-        x = self.embedding(ids)
+        x = self.embedding(ids) * (self.config.dim ** 0.5 if self.config.scale_embedding else 1.0)
         rotary = rotary_tables(positions, self.config.dim // self.config.heads, self.config.rope_theta)
         for block in self.blocks:
             x = block(x, rotary, mask, cache)

@@ -50,6 +50,7 @@ class ArchitectureConfig:
     kv_heads: int = 2
     hidden_dim: int = 768
     parallel_block: bool = False
+    scale_embedding: bool = False
 
 
 @dataclass

@@ -30,7 +30,7 @@ def sequences(lengths: list[int]) -> list[Sequence]:
     return [Sequence(f"u{i}", random.integers(0, 50, n), np.arange(n) >= n // 2) for i, n in enumerate(lengths)]
 
 
-@pytest.mark.parametrize("options", [{}, {"parallel_block": True}, {"tied": False}])
+@pytest.mark.parametrize("options", [{}, {"parallel_block": True}, {"tied": False}, {"scale_embedding": True}])
 def test_packed_equals_unpacked(options):
     """Loss and gradients of three documents in one row are those of the three alone."""
     model, documents = tiny(**options), sequences([9, 14, 6])
