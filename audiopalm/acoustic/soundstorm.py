@@ -70,6 +70,21 @@ class SoundStorm(nn.Module):
         nn.init.normal_(self.heads, std=dim ** -0.5)
         self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
 
+    @torch.no_grad()
+    def start_from(self, codebooks: Tensor) -> None:
+        """Start embeddings and heads from the codec's vectors `[levels, codec_size, latent]`, turned into `dim` axes.
+
+        Codes that sound alike begin alike, so each example teaches about its neighbours too; a frame's embedding is
+        then a rotation of the latent that its codes add up to.
+        """
+        levels, size, latent = codebooks.shape
+        turn = torch.linalg.qr(torch.randn(max(self.config.dim, latent), min(self.config.dim, latent)))[0]
+        vectors = codebooks @ (turn.T if latent <= self.config.dim else turn)
+        table = self.codec.weight.view(levels, size + 1, -1)
+        table[:, :size] = vectors * (0.5 / vectors[0].std())
+        table[:, size] = 0.02 * torch.randn(levels, self.config.dim)  # the masked code
+        self.heads.copy_(vectors / vectors.pow(2).sum(-1, keepdim=True).mean(1, keepdim=True).sqrt())
+
     def encode_prompt(self, units: Tensor, codec: Tensor) -> Voice:
         """Encode prompts: units `[B, P / 2]`, codec `[B, P, levels]`."""
         tokens = self._tokens(codec)

@@ -19,6 +19,7 @@ from audiopalm.acoustic.data import Batch, Corpus, check_token_meta, read_token_
 from audiopalm.acoustic.generation import CONFIG, MODEL, GenerationConfig
 from audiopalm.acoustic.masking import hide
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
+from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
@@ -106,9 +107,10 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed: int,
-          dev_data_dir: str | None = None, dev_tokens: str | None = None) -> None:
+          dev_data_dir: str | None = None, dev_tokens: str | None = None, codec: str | None = None) -> None:
     """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from its checkpoint if there is one.
 
+    The embeddings start from the codebooks of the folder `codec` where it is given and its kind has them.
     Raises AudioPaLMError when `output` holds a model of other tokens, another configuration or another seed.
     """
     meta = read_token_meta(tokens)
@@ -125,6 +127,9 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
                  corpus.frames / 50 / 3600, len(corpus.utterances), corpus.levels, corpus.codec_size)
     torch.manual_seed(seed)
     model = SoundStorm(config.model).train()
+    codebooks = load_codec(codec).codebooks() if codec else None
+    if codebooks is not None:
+        model.start_from(codebooks)
     optimizer = make_optimizer(model, config.training)
     state = {"step": 0, "seconds": 0.0, "sums": {}}
     if (Path(output) / CHECKPOINT).is_file():

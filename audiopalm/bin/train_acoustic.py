@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--tokens", required=True, help="its units.scp, codec.scp, meta.json, e.g. dump/tokens/train")
     parser.add_argument("--dev_data_dir", help="data directory for the accuracy per level, e.g. dump/raw/dev")
     parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
+    parser.add_argument("--codec", help="folder of stage 4: its codebooks are what the embeddings start from")
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=10")
     parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
@@ -29,7 +30,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     config = load_config(AcousticConfig, arguments.config, arguments.set)
     train(config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed, arguments.dev_data_dir,
-          arguments.dev_tokens)
+          arguments.dev_tokens, arguments.codec)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError
@@ -23,6 +24,10 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
         """Ids `[frames, q]`, q <= levels, the finest left out -> recordings `[frames * 16000 / rate]` each."""
+
+    def codebooks(self) -> Tensor | None:
+        """The vectors behind the ids, `[levels, size, dim]` float32, which an acoustic model may start from."""
+        return None
 
     def check_ids(self, ids: np.ndarray) -> np.ndarray:
         """`ids` as int64; raises AudioPaLMError for a wrong shape or an id outside the codebooks."""

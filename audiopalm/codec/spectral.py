@@ -125,6 +125,9 @@ class SpectralCodec(Codec):
         model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
         return cls(model.to(device))
 
+    def codebooks(self) -> Tensor:
+        return self.model.codebooks.float()
+
     # Every recording passes alone: a matrix product may round differently in a larger batch, and one id would follow.
 
     @torch.inference_mode()

@@ -63,5 +63,6 @@ def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
     vocabulary.check(stated, str(directory / "vocabulary.json"))
     found = sha256(directory / "text.model")
     if found != vocabulary.text_sha256:
-        raise AudioPaLMError(f"{directory}/text.model has SHA-256 {found}, vocabulary.json says {vocabulary.text_sha256}")
+        raise AudioPaLMError(f"{directory}/text.model has SHA-256 {found}, "
+                             f"vocabulary.json says {vocabulary.text_sha256}")
     return vocabulary, TextTokenizer(directory / "text.model")

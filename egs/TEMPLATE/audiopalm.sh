@@ -255,7 +255,7 @@ main() {
         module train_acoustic --config "${acoustic_config}" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-            --output "${expdir}/acoustic" --seed "${seed}" ${acoustic_args}
+            --codec "${codec_exp}" --output "${expdir}/acoustic" --seed "${seed}" ${acoustic_args}
         writes "${expdir}/acoustic"
     fi
 

@@ -12,7 +12,7 @@ import torch
 from audiopalm.acoustic import load_acoustic
 from audiopalm.acoustic.data import Corpus
 from audiopalm.acoustic.generation import GenerationConfig
-from audiopalm.acoustic.soundstorm import ModelConfig
+from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
 from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
 from audiopalm.config import load_config
 from audiopalm.data.archive import write_ark
@@ -145,3 +145,15 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, but for repeated last frames
     level_shown = np.take_along_axis(batch.shown, batch.level[:, None, None], axis=2)[..., 0]
     assert ((level_shown == CODES) == batch.mask).all()
+
+
+def test_starts_from_the_codebooks():
+    """Codes with equal vectors get equal embeddings and heads; a nearer vector stays nearer after the turn."""
+    model = SoundStorm(ModelConfig(units_size=4, levels=2, codec_size=8, dim=16, layers=1, heads=2, feedforward=16))
+    codebooks = torch.randn(2, 8, 6)
+    codebooks[:, 1] = codebooks[:, 0]
+    model.start_from(codebooks)
+    table = model.codec.weight.view(2, 9, 16)
+    assert torch.equal(table[:, 0], table[:, 1]) and torch.equal(model.heads[:, 0], model.heads[:, 1])
+    before, after = torch.cdist(codebooks, codebooks), torch.cdist(table[:, :8], table[:, :8])
+    torch.testing.assert_close(after / after.max(), before / before.max(), rtol=1e-3, atol=1e-3)
