@@ -83,7 +83,10 @@ class Recipe:
 
     def __call__(self, *arguments):
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=1800)  # a minute on a machine that does nothing else
+        try:
+            stdout, stderr = process.communicate(timeout=1800)  # a minute on a machine that does nothing else
+        finally:
+            process.terminate()  # has no effect when it ended
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     def command(self, name, *arguments):
