@@ -68,8 +68,9 @@ def espnet_state() -> str:
     from audiopalm.espnet import shim
 
     shim.install()
-    importlib.import_module("espnet2.tasks.abs_task")
-    return "espnet2.tasks.abs_task imports"
+    for name in ("espnet2.tasks.abs_task", "espnet2.gan_codec.soundstream.soundstream"):
+        importlib.import_module(name)
+    return "its tasks and its SoundStream import"
 
 
 def imports(*names: str) -> Callable[[], str]:
@@ -92,8 +93,7 @@ def main() -> int:
     results.append(check("judge: Moonshine", imports("moonshine_voice")))
     results.append(check("judge: pocketsphinx", imports("pocketsphinx")))
     results.append(check("judge: voice encoder", imports("resemblyzer")))
-    if (ROOT / "audiopalm" / "espnet" / "shim.py").exists():
-        results.append(check("ESPnet tasks", espnet_state))
+    results.append(check("ESPnet", espnet_state))
     missing = results.count(False)
     print(f"{missing} of {len(results)} are missing; run tools/setup.sh" if missing else "all in place")
     return 1 if missing else 0
