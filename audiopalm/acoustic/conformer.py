@@ -28,6 +28,13 @@ def rotate(heads: Tensor, table: Pair) -> Tensor:
     return heads * cosine + torch.cat([-second, first], dim=-1) * sine
 
 
+def zeros(layer: nn.Linear) -> nn.Linear:
+    """The last layer of a residual branch starts at zero: the stack is the identity until it learns to be more."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class FeedForward(nn.Module):
     """Pre-norm feed-forward with SiLU, `[B, T, dim]` -> `[B, T, dim]`."""
 
@@ -35,7 +42,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.rise = nn.Linear(dim, hidden)
-        self.fall = nn.Linear(hidden, dim)
+        self.fall = zeros(nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -50,7 +57,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.out = zeros(nn.Linear(dim, dim, bias=False))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, table: Pair, prompt: Pair | None, mask: Tensor | None) -> tuple[Tensor, Pair]:
@@ -76,7 +83,7 @@ class Convolution(nn.Module):
         # A 2-d convolution of height 1: three times faster than Conv1d in backward on the CPU.
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
         self.inner_norm = nn.LayerNorm(dim)
-        self.out = nn.Linear(dim, dim)
+        self.out = zeros(nn.Linear(dim, dim))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, padding: Tensor | None) -> Tensor:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from audiopalm.acoustic.masking import draw_levels, draw_mask, hide
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
+from audiopalm.acoustic.soundstorm import UnitLatents
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import read_json
@@ -57,7 +60,7 @@ class Corpus:
 
     def __init__(self, data_dir: str | Path, tokens: str | Path):
         meta = read_token_meta(tokens)
-        self.codec_size, self.levels = meta["codec_size"], meta["codec_levels"]
+        self.units_size, self.codec_size, self.levels = meta["units_size"], meta["codec_size"], meta["codec_levels"]
         units = TokenArchive(Path(tokens) / "units.scp")
         codec = TokenArchive(Path(tokens) / "codec.scp", self.levels)
         utt2spk = read_table(Path(data_dir) / "utt2spk", "stage 2 (audio)")
@@ -82,6 +85,27 @@ class Corpus:
     @property
     def frames(self) -> int:
         return sum(map(len, self.codec))
+
+    def unit_latents(self, codebooks: Tensor) -> UnitLatents:
+        """Averages over all frames, of latents made from `codebooks [levels, codec_size, latent]`.
+
+        A unit that no frame has gets the average of all.
+        """
+        places = FRAMES_PER_UNIT * self.units_size
+        sums, counts = torch.zeros(places, codebooks.shape[2]), torch.zeros(places)
+        energy = rest = 0.0
+        for first in range(0, len(self), 500):  # utterances, so that memory does not grow with the corpus
+            units = torch.from_numpy(np.concatenate(self.units[first:first + 500]))
+            place = (FRAMES_PER_UNIT * units[:, None] + torch.arange(FRAMES_PER_UNIT)).flatten()
+            codes = torch.from_numpy(np.concatenate(self.codec[first:first + 500]).astype(np.int64))
+            finer = sum((codebooks[level][codes[:, level]] for level in range(1, self.levels)), torch.zeros(()))
+            latents = codebooks[0][codes[:, 0]] + finer
+            sums.index_add_(0, place, latents)
+            counts.index_add_(0, place, torch.ones(len(place)))
+            energy, rest = energy + float(latents.square().sum()), rest + float(finer.square().sum())
+        means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], sums.sum(0) / counts.sum())
+        explained, size = float((means.square().sum(dim=1) * counts).sum()), float(counts.sum()) * codebooks.shape[2]
+        return UnitLatents(means.view(self.units_size, FRAMES_PER_UNIT, -1), (energy - explained) / size, rest / size)
 
     def other(self, random: np.random.Generator, utterance: int) -> int:
         """Another utterance of the same speaker; the same one when the speaker has no other."""

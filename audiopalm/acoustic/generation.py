@@ -128,7 +128,7 @@ class Acoustic:
             for iteration in range(iterations):
                 states = self.model(units, codec, voice, lengths)
                 temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
-                tokens, confidence = choose(self.model.logits(states[masked], level), temperature,
+                tokens, confidence = choose(self.model.logits(states[masked], codec[masked], level), temperature,
                                             uniform[0, step][masked])
                 if iteration + 1 < iterations:
                     fade = self.generation.noise * (1 - (iteration + 1) / iterations)

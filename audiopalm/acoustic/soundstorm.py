@@ -5,8 +5,10 @@ masked level is a learned embedding. Choices of ours, made for minutes of traini
 - the voice prompt is always there in training and comes from *another* utterance of the speaker, in any language,
   as in speech translation; the paper cuts prompt and target from one utterance;
 - the prompt sees only itself: it is encoded once, then serves every pass of decoding and several targets in training;
-- the mean of the prompt's frames, through a small network, is added to every frame beside attention to the prompt;
-- a unit has one embedding for each of its two frames.
+- how far the prompt's frames lie from what their units sound like on average, and a small network of their mean, is
+  added to every frame beside attention to the prompt;
+- a unit has one embedding for each of its two frames;
+- the network estimates a frame, and each level asks which code is nearest to what the lower levels leave of it.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from torch.nn import functional
 
 from audiopalm.acoustic.conformer import Conformer, Memory
 from audiopalm.errors import AudioPaLMError
+
+FLATTER = 6.0  # the first table is this much less sure than independent Gaussian errors would be: that costs least
 
 
 @dataclass
@@ -32,6 +36,16 @@ class ModelConfig:
     feedforward: int = 512
     kernel: int = 5  # frames, of the depthwise convolutions
     dropout: float = 0.1
+
+
+@dataclass
+class UnitLatents:
+    """What the units of a corpus sound like to the codec: `means [units_size, 2, latent]` of the latents of their
+    first and second frames; mean squared distance, per axis, of a latent to that mean and to its first code."""
+
+    means: Tensor
+    unit_error: float
+    code_error: float
 
 
 @dataclass
@@ -63,6 +77,7 @@ class SoundStorm(nn.Module):
         self.voice_out = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
         self.encoder = Conformer(dim, config.layers, config.heads, config.feedforward, config.kernel, config.dropout)
+        self.gain = nn.Parameter(torch.ones(()))  # from hidden states to the scale of the embeddings
         self.heads = nn.Parameter(torch.empty(config.levels, config.codec_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(config.levels, config.codec_size))
         nn.init.normal_(self.units.weight, std=0.5)
@@ -71,25 +86,34 @@ class SoundStorm(nn.Module):
         self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
 
     @torch.no_grad()
-    def start_from(self, codebooks: Tensor) -> None:
-        """Start embeddings and heads from the codec's vectors `[levels, codec_size, latent]`, turned into `dim` axes.
+    def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
+        """Start as a table: for a unit, in the voice of the prompt, the codes of its average frame.
 
-        Codes that sound alike begin alike, so each example teaches about its neighbours too; a frame's embedding is
-        then a rotation of the latent that its codes add up to.
+        Embeddings of codes are the codec's vectors `codebooks [levels, codec_size, latent]`, turned into `dim` axes,
+        and those of units the average latents of their frames; heads and biases measure squared distance to each code,
+        relative to how wrong the estimate is at first. The table of unit and voice alone finds a quarter of the codes
+        of the first level; from random embeddings none is found in minutes.
         """
         levels, size, latent = codebooks.shape
         turn = torch.linalg.qr(torch.randn(max(self.config.dim, latent), min(self.config.dim, latent)))[0]
-        vectors = codebooks @ (turn.T if latent <= self.config.dim else turn)
+        turn = (turn.T if latent <= self.config.dim else turn) * (0.5 / codebooks[0].std())
+        vectors, means = codebooks @ turn, latents.means @ turn
         table = self.codec.weight.view(levels, size + 1, -1)
-        table[:, :size] = vectors * (0.5 / vectors[0].std())
+        table[:, :size] = vectors
         table[:, size] = 0.02 * torch.randn(levels, self.config.dim)  # the masked code
-        self.heads.copy_(vectors / vectors.pow(2).sum(-1, keepdim=True).mean(1, keepdim=True).sqrt())
+        self.units.weight.copy_(means.flatten(1))
+        self.voice_out.weight.mul_(0.1)
+        self.gain.copy_(means.norm(dim=-1).mean() / self.config.dim ** 0.5)
+        scale = turn.norm(dim=1).square().mean()  # of a squared distance in latents
+        errors = FLATTER * scale * torch.tensor([latents.unit_error, *[latents.code_error] * (levels - 1)])[:, None]
+        self.heads.copy_(vectors / errors[..., None])
+        self.head_bias.copy_(-vectors.square().sum(dim=-1) / (2 * errors))
 
     def encode_prompt(self, units: Tensor, codec: Tensor) -> Voice:
         """Encode prompts: units `[B, P / 2]`, codec `[B, P, levels]`."""
-        tokens = self._tokens(codec)
-        summary = self.voice_out(self.voice(tokens).mean(dim=1))
-        states = tokens + self._units(units) + self.in_prompt + summary[:, None]
+        tokens, expected = self._tokens(codec), self._units(units)
+        summary = self.voice_out(self.voice(tokens).mean(dim=1)) + (tokens - expected).mean(dim=1)
+        states = tokens + expected + self.in_prompt + summary[:, None]
         return Voice(self.encoder(self.norm(states))[1], summary)
 
     def forward(self, units: Tensor, codec: Tensor, voice: Voice, lengths: Tensor | None = None) -> Tensor:
@@ -101,9 +125,13 @@ class SoundStorm(nn.Module):
         states = self._tokens(codec) + self._units(units) + voice.summary[:, None]
         return self.encoder(self.norm(states), voice.memory, lengths)[0]
 
-    def logits(self, states: Tensor, level: int) -> Tensor:
-        """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]`."""
-        return functional.linear(states, self.heads[level], self.head_bias[level])
+    def logits(self, states: Tensor, codec: Tensor, level: int) -> Tensor:
+        """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]` and their codec tokens
+        `[N, levels]`, of which only the lower levels are looked at."""
+        rest = states.float() * self.gain
+        if level > 0:
+            rest = rest - self.codec(codec[:, :level] + self.offsets[:level])
+        return functional.linear(rest, self.heads[level], self.head_bias[level])
 
     def _tokens(self, codec: Tensor) -> Tensor:
         batch, frames, levels = codec.shape

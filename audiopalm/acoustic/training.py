@@ -23,6 +23,7 @@ from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.train.precision import prefer_plain_attention
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -44,6 +45,7 @@ class TrainingConfig:
     warmup: int = 50
     weight_decay: float = 0.01
     clip: float = 1.0
+    bf16: bool = False  # autocast, where it is faster
     log_every: int = 50
     save_every: int = 250
     dev_every: int = 250
@@ -66,8 +68,10 @@ def masked_loss(model: SoundStorm, batch: Batch) -> tuple[Tensor, dict[int, tupl
     sums = {}
     for one in sorted(set(batch.level.tolist())):
         chosen = mask & (level == one)[:, None]
-        loss = functional.cross_entropy(model.logits(states[chosen], one), codec[..., one][chosen], reduction="sum")
-        sums[one] = (loss, int(chosen.sum()))
+        truth = codec[chosen]
+        logits = model.logits(states[chosen], truth, one).float()
+        loss = functional.cross_entropy(logits, truth[:, one], reduction="sum")
+        sums[one] = (loss, len(truth))
     total = sum(loss for loss, _ in sums.values()) / int(mask.sum())
     return total, {one: (float(loss.detach()), count) for one, (loss, count) in sums.items()}
 
@@ -90,8 +94,8 @@ def evaluate(model: SoundStorm, corpus: Corpus, config: TrainingConfig) -> dict[
     for level in range(corpus.levels):
         shown = hide(batch.codec, everything, np.full(len(cuts), level), cuts, corpus.codec_size)
         states = model(torch.from_numpy(batch.units), torch.from_numpy(shown), voice)
-        logits = model.logits(states.flatten(0, 1), level)
-        truth = torch.from_numpy(batch.codec[..., level]).flatten()
+        codec = torch.from_numpy(batch.codec).flatten(0, 1)
+        logits, truth = model.logits(states.flatten(0, 1), codec, level).float(), codec[:, level]
         losses.append(round(float(functional.cross_entropy(logits, truth)), 4))
         accuracies.append(round(float((logits.argmax(-1) == truth).float().mean()), 4))
     model.train()
@@ -125,11 +129,13 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
     dev = Corpus(dev_data_dir, dev_tokens) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.utterances), corpus.levels, corpus.codec_size)
+    if config.training.bf16:
+        prefer_plain_attention()
     torch.manual_seed(seed)
     model = SoundStorm(config.model).train()
     codebooks = load_codec(codec).codebooks() if codec else None
     if codebooks is not None:
-        model.start_from(codebooks)
+        model.start_from(codebooks, corpus.unit_latents(codebooks))
     optimizer = make_optimizer(model, config.training)
     state = {"step": 0, "seconds": 0.0, "sums": {}}
     if (Path(output) / CHECKPOINT).is_file():
@@ -168,7 +174,8 @@ def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, de
                             _units(config.target_seconds), config.level_bias, config.cut_share)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        loss, parts = masked_loss(model, batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            loss, parts = masked_loss(model, batch)
         if not math.isfinite(loss.item()):
             raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")
         optimizer.zero_grad(set_to_none=True)

@@ -31,32 +31,63 @@ SHARD_SECONDS = 600  # of audio: what a kill loses at most, per process
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
+    parser.add_argument("--data_dir", required=True, nargs="+", help="data directories of stage 2")
     parser.add_argument("--units", required=True, help="directory of stage 3")
     parser.add_argument("--codec", required=True, help="directory of stage 4")
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, nargs="+", help="as many, in the same order")
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
     parser.add_argument("--nj", type=int, default=2, help="processes of one thread each")
     arguments = parser.parse_args()
-    tokenize(Path(arguments.data_dir), Path(arguments.units), Path(arguments.codec), Path(arguments.output),
-             arguments.codec_tokens == "true", arguments.nj)
+    if len(arguments.data_dir) != len(arguments.output):
+        raise AudioPaLMError(f"{len(arguments.data_dir)} data directories, but {len(arguments.output)} outputs")
+    with Workers(Path(arguments.units), Path(arguments.codec), arguments.nj) as workers:
+        for data, output in zip(arguments.data_dir, arguments.output, strict=True):
+            tokenize(Path(data), workers, Path(output), arguments.codec_tokens == "true")
 
 
-def tokenize(data: Path, units: Path, codec: Path, output: Path, codec_tokens: bool, jobs: int) -> None:
+class Workers:
+    """`jobs` processes of one thread each that hold both tokenizers, started when there is something to do."""
+
+    def __init__(self, units: Path, codec: Path, jobs: int):
+        self.models, self.jobs = {"units": units, "codec": codec}, jobs
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def encode(self, todo: list[tuple[Path, list[str]]], what: str) -> None:
+        """Run `encode_shard` on each (stem, paths)."""
+        if self.jobs == 1:
+            load_tokenizers(**self.models)
+            done = (encode_shard(stem, shard) for stem, shard in todo)
+        else:
+            if not self.pool:  # fresh processes: torch's threads do not survive a fork
+                models = self.models["units"], self.models["codec"]
+                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"), load_tokenizers, models)
+            done = self.pool.map(encode_shard, *zip(*todo, strict=True))
+        for _ in progress(done, len(todo), what):
+            pass
+
+
+def tokenize(data: Path, workers: Workers, output: Path, codec_tokens: bool) -> None:
     """Tokenize one data directory.
 
     Raises AudioPaLMError for missing inputs, and when `output` holds ids of another tokenizer.
     """
     started = time.monotonic()
-    meta = describe(units, codec)
+    meta = describe(**workers.models)
     check_meta(output, meta)
     sides = {"": "units.scp"} | {f".{language}": f"units.{language}.scp" for language in languages_of(data, "wav.scp")}
     wavs = {suffix: read_table(data / f"wav.scp{suffix}", "stage 2 (audio)") for suffix in sides}
     write_json(output / "meta.json", meta)
     every = {path for table in wavs.values() for path in table.values()}
-    scps = {"units": encode_files("units", units, every, output, jobs)}
+    scps = {"units": encode_files("units", every, output, workers)}
     if codec_tokens:
-        scps["codec"] = encode_files("codec", codec, set(wavs[""].values()), output, jobs)
+        scps["codec"] = encode_files("codec", set(wavs[""].values()), output, workers)
         write_table(output / "codec.scp", {utterance: scps["codec"][path] for utterance, path in wavs[""].items()})
     for suffix, name in sides.items():
         write_table(output / name, {utterance: scps["units"][path] for utterance, path in wavs[suffix].items()})
@@ -84,7 +115,7 @@ def check_meta(output: Path, meta: dict) -> None:
                                  "remove the directory to tokenize anew")
 
 
-def encode_files(kind: str, model: Path, paths: set[str], output: Path, jobs: int) -> dict[str, str]:
+def encode_files(kind: str, paths: set[str], output: Path, workers: Workers) -> dict[str, str]:
     """Encode audio files in shards; return {path: `ark:offset`}."""
     lengths = {path: count_samples(path) for path in sorted(paths)}
     shards: list[list[str]] = [[]]
@@ -100,15 +131,8 @@ def encode_files(kind: str, model: Path, paths: set[str], output: Path, jobs: in
     todo = [(stem, shard) for stem, shard in zip(stems, shards, strict=True) if not is_done(stem, shard)]
     logging.info("%s: %d recordings, %.2f h, %d shards of which %d are done", kind, len(lengths),
                  sum(lengths.values()) / SAMPLE_RATE / 3600, len(shards), len(shards) - len(todo))
-    if todo and jobs == 1:
-        start_worker(kind, str(model))
-        for stem, shard in progress(todo, len(todo), f"{kind} shards"):
-            encode_shard(stem, shard)
-    elif todo:
-        # Fresh processes: torch's threads do not survive a fork.
-        with ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn"), start_worker, (kind, str(model))) as pool:
-            for _ in progress(pool.map(encode_shard, *zip(*todo, strict=True)), len(todo), f"{kind} shards"):
-                pass
+    if todo:
+        workers.encode(todo, f"{kind} shards")
     return {path: entry for stem in stems for path, entry in read_json(marker(stem))["entries"].items()}
 
 
@@ -120,21 +144,20 @@ def is_done(stem: Path, shard: list[str]) -> bool:
     return marker(stem).exists() and list(read_json(marker(stem))["entries"]) == shard
 
 
-_encode: Callable[[list[np.ndarray]], list[np.ndarray]]  # of this process
+_encode: dict[str, Callable[[list[np.ndarray]], list[np.ndarray]]] = {}  # of this process, by kind
 
 
-def start_worker(kind: str, model: str) -> None:
-    global _encode
+def load_tokenizers(units: Path, codec: Path) -> None:
     torch.set_num_threads(1)
-    _encode = (UnitTokenizer.load(model) if kind == "units" else load_codec(model)).encode
+    _encode.update(units=UnitTokenizer.load(units).encode, codec=load_codec(codec).encode)
 
 
 def encode_shard(stem: Path, paths: list[str]) -> None:
     """Write `<stem>.ark`, then the marker `<stem>.done` with {path: `ark:offset`}."""
-    tokens = {}
+    encode, tokens = _encode[stem.name.partition(".")[0]], {}
     for number, path in enumerate(paths):
         try:
-            tokens[str(number)] = _encode([read_audio(path)])[0].reshape(-1)
+            tokens[str(number)] = encode([read_audio(path)])[0].reshape(-1)
         except AudioPaLMError as error:
             raise AudioPaLMError(f"{path}: {error}") from None
     table = write_ark(stem.with_name(stem.name + ".ark"), tokens)

@@ -21,7 +21,16 @@ from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary
 from audiopalm.train.mixture import Mixture, MixtureEntry
-from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, learning_rate, make_optimizer
+from audiopalm.train.optimizer import (
+    OptimizerConfig,
+    Optimizers,
+    clip_gradients,
+    learning_rate,
+    make_optimizers,
+    set_rate,
+    update,
+)
+from audiopalm.train.precision import prefer_plain_attention
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 
@@ -81,10 +90,13 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
         logging.info("%s is finished; delete it to train anew", output)
         return
     fabric = Fabric(accelerator="auto", devices=1, precision=training.precision)
+    if fabric.device.type == "cpu" and "bf16" in training.precision:
+        prefer_plain_attention()
     torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
-    optimizer = make_optimizer(config.optimizer, model)
-    wrapped, optimizer = fabric.setup(model, optimizer)
+    optimizers = make_optimizers(config.optimizer, model)
+    wrapped, *ready = fabric.setup(model, *optimizers.values())
+    optimizers = dict(zip(optimizers, ready, strict=True))
     builder = SequenceBuilder(vocabulary, tokenizer)
     mixture = Mixture(config.mixture, examples, builder, training.row_length, training.rows, seed)
     validation = Mixture(config.mixture, dev, builder, training.row_length, training.rows, seed).validation(
@@ -94,7 +106,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     write_json(output / "training.json", settings)
     state = {"step": 0, "tokens": 0, "seconds": 0.0, **settings}
     if snapshot.exists():
-        state = load_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, **settings)
+        state = load_snapshot(snapshot, {"model": model}, optimizers, **settings)
         logging.info("going on from step %d of %s", state["step"], snapshot)
     log = StepLog(output / "log.jsonl", state["step"])
     parameters = sum(p.numel() for p in model.parameters())
@@ -110,9 +122,8 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     steps = range(state["step"], training.steps)
     for step in progress(steps, len(steps), f"training {output}"):
         seed_step(seed, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step)
-        loss, outputs, tokens, names = _step(fabric, wrapped, optimizer, batches, training.accumulate,
+        set_rate(optimizers, rate(step))
+        loss, outputs, tokens, names = _step(fabric, wrapped, optimizers, batches, training.accumulate,
                                              config.optimizer.clip)
         if not math.isfinite(loss):
             write_json(output / "nan_batch.json", {"step": step, "utterances": names})
@@ -134,13 +145,13 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
             logging.info("step %d/%d loss %.3f, %d tokens/s", step + 1, training.steps, row["loss"], speed)
             window, window_start = {"loss": 0.0, "outputs": 0, "tokens": 0}, time.monotonic()
         if (step + 1) % training.save_every == 0 and not last:
-            save_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, state)
+            save_snapshot(snapshot, {"model": model}, optimizers, state)
     save_model(output, model, vocabulary.layout_hash, seed)
     snapshot.unlink(missing_ok=True)
     logging.info("wrote %s: %d tokens in %.0f s", output, state["tokens"], state["seconds"])
 
 
-def _step(fabric: Fabric, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches, accumulate: int,
+def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batches, accumulate: int,
           clip: float) -> tuple[float, int, int, list[str]]:
     """One optimizer step; every output token of all micro-batches weighs the same. Returns summed loss and counts."""
     total, outputs, tokens, names = 0.0, 0, 0, []
@@ -154,8 +165,7 @@ def _step(fabric: Fabric, model: torch.nn.Module, optimizer: torch.optim.Optimiz
         if parameter.grad is not None:
             parameter.grad /= outputs
     clip_gradients(model, clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    update(optimizers)
     return total, outputs, tokens, names
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from audiopalm.errors import AudioPaLMError, nearest
 
+OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits
+
 
 @dataclass
 class OptimizerConfig:
@@ -21,16 +23,47 @@ class OptimizerConfig:
     clip: float = 1.0  # largest norm of the gradient
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW, or Adafactor as in the paper (3.5); matrices decay, vectors and embeddings do not."""
-    decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and "embedding" not in name]
-    kept = [p for name, p in model.named_parameters() if p.dim() <= 1 or "embedding" in name]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+Optimizers = dict[str, torch.optim.Optimizer]  # by a name that snapshots use
+
+
+def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
+    """`adamw`, `adafactor` (the paper's, 3.5) or `muon`; only matrices of linear layers decay.
+
+    Muon (arXiv 2502.16982) orthogonalises the updates of these matrices, and AdamW has all else; its rate is on AdamW's
+    scale. It is not the paper's: here because small models need fewer steps with it (egs/mini/README.md).
+    """
+    matrices = [module.weight for name, module in model.named_modules()
+                if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS]
+    chosen = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-9)
+        return {"optimizer": _adamw(groups, config.learning_rate)}
     if config.name == "adafactor":
-        return torch.optim.Adafactor(groups, lr=config.learning_rate)
-    raise AudioPaLMError(f"optimizer: unknown name {config.name!r}; {nearest(config.name, ['adamw', 'adafactor'])}")
+        return {"optimizer": torch.optim.Adafactor(groups, lr=config.learning_rate)}
+    if config.name == "muon":
+        muon = torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay,
+                                adjust_lr_fn="match_rms_adamw")
+        return {"optimizer": muon, "adamw": _adamw(groups[1:], config.learning_rate)}
+    known = ["adamw", "adafactor", "muon"]
+    raise AudioPaLMError(f"optimizer: unknown name {config.name!r}; {nearest(config.name, known)}")
+
+
+def _adamw(groups: list[dict], rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-9, fused=True)
+
+
+def set_rate(optimizers: Optimizers, rate: float) -> None:
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def update(optimizers: Optimizers) -> None:
+    """One step of each, and gradients forgotten."""
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[int], float]:

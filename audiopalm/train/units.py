@@ -19,6 +19,7 @@ from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import HOP, MEL_HOP, UnitConfig, UnitModel
+from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 from audiopalm.train.speech import Speech, ahead, length_batches, list_speech
 
@@ -35,6 +36,7 @@ class UnitTraining:
     augment_from: int = 250  # first step with augmentation
     kmeans_batches: int = 150
     commitment: float = 0.1  # weight of the pull of latents to their codes
+    optimizer: str = "adamw"  # or muon
     learning_rate: float = 5e-4  # 1e-3 stays on the plateau of blanks
     warmup: int = 40
     weight_decay: float = 0.01
@@ -104,8 +106,8 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
                  sum(item.samples for item in speech) / SAMPLE_RATE / 3600, len(config.model.characters))
     torch.manual_seed(seed)
     model = UnitModel(config.model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98),
-                                  weight_decay=config.weight_decay, fused=True)
+    optimizers = make_optimizers(OptimizerConfig(config.optimizer, config.learning_rate,
+                                                 weight_decay=config.weight_decay), model)
     total = config.plain_steps + config.quantised_steps
     batches = plan_batches(speech, config, seed)
 
@@ -114,7 +116,7 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
 
     snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
     if snapshot.exists():
-        first = load_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, **state)["step"]
+        first = load_snapshot(snapshot, {"model": model}, optimizers, **state)["step"]
         logging.info("going on at step %d of %d", first, total)
     else:
         measure_scale(model, [load(number) for number in range(min(4, total))])
@@ -125,14 +127,14 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
         quantised = step >= config.plain_steps
         if step == config.plain_steps:
             start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
-        optimizer.param_groups[0]["lr"] = config.learning_rate * schedule(step, config.warmup, total)
-        loss = train_step(model, optimizer, batch, quantised, step >= config.augment_from, config)
+        set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, total))
+        loss = train_step(model, optimizers, batch, quantised, step >= config.augment_from, config)
         if step % 20 == 0 or step + 1 == total:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, loss=round(loss, 4), quantised=quantised, seconds=seconds)
             logging.info("step %d/%d loss %.3f%s, %.0f s", step + 1, total, loss, " (quantised)" * quantised, seconds)
         if (step + 1) % config.checkpoint_every == 0:
-            save_snapshot(snapshot, {"model": model}, {"optimizer": optimizer}, {"step": step + 1, **state})
+            save_snapshot(snapshot, {"model": model}, optimizers, {"step": step + 1, **state})
     report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
     save_units(model, output)
     write_json(output / "report.json", report)
@@ -162,7 +164,7 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
     return torch.arange(longest)[None, :] < frames[:, None]
 
 
-def train_step(model: UnitModel, optimizer: torch.optim.Optimizer, batch: Batch, quantised: bool,
+def train_step(model: UnitModel, optimizers: Optimizers, batch: Batch, quantised: bool,
                augmented: bool, config: UnitTraining) -> float:
     model.train()
     with torch.no_grad():
@@ -179,10 +181,9 @@ def train_step(model: UnitModel, optimizer: torch.optim.Optimizer, batch: Batch,
     loss = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
                                zero_infinity=True) / max(len(batch.targets), 1)
     pull = functional.mse_loss(latents[valid], codes[valid].detach()) if quantised else 0.0
-    optimizer.zero_grad(set_to_none=True)
     (loss + config.commitment * config.model.code_dim * pull).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    update(optimizers)
     return loss.item()
 
 

@@ -215,10 +215,8 @@ main() {
         reads 2 $(each "${raw}" ${sets})
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        for set in ${sets}; do
-            module tokenize --data_dir "${raw}/${set}" --units "${units_exp}" --codec "${codec_exp}" \
-                --output "${tokendir}/${set}" --nj "${nj}" ${tokenize_args}
-        done
+        module tokenize --data_dir $(each "${raw}" ${sets}) --units "${units_exp}" --codec "${codec_exp}" \
+            --output $(each "${tokendir}" ${sets}) --nj "${nj}" ${tokenize_args}
         writes $(each "${tokendir}" ${sets})
     fi
 

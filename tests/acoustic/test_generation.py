@@ -14,6 +14,9 @@ UNITS, LEVELS, CODES = 30, 3, 20
 def acoustic() -> Acoustic:
     torch.manual_seed(0)
     model = SoundStorm(ModelConfig(UNITS, LEVELS, CODES, dim=32, layers=2, heads=2, feedforward=64))
+    for weight in model.encoder.parameters():
+        if not weight.any():  # the ends of residual branches, which would hide all that the branches do
+            torch.nn.init.normal_(weight, std=0.2)
     return Acoustic(model, GenerationConfig(iterations=[4, 1], fine_temperature=0.5))
 
 

@@ -12,7 +12,7 @@ import torch
 from audiopalm.acoustic import load_acoustic
 from audiopalm.acoustic.data import Corpus
 from audiopalm.acoustic.generation import GenerationConfig
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, UnitLatents
 from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
 from audiopalm.config import load_config
 from audiopalm.data.archive import write_ark
@@ -147,13 +147,36 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert ((level_shown == CODES) == batch.mask).all()
 
 
+def test_average_latents_of_units(tokens):
+    codebooks = torch.randn(LEVELS, CODES, 8)
+    corpus = Corpus(tokens, tokens)
+    found = corpus.unit_latents(codebooks)
+    codes = torch.from_numpy(np.concatenate(corpus.codec).astype(np.int64))
+    latents = sum(codebooks[level][codes[:, level]] for level in range(LEVELS)).view(-1, 2, 8)
+    units = torch.from_numpy(np.concatenate(corpus.units))
+    means = torch.stack([latents[units == unit].mean(dim=0) for unit in range(UNITS)])
+    torch.testing.assert_close(found.means, means, rtol=1e-4, atol=1e-4)
+    assert found.unit_error == pytest.approx(float((latents - means[units]).square().mean()), rel=1e-3)
+    finer = latents.flatten(0, 1) - codebooks[0][codes[:, 0]]
+    assert found.code_error == pytest.approx(float(finer.square().mean()), rel=1e-3)
+
+
 def test_starts_from_the_codebooks():
-    """Codes with equal vectors get equal embeddings and heads; a nearer vector stays nearer after the turn."""
-    model = SoundStorm(ModelConfig(units_size=4, levels=2, codec_size=8, dim=16, layers=1, heads=2, feedforward=16))
-    codebooks = torch.randn(2, 8, 6)
-    codebooks[:, 1] = codebooks[:, 0]
-    model.start_from(codebooks)
-    table = model.codec.weight.view(2, 9, 16)
-    assert torch.equal(table[:, 0], table[:, 1]) and torch.equal(model.heads[:, 0], model.heads[:, 1])
-    before, after = torch.cdist(codebooks, codebooks), torch.cdist(table[:, :8], table[:, :8])
-    torch.testing.assert_close(after / after.max(), before / before.max(), rtol=1e-3, atol=1e-3)
+    """Untrained, the model already says each unit's average frame in the code that is nearest to it."""
+    torch.manual_seed(0)
+    model = SoundStorm(ModelConfig(UNITS, LEVELS, CODES, dim=64, layers=2, heads=2, feedforward=64)).eval()
+    codebooks = torch.randn(LEVELS, CODES, 8) * 0.3 ** torch.arange(LEVELS)[:, None, None]
+    codes = torch.randint(CODES, (UNITS, 2, LEVELS))
+    means = sum(codebooks[level][codes[..., level]] for level in range(LEVELS))
+    units = torch.arange(UNITS)[None]
+    masked = torch.full((1, 2 * UNITS, LEVELS), CODES)
+
+    def accuracy() -> float:
+        voice = model.encode_prompt(units, codes.view(1, -1, LEVELS))  # of a speaker who is the average
+        states = model(units, masked, voice)[0]
+        nearest = torch.cdist(means.flatten(0, 1), codebooks[0]).argmin(dim=1)
+        return float((model.logits(states, masked[0], 0).argmax(dim=1) == nearest).float().mean())
+
+    assert accuracy() < 0.3
+    model.start_from(codebooks, UnitLatents(means, unit_error=0.1, code_error=0.1))
+    assert accuracy() > 0.9

@@ -51,10 +51,16 @@ def folders(tmp_path):
     return data, tmp_path / "units", tmp_path / "codec", tmp_path / "tokens"
 
 
+def tokenize(folders, codec_tokens: bool) -> None:
+    data, units, codec, output = folders
+    with stage.Workers(units, codec, jobs=1) as workers:
+        stage.tokenize(data, workers, output, codec_tokens)
+
+
 def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, caplog):
     data, units, codec, output = folders
     with caplog.at_level("INFO"):
-        stage.tokenize(*folders, codec_tokens=True, jobs=1)
+        tokenize(folders, codec_tokens=True)
     assert "units: 4 recordings" in caplog.text
     source, target = TokenArchive(output / "units.scp"), TokenArchive(output / "units.es.scp")
     frames = TokenArchive(output / "codec.scp", levels=3)
@@ -80,28 +86,28 @@ def test_an_interrupted_run_goes_on_after_its_last_whole_shard(folders, monkeypa
 
     monkeypatch.setattr(stage, "encode_shard", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
-        stage.tokenize(*folders, codec_tokens=False, jobs=1)
+        tokenize(folders, codec_tokens=False)
     output = folders[-1]
     assert not (output / "units.scp").exists()
     first = (output / "shards/units.0.ark").stat().st_mtime_ns
     monkeypatch.setattr(stage, "encode_shard", encode_shard)
-    stage.tokenize(*folders, codec_tokens=False, jobs=1)
+    tokenize(folders, codec_tokens=False)
     assert (output / "shards/units.0.ark").stat().st_mtime_ns == first
     assert len(TokenArchive(output / "units.scp")) == 4 and not (output / "codec.scp").exists()
 
 
 def test_codec_ids_can_be_added_later(folders):
-    stage.tokenize(*folders, codec_tokens=False, jobs=1)
-    stage.tokenize(*folders, codec_tokens=True, jobs=1)
+    tokenize(folders, codec_tokens=False)
+    tokenize(folders, codec_tokens=True)
     assert len(TokenArchive(folders[-1] / "codec.scp", levels=3)) == 4
 
 
 def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
-    stage.tokenize(*folders, codec_tokens=False, jobs=1)
+    tokenize(folders, codec_tokens=False)
     before = read_json(folders[-1] / "meta.json")["units_sha256"]
     make_units(folders[1], seed=1)
     with pytest.raises(AudioPaLMError, match=f"another tokenizer: units_sha256 {before}, now [0-9a-f]{{64}}"):
-        stage.tokenize(*folders, codec_tokens=False, jobs=1)
+        tokenize(folders, codec_tokens=False)
 
 
 def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):

@@ -12,7 +12,7 @@ from audiopalm.lm.packing import collate, pack_rows
 from audiopalm.lm.sequences import Sequence
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
-from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_optimizer
+from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_optimizers, update
 
 VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u")
 
@@ -96,7 +96,8 @@ def test_extension_keeps_old_logits_bit_for_bit():
     assert torch.count_nonzero(extended.embedding.weight[30:]) == 0
 
 
-def test_first_step_after_extension_moves_everything():
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_first_step_after_extension_moves_everything(name):
     """At a zero row the first norm's gradient is huge; the other weights must still learn in that step."""
     model = extend_vocabulary(tiny(size=30), 20)
     ids = torch.cat([torch.randint(30, 50, (2, 8)), torch.randint(0, 30, (2, 8))], dim=1)
@@ -107,7 +108,7 @@ def test_first_step_after_extension_moves_everything():
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
     assert norms["embedding.weight"] <= 1.001
     assert norms["blocks.1.mlp.down.weight"] > 1e-3
-    make_optimizer(OptimizerConfig(), model).step()
+    update(make_optimizers(OptimizerConfig(name), model))
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
     assert torch.count_nonzero(model.embedding.weight[30:]) > 0
 
