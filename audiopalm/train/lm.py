@@ -133,11 +133,12 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
                   "tokens": window["tokens"] + tokens}
         state |= {"step": step + 1, "tokens": state["tokens"] + tokens, "seconds": time.monotonic() - start}
         last = step + 1 == training.steps
-        if (step + 1) % training.log_every == 0 or last:
+        validate_now = (step + 1) % training.validate_every == 0 or last
+        if (step + 1) % training.log_every == 0 or validate_now:
             speed = window["tokens"] / (time.monotonic() - window_start)
             row = {"step": step + 1, "loss": window["loss"] / window["outputs"], "rate": rate(step),
                    "tokens": state["tokens"], "tokens_per_second": round(speed), "seconds": round(state["seconds"], 1)}
-            if (step + 1) % training.validate_every == 0 or last:
+            if validate_now:
                 row["dev"] = validate(wrapped, validation)
                 logging.info("step %d dev loss: %s", step + 1,
                              ", ".join(f"{name} {value:.3f}" for name, value in row["dev"].items()))

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from audiopalm.report.results import headline_table
+from audiopalm.report.rows import read_rows
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md")])
 # Made by a run, not part of the repository.
@@ -54,3 +57,9 @@ def test_each_stage_has_a_section_with_the_driver_s_name():
     assert [section.split("\n")[0] for section in sections] == [f"{number} {name}" for number, name in stages]
     for section in sections:
         assert all(f"\n- {word}: " in section for word in ("Reads", "Writes", "Limits")), section.split("\n")[0]
+
+
+def test_readme_shows_the_results_of_the_mini_recipe():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("<!-- RESULTS -->")[2].partition("<!-- /RESULTS -->")[0]
+    assert headline_table(read_rows(ROOT / "egs" / "mini" / "results.json"), "mini", "test") in shown
