@@ -8,7 +8,6 @@ import importlib
 import importlib.metadata
 import platform
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -43,21 +42,10 @@ def installed(name: str, wanted: str) -> str:
     return found
 
 
-def matrix_seconds(dtype) -> float:
-    """Seconds for one 1024 x 1024 matrix product, the best of 5."""
-    import torch
-
-    left, right = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def torch_state() -> str:
     import torch
+
+    from audiopalm.train.precision import matrix_seconds
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     speed = matrix_seconds(torch.float32) / matrix_seconds(torch.bfloat16)
@@ -85,9 +73,9 @@ def main() -> int:
     warnings.simplefilter("ignore")
     print(f"Python {platform.python_version()} ({sys.executable}) on {platform.platform()}")
     wanted = {"torch": TORCH, "espnet": ESPNET, **pinned_packages(ROOT / "tools" / "requirements.txt")}
+    sys.path.insert(0, str(ROOT))
     results = [check(name, lambda name=name, version=version: installed(name, version))
                for name, version in wanted.items()]
-    sys.path.insert(0, str(ROOT))
     results.append(check("audiopalm", lambda: importlib.import_module("audiopalm").__version__))
     results.append(check("computing", torch_state))
     results.append(check("judge: Moonshine", imports("moonshine_voice")))

@@ -23,7 +23,7 @@ from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
-from audiopalm.train.precision import prefer_plain_attention
+from audiopalm.train.precision import choose_precision, prefer_plain_attention
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -45,7 +45,7 @@ class TrainingConfig:
     warmup: int = 50
     weight_decay: float = 0.01
     clip: float = 1.0
-    bf16: bool = False  # autocast, where it is faster
+    precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
     log_every: int = 50
     save_every: int = 250
     dev_every: int = 250
@@ -129,7 +129,8 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
     dev = Corpus(dev_data_dir, dev_tokens) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.utterances), corpus.levels, corpus.codec_size)
-    if config.training.bf16:
+    bf16 = choose_precision(config.training.precision) == "bf16-mixed"
+    if bf16:
         prefer_plain_attention()
     torch.manual_seed(seed)
     model = SoundStorm(config.model).train()
@@ -142,7 +143,7 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
         state = load_snapshot(Path(output) / CHECKPOINT, {"model": model}, {"optimizer": optimizer},
                               **_kept(settings))
         logging.info("going on from step %d of %s", state["step"], Path(output) / CHECKPOINT)
-    _run(model, optimizer, corpus, dev, config.training, Path(output), settings, state)
+    _run(model, optimizer, corpus, dev, config.training, bf16, Path(output), settings, state)
 
 
 def make_optimizer(model: SoundStorm, config: TrainingConfig) -> torch.optim.AdamW:
@@ -162,7 +163,7 @@ def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
 
 
 def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, dev: Corpus | None,
-         config: TrainingConfig, output: Path, settings: dict, state: dict) -> None:
+         config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict) -> None:
     began = time.monotonic() - state["seconds"]
     log = StepLog(output / "log.jsonl", state["step"])
     seed = settings["seed"]
@@ -174,7 +175,7 @@ def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, de
                             _units(config.target_seconds), config.level_bias, config.cut_share)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss, parts = masked_loss(model, batch)
         if not math.isfinite(loss.item()):
             raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")

@@ -30,7 +30,7 @@ from audiopalm.train.optimizer import (
     set_rate,
     update,
 )
-from audiopalm.train.precision import prefer_plain_attention
+from audiopalm.train.precision import choose_precision, prefer_plain_attention
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 
@@ -42,7 +42,7 @@ class TrainingConfig:
     rows: int = 8
     row_length: int = 512
     accumulate: int = 1
-    precision: str = "32-true"  # Lightning Fabric's name; bf16-mixed where it is faster
+    precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
     log_every: int = 20
     validate_every: int = 200
     validation_sequences: int = 64  # for each task
@@ -89,8 +89,9 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     if (output / "model.safetensors").exists():
         logging.info("%s is finished; delete it to train anew", output)
         return
-    fabric = Fabric(accelerator="auto", devices=1, precision=training.precision)
-    if fabric.device.type == "cpu" and "bf16" in training.precision:
+    precision = choose_precision(training.precision)
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
+    if fabric.device.type == "cpu" and precision == "bf16-mixed":
         prefer_plain_attention()
     torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
@@ -112,7 +113,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     parameters = sum(p.numel() for p in model.parameters())
     logging.info("%.1f M parameters, %d tokens a step (%d rows x %d x %d), %d steps, precision %s, %d threads, %s",
                  parameters / 1e6, training.rows * training.row_length * training.accumulate, training.rows,
-                 training.row_length, training.accumulate, training.steps, training.precision,
+                 training.row_length, training.accumulate, training.steps, precision,
                  torch.get_num_threads(), fabric.device)
 
     rate = learning_rate(config.optimizer, training.steps)

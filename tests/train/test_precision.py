@@ -1,0 +1,19 @@
+import pytest
+import torch
+
+from audiopalm.errors import AudioPaLMError
+from audiopalm.train import precision
+
+
+@pytest.mark.parametrize("bfloat16_seconds, chosen", [(0.4, "bf16-mixed"), (0.9, "32-true"), (3.0, "32-true")])
+def test_auto_takes_what_is_faster(monkeypatch, bfloat16_seconds, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precision, "matrix_seconds",
+                        lambda dtype: {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}[dtype])
+    assert precision.choose_precision("auto") == chosen
+
+
+def test_a_named_precision_is_taken_and_an_unknown_one_refused():
+    assert precision.choose_precision("32-true") == "32-true"
+    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16'; did you mean 'bf16-mixed'"):
+        precision.choose_precision("bf16")
