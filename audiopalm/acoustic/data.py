@@ -56,20 +56,21 @@ class Batch:
 
 
 class Corpus:
-    """Units and codec tokens of every utterance that has both, grouped by speaker."""
+    """Units and codec tokens of every utterance that has both, grouped by speaker; the coarsest `levels` (0: all)."""
 
-    def __init__(self, data_dir: str | Path, tokens: str | Path):
+    def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0):
         meta = read_token_meta(tokens)
-        self.units_size, self.codec_size, self.levels = meta["units_size"], meta["codec_size"], meta["codec_levels"]
+        self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
+        self.levels = levels or meta["codec_levels"]
         units = TokenArchive(Path(tokens) / "units.scp")
-        codec = TokenArchive(Path(tokens) / "codec.scp", self.levels)
+        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"])
         utt2spk = read_table(Path(data_dir) / "utt2spk", "stage 2 (audio)")
         self.units: list[np.ndarray] = []
         self.codec: list[np.ndarray] = []
         self.speaker: list[str] = []
         self.utterances: dict[str, list[int]] = {}
         for name in sorted(set(units) & set(codec) & set(utt2spk)):
-            one, many = units[name], codec[name].reshape(-1, self.levels)
+            one, many = units[name], codec[name].reshape(-1, meta["codec_levels"])[:, :self.levels]
             if len(one) == 0 or len(many) == 0:
                 continue
             self.utterances.setdefault(utt2spk[name], []).append(len(self.units))

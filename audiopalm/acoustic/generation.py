@@ -46,13 +46,15 @@ class Acoustic:
         """Codec tokens int64 `[2 * T, levels]` of each utterance, prompt not included.
 
         units: int `[T]` at 25 Hz, may be empty; prompt_units: `[P]`, prompt_codec: `[2 * P or 2 * P - 1, levels]` of
-        the same stretch of speech of the wanted voice. The result of an utterance depends on the seed, and not on the
-        other utterances. Raises AudioPaLMError for ids out of range and for an empty prompt.
+        the same stretch of speech of the wanted voice; levels finer than the model's are left out. The result of an
+        utterance depends on the seed, and not on the other utterances. Raises AudioPaLMError for ids out of range and
+        for an empty prompt.
         """
         config = self.model.config
         prompts = []
         for one, prompt_one, prompt_many in zip(units, prompt_units, prompt_codec, strict=True):
-            prompts.append(fit_prompt(np.asarray(prompt_one), np.asarray(prompt_many), PROMPT_UNITS))
+            prompt_many = np.asarray(prompt_many)[:, :config.levels]
+            prompts.append(fit_prompt(np.asarray(prompt_one), prompt_many, PROMPT_UNITS))
             for what, values, size in (("unit", one, config.units_size), ("prompt unit", prompt_one, config.units_size),
                                        ("prompt codec token", prompt_many, config.codec_size)):
                 outside = np.asarray(values)[(np.asarray(values) < 0) | (np.asarray(values) >= size)]

@@ -25,7 +25,8 @@ FLATTER = 6.0  # the first table is this much less sure than independent Gaussia
 
 @dataclass
 class ModelConfig:
-    """Sizes; `units_size`, `levels` and `codec_size` are filled in from the tokens that the model is trained on."""
+    """Sizes; those that are 0 are filled in from the tokens that the model is trained on. `levels` may be fewer than
+    the codec's: the codec decodes without the finest."""
 
     units_size: int = 0
     levels: int = 0

@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +97,18 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
     return jobs
 
 
-def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: set[str]) -> Job:
-    """The ceiling: true units of speech in `language`, for the utterances `chosen` (empty: the whole set).
+def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: set[str], most: int | None = None) -> Job:
+    """The ceiling: true units of speech in `language`, for the utterances `chosen` (empty: the whole set), of each
+    source language the first `most` by id.
 
     Utterances that are spoken in `language` are treated as in text to speech, the others as in speech translation.
     """
     translated = TokenArchive(prompts.tokens / f"units.{language}.scp")
-    units, sources = {}, {}
+    units, sources, count = {}, {}, Counter()
     for utterance in sorted(chosen or prompts.language, key=str.encode):
+        count[prompts.language[utterance]] += 1
+        if most is not None and count[prompts.language[utterance]] > most:
+            continue
         if prompts.language[utterance] == language and utterance in prompts.units:
             units[utterance], sources[utterance] = prompts.units[utterance], prompts.next(utterance)
         elif utterance in translated:

@@ -23,6 +23,7 @@ from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
 from audiopalm.train.precision import choose_precision, prefer_plain_attention
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
@@ -41,6 +42,7 @@ class TrainingConfig:
     target_seconds: float = 3.0
     level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
     cut_share: float = 0.2  # share of examples whose known part reaches into the target; the paper: 1
+    optimizer: str = "adamw"  # or muon
     learning_rate: float = 2e-3
     warmup: int = 50
     weight_decay: float = 0.01
@@ -125,8 +127,8 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
         return
     if dev_tokens:
         check_token_meta(meta, read_token_meta(dev_tokens), tokens, dev_tokens)
-    corpus = Corpus(data_dir, tokens)
-    dev = Corpus(dev_data_dir, dev_tokens) if dev_tokens else None
+    corpus = Corpus(data_dir, tokens, config.model.levels)
+    dev = Corpus(dev_data_dir, dev_tokens, config.model.levels) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.utterances), corpus.levels, corpus.codec_size)
     bf16 = choose_precision(config.training.precision) == "bf16-mixed"
@@ -136,33 +138,31 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
     model = SoundStorm(config.model).train()
     codebooks = load_codec(codec).codebooks() if codec else None
     if codebooks is not None:
+        codebooks = codebooks[:config.model.levels]
         model.start_from(codebooks, corpus.unit_latents(codebooks))
-    optimizer = make_optimizer(model, config.training)
+    training = config.training
+    optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
+                                                 weight_decay=training.weight_decay), model)
     state = {"step": 0, "seconds": 0.0, "sums": {}}
     if (Path(output) / CHECKPOINT).is_file():
-        state = load_snapshot(Path(output) / CHECKPOINT, {"model": model}, {"optimizer": optimizer},
+        state = load_snapshot(Path(output) / CHECKPOINT, {"model": model}, optimizers,
                               **_kept(settings))
         logging.info("going on from step %d of %s", state["step"], Path(output) / CHECKPOINT)
-    _run(model, optimizer, corpus, dev, config.training, bf16, Path(output), settings, state)
-
-
-def make_optimizer(model: SoundStorm, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; norms and biases are not decayed."""
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    _run(model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state)
 
 
 def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
-    """Put the sizes of the tokens into the model's configuration; refuse other ones given there."""
-    for name, key in (("units_size", "units_size"), ("levels", "codec_levels"), ("codec_size", "codec_size")):
+    """Put the sizes of the tokens into the model's configuration; refuse other ones, and more levels, given there."""
+    for name, key in (("units_size", "units_size"), ("codec_size", "codec_size")):
         if getattr(model, name) not in (0, meta[key]):
             raise AudioPaLMError(f"model.{name} is {getattr(model, name)} in the configuration, {meta[key]} in {where}")
         setattr(model, name, meta[key])
+    if not 0 <= model.levels <= meta["codec_levels"]:
+        raise AudioPaLMError(f"model.levels is {model.levels} in the configuration, {where} has {meta['codec_levels']}")
+    model.levels = model.levels or meta["codec_levels"]
 
 
-def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, dev: Corpus | None,
+def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus | None,
          config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict) -> None:
     began = time.monotonic() - state["seconds"]
     log = StepLog(output / "log.jsonl", state["step"])
@@ -173,16 +173,14 @@ def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, de
     for step in range(state["step"], config.steps):
         batch = corpus.draw(seed_step(seed, step), config.voices, config.targets, _units(config.prompt_seconds),
                             _units(config.target_seconds), config.level_bias, config.cut_share)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
+        set_rate(optimizers, learning_rate(step, config))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss, parts = masked_loss(model, batch)
         if not math.isfinite(loss.item()):
             raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
+        update(optimizers)
         for level, (value, count) in parts.items():
             old = sums.setdefault(level, [0.0, 0])
             sums[level] = [old[0] + value, old[1] + count]
@@ -192,7 +190,7 @@ def _run(model: SoundStorm, optimizer: torch.optim.Optimizer, corpus: Corpus, de
             sums = {}
         if done % config.save_every == 0 and not last:
             state = {**settings, "step": done, "seconds": time.monotonic() - began, "sums": sums}
-            save_snapshot(output / CHECKPOINT, {"model": model}, {"optimizer": optimizer}, state)
+            save_snapshot(output / CHECKPOINT, {"model": model}, optimizers, state)
     _save_model(output, settings, model)
     logging.info("wrote %s after %.0f s", output / MODEL, time.monotonic() - began)
 

@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--true_tokens", default="", metavar="LANGUAGES",
                         help="also speak the true units in these languages, into true_tokens_<language>: the ceiling. "
                              "Of the utterances in the chosen folders; of the whole set where there is no folder")
+    parser.add_argument("--true_most", type=int, metavar="N",
+                        help="of --true_tokens, the first N utterances (by id) of each source language")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE",
                         help="generation settings, e.g. iterations=[16,1] temperature=0")
@@ -39,7 +41,7 @@ def main() -> None:
     decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts,
                            arguments.limit)
     chosen = {utterance for job in decoded for utterance in job.units}
-    ceilings = [true_job(arguments.decode_dir, language, prompts, chosen)
+    ceilings = [true_job(arguments.decode_dir, language, prompts, chosen, arguments.true_most)
                 for language in arguments.true_tokens.split()]
     if not decoded + ceilings:
         raise AudioPaLMError(f"{arguments.decode_dir} holds no folder with units.scp; run stage 10 (decode) first")

@@ -15,5 +15,5 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \
-    --synthesize_args "--true_tokens en" \
+    --synthesize_args "--true_tokens en --true_most 30" \
     "$@"

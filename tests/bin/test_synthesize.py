@@ -102,6 +102,12 @@ def test_a_limit_takes_the_first_by_id(stage, monkeypatch):
     assert spoken == {"s2st_es_en": SPANISH[:2], "tts_en": ENGLISH[:2], "true_tokens_en": ENGLISH[:2] + SPANISH[:2]}
 
 
+def test_a_ceiling_of_few_takes_the_first_of_each_source_language(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--true_tokens", "en", "--true_most", "1")
+    spoken = read_table(stage["decode_dir"] / "true_tokens_en" / "wav.scp")
+    assert sorted(spoken) == sorted([min(ENGLISH), min(SPANISH)])
+
+
 def test_an_interrupted_folder_goes_on_and_a_finished_one_is_left(stage, monkeypatch):
     synthesize(stage, monkeypatch, "--names", "tts_en")
     folder = stage["decode_dir"] / "tts_en"

@@ -15,5 +15,5 @@ def test_auto_takes_what_is_faster(monkeypatch, bfloat16_seconds, chosen):
 
 def test_a_named_precision_is_taken_and_an_unknown_one_refused():
     assert precision.choose_precision("32-true") == "32-true"
-    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16'; did you mean 'bf16-mixed'"):
+    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16'; known: 32-true, auto, bf16-mixed"):
         precision.choose_precision("bf16")
