@@ -31,7 +31,7 @@ OVERRIDES = {
     "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
                "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3}},
     "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3}},
-    "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64},
+    "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
                  "training": {"steps": 6, "voices": 2, "save_every": 3}},
     "decode": {"tasks": [{"task": "asr"},
                          {"task": "ast", "sources": ["es"], "targets": ["en"]},
