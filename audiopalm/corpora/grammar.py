@@ -78,10 +78,14 @@ class Grammar:
         return [Sentence(template, tuple(zip(slots, values, strict=True))) for values in combinations]
 
     def sample(self) -> dict[str, list[Sentence]]:
-        """{set: sentences}, templates by `share`, no text twice in any language; the same on every call."""
+        """{set: sentences}, no text twice in any language; the same on every call.
+
+        Templates with a `share` are in every set by that share; those with `train` are in train only, so many times.
+        """
         templates = sorted(self.templates)
-        shares = {template: self.templates[template]["share"] for template in templates}
+        shares = {name: template["share"] for name, template in self.templates.items() if "share" in template}
         counts = {name: apportion(shares, size) for name, size in self.sizes.items()}
+        counts["train"] |= {name: template["train"] for name, template in self.templates.items() if "train" in template}
         seen: dict[str, set[str]] = {language: set() for language in self.languages}
         drawn: dict[str, list[Sentence]] = {name: [] for name in self.sizes}
         for template in templates:
@@ -90,7 +94,7 @@ class Grammar:
             fresh = iter(candidates)
             # Smallest sets first, so that a small template reaches dev and test.
             for name in sorted(self.sizes, key=lambda name: self.sizes[name]):
-                for _ in range(counts[name][template]):
+                for _ in range(counts[name].get(template, 0)):
                     drawn[name].append(self._next_unseen(fresh, seen, template))
         for name in drawn:
             drawn[name].sort(key=lambda sentence: sentence.id)

@@ -41,7 +41,7 @@ class UnitConfig:
 
 
 class UnitModel(nn.Module):
-    """The encoder, the quantiser and the CTC head."""
+    """The encoder, the quantiser and, for training, two heads behind it: CTC, and the spectrum of each unit."""
 
     def __init__(self, config: UnitConfig):
         super().__init__()
@@ -60,6 +60,8 @@ class UnitModel(nn.Module):
         self.from_code = nn.Linear(config.code_dim, config.dim)
         self.head = self._blocks(config.head_blocks)
         self.ctc = nn.Linear(config.dim, 1 + len(config.characters))
+        self.spectrum = nn.Sequential(nn.Linear(config.code_dim, config.dim), nn.SiLU(),
+                                      nn.Linear(config.dim, 4 * config.bands))
 
     def _blocks(self, number: int) -> nn.ModuleList:
         config = self.config
@@ -86,6 +88,10 @@ class UnitModel(nn.Module):
         for block in self.head:
             x = block(x, valid)
         return self.ctc(x).float().log_softmax(-1)
+
+    def sound(self, codes: Tensor) -> Tensor:
+        """Codes or latents `[B, T, code_dim]` -> scaled log-mels `[B, 4 T, bands]`, each from its own code alone."""
+        return self.spectrum(codes).float().unflatten(-1, (4, -1)).flatten(1, 2)
 
     def text(self, log_probabilities: Tensor) -> str:
         """The text of the best CTC path `[T, classes]`."""

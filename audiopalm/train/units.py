@@ -36,6 +36,7 @@ class UnitTraining:
     augment_from: int = 250  # first step with augmentation
     kmeans_batches: int = 150
     commitment: float = 0.1  # weight of the pull of latents to their codes
+    spectrum: float = 1.0  # weight of the squared error of the spectrum, so that a unit says what its 40 ms sound like
     optimizer: str = "adamw"  # or muon
     learning_rate: float = 5e-4  # 1e-3 stays on the plateau of blanks
     warmup: int = 40
@@ -64,16 +65,18 @@ def make_batch(items: list[Speech], characters: str) -> Batch:
                  torch.tensor([len(text) for text in texts]))
 
 
-def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Other tempo, voice, channel, loudness and noise, and SpecAugment.
 
-    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of other lengths.
+    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of another length, their frames, and the log-mels
+    with nothing but the other tempo.
     """
     batch, _, bands = mel.shape
     tempo = torch.empty(()).uniform_(0.93, 1.08).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
     mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
     frames = (frames * tempo).ceil().long().clamp(1, length // 4)
+    clean = mel
     # Moving the formants, by one factor for each utterance, makes one voice into many.
     position = (torch.arange(bands) * torch.empty(batch, 1).uniform_(0.92, 1.08)).clamp(0, bands - 1.001)
     low, weight = position.long(), position.frac()[:, None, :]
@@ -92,7 +95,7 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
             start = (torch.rand(batch, 1) * mel.shape[dim]).long()
             hidden = (places >= start) & (places < start + width)
             mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
-    return mel, frames
+    return mel, frames, clean
 
 
 def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, output: str | Path, seed: int) -> dict:
@@ -128,11 +131,13 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
         if step == config.plain_steps:
             start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
         set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, total))
-        loss = train_step(model, optimizers, batch, quantised, step >= config.augment_from, config)
+        loss, heard = train_step(model, optimizers, batch, quantised, step >= config.augment_from, config)
         if step % 20 == 0 or step + 1 == total:
             seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, loss=round(loss, 4), quantised=quantised, seconds=seconds)
-            logging.info("step %d/%d loss %.3f%s, %.0f s", step + 1, total, loss, " (quantised)" * quantised, seconds)
+            log.write(step=step + 1, loss=round(loss, 4), spectrum=round(heard, 4), quantised=quantised,
+                      seconds=seconds)
+            logging.info("step %d/%d loss %.3f, spectrum %.3f%s, %.0f s", step + 1, total, loss, heard,
+                         " (quantised)" * quantised, seconds)
         if (step + 1) % config.checkpoint_every == 0:
             save_snapshot(snapshot, {"model": model}, optimizers, {"step": step + 1, **state})
     report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
@@ -165,26 +170,38 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
 
 
 def train_step(model: UnitModel, optimizers: Optimizers, batch: Batch, quantised: bool,
-               augmented: bool, config: UnitTraining) -> float:
+               augmented: bool, config: UnitTraining) -> tuple[float, float]:
+    """One step; the losses of CTC, nats a character, and of the spectrum."""
     model.train()
     with torch.no_grad():
         mel, frames = model.log_mel(batch.samples), batch.frames
+        clean = mel
         if augmented:
-            mel, frames = augment(mel, frames, model.mean)
+            mel, frames, clean = augment(mel, frames, model.mean)
     valid = valid_mask(frames, mel.shape[1] // 4)
+    spectrum = voiceless(model, clean, valid)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
         latents = codes = model.encode(mel, valid)
         if quantised:
             codes = latents.clone()
             codes[valid], _ = model.quantiser(latents[valid])
-        scores = model.classify(codes, valid)
+        scores, sound = model.classify(codes, valid), model.sound(codes)
     loss = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
                                zero_infinity=True) / max(len(batch.targets), 1)
+    spoken = valid.repeat_interleave(4, dim=1)
     pull = functional.mse_loss(latents[valid], codes[valid].detach()) if quantised else 0.0
-    (loss + config.commitment * config.model.code_dim * pull).backward()
+    heard = functional.mse_loss(sound[spoken], spectrum[spoken])
+    (loss + config.commitment * config.model.code_dim * pull + config.spectrum * heard).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     update(optimizers)
-    return loss.item()
+    return loss.item(), heard.item()
+
+
+def voiceless(model: UnitModel, mel: Tensor, valid: Tensor) -> Tensor:
+    """Scaled log-mels `[B, 4 T, bands]` less their mean over the recording, which is voice and channel."""
+    scaled = (mel - model.mean) / model.scale
+    weight = valid.repeat_interleave(4, dim=1)[:, :, None].float()
+    return scaled - (scaled * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
 
 
 @torch.no_grad()

@@ -73,9 +73,19 @@ def test_no_sentence_of_one_set_occurs_in_another_in_any_language(grammar, sets)
         assert not set(texts["dev"]) & set(texts["test"]), language
 
 
-def test_every_template_reaches_every_set(grammar, sets):
-    for sentences in sets.values():
-        assert {sentence.template for sentence in sentences} == set(grammar.templates)
+def test_every_template_reaches_its_sets(grammar, sets):
+    shared = {name for name, template in grammar.templates.items() if "share" in template}
+    for name, sentences in sets.items():
+        assert {sentence.template for sentence in sentences} == (set(grammar.templates) if name == "train" else shared)
+
+
+def test_train_templates_leave_the_other_sets_as_they_are(grammar, sets):
+    plain = Grammar(CORPUS)
+    plain.templates = {name: template for name, template in grammar.templates.items() if "share" in template}
+    without = plain.sample()
+    assert without["dev"] == sets["dev"] and without["test"] == sets["test"]
+    extra = sum(template.get("train", 0) for template in grammar.templates.values())
+    assert len(sets["train"]) == len(without["train"]) + extra > len(without["train"])
 
 
 def test_sampling_is_deterministic(grammar, sets):

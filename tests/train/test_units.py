@@ -16,7 +16,7 @@ from audiopalm.data.files import read_json, sha256
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
 from audiopalm.train.speech import length_batches, list_speech
-from audiopalm.train.units import UnitTraining, augment, train_units
+from audiopalm.train.units import UnitTraining, augment, train_units, voiceless
 
 STEPS = ["plain_steps=24", "quantised_steps=16", "short_steps=4", "augment_from=10",
          "kmeans_batches=2", "checkpoint_every=6", "batch_seconds=4",
@@ -83,9 +83,25 @@ def test_augmentation_keeps_shapes_in_step():
     torch.manual_seed(0)
     mel, frames = torch.randn(3, 40, 80) - 5, torch.tensor([10, 7, 1])
     for _ in range(20):
-        changed, lengths = augment(mel, frames, torch.zeros(80))
+        changed, lengths, clean = augment(mel, frames, torch.zeros(80))
+        assert clean.shape == changed.shape and not torch.equal(clean, changed)
         assert changed.shape[0] == 3 and changed.shape[1] % 4 == 0 and changed.isfinite().all()
         assert 1 <= lengths.min() and lengths.max() <= changed.shape[1] // 4
+
+
+def test_spectrum_to_predict_has_no_voice_and_no_padding():
+    torch.manual_seed(0)
+    model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=1, code_dim=8, size=16))
+    mel, valid = torch.randn(2, 40, 80) - 5, torch.arange(10) < torch.tensor([[10], [6]])
+    clean = voiceless(model, mel, valid)
+    assert clean[0].mean(0).abs().max() < 1e-5 and clean[1, :24].mean(0).abs().max() < 1e-5
+    louder = mel + torch.randn(2, 1, 80)
+    torch.testing.assert_close(voiceless(model, louder, valid), clean, rtol=0, atol=1e-5)
+    codes = torch.randn(2, 10, 8)
+    changed = codes.clone()
+    changed[:, 3] += 1
+    differs = (model.sound(codes) != model.sound(changed)).any(-1)
+    assert differs[:, 12:16].all() and differs.sum() == 8
 
 
 def test_batches_hold_every_recording_once_and_no_more_than_allowed():
