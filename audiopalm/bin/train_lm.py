@@ -1,7 +1,7 @@
 """Stages 7 and 8: pretrain the text LM, or finetune the joint speech-text LM on the task mixture.
 
 Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM's vocabulary is extended by
-audio rows and all of it is finetuned. Stopped and started again, it goes on where it was.
+zero audio rows and all of it is finetuned. Stopped and started again, it goes on where it was.
 """
 
 import argparse
@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--dev_data_dir", required=True)
     parser.add_argument("--dev_tokens")
     parser.add_argument("--init_lm", help="directory of a text LM to start from")
-    parser.add_argument("--units", help="the unit tokenizer of --tokens (stage 3), for `audio_rows: codebook`")
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=100")
@@ -36,7 +35,7 @@ def main() -> None:
         raise AudioPaLMError(f"{args.tokens} was made with units {examples.meta['units_sha256']}, the vocabulary with "
                              f"{vocabulary.units_sha256}; run stages 5 and 6 again")
     train(config, vocabulary, tokenizer, examples, ExampleSet(args.dev_data_dir, args.dev_tokens),
-          Path(args.output), args.seed, args.init_lm, args.units)
+          Path(args.output), args.seed, args.init_lm)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from audiopalm.errors import AudioPaLMError, nearest
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.tokenizers.vocabulary import Vocabulary
 
-INITIALISATIONS = ("zero", "normal", "mean", "codebook")
+INITIALISATIONS = ("zero", "normal", "mean")
 
 
 def save_model(directory: str | Path, model: Decoder, vocabulary_hash: str, seed: int) -> None:
@@ -37,14 +37,11 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
     return model
 
 
-def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero",
-                      codebook: torch.Tensor | None = None) -> Decoder:
+def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero") -> Decoder:
     """A new model with `audio_size` rows behind the text rows of `model` (paper 3.2); all else is carried over.
 
-    New rows are zero as in the paper, `normal` (the spread of the text rows around zero), `mean` (their mean) or
-    `codebook`: the vectors of the units, `codebook [audio_size, code_dim]`, turned into the model's axes and half as
-    long as the text rows, so that units which sound alike start alike. The logits of text ids stay what they were, bit
-    for bit.
+    New rows are zero as in the paper, `normal` (the spread of the text rows around zero) or `mean` (their mean).
+    The logits of text ids stay what they were, bit for bit.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")
@@ -58,20 +55,6 @@ def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "ze
                 rows.normal_(std=float(text_rows.std()))
             elif initialisation == "mean":
                 rows += text_rows.mean(dim=0)
-            elif initialisation == "codebook":
-                rows = _turned(codebook, text_rows)
             state[name] = torch.cat([text_rows, rows])
     extended.load_state_dict(state)
     return extended
-
-
-def _turned(codebook: torch.Tensor | None, text_rows: torch.Tensor) -> torch.Tensor:
-    """Rows `[codes, dim]` with the angles between the centred vectors of `codebook [codes, code_dim]`."""
-    if codebook is None:
-        raise AudioPaLMError("audio_rows: codebook needs the units that the tokens were made with: give --units")
-    code_dim, dim = codebook.shape[1], text_rows.shape[1]
-    if code_dim > dim:
-        raise AudioPaLMError(f"audio_rows: codebook: units of {code_dim} dimensions do not fit into a model of {dim}")
-    axes = torch.linalg.qr(torch.randn(dim, code_dim, generator=torch.Generator().manual_seed(0)))[0].T
-    rows = (codebook - codebook.mean(dim=0)) @ axes
-    return rows * (0.5 * text_rows.norm(dim=1).mean() / rows.norm(dim=1).mean())

@@ -18,7 +18,6 @@ from audiopalm.lm.files import extend_vocabulary, load_model, save_model
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tokenizers.audio import UnitTokenizer
 from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary
 from audiopalm.train.mixture import Mixture, MixtureEntry
@@ -70,22 +69,20 @@ class LMConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     dropout: float = 0.0
-    audio_rows: str = "zero"  # how new rows start: zero (the paper), normal, mean, or codebook: from the units' vectors
+    audio_rows: str = "zero"  # how new rows start: zero (the paper), normal or mean
 
 
-def build_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None,
-                units: str | Path | None = None) -> Decoder:
-    """A text LM from nothing, or the text LM of `init_lm` with the audio rows of `units` behind its vocabulary."""
+def build_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None) -> Decoder:
+    """A text LM from nothing, or the text LM of `init_lm` with the audio rows behind its vocabulary."""
     if init_lm is None:
         return Decoder(ModelConfig(vocabulary.text_size, **to_dict(config.model), dropout=config.dropout))
     text_lm = load_model(init_lm, vocabulary, "stage 7 (textlm)")
     text_lm.config.dropout = config.dropout
-    codebook = None if units is None else UnitTokenizer.load(units).model.quantiser.codebook
-    return extend_vocabulary(text_lm, vocabulary.audio_size, config.audio_rows, codebook)
+    return extend_vocabulary(text_lm, vocabulary.audio_size, config.audio_rows)
 
 
 def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, examples: ExampleSet, dev: ExampleSet,
-          output: Path, seed: int, init_lm: str | Path | None = None, units: str | Path | None = None) -> None:
+          output: Path, seed: int, init_lm: str | Path | None = None) -> None:
     """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from `snapshot.safetensors` if there."""
     training, snapshot = config.training, output / "snapshot.safetensors"
     settings = {"config": to_dict(config), "seed": seed, "vocabulary_hash": vocabulary.layout_hash}
@@ -97,7 +94,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     if fabric.device.type == "cpu" and precision == "bf16-mixed":
         prefer_plain_attention()
     torch.manual_seed(seed)
-    model = build_model(config, vocabulary, init_lm, units)
+    model = build_model(config, vocabulary, init_lm)
     optimizers = make_optimizers(config.optimizer, model)
     wrapped, *ready = fabric.setup(model, *optimizers.values())
     optimizers = dict(zip(optimizers, ready, strict=True))

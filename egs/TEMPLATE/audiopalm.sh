@@ -238,12 +238,11 @@ main() {
     fi
 
     if begin 8 finetune; then
-        reads 3 "${units_exp}"
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         reads 6 "${expdir}/vocabulary"
         reads 7 "${expdir}/textlm"
         module train_lm --config "${lm_config}" --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
-            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" --units "${units_exp}" \
+            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
             --output "${expdir}/lm" --seed "${seed}" ${lm_args}
         writes "${expdir}/lm"

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.files import extend_vocabulary
 from audiopalm.lm.generation import DecodingConfig, generate
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -95,17 +94,6 @@ def test_extension_keeps_old_logits_bit_for_bit():
     assert torch.equal(before, after)
     assert torch.equal(F.linear(before, text_lm.head_weight), F.linear(after, extended.head_weight[:30]))
     assert torch.count_nonzero(extended.embedding.weight[30:]) == 0
-
-
-def test_codebook_rows_keep_the_angles_between_units():
-    text_lm, codebook = tiny(size=30), torch.randn(20, 5)
-    rows = extend_vocabulary(text_lm, 20, "codebook", codebook).embedding.weight[30:]
-    centred = codebook - codebook.mean(dim=0)
-    torch.testing.assert_close(F.normalize(rows) @ F.normalize(rows).T, F.normalize(centred) @ F.normalize(centred).T)
-    with pytest.raises(AudioPaLMError, match="--units"):
-        extend_vocabulary(text_lm, 20, "codebook")
-    with pytest.raises(AudioPaLMError, match="99 dimensions"):
-        extend_vocabulary(text_lm, 20, "codebook", torch.randn(20, 99))
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
