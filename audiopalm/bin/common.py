@@ -24,8 +24,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield items while showing `what 120/1000 35/s, 25 s left`: a live line on a TTY, else one line per 20 s."""
+def progress(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+    """Yield items while showing `what 120/1000 35/s, 25 s left`: a live line on a TTY, else one line per 20 s.
+
+    Without a total, `what 120, 35/s`.
+    """
     start = shown = time.monotonic()
     live = sys.stderr.isatty()
     for count, item in enumerate(items, start=1):
@@ -34,8 +37,11 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         if now - shown > (0.2 if live else 20) or count == total:
             shown = now
             speed = count / max(now - start, 1e-9)
-            line = f"{what} {count}/{total} {speed:.1f}/s, {max(total - count, 0) / speed:.0f} s left"
+            if total is None:
+                line = f"{what} {count}, {speed:.1f}/s"
+            else:
+                line = f"{what} {count}/{total} {speed:.1f}/s, {max(total - count, 0) / speed:.0f} s left"
             if live:
                 print(f"\r{line}\033[K", end="\n" if count == total else "", file=sys.stderr, flush=True)
-            elif total > 0:
+            elif total != 0:
                 logging.info(line)

@@ -3,7 +3,7 @@
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
 one or more `recording start end` joined in order); `wav.scp.<language>` or `segments.<language>` hold the translations.
 A FLAC file is named by a hash of its source and cuts, so equal speech shares one file, and a rerun makes only what is
-missing.
+missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,12 +23,13 @@ import numpy as np
 import soundfile
 
 from audiopalm.bin.common import progress, run
-from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
 from audiopalm.data.datadir import invert, languages_of, read_table, write_table
-from audiopalm.data.files import require, write_json
+from audiopalm.data.files import require, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
 MADE_BY = "stage 1 (prepare)"
+FASTEST = 40  # characters a second: more is not the text of this recording
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ def samples_of(speech: Speech) -> np.ndarray:
     return np.concatenate([read_cut(*cut) for cut in speech.cuts])
 
 
-def write_flac(job: tuple[Speech, Path]) -> str | None:
-    """Write one FLAC file; return an error message instead of raising, so that a pool hands it over whole."""
+def write_flac(job: tuple[Speech, Path]) -> tuple[str, str, str] | None:
+    """Write one FLAC file; return its name, what is wrong with its audio and what is wrong with anything else.
+
+    Errors are returned instead of raised, so that a pool hands them over whole.
+    """
     speech, target = job
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -116,8 +120,10 @@ def write_flac(job: tuple[Speech, Path]) -> str | None:
         soundfile.write(str(temporary), np.clip(samples_of(speech), -1, 1), SAMPLE_RATE, format="FLAC",
                         subtype="PCM_16", compression_level=0)
         os.replace(temporary, target)
+    except DamagedAudio as error:
+        return target.name, error.reason, ""
     except AudioPaLMError as error:
-        return str(error)
+        return target.name, "", str(error)
     finally:
         temporary.unlink(missing_ok=True)
     return None
@@ -137,21 +143,25 @@ class Workers:
         self.pool.terminate()
         self.pool.join()
 
-    def run(self, function: Callable, jobs: list, what: str, chunk: int) -> None:
-        """Run `function` on every job; raises AudioPaLMError with the first message that it returns."""
-        for message in progress(self.pool.imap_unordered(function, jobs, chunk), len(jobs), what):
-            if message:
-                raise AudioPaLMError(message)
+    def run(self, function: Callable, jobs: list, what: str, chunk: int) -> Iterator:
+        """What `function` returns for each job, in any order."""
+        return progress(self.pool.imap_unordered(function, jobs, chunk), len(jobs), what)
 
 
-def make_missing(speeches: list[Speech], audio_dir: Path, processes: int) -> int:
-    """Write the FLAC files that do not exist yet; return how many."""
+def make_missing(speeches: list[Speech], audio_dir: Path, processes: int) -> tuple[int, dict[str, str]]:
+    """Write the FLAC files that do not exist yet; return how many, and {name: reason} of those with damaged audio."""
     audio_dir.mkdir(parents=True, exist_ok=True)
     targets = {speech.name(): speech for speech in speeches}
     jobs = [(speech, audio_dir / name) for name, speech in targets.items() if not seconds_of(audio_dir / name)]
+    damaged: dict[str, str] = {}
     with Workers(processes) as workers:
-        workers.run(write_flac, jobs, "audio files", 32)
-    return len(jobs)
+        for result in workers.run(write_flac, jobs, "audio files", 32):
+            if result is not None:
+                name, reason, message = result
+                if message:
+                    raise AudioPaLMError(message)
+                damaged[name] = reason
+    return len(jobs) - len(damaged), damaged
 
 
 def seconds_of(path: Path) -> float:
@@ -163,46 +173,65 @@ def seconds_of(path: Path) -> float:
 
 
 def format_directory(directory: Path, output: Path, audio_dir: Path, processes: int = 1, shortest: float = 0.0,
-                     longest: float = float("inf")) -> dict:
-    """Format one data directory; return what was kept and removed.
+                     longest: float = float("inf"), max_drop: float = 0.05) -> dict:
+    """Format one data directory; return what was kept and removed, also written to <output>/{format.json,removed.tsv}.
 
-    An utterance whose own speech is shorter or longer than the limits (seconds) is removed from every table; a
-    translation outside them only loses its audio.
+    An utterance whose own speech is damaged, or shorter or longer than the limits (seconds), or too short for its text,
+    is removed from every table; a translation with such speech only loses its audio. Raises AudioPaLMError when nothing
+    is left, or when more than `max_drop` (0 to 1) of the utterances have damaged audio.
     """
     spoken = {"": read_speech(directory)}
     for name in ("segments", "wav.scp"):
         for language in languages_of(directory, name):
             spoken.setdefault(f".{language}", read_speech(directory, f".{language}"))
-    made = make_missing([speech for table in spoken.values() for speech in table.values()], audio_dir, processes)
+    every = [speech for table in spoken.values() for speech in table.values()]
+    made, damaged = make_missing(every, audio_dir, processes)
+    text = read_table(require(directory / "text", MADE_BY))
     seconds: dict[str, float] = {}
-    removed: Counter = Counter()
+    removed: list[tuple[str, str, str]] = []  # utterance, what of it, why
 
-    def fits(speech: Speech, what: str) -> bool:
+    def fits(key: str, speech: Speech, suffix: str) -> bool:
         name = speech.name()
         if name not in seconds:
             seconds[name] = seconds_of(audio_dir / name)
-        if shortest <= seconds[name] <= longest:
+        if name in damaged:
+            reason = damaged[name]
+        elif not shortest <= seconds[name] <= longest:
+            reason = f"too {'short' if seconds[name] < shortest else 'long'}"
+        elif not suffix and len(text.get(key, "")) > FASTEST * seconds[name]:
+            reason = f"more than {FASTEST} characters a second"
+        else:
             return True
-        removed[f"{what} too {'short' if seconds[name] < shortest else 'long'}"] += 1
+        removed.append((key, f"translation{suffix}" if suffix else "utterance", reason))
         return False
 
-    kept = {key for key, speech in spoken[""].items() if fits(speech, "utterance")}
-    if not kept:
-        raise AudioPaLMError(f"{directory}: no utterance is left; check the limits of length")
-    for suffix, table in spoken.items():
-        write_table(output / f"wav.scp{suffix}", {
-            key: str(audio_dir / speech.name()) for key, speech in table.items()
-            if key in kept and (not suffix or fits(speech, f"translation{suffix}"))})
+    kept = {key for key, speech in spoken[""].items() if fits(key, speech, "")}
+    tables = {suffix: {key: str(audio_dir / speech.name()) for key, speech in table.items()
+                       if key in kept and (not suffix or fits(key, speech, suffix))}
+              for suffix, table in spoken.items()}
+    lengths = {key: seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
+    report = {"utterances": len(kept),
+              "removed": dict(sorted(Counter(f"{what} {why}" for _, what, why in removed).items())),
+              "audio_files_made": made, "hours": round(sum(lengths.values()) / 3600, 3),
+              "hours_of_all_speech": round(sum(seconds.values()) / 3600, 3)}
+    if lengths:
+        report["seconds"] = {"min": round(min(lengths.values()), 2),
+                             "mean": round(sum(lengths.values()) / len(lengths), 2),
+                             "max": round(max(lengths.values()), 2)}
+    write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in removed))
+    write_json(output / "format.json", report)
+    broken = [f"{speech.path} {damaged[speech.name()]}" for speech in spoken[""].values() if speech.name() in damaged]
+    if not kept or len(broken) > max_drop * len(spoken[""]):
+        what = f"more than --max_drop {max_drop:g} of the audio is damaged" if kept else "no utterance is left"
+        example = f"; for example {broken[0]}" if broken else ""
+        raise AudioPaLMError(f"{directory}: {what}, see {output}/removed.tsv{example}")
+    for suffix, table in tables.items():
+        write_table(output / f"wav.scp{suffix}", table)
     for path in sorted(directory.iterdir()):
         if path.name in ("utt2spk", "utt2lang", "text") or path.name.startswith("text."):
             write_table(output / path.name, {key: value for key, value in read_table(path).items() if key in kept})
     write_table(output / "spk2utt", invert(read_table(require(output / "utt2spk", MADE_BY))))
-    lengths = {key: seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
     write_table(output / "utt2dur", {key: f"{value:.3f}" for key, value in lengths.items()})
-    report = {"utterances": len(kept), "removed": dict(sorted(removed.items())), "audio_files_made": made,
-              "hours": round(sum(lengths.values()) / 3600, 3),
-              "hours_of_all_speech": round(sum(seconds.values()) / 3600, 3)}
-    write_json(output / "format.json", report)
     return report
 
 
@@ -214,11 +243,12 @@ def main() -> None:
     parser.add_argument("--nj", type=int, default=2, help="processes")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shorter utterances are removed")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
+    parser.add_argument("--max_drop", type=float, default=0.05, help="share of utterances whose audio may be damaged")
     arguments = parser.parse_args()
     start = time.monotonic()
     logging.info("reading %s", arguments.input)
     report = format_directory(arguments.input, arguments.output, arguments.audio_dir, arguments.nj,
-                              arguments.min_seconds, arguments.max_seconds)
+                              arguments.min_seconds, arguments.max_seconds, arguments.max_drop)
     removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
     logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), %d new files, removed: %s, %.1f s",
                  arguments.output, report["utterances"], report["hours"], report["hours_of_all_speech"],

@@ -1,28 +1,45 @@
-"""Stage 1: write Kaldi data directories for a corpus."""
+"""Stage 1: a corpus as its publisher ships it, archives or unpacked, to Kaldi data directories."""
 
 import argparse
 import logging
 import time
+from pathlib import Path
 
 from audiopalm.bin.common import run
-from audiopalm.corpora import mini
+from audiopalm.corpora import covost2, cvss, fleurs, mini, voxpopuli
+from audiopalm.errors import AudioPaLMError
 
-CORPORA = {"mini": mini.prepare}
+PUBLIC = {"covost2": covost2.prepare, "cvss": cvss.prepare, "fleurs": fleurs.prepare,
+          "voxpopuli": voxpopuli.prepare}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", choices=sorted(CORPORA), required=True, help="which corpus the source holds")
-    parser.add_argument("--source", required=True, help="folder of the corpus")
-    parser.add_argument("--output", required=True, help="folder for <set>/{wav.scp,segments,text,...} and report.json")
+    parser.add_argument("--corpus", choices=sorted([*PUBLIC, "mini"]), required=True, help="which corpus it is")
+    parser.add_argument("--downloads", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--output", type=Path, required=True, help="folder for <set>/ and report.json")
+    parser.add_argument("--langs", nargs="+", default=[], help="languages, as the corpus spells them (default: all)")
+    parser.add_argument("--unpacked", type=Path, help="folder for the contents of archives (default: OUTPUT/unpacked)")
+    parser.add_argument("--max_drop", type=float, default=0.05, help="share of rows of a set that may be dropped")
+    parser.add_argument("--version", choices=cvss.VERSIONS, default="c", help="of CVSS: in one voice, or the source's")
+    parser.add_argument("--targets", nargs="+", default=[], help="of VoxPopuli: languages of interpretation to add")
     arguments = parser.parse_args()
+    if not arguments.downloads.is_dir():
+        raise AudioPaLMError(f"{arguments.downloads} is no folder; --downloads is where {arguments.corpus} lies")
     start = time.monotonic()
-    logging.info("reading %s", arguments.source)
-    report = CORPORA[arguments.corpus](arguments.source, arguments.output)
+    logging.info("reading %s", arguments.downloads)
+    if arguments.corpus == "mini":
+        report = mini.prepare(arguments.downloads, arguments.output)
+    else:
+        more = {"cvss": {"version": arguments.version}, "voxpopuli": {"targets": arguments.targets}}
+        # Absolute paths in wav.scp hold wherever the recipe is called from.
+        report = PUBLIC[arguments.corpus](arguments.downloads.resolve(), arguments.output, arguments.langs,
+                                          (arguments.unpacked or arguments.output / "unpacked").resolve(),
+                                          arguments.max_drop, **more.get(arguments.corpus, {}))
     for name, entry in report.items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
-        logging.info("%s/%s: %d utterances, %.2f h, %.1f s on average; dropped: %s", arguments.output, name,
-                     entry["kept"], entry["hours"], entry["seconds"]["mean"], dropped)
+        hours = f", {entry['hours']:.2f} h, {entry['seconds']['mean']:.1f} s on average" if "hours" in entry else ""
+        logging.info("%s/%s: %d utterances%s; dropped: %s", arguments.output, name, entry["kept"], hours, dropped)
     logging.info("wrote %s in %.1f s", arguments.output, time.monotonic() - start)
 
 

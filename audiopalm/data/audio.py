@@ -11,24 +11,45 @@ from audiopalm.data.files import atomic_path
 from audiopalm.errors import AudioPaLMError
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
+MP3_SLACK = 2304  # samples by which the length in the header of a sound mp3 may differ from what is decoded
+
+
+class DamagedAudio(AudioPaLMError):
+    """A file that exists and holds no sound speech; `reason` is what is wrong, in a few words."""
+
+    def __init__(self, path: str | Path, reason: str, detail: str = ""):
+        super().__init__(f"audio {path} {reason}{detail and f': {detail}'}")
+        self.reason = reason
 
 
 def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged.
 
-    Raises AudioPaLMError for a missing, empty, undecodable or non-finite file.
+    Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, and for an mp3
+    with much less in it than its header says (decoders give the first part of a cut-off file without a word).
     """
     if not Path(path).is_file():
         raise AudioPaLMError(f"audio {path} does not exist")
     try:
-        samples, found = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as file:
+            found, claimed, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioPaLMError(f"audio {path} cannot be decoded: {error}") from None
+        raise DamagedAudio(path, "cannot be decoded", str(error)) from None
     if len(samples) == 0:
-        raise AudioPaLMError(f"audio {path} holds no samples")
+        raise DamagedAudio(path, "holds no samples")
     if not np.isfinite(samples).all():
-        raise AudioPaLMError(f"audio {path} holds samples that are not numbers")
+        raise DamagedAudio(path, "holds samples that are not numbers")
+    if is_mp3 and abs(claimed - len(samples)) > MP3_SLACK and _states_its_length(path):
+        raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
     return resample(samples.mean(axis=1), found, rate)
+
+
+def _states_its_length(path: str | Path) -> bool:
+    """Whether an mp3 has a Xing or Info tag; without one, the length in its header is a guess."""
+    with open(path, "rb") as stream:
+        start = stream.read(400)
+    return b"Xing" in start or b"Info" in start
 
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -13,9 +13,10 @@
 #   --pretrained_codec D  a trained codec [pretrained/codec]
 #
 #   --corpus NAME         which corpus stage 1 prepares: a module of audiopalm/corpora
-#   --source DIR          where it lies, as its publisher ships it [corpus]
+#   --downloads DIR       where it lies, as its publisher ships it: archives or unpacked [corpus]
+#   --langs "CODES"       languages of a corpus that has many, as the corpus spells them: "fr de" [all that it knows]
 #   --datadir DIR         data directories of stage 1 [data]
-#   --dumpdir DIR         audio of stage 2, tokens of stage 5 [dump]
+#   --dumpdir DIR         contents of archives of stage 1, audio of stage 2, tokens of stage 5 [dump]
 #   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
 #   --expdir DIR          models, decodes, scores, logs of stages 3 to 14 [exp]
 #   --units_exp DIR       audio tokenizer of stage 3 [EXPDIR/units]
@@ -43,7 +44,8 @@ seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
 corpus=
-source=corpus
+downloads=corpus
+langs=
 datadir=data
 dumpdir=dump
 tokendir=
@@ -178,8 +180,9 @@ main() {
     local set
 
     if begin 1 data; then
-        reads 0 "${source}"
-        module prepare --corpus "${corpus}" --source "${source}" --output "${datadir}" ${data_args}
+        reads 0 "${downloads}"
+        module prepare --corpus "${corpus}" --downloads "${downloads}" --output "${datadir}" \
+            --unpacked "${dumpdir}/unpacked" ${langs:+--langs} ${langs} ${data_args}
         writes $(each "${datadir}" ${sets})
     fi
 

@@ -6,7 +6,7 @@ cmd_backend=local
 
 case "${cmd_backend}" in
     local)
-        export train_cmd="${AUDIOPALM_ROOT}/utils/run_logged.py"
+        export train_cmd="run_logged.py" # of utils/, which path.sh puts in PATH
         ;;
     *)
         echo "cmd.sh: error: unknown cmd_backend '${cmd_backend}'; known: local" >&2

@@ -8,6 +8,7 @@ if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
 else
     PATH=${AUDIOPALM_VENV:-${AUDIOPALM_ROOT}/.venv}/bin:${PATH}
 fi
+PATH=${AUDIOPALM_ROOT}/utils:${PATH}
 export PATH
 export PYTHONPATH=${AUDIOPALM_ROOT}${PYTHONPATH:+:${PYTHONPATH}}
 export LC_ALL=C.UTF-8  # tables are sorted by bytes, texts are UTF-8

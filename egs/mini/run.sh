@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec ../TEMPLATE/audiopalm.sh \
     --called_as "${called_as% }" \
     --corpus mini \
-    --source "${MINI}" \
+    --downloads "${MINI}" \
     --train_set train \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \

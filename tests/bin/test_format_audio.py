@@ -122,6 +122,40 @@ def test_bad_audio_is_refused_in_one_line(tmp_path, content, message):
     assert not (tmp_path / "out" / "wav.scp").exists()
 
 
+def mp3_with_speech(path, seconds=2.0):
+    """Variable bit rate with a Xing tag, as Common Voice has it; returns its bytes."""
+    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * 48000))
+    with soundfile.SoundFile(path, "w", 48000, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE",
+                             compression_level=0.6) as file:
+        file.write(noise)
+    return path.read_bytes()
+
+
+def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
+    whole = mp3_with_speech(tmp_path / "whole.mp3")
+    untagged = whole.replace(b"Xing", b"XXXX").replace(b"Info", b"XXXX")
+    assert untagged != whole
+    files = {"whole": whole, "untagged": untagged, "cut": whole[:len(whole) // 3], "empty": b"", "short": whole,
+             "html": b"<html><body>404 Not Found</body></html>", "long_text": whole, "zeros": bytes(20000)}
+    for name, content in files.items():
+        (tmp_path / f"{name}.mp3").write_bytes(content)
+    mp3_with_speech(tmp_path / "short.mp3", 0.02)
+    table = {f"a-{name}": str(tmp_path / f"{name}.mp3") for name in files}
+    write_table(tmp_path / "data" / "wav.scp", table)
+    write_table(tmp_path / "data" / "utt2spk", dict.fromkeys(table, "a"))
+    write_table(tmp_path / "data" / "text", {key: "x" * (200 if key == "a-long_text" else 10) for key in table})
+    report = format_directory(tmp_path / "data", tmp_path / "out", tmp_path / "audio", shortest=0.1, max_drop=0.9)
+    assert list(read_table(tmp_path / "out" / "text")) == ["a-untagged", "a-whole"]
+    reasons = dict(line.split("\tutterance\t") for line in (tmp_path / "out" / "removed.tsv").read_text().splitlines())
+    assert reasons == {"a-cut": "is damaged", "a-empty": "cannot be decoded", "a-html": "cannot be decoded",
+                       "a-long_text": "more than 40 characters a second", "a-short": "too short",
+                       "a-zeros": "cannot be decoded"}
+    assert report["removed"]["utterance cannot be decoded"] == 3
+    with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05 of the audio is damaged"):
+        format_directory(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
+    assert not (tmp_path / "strict" / "wav.scp").exists()
+
+
 @pytest.mark.parametrize(("line", "message"), [
     ("one 0.0", "expected `recording start end`"), ("three 0.0 1.0", "unknown recording"),
     ("one 1.5 2.5", "lies outside"), ("one 1.0 1.0", "lies outside"),

@@ -173,8 +173,8 @@ def tiny_corpus(root: Path) -> Path:
 
 
 def run_prepare(source: Path, output: Path):
-    return subprocess.run([sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", "mini", "--source", str(source),
-                           "--output", str(output)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", "mini", "--downloads",
+                           str(source), "--output", str(output)], capture_output=True, text=True)
 
 
 def test_the_command_on_a_tiny_corpus(tmp_path):

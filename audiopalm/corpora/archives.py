@@ -1,0 +1,84 @@
+"""Archives of corpora: unpacked once, aside and under a final name when whole, never outside of their folder."""
+
+import logging
+import lzma
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+
+from audiopalm.bin.common import progress
+from audiopalm.data.files import read_json, write_json
+from audiopalm.errors import AudioPaLMError
+
+MARKER = ".unpacked.json"
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a tar file, compressed or not, into `folder / <its name without suffixes>`; return that folder.
+
+    Members that would lie outside of it, links and devices are left out and named in its `.unpacked.json`, together
+    with the size and time of the archive: another archive of the same name is unpacked anew. An archive that is cut off
+    gives what it holds and a warning; raises AudioPaLMError when that is nothing.
+    """
+    target = folder / archive.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
+    status = archive.stat()
+    source = {"archive": archive.name, "bytes": status.st_size, "changed": status.st_mtime_ns}
+    if (target / MARKER).exists():
+        found = read_json(target / MARKER)
+        if {key: found.get(key) for key in source} == source:
+            _warn(archive, found)
+            return target
+    partial = target.with_name(f".{target.name}.partial")
+    for old in (partial, target):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    report = {**source, "files": 0, "left_out": {}, "cut_off": None}
+    unfinished = None
+    try:
+        with tarfile.open(archive) as members:
+            for member in progress(members, None, f"unpacking {archive.name}"):
+                reason = _unsafe(member, partial)
+                if reason:
+                    report["left_out"][member.name] = reason
+                elif member.isfile():
+                    unfinished = partial / member.name
+                    members.extract(member, partial, filter="data")
+                    unfinished = None
+                    report["files"] += 1
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
+            raise
+        report["cut_off"] = str(error)
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+    if not report["files"]:
+        shutil.rmtree(partial)
+        raise AudioPaLMError(f"{archive} is no archive or is cut off before its first file "
+                             f"({report['cut_off'] or 'it holds no file'}); fetch it again")
+    write_json(partial / MARKER, report)
+    partial.rename(target)
+    _warn(archive, report)
+    logging.info("unpacked %s: %d files", archive, report["files"])
+    return target
+
+
+def _unsafe(member: tarfile.TarInfo, target: Path) -> str | None:
+    """Why a member is left out; None for a plain file or folder inside `target`."""
+    if not (member.isfile() or member.isdir()):
+        return "link" if member.issym() or member.islnk() else "not a file"
+    if member.name.startswith("/") or ".." in Path(member.name).parts:
+        return "outside of the folder"
+    try:
+        tarfile.data_filter(member, str(target))
+    except tarfile.FilterError as error:
+        return str(error)
+    return None
+
+
+def _warn(archive: Path, report: dict) -> None:
+    if report["cut_off"]:
+        logging.warning("%s is cut off after %d files (%s); fetch it again", archive, report["files"],
+                        report["cut_off"])
+    for name, reason in list(report["left_out"].items())[:5]:
+        logging.warning("%s: left out %s: %s", archive, name, reason)

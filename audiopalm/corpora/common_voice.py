@@ -1,0 +1,84 @@
+"""Common Voice 4 (`cv-corpus-4-2019-12-10`), the source audio of CoVoST 2 and CVSS: clips, sentences and speakers.
+
+It is no longer offered for download; users bring it as archives or unpacked, in one of several layouts.
+"""
+
+import logging
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiopalm.corpora.archives import unpack
+from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.errors import AudioPaLMError
+
+RELEASE = "cv-corpus-4-2019-12-10"
+LATER_COLUMNS = ("locale", "segment", "variant", "accents")  # of release 5 and later
+SPEAKER_DIGITS = 16  # of the 128 hexadecimal digits of a client_id
+VALIDATED = {  # rows of validated.tsv in release 4 (Mozilla's cv-dataset)
+    "fr": 264897, "de": 370976, "es": 112127, "ca": 175625, "it": 56009, "ru": 47987, "zh-CN": 16898, "pt": 22131,
+    "fa": 188313, "et": 5679, "mn": 6371, "nl": 22954, "tr": 12364, "ar": 6839, "sv-SE": 5898, "lv": 4898, "sl": 2972,
+    "ta": 2528, "ja": 2438, "id": 2881, "cy": 47059, "en": 854444,
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: its file, which may not exist, its sentence as written, a speaker id unique in all languages."""
+
+    path: Path
+    sentence: str
+    speaker: str
+
+
+def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
+    """The folder with `validated.tsv` and `clips/` of a language, unpacking an archive where there is no folder.
+
+    Raises AudioPaLMError with the places where it was looked for.
+    """
+    folders = [downloads / language, downloads / RELEASE / language, downloads / f"{RELEASE}-{language}" / language,
+               downloads / f"{RELEASE}-{language}", downloads]
+    for folder in folders:
+        if (folder / "validated.tsv").is_file() and (folder / "clips").is_dir():
+            return folder
+    archives = [downloads / name for name in (f"{language}.tar.gz", f"{RELEASE}-{language}.tar.gz")]
+    for archive in archives:
+        if archive.is_file():
+            root = unpack(archive, unpacked / "common_voice")
+            for folder in (root, root / language, root / RELEASE / language):
+                if (folder / "validated.tsv").is_file() and (folder / "clips").is_dir():
+                    return folder
+            raise AudioPaLMError(f"{archive} holds no validated.tsv with clips/: it is not Common Voice's archive of "
+                                 f"{language!r}, or is cut off")
+    places = ", ".join(str(place.relative_to(downloads)) for place in [*folders[:-1], *archives])
+    raise AudioPaLMError(f"Common Voice 4, {language!r}: nothing found in {downloads} (looked for {places}); "
+                         "the recipe's README.md says how to obtain it")
+
+
+def read_clips(folder: Path, language: str, wanted: Container[str], bad: Account) -> dict[str, Clip]:
+    """{clip name with .mp3: Clip} of validated.tsv, of the `wanted` names only; the first of equal names counts.
+
+    Rows of another width are counted in `bad`. A release other than 4 gives a warning: its clips fit only in part.
+    """
+    table = folder / "validated.tsv"
+    with open(table, encoding="utf-8-sig", errors="replace") as lines:
+        columns = lines.readline().split()
+    if any(column in columns for column in LATER_COLUMNS):
+        logging.warning("%s is of Common Voice 5 or later, but CoVoST 2 and CVSS belong to release 4: clips will be "
+                        "missing", table)
+    clips: dict[str, Clip] = {}
+    full_ids: dict[str, str] = {}
+    rows = 0
+    for client, name, sentence in read_rows(table, ["client_id", "path", "sentence"], bad):
+        rows += 1
+        name = name if name.endswith(".mp3") else f"{name}.mp3"
+        if name not in wanted or name in clips:
+            continue
+        short = client[:SPEAKER_DIGITS]
+        if full_ids.setdefault(short, client) != client:
+            short = client  # two speakers share their first digits: this one keeps all of them
+        clips[name] = Clip(folder / "clips" / name, sentence, f"{language}-{short or 'unknown'}")
+    expected = VALIDATED.get(language)
+    if expected and rows != expected:
+        logging.warning("%s has %d rows; release 4 has %d", table, rows, expected)
+    return clips

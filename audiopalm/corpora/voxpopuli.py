@@ -1,0 +1,247 @@
+"""VoxPopuli (Wang et al., arXiv 2101.00390): speech of the European Parliament with transcripts, in 16 languages, and
+its oral interpretation into others.
+
+Three layouts are read. `raw`: annotations `asr_<language>.tsv.gz` with the floor recordings `original/<year>/*.ogg`, as
+the official download leaves them. `finished`: what the official get_asr_data.py makes of these. `hub`: the Hugging Face
+repository's `data/<language>/`. Interpretation (`s2s_<target>.tsv.gz`) needs `raw`.
+
+In `raw` an utterance is the pieces of its `vad` column joined, as in the official script, not `start_time..end_time`.
+"""
+
+import ast
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from audiopalm.corpora.archives import unpack
+from audiopalm.corpora.data_set import Cut, DataSet, Utterance, write_sets
+from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.errors import AudioPaLMError, nearest
+
+LANGUAGES = ("en", "de", "fr", "es", "pl", "it", "ro", "hu", "cs", "nl", "fi", "hr", "sk", "sl", "et", "lt")
+SETS = ("train", "dev", "test")
+UNUSED_SPLIT = "invalid"
+HOURS = {  # transcribed, of all sets together (README of facebookresearch/voxpopuli)
+    "en": 543, "de": 282, "fr": 211, "es": 166, "pl": 111, "it": 91, "ro": 89, "hu": 63, "cs": 62, "nl": 53, "fi": 27,
+    "hr": 43, "sk": 35, "sl": 10, "et": 3, "lt": 2,
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    path: Path
+    seconds: float
+
+
+def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
+            max_drop: float = 0.05, targets: list[str] = ()) -> dict:
+    """Write <output>/{train,dev,test} for the source `languages` and return the report.
+
+    `targets` are languages of interpretation to add as spoken translations, with the split of their source utterance.
+    Raises AudioPaLMError when a language is unknown or missing, or when more than `max_drop` of the rows of a set are
+    dropped.
+    """
+    for language in [*languages, *targets]:
+        if language not in LANGUAGES:
+            raise AudioPaLMError(f"VoxPopuli has no language {language!r}; {nearest(language, LANGUAGES)}")
+    downloads, unpacked = Path(downloads), Path(unpacked)
+    sets = {name: DataSet() for name in SETS}
+    years = Years(downloads, unpacked)
+    for language in languages or LANGUAGES:
+        for read in (_read_finished, _read_hub, _read_raw):
+            if read(downloads, language, unpacked, years, sets):
+                break
+        else:
+            raise AudioPaLMError(f"VoxPopuli, {language!r}: neither asr_{language}.tsv.gz, transcribed_data/{language} "
+                                 f"nor data/{language} in {downloads}; the recipe's README.md says how to obtain it")
+    utterances = {utterance.id: utterance for data in sets.values() for utterance in data.utterances}
+    for target in targets:
+        _add_interpretation(downloads, target, years, utterances)
+    years.warn()
+    return write_sets(Path(output), sets, max_drop)
+
+
+class Years:
+    """Finds the recording of a session; unpacks the archive of a year when it is first asked for."""
+
+    def __init__(self, downloads: Path, unpacked: Path):
+        self.downloads, self.unpacked = downloads, unpacked
+        self.roots: dict[str, list[Path]] = {}
+        self.found: dict[str, Recording | None] = {}
+        self.missing: Counter = Counter()
+
+    def recording(self, channel: str, session: str) -> Recording | None:
+        """`channel` is `original`, the floor, or a language of interpretation; None where there is no such file."""
+        name = f"{session}_{channel}"
+        if name not in self.found:
+            self.found[name] = self._find(channel, session[:4], name)
+            if self.found[name] is None:
+                self.missing[f"{channel} {session[:4]}"] += 1
+        return self.found[name]
+
+    def _find(self, channel: str, year: str, name: str) -> Recording | None:
+        key = f"{channel}_{year}"
+        if key not in self.roots:
+            self.roots[key] = [self.downloads / "raw_audios", self.downloads]
+            for archive in (self.downloads / folder / f"{key}{part}.tar" for folder in ("", "audios", "raw_audios")
+                            for part in ("", "_2")):
+                if archive.is_file():
+                    self.roots[key].append(unpack(archive, self.unpacked / "voxpopuli"))
+        for root in self.roots[key]:
+            path = root / channel / year / f"{name}.ogg"
+            if path.is_file():
+                try:
+                    return Recording(path, soundfile.info(str(path)).duration)
+                except soundfile.LibsndfileError:
+                    logging.warning("%s cannot be decoded; fetch it again", path)
+                    return None
+        return None
+
+    def warn(self) -> None:
+        for year, sessions in sorted(self.missing.items()):
+            logging.warning("VoxPopuli: %d recordings of %s are missing; is %s.tar there?", sessions, year,
+                            year.replace(" ", "_"))
+
+
+def utterance_id(speaker: str, segment: str) -> str:
+    """Without colons, which Kaldi's scripts and some file systems do not like."""
+    return f"{speaker}-{segment}".replace(":", "-")
+
+
+def _speaker(language: str, number: str, session: str) -> str:
+    """Numbers are members of Parliament, the same in all languages; who has none is somebody of that session."""
+    return f"{language}-{number}" if number.isdigit() else f"{language}-unknown-{session}"
+
+
+def _table(downloads: Path, kind: str, name: str, *more: Path) -> Path | None:
+    places = [downloads / name, downloads / "annotations" / kind / name, *(folder / name for folder in more)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_raw(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    table = _table(downloads, "asr", f"asr_{language}.tsv.gz", downloads / "transcribed_data" / language)
+    if table is None:
+        return False
+    columns = ["id_", "session_id", "speaker_id", "normed_text", "vad", "split"]
+    for segment, session, number, text, vad, split in read_rows(table, columns, sets["train"].account, separator="|"):
+        if split == UNUSED_SPLIT:
+            continue
+        data = sets.get(split, sets["train"])
+        data.account.rows += 1
+        name = f"{session}-{segment}"
+        recording = years.recording("original", session) if split in sets else None
+        pieces = _pieces(vad)
+        cuts = _cuts(recording, pieces or [])
+        if split not in sets:
+            reason = f"unknown split {split!r}"
+        elif not text.strip():
+            reason = "empty normed_text"
+        elif pieces is None:
+            reason = "vad is no list of pieces"
+        elif recording is None:
+            reason = "recording of the session missing"
+        elif not cuts:
+            reason = "no speech inside the recording"
+        else:
+            speaker = _speaker(language, number, session)
+            data.utterances.append(Utterance(id=utterance_id(speaker, name), speaker=speaker,
+                                             language=language, audio=recording.path, text=text, cuts=cuts))
+            continue
+        data.account.drop(name, reason)
+    return True
+
+
+def _pieces(vad: str) -> list[tuple[float, float]] | None:
+    """`[(0.1, 2.5), ...]` in seconds; None for anything else."""
+    try:
+        pieces = [(float(start), float(end)) for start, end in ast.literal_eval(vad)]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return pieces or None
+
+
+def _cuts(recording: Recording | None, pieces: list[tuple[float, float]]) -> list[Cut]:
+    """The pieces clipped to the recording; what lies wholly behind its end is left out."""
+    if recording is None:
+        return []
+    clipped = [(max(start, 0.0), min(end, recording.seconds)) for start, end in pieces]
+    return [Cut(recording.path, start, end) for start, end in clipped if end - start >= 0.01]
+
+
+def _read_finished(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    folder = downloads / "transcribed_data" / language
+    if not (folder / "asr_test.tsv").is_file():
+        return False
+    for name, data in sets.items():
+        if (folder / f"asr_{name}.tsv").is_file():
+            _read_files(folder / f"asr_{name}.tsv", language, data,
+                        lambda key: [folder / key[:4] / f"{key}.ogg",
+                                     folder / key[:4] / f"{key.replace(':', '_')}.ogg"], "normalized_text")
+    return True
+
+
+def _read_hub(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    folder = next((place / language for place in (downloads / "data", downloads)
+                   if (place / language / "asr_test.tsv").is_file()), None)
+    if folder is None:
+        return False
+    for name, data in sets.items():
+        files = {path.name: path for part in sorted((folder / name).glob(f"{name}_part_*.tar.gz"))
+                 for path in unpack(part, unpacked / "voxpopuli" / f"{language}-{name}").rglob("*.wav")}
+        files |= {path.name: path for path in (folder / name).rglob("*.wav")}
+        if (folder / f"asr_{name}.tsv").is_file():
+            _read_files(folder / f"asr_{name}.tsv", language, data,
+                        lambda key, files=files: [files.get(f"{key}.wav"), files.get(f"{key.replace(':', '_')}.wav")],
+                        "normalized_text")
+    return True
+
+
+def _read_files(table: Path, language: str, data: DataSet, places, text_column: str) -> None:
+    """A table with one file for each row; `places(id)` says where it may lie."""
+    for key, text, number in read_rows(table, ["id", text_column, "speaker_id"], data.account):
+        data.account.rows += 1
+        path = next((place for place in places(key) if place is not None and place.is_file()), None)
+        if not text.strip():
+            data.account.drop(key, "empty normed_text")
+        elif path is None:
+            data.account.drop(key, "recording missing")
+        elif path.stat().st_size == 0:
+            data.account.drop(key, "recording of zero bytes")
+        else:
+            session = key.partition("-" + language)[0]
+            speaker = _speaker(language, number, session)
+            data.utterances.append(Utterance(id=utterance_id(speaker, key), speaker=speaker, language=language,
+                                             audio=path, text=text))
+
+
+def _add_interpretation(downloads: Path, target: str, years: Years, utterances: dict[str, Utterance]) -> None:
+    """Add the interpretation into one language to its source utterances; count what does not fit."""
+    by_segment = {key.removeprefix(f"{utterance.speaker}-"): utterance for key, utterance in utterances.items()}
+    table = _table(downloads, "s2s", f"s2s_{target}_ref.tsv.gz")
+    has_text = table is not None
+    table = table or _table(downloads, "s2s", f"s2s_{target}.tsv.gz")
+    if table is None:
+        raise AudioPaLMError(f"VoxPopuli: no s2s_{target}.tsv.gz in {downloads}: interpretation into {target!r} is not "
+                             "published for every language")
+    account, lost, added = Account(), Counter(), 0
+    columns = ["id", "start_time", "end_time", *(["tgt_text"] if has_text else [])]
+    for segment, start, end, *text in read_rows(table, columns, account):
+        source = by_segment.get(segment.replace(":", "-"))
+        recording = years.recording(target, segment.partition("_")[0].rpartition("-")[0])
+        if source is None:
+            lost["no such source utterance"] += 1
+            continue
+        cuts = _cuts(recording, _pieces(f"[({start}, {end})]") or [])
+        if not cuts:
+            lost["recording missing" if recording is None else "outside of the recording"] += 1
+            continue
+        source.spoken_cuts[target] = cuts
+        if text and text[0].strip():
+            source.translations[target] = text[0]
+        added += 1
+    lost.update(account.reasons)
+    logging.info("VoxPopuli: %d utterances with interpretation into %s; left out: %s", added, target,
+                 ", ".join(f"{count} {why}" for why, count in lost.most_common()) or "none")

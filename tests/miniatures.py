@@ -1,0 +1,302 @@
+"""Miniature corpora in the official layouts, encodings and quirks, with what a right preparation keeps and drops.
+
+Each maker fills a folder of downloads and returns the expectation: {set: {clip: text}} and {set: {reason: rows}}.
+"""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+CLIENT = "{:016x}" + 112 * "0"
+COLUMNS = ["client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent"]
+
+
+def mp3(seconds: float = 1.0, seed: int = 0) -> bytes:
+    """Noise as Common Voice has speech: mp3, mono, 48 kHz, variable bit rate."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).normal(0, 0.1, round(seconds * 48000))
+    with soundfile.SoundFile(buffer, "w", 48000, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE",
+                             compression_level=0.6) as file:
+        file.write(noise)
+    return buffer.getvalue()
+
+
+def wav(rate: int, subtype: str, seconds: float = 1.0) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)), rate, format="WAV",
+                    subtype=subtype)
+    return buffer.getvalue()
+
+
+def pack(archive: Path, files: dict[str, bytes], members: list[tarfile.TarInfo] = ()) -> None:
+    """Write a tar.gz of `files` in order; `members` are further ones, which a right unpacking leaves out."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"evil") if member.isfile() else None)
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def lay_out(root: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def evil_members() -> list[tarfile.TarInfo]:
+    """A way out of the folder, an absolute name, a link."""
+    outside, absolute, link = tarfile.TarInfo("../evil.txt"), tarfile.TarInfo("/tmp/evil.txt"), tarfile.TarInfo("link")
+    outside.size = absolute.size = 4
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return [outside, absolute, link]
+
+
+def clip_name(language: str, number: int) -> str:
+    return f"common_voice_{language}_{number}.mp3"
+
+
+# number -> sentence in Common Voice, English translation, split of CoVoST 2
+PLAIN = {
+    1: ("Bonjour à tous.", "Hello everyone.", "train"),
+    2: ('"Elle a dit ""oui"" hier."', '"She said ""yes"" yesterday."', "train"),
+    3: ('"Un guillemet ouvert', '"An open quote', "train"),
+    4: ("C:\\temp est plein\\", "C:\\temp is full\\", "train_covost"),
+    5: ("NA", "NA", "train"),
+    6: ("deux\u2028lignes\u00a0ici\u0085là", "two\u2028lines\u00a0here", "train"),
+    7: ("می‌خواهم \u202bسلام", "null", "train_covost"),
+    8: ("x" * 140000, "A long one.", "train"),
+    20: ("Un jour.", "One day.", "dev"),
+    30: ("Une nuit.", "One night.", "test"),
+    31: ("Deux nuits.", "Two nights.", "test"),
+}
+BAD = {
+    40: ("Pas de clip.", "No clip.", "train", "clip missing"),
+    41: ("Clip vide.", "Empty clip.", "train", "clip of zero bytes"),
+    42: (" ", "No sentence.", "train", "empty sentence"),
+    43: ("Pas de traduction.", " ", "dev", "empty translation"),
+    44: (None, "Only in CoVoST.", "test", "not in validated.tsv"),
+    45: ("Vieux.", "Old.", "dev_covost", "unknown split 'dev_covost'"),
+}
+
+
+def common_voice(language: str, later_release: bool = False) -> dict[str, bytes]:
+    """Files of a language: `validated.tsv` and `clips/`, plus a clip that no table of CoVoST names."""
+    columns = [*COLUMNS, "locale", "segment"] if later_release else COLUMNS
+    rows = ["\t".join(columns)]
+
+    def add(number: int, sentence: str, speaker: int) -> None:
+        cells = [CLIENT.format(speaker), clip_name(language, number), sentence, "2", "0", "", "", ""]
+        rows.append("\t".join(cells + [""] * (len(columns) - len(cells))))
+
+    for number, (sentence, *_) in {**PLAIN, **BAD}.items():
+        if sentence is not None:
+            add(number, sentence, speaker=number % 3)
+    add(1, "The same clip again.", speaker=9)
+    add(99, "Only in Common Voice.", speaker=9)
+    rows.append("\t".join([CLIENT.format(1), clip_name(language, 98), "A stray", "tab", *rows[1].split("\t")[3:]]))
+    files = {"validated.tsv": ("\n".join(rows) + "\n").encode()}
+    for number in [*PLAIN, 42, 43, 45, 99]:
+        files[f"clips/{clip_name(language, number)}"] = mp3(seed=number)
+    files[f"clips/{clip_name(language, 41)}"] = b""
+    return files
+
+
+def covost2_table(language: str, crlf: bool = False) -> bytes:
+    """The table: a byte order mark, a repeated path, a stray tab, bytes outside UTF-8, no newline at the end."""
+    rows = ["path\ttranslation\tsplit"]
+    rows += [f"{clip_name(language, number)}\t{row[1]}\t{row[2]}" for number, row in {**PLAIN, **BAD}.items()]
+    rows.append(f"{clip_name(language, 1)}\tHello again.\ttrain")
+    rows.append(f"{clip_name(language, 97)}\tA stray\ttab\ttrain")
+    end = "\r\n" if crlf else "\n"
+    return b"\xef\xbb\xbf" + end.join(rows).encode() + end.encode() + b"common_voice_96.mp3\t\xff\xfe\ttrain"
+
+
+def make_covost2(downloads: Path, language: str = "fr", unpacked: bool = False) -> tuple[dict, dict]:
+    """Common Voice's archive (with members that must not be unpacked) and CoVoST 2's; or both unpacked by hand."""
+    clips, table = common_voice(language), covost2_table(language, crlf=language == "sv-SE")
+    name = f"covost_v2.{language}_en.tsv"
+    if unpacked:
+        lay_out(downloads / "cv-corpus-4-2019-12-10" / language, clips)
+        lay_out(downloads, {name: table})
+    else:
+        pack(downloads / f"{language}.tar.gz", clips, evil_members())
+        pack(downloads / f"{name}.tar.gz", {name: table})
+    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    for number, (sentence, _, split) in PLAIN.items():
+        kept[split.removesuffix("_covost")][clip_name(language, number)] = sentence
+    dropped = {"train": {"clip missing": 1, "clip of zero bytes": 1, "empty sentence": 1, "path appears twice": 1,
+                         "unknown split 'dev_covost'": 1, "4 columns instead of 3": 1, "9 columns instead of 8": 1,
+                         "not UTF-8": 1},
+               "dev": {"empty translation": 1}, "test": {"not in validated.tsv": 1}}
+    return kept, dropped
+
+
+def make_cvss(downloads: Path, language: str = "fr", version: str = "c") -> tuple[dict, dict]:
+    """CVSS's archive beside Common Voice's; one row without recording, one recording without row."""
+    short = language.partition("-")[0]
+    pack(downloads / f"{language}.tar.gz", common_voice(language))
+    speech, files = wav(24000, "PCM_16"), {}
+    tables: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    kept: dict[str, dict[str, str]] = {name: {} for name in tables}
+    for number, (_, translation, split) in PLAIN.items():
+        name = split.removesuffix("_covost")
+        clip = clip_name(language, number)
+        tables[name].append(f"{clip}\t{translation}")
+        files[f"{name}/{clip}.wav"] = speech
+        kept[name][clip] = translation
+    tables["train"] += [f"{clip_name(language, 1)}\tagain", f"{clip_name(language, 42)}\tno sentence",
+                        f"{clip_name(language, 44)}\tnot in common voice", "no tab"]
+    files[f"train/{clip_name(language, 42)}.wav"] = files[f"train/{clip_name(language, 44)}.wav"] = speech
+    tables["test"] += [f"{clip_name(language, 45)}\tthis one has no recording"]
+    files[f"test/{clip_name(language, 43)}.wav"] = speech  # no row
+    for name, rows in tables.items():
+        files[f"{name}.tsv"] = ("\n".join(rows) + "\n").encode()
+    pack(downloads / f"cvss_{version}_{short}_en_v1.0.tar.gz", files)
+    dropped = {"train": {"clip appears twice": 1, "empty sentence": 1, "not in validated.tsv": 1,
+                         "1 columns instead of 2": 1},
+               "dev": {}, "test": {"translation's recording missing": 1}}
+    return kept, dropped
+
+
+SENTENCES = {  # id -> set, French, English (None: en_us lacks it)
+    1: ("train", 'Il dit "bonjour.', 'He says "hello.'), 2: ("train", "Deux\u200b mots.", "Two words."),
+    3: ("train", "Sans anglais.", None), 4: ("dev", "Trois.", "Three."), 5: ("test", "Quatre.", "Four."),
+}
+
+
+def make_fleurs(downloads: Path, layout: str = "google") -> tuple[dict, dict]:
+    """French and English, 1 to 3 readers a sentence; layout `google`, `folder` or `huggingface`."""
+    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    for code, column in (("fr_fr", 1), ("en_us", 2)):
+        tables: dict[str, list[str]] = {name: [] for name in kept}
+        files: dict[str, bytes] = {}
+        for number, row in SENTENCES.items():
+            for reader in range(1 + number % 3 if row[column] else 0):
+                file = f"{1000 * number + reader + 100 * column}.wav"
+                gender = "" if reader else "FEMALE"
+                tables[row[0]].append("\t".join([str(number), file, row[column], row[column].lower(), "c |", "16000",
+                                                 gender]))
+                files[f"audio/{row[0]}/{file}"] = wav(16000, "PCM_16" if reader else "FLOAT", 0.8)
+                kept[row[0]][f"{code}-{file}"] = row[column]
+        if code == "fr_fr":
+            tables["train"] += ["9\t9000.wav\tPas de son.\tpas de son\tc |\t16000\tMALE",
+                                "9\t9001.wav\tVide.\tvide\tc |\t16000\tMALE", "9\t9002.wav\tsix\tsix\tc |\t16000"]
+            files["audio/train/9001.wav"] = b""
+            files["audio/train/9003.wav"] = wav(16000, "FLOAT")  # no row
+        for name, rows in tables.items():
+            files[f"{name}.tsv"] = ("\n".join(rows) + "\n").encode()
+        _write_fleurs(downloads, code, files, layout)
+    return kept, {"train": {"recording missing": 1, "recording of zero bytes": 1, "6 columns instead of 7": 1},
+                  "dev": {}, "test": {}}
+
+
+def _write_fleurs(downloads: Path, code: str, files: dict[str, bytes], layout: str) -> None:
+    if layout == "google":
+        pack(downloads / f"{code}.tar.gz", {f"{code}/{name}": content for name, content in files.items()})
+    elif layout == "folder":
+        lay_out(downloads / code, files)
+    else:
+        for name in ("train", "dev", "test"):
+            start = f"audio/{name}/"
+            pack(downloads / "data" / code / "audio" / f"{name}.tar.gz",
+                 {key.removeprefix("audio/"): content for key, content in files.items() if key.startswith(start)})
+        lay_out(downloads / "data" / code, {key: value for key, value in files.items() if key.endswith(".tsv")})
+
+
+SESSION = "{year}0114-0900-PLENARY-1"
+ASR_COLUMNS = ["id_", "paragraph_id", "session_id", "speaker_id", "original_text", "normed_text", "decoded",
+               "start_time", "end_time", "cer", "wer", "vad", "split", "gender"]
+SEGMENTS = {  # number -> year, speaker, original text, normed text, vad, split; then the reason if it is dropped
+    1: (2013, "1001", "Two pieces.", "two pieces", "[(0.5, 1.5), (2.25, 3.0)]", "train"),
+    2: (2013, "None", "", "no original text", "[(3.0, 4.0)]", "train"),
+    3: (2013, "1001", '"Open quote', '"open quote', "[(4.0, 5.0)]", "train"),
+    4: (2013, "1002", "Past the end.", "past the end", "[(9.0, 99.0)]", "dev"),
+    5: (2013, "1002", "Plain.", "plain", "[(1.0, 2.0)]", "test"),
+    6: (2013, "1002", "x" * 140000, "a long cell", "[(2.0, 3.0)]", "test"),
+}
+BAD_SEGMENTS = {
+    7: (2013, "1001", "Invalid.", "invalid", "[(1.0, 2.0)]", "invalid", None),
+    8: (2013, "1001", "No normed text.", " ", "[(1.0, 2.0)]", "train", "empty normed_text"),
+    9: (2013, "1001", "No vad.", "no vad", "[]", "train", "vad is no list of pieces"),
+    10: (2013, "1001", "Code.", "code", "__import__('os').abort()", "train", "vad is no list of pieces"),
+    11: (2013, "1001", "Behind the end.", "behind the end", "[(20.0, 22.0)]", "train",
+         "no speech inside the recording"),
+    12: (2014, "1003", "Another year.", "another year", "[(1.0, 2.0)]", "train", "recording of the session missing"),
+    13: (2013, "1003", "Unknown split.", "unknown split", "[(1.0, 2.0)]", "extra", "unknown split 'extra'"),
+}
+
+
+def segment_name(language: str, number: int, year: int = 2013) -> str:
+    return f"{SESSION.format(year=year)}-{language}_{year}0114-17:12:30_{number}"
+
+
+def voxpopuli_speech(rate: int = 16000, seconds: float = 10.0) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 0.1, round(rate * seconds))
+
+
+def ogg(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 16000, format="OGG", subtype="VORBIS")
+    return buffer.getvalue()
+
+
+def make_voxpopuli(downloads: Path, layout: str = "raw", language: str = "en") -> tuple[dict, dict]:
+    """Annotations, the floor of 2013 and its German interpretation; or the finished or the Hugging Face layout."""
+    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    for number, (_, _, _, text, _, split) in SEGMENTS.items():
+        kept[split][segment_name(language, number).replace(":", "-")] = text
+    if layout != "raw":
+        return kept, _finished_voxpopuli(downloads, layout, language)
+    rows = ["|".join(ASR_COLUMNS)]
+    for number, (year, speaker, original, text, vad, split, *_) in {**SEGMENTS, **BAD_SEGMENTS}.items():
+        segment = segment_name(language, number, year).removeprefix(f"{SESSION.format(year=year)}-")
+        rows.append("|".join([segment, "1", SESSION.format(year=year), speaker, original, text, "decoded", "0", "1",
+                              "0", "0", vad, split, "male"]))
+    rows.append("too|few|columns")
+    (downloads / "annotations/asr").mkdir(parents=True)
+    (downloads / f"annotations/asr/asr_{language}.tsv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    name = SESSION.format(year=2013)
+    for channel in ("original", "de"):
+        with tarfile.open(downloads / f"{channel}_2013.tar", "w") as tar:
+            content = ogg(voxpopuli_speech())
+            member = tarfile.TarInfo(f"{channel}/2013/{name}_{channel}.ogg")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    targets = ["id\tstart_time\tend_time\ttgt_text",
+               f"{segment_name(language, 1)}\t1.0\t3.0\tZwei Stücke.", f"{segment_name(language, 5)}\t4.0\t5.5\t",
+               f"{segment_name(language, 77)}\t4.0\t5.5\tNiemand.",
+               f"{segment_name(language, 2)}\t44.0\t45.5\tZu spät."]
+    (downloads / "s2s_de_ref.tsv.gz").write_bytes(gzip.compress("\n".join(targets).encode()))
+    reasons = [row[6] for row in BAD_SEGMENTS.values() if row[6]]
+    dropped = {reason: reasons.count(reason) for reason in reasons} | {"3 columns instead of 14": 1}
+    return kept, {"train": dropped, "dev": {}, "test": {}}
+
+
+def _finished_voxpopuli(downloads: Path, layout: str, language: str) -> dict:
+    folder = downloads / ("transcribed_data" if layout == "finished" else "data") / language
+    tables = {name: ["id\traw_text\tnormalized_text\tspeaker_id\tsplit\tgender\tis_gold_transcript\taccent"]
+              for name in ("train", "dev", "test")}
+    parts: dict[str, dict[str, bytes]] = {name: {} for name in tables}
+    for number, (year, speaker, original, text, _, split) in SEGMENTS.items():
+        key = segment_name(language, number)
+        tables[split].append("\t".join([key, original, text, speaker, split, "male", "False", "None"]))
+        if layout == "finished":  # one copied by way of a file system that has no colons
+            name = key.replace(":", "_") if number == 1 else key
+            lay_out(folder, {f"{year}/{name}.ogg": ogg(voxpopuli_speech(seconds=1.0))})
+        else:
+            parts[split][f"{split}_part_0/{key}.wav"] = wav(16000, "PCM_16")
+    missing = segment_name(language, 50)
+    tables["train"] += [f"{missing}\tText.\ttext\t1001\ttrain\tmale\tFalse\tNone",
+                        f"{missing}0\tText.\t\t1001\ttrain\tmale\tFalse\tNone"]
+    for name, rows in tables.items():
+        lay_out(folder, {f"asr_{name}.tsv": ("\n".join(rows) + "\n").encode()})
+        if layout == "hub":
+            pack(folder / name / f"{name}_part_0.tar.gz", parts[name])
+    return {"train": {"recording missing": 1, "empty normed_text": 1}, "dev": {}, "test": {}}
