@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from miniatures import make_covost2, make_cvss, make_fleurs, make_voxpopuli
 
+from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import read_json
 from audiopalm.espnet import shim
@@ -56,6 +57,8 @@ def test_stages_1_and_2_and_nothing_changes_when_run_again(recipe):
         assert list(read_table(raw / "text")) == list(read_table(raw / "wav.scp")) == list(read_table(raw / "utt2dur"))
         report = read_json(raw / "format.json")
         assert report["utterances"] == len(read_table(raw / "text")) > 0 and report["seconds"]["min"] > 0.7
+        for directory in (recipe.path / "data" / name, raw):
+            assert problems(directory, Options()) == []
         check_with_espnet(recipe.path, name, spoken="wav.scp.en" if recipe.corpus == "cvss" else None)
     before = recipe.files()
     assert recipe().returncode == 0

@@ -1,0 +1,88 @@
+"""utils/validate_data_dir.sh and utils/fix_data_dir.sh on a small data directory, broken in every way they know."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audiopalm.data.checks import Options, problems
+from audiopalm.data.datadir import read_table, write_table
+
+UTILS = Path(__file__).resolve().parents[2] / "utils"
+IDS = ("a-1", "a-2", "b-1")
+
+
+@pytest.fixture
+def data(tmp_path):
+    directory = tmp_path / "my data"
+    for name, value in (("text", "some words"), ("utt2lang", "en"), ("wav.scp", "/audio/x.flac"), ("text.es", "unas")):
+        write_table(directory / name, dict.fromkeys(IDS, value))
+    write_table(directory / "utt2spk", {key: key[0] for key in IDS})
+    write_table(directory / "spk2utt", {"a": "a-1 a-2", "b": "b-1"})
+    return directory
+
+
+def call(script, *arguments):
+    return subprocess.run([str(UTILS / script), *map(str, arguments)], text=True, capture_output=True,
+                          env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+
+
+def found(directory, **options):
+    return " ".join(problems(directory, Options(**options)))
+
+
+def test_a_sound_directory_is_valid_and_fixing_changes_nothing(data):
+    assert call("validate_data_dir.sh", "--no-feats", data).returncode == 0
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    result = call("fix_data_dir.sh", data)
+    assert result.returncode == 0 and "kept 3" in result.stdout and "lost" not in result.stdout
+    assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("table", "content", "message"), [
+    ("text", "a-1 x\na-2 y\n", "lacks 1 utterances of utt2spk, for example b-1"),
+    ("text", "a-1 x\na-2 y\nb-1 z\nc-1 w\n", "besides the 1 utterances of utt2spk, for example c-1"),
+    ("text", "a-2 y\na-1 x\nb-1 z\n", "text is not sorted"), ("text", "a-1 x\na-1 x\na-2 y\nb-1 z\n", "appears twice"),
+    ("text", "a-1\na-2 y\nb-1 z\n", "a-1 has no value"), ("spk2utt", "a a-1 a-2 b-1\n", "not the inverse"),
+    ("text.es", "z-1 x\n", "text.es has besides"), ("utt2spk", "a-1 b\na-2 a\nb-1 b\n", "not sorted by speaker"),
+    ("segments", "a-1 x 0 1\na-2 x 0 1\nb-1 x 0 1\n", "recording x is not in wav.scp"),
+    ("segments", "a-1 a-1 0\na-2 a-1 0 1\nb-1 a-1 0 1\n", "not `recording start end`"),
+])
+def test_what_is_wrong_is_named(data, table, content, message):
+    (data / table).write_text(content)
+    assert message in found(data)
+    result = call("validate_data_dir.sh", data)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_what_may_be_missing(data):
+    (data / "text").unlink()
+    assert "text is missing" in found(data) and not found(data, text=False)
+    (data / "wav.scp").unlink()
+    assert "wav.scp is missing" in found(data, text=False) and not found(data, text=False, wav=False)
+    assert "is no directory" in found(data / "none")
+
+
+def test_fix_says_which_table_lost_what_and_leaves_a_valid_directory(data):
+    (data / "text").write_text("b-1 z\na-1 x\nc-1 w\n")
+    (data / "wav.scp").write_text("b-1 /b.flac\na-2 /a.flac\na-1 /a.flac\n")
+    result = call("fix_data_dir.sh", data)
+    assert result.returncode == 0
+    assert "text lost 1: c-1" in result.stdout and "wav.scp lost 1: a-2" in result.stdout
+    assert "text.es lost 1: a-2" in result.stdout and "kept 2" in result.stdout
+    assert not found(data) and list(read_table(data / "text")) == ["a-1", "b-1"]
+    assert (data / ".backup/text").read_text() == "b-1 z\na-1 x\nc-1 w\n"
+    assert read_table(data / "spk2utt") == {"a": "a-1", "b": "b-1"}
+
+
+def test_fix_drops_segments_of_unknown_recordings_and_refuses_to_leave_nothing(data):
+    write_table(data / "wav.scp", {"r": "/r.flac"})
+    (data / "segments").write_text("a-1 r 0 1\na-2 q 0 1\nb-1 r 0 1 q 0 1\n")
+    assert "segments lost 2: a-2 b-1" in call("fix_data_dir.sh", data).stdout and not found(data)
+    (data / "text").write_text("x-1 nothing\n")
+    before = {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
+    result = call("fix_data_dir.sh", data)
+    assert result.returncode == 1 and "no utterance is in all of" in result.stderr
+    assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == before

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Sort a data directory's tables and keep the utterances that all of them have; says which table lost which: DIR
+set -euo pipefail
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=egs/TEMPLATE/path.sh
+. "${root}/egs/TEMPLATE/path.sh"
+exec python -m audiopalm.bin.data_dir fix "$@"

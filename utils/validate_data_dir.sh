@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Whether a data directory is valid: [--no-text] [--no-wav] [--no-feats] [--no-spk-sort] DIR
+set -euo pipefail
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=egs/TEMPLATE/path.sh
+. "${root}/egs/TEMPLATE/path.sh"
+exec python -m audiopalm.bin.data_dir validate "$@"
