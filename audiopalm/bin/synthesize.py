@@ -6,8 +6,6 @@ Run again after an interruption, it goes on; a finished folder is left alone unl
 
 import argparse
 
-import torch
-
 from audiopalm.acoustic.generation import load_acoustic
 from audiopalm.acoustic.synthesis import Prompts, check_codec, decoded_jobs, synthesize, true_job
 from audiopalm.bin.common import run
@@ -32,9 +30,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE",
                         help="generation settings, e.g. iterations=[16,1] temperature=0")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.set), load_codec(arguments.codec)
     check_codec(acoustic, arguments.codec)
     prompts = Prompts(arguments.data_dir, arguments.tokens, acoustic, arguments.acoustic)

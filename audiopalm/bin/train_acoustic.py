@@ -5,8 +5,6 @@ Run again after an interruption, it goes on from its last checkpoint; finished, 
 
 import argparse
 
-import torch
-
 from audiopalm.acoustic.training import AcousticConfig, train
 from audiopalm.bin.common import run
 from audiopalm.config import load_config
@@ -23,11 +21,9 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=10")
     parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")
-    torch.set_num_threads(arguments.threads)
     config = load_config(AcousticConfig, arguments.config, arguments.set)
     train(config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed, arguments.dev_data_dir,
           arguments.dev_tokens, arguments.codec)

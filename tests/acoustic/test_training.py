@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog):
                                             "training: {steps: 40, save_every: 8, log_every: 10, voices: 2}\n")
     config = load_config(AcousticConfig, tmp_path / "acoustic.yaml")
     command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
-               "--config", str(tmp_path / "acoustic.yaml"), "--threads", "1", "--output", str(parts)]
+               "--config", str(tmp_path / "acoustic.yaml"), "--output", str(parts)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     while not (parts / "checkpoint.safetensors").is_file() and process.poll() is None:
         time.sleep(0.002)

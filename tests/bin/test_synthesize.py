@@ -65,7 +65,7 @@ def stage(tmp_path) -> dict[str, Path]:
 
 def synthesize(stage: dict[str, Path], monkeypatch, *options: str) -> None:
     arguments = [part for name, folder in stage.items() for part in (f"--{name}", str(folder))]
-    monkeypatch.setattr(sys, "argv", ["synthesize.py", *arguments, "--threads", "1", *options])
+    monkeypatch.setattr(sys, "argv", ["synthesize.py", *arguments, *options])
     main()
 
 

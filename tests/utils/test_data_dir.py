@@ -86,3 +86,52 @@ def test_fix_drops_segments_of_unknown_recordings_and_refuses_to_leave_nothing(d
     result = call("fix_data_dir.sh", data)
     assert result.returncode == 1 and "no utterance is in all of" in result.stderr
     assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == before
+
+
+def test_copy_with_prefixes(data, tmp_path):
+    call("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "copy")
+    assert read_table(tmp_path / "copy/utt2spk") == {f"x-{key}": f"x-{key[0]}" for key in IDS}
+    assert not found(tmp_path / "copy") and read_table(tmp_path / "copy/text.es").keys() == {f"x-{key}" for key in IDS}
+
+
+@pytest.mark.parametrize(("arguments", "ids"), [
+    (["--first", "2"], ["a-1", "a-2"]), (["--last", "1"], ["b-1"]), (["--per-spk", "1"], ["a-1", "b-1"]),
+    (["--shortest", "2"], ["a-2", "b-1"]), (["3"], ["a-1", "a-2", "b-1"])])
+def test_subset(data, tmp_path, arguments, ids):
+    write_table(data / "utt2dur", {"a-1": "3.0", "a-2": "1.0", "b-1": "2.0"})
+    result = call("subset_data_dir.sh", *arguments, data, tmp_path / "part")
+    assert result.returncode == 0 and list(read_table(tmp_path / "part/text")) == ids, result.stderr
+    assert not found(tmp_path / "part")
+
+
+def test_subset_by_lists_takes_the_recordings_along(data, tmp_path):
+    write_table(data / "wav.scp", {"r": "/r.flac", "q": "/q.flac"})
+    write_table(data / "segments", {"a-1": "r 0 1", "a-2": "q 0 1", "b-1": "r 1 2"})
+    (tmp_path / "list").write_text("a-1\nb-1\n")
+    assert call("subset_data_dir.sh", "--utt-list", tmp_path / "list", data, tmp_path / "part").returncode == 0
+    assert list(read_table(tmp_path / "part/wav.scp")) == ["r"] and not found(tmp_path / "part")
+    (tmp_path / "list").write_text("b\n")
+    assert call("subset_data_dir.sh", "--spk-list", tmp_path / "list", data, tmp_path / "part2").returncode == 0
+    assert list(read_table(tmp_path / "part2/text")) == ["b-1"]
+    (tmp_path / "list").write_text("nobody\n")
+    assert "no utterance is left" in call("subset_data_dir.sh", "--utt-list", tmp_path / "list", data,
+                                          tmp_path / "part3").stderr
+    assert "has 3 utterances; cannot take 9" in call("subset_data_dir.sh", "9", data, tmp_path / "part4").stderr
+
+
+def test_split_and_combine_there_and_back(data, tmp_path):
+    assert call("split_data.sh", data, 2).returncode == 0
+    parts = [data / "split2" / number for number in "12"]
+    assert [list(read_table(part / "text")) for part in parts] == [["a-1", "a-2"], ["b-1"]]
+    assert call("split_data.sh", "--per-utt", data, 3).returncode == 0
+    assert [list(read_table(data / "split3utt" / number / "text")) for number in "123"] == [[key] for key in IDS]
+    assert "2 speakers; cannot split it into 3" in call("split_data.sh", data, 3).stderr
+    assert call("combine_data.sh", tmp_path / "all", *parts).returncode == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()} == {
+        path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
+    (parts[1] / "text").write_text("a-1 else\nb-1 words\n")
+    assert "a-1 of" in call("combine_data.sh", tmp_path / "wrong", *parts).stderr
+    (parts[1] / "utt2lang").unlink()
+    (parts[1] / "text").write_text("b-1 words\n")
+    result = call("combine_data.sh", tmp_path / "less", *parts)
+    assert "utt2lang is left out" in result.stdout and not (tmp_path / "less/utt2lang").exists()

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The union of data directories: TARGET SOURCE1 SOURCE2 ...
+set -euo pipefail
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=egs/TEMPLATE/path.sh
+. "${root}/egs/TEMPLATE/path.sh"
+exec python -m audiopalm.bin.data_dir combine "$@"
