@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 from audiopalm.bin.common import run
-from audiopalm.corpora import covost2, cvss, fleurs, mini, voxpopuli
+from audiopalm.corpora import covost2, cvss, fleurs, folder, mini, voxpopuli
 from audiopalm.errors import AudioPaLMError
 
 PUBLIC = {"covost2": covost2.prepare, "cvss": cvss.prepare, "fleurs": fleurs.prepare,
-          "voxpopuli": voxpopuli.prepare}
+          "folder": folder.prepare, "voxpopuli": voxpopuli.prepare}
 
 
 def main() -> None:

@@ -1,0 +1,72 @@
+"""A folder of recordings with a text beside each: the corpus of a recipe that new_recipe.sh makes.
+
+    <downloads>/<set>/<name>.wav        or .flac, .ogg, .mp3
+    <downloads>/<set>/<name>.txt        what is said
+    <downloads>/<set>/<name>.en.txt     its translation into English, if there is one; likewise other languages
+    <downloads>/<set>/<name>.en.wav     its spoken translation, if there is one
+
+Sets are train, dev and test. A name that begins with a speaker and a hyphen, `anna-0001`, says who speaks; other names
+are speakers of their own. The language is the one that --langs gives.
+"""
+
+from pathlib import Path
+
+from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tasks import language_name
+
+SETS = ("train", "dev", "test")
+AUDIO = ("wav", "flac", "ogg", "mp3")
+
+
+def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
+            max_drop: float = 0.05) -> dict:
+    """Write <output>/{train,dev,test} and return the report.
+
+    Raises AudioPaLMError when a set is missing, when not one known language is given, or when more than `max_drop` of
+    the recordings of a set are dropped.
+    """
+    if len(languages) != 1:
+        raise AudioPaLMError("a folder of recordings is in one language: give its code, for example --langs en")
+    language_name(languages[0])
+    sets = {}
+    for name in SETS:
+        folder = Path(downloads) / name
+        if not folder.is_dir():
+            raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
+        sets[name] = _read_set(folder, languages[0])
+    return write_sets(Path(output), sets, max_drop)
+
+
+def _read_set(folder: Path, language: str) -> DataSet:
+    data = DataSet()
+    by_name: dict[str, dict[str, Path]] = {}  # {name: {what follows its first dot: file}}
+    for path in sorted(folder.iterdir()):
+        name, _, kind = path.name.partition(".")
+        if name and path.is_file():
+            by_name.setdefault(name, {})[kind] = path
+    for name, files in by_name.items():
+        data.account.rows += 1
+        audio = next((files[kind] for kind in AUDIO if kind in files), None)
+        text = _text(files.get("txt"))
+        if " " in name:
+            data.account.drop(name, "space in the name")
+        elif audio is None:
+            data.account.drop(name, "text without recording")
+        elif text is None:
+            data.account.drop(name, "recording without text")
+        elif not text:
+            data.account.drop(name, "empty text")
+        else:
+            more = {tuple(kind.split(".")): path for kind, path in files.items() if kind.count(".") == 1}
+            translations = {code: _text(path) for (code, kind), path in more.items() if kind == "txt"}
+            data.utterances.append(Utterance(
+                id=name, speaker=name.rpartition("-")[0] or name, language=language, audio=audio, text=text,
+                translations={code: text for code, text in translations.items() if text},
+                spoken={code: path for (code, kind), path in more.items() if kind in AUDIO}))
+    return data
+
+
+def _text(path: Path | None) -> str | None:
+    """The text of a file on one line; None where there is no file."""
+    return None if path is None else " ".join(path.read_text(encoding="utf-8-sig").split())

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Make a recipe: egs/TEMPLATE/new_recipe.sh NAME
+# egs/NAME then turns a folder of recordings with a text beside each into data directories; docs/new_recipe.md goes on.
+set -euo pipefail
+
+die() { echo "new_recipe.sh: error: $*" >&2; exit 1; }
+
+[ $# -eq 1 ] || die "it takes one argument, the name of the recipe"
+name=$1
+[[ "${name}" =~ ^[a-z][a-z0-9_]*$ ]] || die "'${name}' is no name for a recipe: small letters, digits and _ only"
+here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+recipe=$(dirname "${here}")/${name}
+[ ! -e "${recipe}" ] || die "${recipe} exists already"
+
+partial=${recipe}.partial
+rm -rf "${partial}"
+mkdir -p "${partial}/local"
+cp "${here}/cmd.sh" "${partial}/"
+cp -r "${here}/../mini/conf" "${partial}/conf"
+ln -s ../TEMPLATE/path.sh "${partial}/path.sh"
+ln -s ../TEMPLATE/db.sh "${partial}/db.sh"
+cat > "${partial}/run.sh" << EOF
+#!/usr/bin/env bash
+# The recipe ${name}: ./run.sh --downloads DIR --langs CODE. --help lists all options.
+set -euo pipefail
+
+called_as=\$(printf '%q ' "\$0" "\$@")
+cd "\$(dirname "\${BASH_SOURCE[0]}")"
+
+exec ../TEMPLATE/audiopalm.sh \\
+    --called_as "\${called_as% }" \\
+    --corpus folder \\
+    --downloads downloads \\
+    --pretrained_codec ../mini/pretrained/codec \\
+    "\$@"
+EOF
+chmod +x "${partial}/run.sh"
+printf '# egs/%s\n\nWhat the corpus is, how to obtain it, under which licence; what `./run.sh` was seen to give.\n' \
+    "${name}" > "${partial}/README.md"
+mv "${partial}" "${recipe}"
+echo "made ${recipe}; next: put recordings and texts into ${recipe}/downloads/{train,dev,test}, then"
+echo "${recipe}/run.sh --langs en --stop_stage 2"

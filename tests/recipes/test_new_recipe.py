@@ -1,0 +1,86 @@
+"""egs/TEMPLATE/new_recipe.sh: the recipe that it makes passes stages 1 and 2 on recordings with texts."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiopalm.corpora.folder import prepare
+from audiopalm.data.checks import Options, problems
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def make_folder(root: Path) -> None:
+    for name in ("train", "dev", "test"):
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            stem = root / name / f"anna-{number}"
+            soundfile.write(f"{stem}.wav", np.random.default_rng(number).normal(0, 0.1, 44100), 44100)
+            stem.with_suffix(".txt").write_text(f"\ufefffrase número {number}\n")
+    (root / "train/anna-0.en.txt").write_text("sentence number zero")
+    shutil.copy(root / "train/anna-1.wav", root / "train/anna-0.en.wav")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / "a copy"
+    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/conf"):
+        shutil.copytree(REPOSITORY / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def call(*command):
+    return subprocess.run([str(part) for part in command], text=True, capture_output=True,
+                          env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+
+
+def test_a_new_recipe_passes_stages_1_and_2(repository):
+    script = repository / "egs/TEMPLATE/new_recipe.sh"
+    made = call(script, "anna")
+    assert made.returncode == 0 and "run.sh --langs en --stop_stage 2" in made.stdout, made.stderr
+    make_folder(repository / "egs/anna/downloads")
+    result = call(repository / "egs/anna/run.sh", "--langs", "es", "--stop_stage", "2")
+    assert result.returncode == 0, result.stderr
+    for name in ("train", "dev", "test"):
+        raw = repository / "egs/anna/dump/raw" / name
+        assert problems(raw, Options()) == [] and read_table(raw / "utt2spk") == {f"anna-{i}": "anna" for i in range(3)}
+        assert read_table(raw / "text")["anna-2"] == "frase número 2"
+    raw = repository / "egs/anna/dump/raw/train"
+    assert read_table(raw / "text.en") == {"anna-0": "sentence number zero"}
+    assert read_table(raw / "wav.scp.en").keys() == {"anna-0"}
+    again = call(script, "anna")
+    assert again.returncode == 1 and "exists already" in again.stderr
+    assert "no name for a recipe" in call(script, "../anna").stderr
+
+
+def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_path):
+    make_folder(tmp_path / "in")
+    (tmp_path / "in/train/anna-0.txt").unlink()
+    (tmp_path / "in/train/anna-1.txt").write_text(" \n")
+    (tmp_path / "in/train/anna-9.txt").write_text("alone")
+    prepare(tmp_path / "in", tmp_path / "out", ["es"], tmp_path, max_drop=0.9)
+    report = read_json(tmp_path / "out/train/report.json")
+    assert report["kept"] == 1 and report["dropped"] == {"recording without text": 1, "empty text": 1,
+                                                         "text without recording": 1}
+    with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05"):
+        prepare(tmp_path / "in", tmp_path / "strict", ["es"], tmp_path)
+
+
+def test_wrong_folders_and_languages_are_refused(tmp_path):
+    make_folder(tmp_path / "in")
+    with pytest.raises(AudioPaLMError, match="one language"):
+        prepare(tmp_path / "in", tmp_path / "out", [], tmp_path)
+    with pytest.raises(AudioPaLMError, match="unknown language 'xx'"):
+        prepare(tmp_path / "in", tmp_path / "out", ["xx"], tmp_path)
+    shutil.rmtree(tmp_path / "in/dev")
+    with pytest.raises(AudioPaLMError, match="dev does not exist"):
+        prepare(tmp_path / "in", tmp_path / "out", ["es"], tmp_path)
