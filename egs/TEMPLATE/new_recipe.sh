@@ -35,7 +35,7 @@ exec ../TEMPLATE/audiopalm.sh \\
     "\$@"
 EOF
 chmod +x "${partial}/run.sh"
-printf '# egs/%s\n\nWhat the corpus is, how to obtain it, under which licence; what `./run.sh` was seen to give.\n' \
+printf '# egs/%s\n\nWhat the corpus is, how to obtain it, under which licence; what run.sh was seen to give.\n' \
     "${name}" > "${partial}/README.md"
 mv "${partial}" "${recipe}"
 echo "made ${recipe}; next: put recordings and texts into ${recipe}/downloads/{train,dev,test}, then"
