@@ -1,11 +1,16 @@
 """Fixtures that several rooms share: a miniature set of utterances with texts, translations and units."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.files import write_json
+
+# Tests send Ctrl-C to commands. Where pytest runs in the background of a script it ignores SIGINT, and they would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = {"en": ["one", "two", "three", "four"], "es": ["uno", "dos", "tres", "cuatro"]}
 UNITS = 12  # ids 0..11: three units spell a digit

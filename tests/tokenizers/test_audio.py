@@ -51,7 +51,7 @@ def test_cutting_without_context_would_change_units(tokenizer, monkeypatch):
     whole = tokenizer.encode([recording])[0]
     monkeypatch.setattr(audio, "WINDOW", 37)
     monkeypatch.setattr(UnitModel, "reach", 0)
-    assert np.mean(whole != tokenizer.encode([recording])[0]) > 0.02
+    assert np.mean(whole != tokenizer.encode([recording])[0]) > 0.01
 
 
 def test_padding_is_not_heard(tokenizer):
