@@ -52,7 +52,7 @@ def lay_out(root: Path, files: dict[str, bytes]) -> None:
 
 def evil_members() -> list[tarfile.TarInfo]:
     """A way out of the folder, an absolute name, a link."""
-    outside, absolute, link = tarfile.TarInfo("../evil.txt"), tarfile.TarInfo("/tmp/evil.txt"), tarfile.TarInfo("link")
+    outside, absolute, link = tarfile.TarInfo("../evil.txt"), tarfile.TarInfo("/evil.txt"), tarfile.TarInfo("link")
     outside.size = absolute.size = 4
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     return [outside, absolute, link]

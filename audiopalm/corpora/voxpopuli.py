@@ -11,6 +11,7 @@ In `raw` an utterance is the pieces of its `vad` column joined, as in the offici
 import ast
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,6 @@ from audiopalm.errors import AudioPaLMError, nearest
 LANGUAGES = ("en", "de", "fr", "es", "pl", "it", "ro", "hu", "cs", "nl", "fi", "hr", "sk", "sl", "et", "lt")
 SETS = ("train", "dev", "test")
 UNUSED_SPLIT = "invalid"
-HOURS = {  # transcribed, of all sets together (README of facebookresearch/voxpopuli)
-    "en": 543, "de": 282, "fr": 211, "es": 166, "pl": 111, "it": 91, "ro": 89, "hu": 63, "cs": 62, "nl": 53, "fi": 27,
-    "hr": 43, "sk": 35, "sl": 10, "et": 3, "lt": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -179,7 +176,7 @@ def _read_finished(downloads: Path, language: str, unpacked: Path, years: Years,
         if (folder / f"asr_{name}.tsv").is_file():
             _read_files(folder / f"asr_{name}.tsv", language, data,
                         lambda key: [folder / key[:4] / f"{key}.ogg",
-                                     folder / key[:4] / f"{key.replace(':', '_')}.ogg"], "normalized_text")
+                                     folder / key[:4] / f"{key.replace(':', '_')}.ogg"])
     return True
 
 
@@ -194,14 +191,14 @@ def _read_hub(downloads: Path, language: str, unpacked: Path, years: Years, sets
         files |= {path.name: path for path in (folder / name).rglob("*.wav")}
         if (folder / f"asr_{name}.tsv").is_file():
             _read_files(folder / f"asr_{name}.tsv", language, data,
-                        lambda key, files=files: [files.get(f"{key}.wav"), files.get(f"{key.replace(':', '_')}.wav")],
-                        "normalized_text")
+                        lambda key, files=files: [files.get(f"{key}.wav"), files.get(f"{key.replace(':', '_')}.wav")])
     return True
 
 
-def _read_files(table: Path, language: str, data: DataSet, places, text_column: str) -> None:
+def _read_files(table: Path, language: str, data: DataSet,
+                places: Callable[[str], list[Path | None]]) -> None:
     """A table with one file for each row; `places(id)` says where it may lie."""
-    for key, text, number in read_rows(table, ["id", text_column, "speaker_id"], data.account):
+    for key, text, number in read_rows(table, ["id", "normalized_text", "speaker_id"], data.account):
         data.account.rows += 1
         path = next((place for place in places(key) if place is not None and place.is_file()), None)
         if not text.strip():

@@ -65,9 +65,9 @@ def problems(directory: Path, options: Options) -> list[str]:
     if not utterances:
         return [f"{directory}/utt2spk is empty"]
     for name in complete:
-        found += _id_problems(directory / name, list(tables[name]), list(utterances), "utt2spk", complete=True)
+        found += _id_problems(directory / name, list(tables[name]), list(utterances), complete=True)
     for name in partial:
-        found += _id_problems(directory / name, list(tables[name]), list(utterances), "utt2spk", complete=False)
+        found += _id_problems(directory / name, list(tables[name]), list(utterances), complete=False)
     if tables["spk2utt"] != invert(utterances):
         found.append(f"{directory}/spk2utt is not the inverse of utt2spk")
     speakers = list(utterances.values())
@@ -96,10 +96,11 @@ def _line_problems(path: Path, table: dict[str, str]) -> list[str]:
     return found
 
 
-def _id_problems(path: Path, ids: list[str], wanted: list[str], against: str, complete: bool) -> list[str]:
-    more = [key for key in ids if key not in set(wanted)] if ids != wanted else []
-    less = [key for key in wanted if key not in set(ids)] if complete and ids != wanted else []
-    return [f"{path} {what} {len(keys)} utterances of {against}, for example {keys[0]}" for what, keys in
+def _id_problems(path: Path, ids: list[str], wanted: list[str], complete: bool) -> list[str]:
+    known, found = set(wanted), set(ids)
+    more = [key for key in ids if key not in known]
+    less = [key for key in wanted if key not in found] if complete else []
+    return [f"{path} {what} {len(keys)} utterances of utt2spk, for example {keys[0]}" for what, keys in
             (("has besides the", more), ("lacks", less)) if keys]
 
 
