@@ -1,6 +1,8 @@
-"""What every command shares: one-line errors with exit code 1, Ctrl-C with 130, logs on stderr, progress on a TTY."""
+"""What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr, progress on
+a TTY."""
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a command: `if __name__ == "__main__": run(main)`."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to end is taken as Ctrl-C
     try:
         main()
     except AudioPaLMError as error:

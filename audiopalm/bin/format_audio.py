@@ -9,23 +9,20 @@ missing. Utterances whose audio is damaged, too short, too long or too short for
 import argparse
 import hashlib
 import logging
-import multiprocessing
 import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
-from audiopalm.bin.common import progress, run
-from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
+from audiopalm.bin.common import run
+from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
 from audiopalm.data.datadir import invert, languages_of, read_table, write_table
-from audiopalm.data.files import require, write_json, write_text
+from audiopalm.data.files import read_json, require, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
 MADE_BY = "stage 1 (prepare)"
@@ -54,32 +51,6 @@ def signature(path: str) -> str:
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-@lru_cache(maxsize=2)
-def decoded(path: str) -> np.ndarray:
-    """Samples `[T]` of a whole source file at 16 kHz."""
-    return read_audio(path)
-
-
-@lru_cache(maxsize=1000)
-def read_cut(path: str, start: float, end: float) -> np.ndarray:
-    """Samples `[T]` from `start` to `end` seconds; the cuts of composed sentences recur, so each is decoded once.
-
-    Raises AudioPaLMError when the cut lies outside its recording.
-    """
-    first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
-    try:
-        with soundfile.SoundFile(path) as file:
-            if (file.samplerate, file.channels) == (SAMPLE_RATE, 1) and 0 <= first < last <= file.frames:
-                file.seek(first)
-                return file.read(last - first, dtype="float32")
-    except soundfile.LibsndfileError:
-        pass  # the whole file is read below, and says what is wrong with it
-    source = decoded(path)
-    if not 0 <= first < last <= len(source):
-        raise AudioPaLMError(f"audio {path}: cut {start} to {end} s lies outside its {len(source) / SAMPLE_RATE} s")
-    return source[first:last]
-
-
 def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
     """{utterance: Speech} of the utterances themselves (suffix "") or of their translations (".<language>")."""
     segments = directory / f"segments{suffix}"
@@ -100,68 +71,31 @@ def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
     return table
 
 
-def samples_of(speech: Speech) -> np.ndarray:
-    """Samples `[T]` at 16 kHz; raises AudioPaLMError when a cut lies outside its recording."""
-    if not speech.cuts:
-        return read_audio(speech.path)
-    return np.concatenate([read_cut(*cut) for cut in speech.cuts])
+def make_audio(speeches: Iterable[Speech], audio_dir: Path, launcher: Launcher) -> tuple[int, dict[str, str]]:
+    """Write the FLAC files that do not exist yet; return how many, and {name: reason} of all with damaged audio.
 
-
-def write_flac(job: tuple[Speech, Path]) -> tuple[str, str, str] | None:
-    """Write one FLAC file; return its name, what is wrong with its audio and what is wrong with anything else.
-
-    Errors are returned instead of raised, so that a pool hands them over whole.
+    Damaged files are remembered in `<audio_dir>/damaged.json`, so that no run reads them again.
     """
-    speech, target = job
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        # Level 0 packs speech nearly as well as the default at a third of the time. No fsync: a file that a crash
-        # empties is found by its missing samples in `seconds_of`.
-        soundfile.write(str(temporary), np.clip(samples_of(speech), -1, 1), SAMPLE_RATE, format="FLAC",
-                        subtype="PCM_16", compression_level=0)
-        os.replace(temporary, target)
-    except DamagedAudio as error:
-        return target.name, error.reason, ""
-    except AudioPaLMError as error:
-        return target.name, "", str(error)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return None
-
-
-class Workers:
-    """Processes that run jobs and report errors as one line; Ctrl-C is left to the parent, which ends them."""
-
-    def __init__(self, processes: int):
-        context = multiprocessing.get_context("fork")
-        self.pool = context.Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_IGN))
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pool.terminate()
-        self.pool.join()
-
-    def run(self, function: Callable, jobs: list, what: str, chunk: int) -> Iterator:
-        """What `function` returns for each job, in any order."""
-        return progress(self.pool.imap_unordered(function, jobs, chunk), len(jobs), what)
-
-
-def make_missing(speeches: list[Speech], audio_dir: Path, processes: int) -> tuple[int, dict[str, str]]:
-    """Write the FLAC files that do not exist yet; return how many, and {name: reason} of those with damaged audio."""
     audio_dir.mkdir(parents=True, exist_ok=True)
-    targets = {speech.name(): speech for speech in speeches}
-    jobs = [(speech, audio_dir / name) for name, speech in targets.items() if not seconds_of(audio_dir / name)]
-    damaged: dict[str, str] = {}
-    with Workers(processes) as workers:
-        for result in workers.run(write_flac, jobs, "audio files", 32):
-            if result is not None:
-                name, reason, message = result
-                if message:
-                    raise AudioPaLMError(message)
-                damaged[name] = reason
-    return len(jobs) - len(damaged), damaged
+    record = audio_dir / "damaged.json"
+    damaged: dict[str, str] = read_json(record) if record.exists() else {}
+    speeches = {speech.name(): speech for speech in speeches}
+    # In the order of their sources: a job decodes a recording once for all its cuts.
+    todo = [{"name": name, "path": speech.path, "cuts": speech.cuts}
+            for name, speech in sorted(speeches.items(), key=lambda item: (item[1].path, item[1].cuts))
+            if name not in damaged and not seconds_of(audio_dir / name)]
+    made, found = 0, {}
+    for result in run_jobs(launcher, "write_audio", ["--audio_dir", str(audio_dir)], todo, "audio files"):
+        if result["error"]:
+            raise AudioPaLMError(result["error"])
+        if result["damaged"]:
+            found[result["name"]] = result["damaged"]
+        else:
+            made += 1
+    if found:
+        damaged |= found
+        write_json(record, dict(sorted(damaged.items())))
+    return made, damaged
 
 
 def seconds_of(path: Path) -> float:
@@ -172,20 +106,25 @@ def seconds_of(path: Path) -> float:
         return 0.0
 
 
-def format_directory(directory: Path, output: Path, audio_dir: Path, processes: int = 1, shortest: float = 0.0,
+def all_speech(directory: Path) -> dict[str, dict[str, Speech]]:
+    """{"": speech of the utterances, ".<language>": speech of their translations}, by utterance."""
+    spoken = {"": read_speech(directory)}
+    for name in ("segments", "wav.scp"):
+        for language in languages_of(directory, name):
+            spoken.setdefault(f".{language}", read_speech(directory, f".{language}"))
+    return spoken
+
+
+def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: dict[str, str], shortest: float = 0.0,
                      longest: float = float("inf"), max_drop: float = 0.05) -> dict:
-    """Format one data directory; return what was kept and removed, also written to <output>/{format.json,removed.tsv}.
+    """Write the tables of one set whose audio is made; return what was kept and removed, as it stands in
+    <output>/{format.json,removed.tsv} too. `damaged` is what `make_audio` found.
 
     An utterance whose own speech is damaged, or shorter or longer than the limits (seconds), or too short for its text,
     is removed from every table; a translation with such speech only loses its audio. Raises AudioPaLMError when nothing
     is left, or when more than `max_drop` (0 to 1) of the utterances have damaged audio.
     """
-    spoken = {"": read_speech(directory)}
-    for name in ("segments", "wav.scp"):
-        for language in languages_of(directory, name):
-            spoken.setdefault(f".{language}", read_speech(directory, f".{language}"))
-    every = [speech for table in spoken.values() for speech in table.values()]
-    made, damaged = make_missing(every, audio_dir, processes)
+    spoken = all_speech(directory)
     text = read_table(require(directory / "text", MADE_BY))
     seconds: dict[str, float] = {}
     removed: list[tuple[str, str, str]] = []  # utterance, what of it, why
@@ -212,7 +151,7 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, processes: 
     lengths = {key: seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
     report = {"utterances": len(kept),
               "removed": dict(sorted(Counter(f"{what} {why}" for _, what, why in removed).items())),
-              "audio_files_made": made, "hours": round(sum(lengths.values()) / 3600, 3),
+              "hours": round(sum(lengths.values()) / 3600, 3),
               "hours_of_all_speech": round(sum(seconds.values()) / 3600, 3)}
     if lengths:
         report["seconds"] = {"min": round(min(lengths.values()), 2),
@@ -237,22 +176,29 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, processes: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write 16 kHz mono FLAC files for Kaldi data directories.")
-    parser.add_argument("--input", type=Path, required=True, help="data directory of stage 1")
-    parser.add_argument("--output", type=Path, required=True, help="formatted data directory")
+    parser.add_argument("--input", type=Path, required=True, nargs="+", help="data directories of stage 1")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
     parser.add_argument("--audio_dir", type=Path, required=True, help="folder of the FLAC files, shared by all sets")
-    parser.add_argument("--nj", type=int, default=2, help="processes")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shorter utterances are removed")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of utterances whose audio may be damaged")
+    add_launcher_options(parser, "AUDIO_DIR/jobs")
     arguments = parser.parse_args()
-    start = time.monotonic()
-    logging.info("reading %s", arguments.input)
-    report = format_directory(arguments.input, arguments.output, arguments.audio_dir, arguments.nj,
-                              arguments.min_seconds, arguments.max_seconds, arguments.max_drop)
-    removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
-    logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), %d new files, removed: %s, %.1f s",
-                 arguments.output, report["utterances"], report["hours"], report["hours_of_all_speech"],
-                 report["audio_files_made"], removed, time.monotonic() - start)
+    if len(arguments.input) != len(arguments.output):
+        raise AudioPaLMError(f"{len(arguments.input)} data directories, but {len(arguments.output)} outputs")
+    start, audio_dir = time.monotonic(), arguments.audio_dir
+    logging.info("reading %s", " ".join(map(str, arguments.input)))
+    speeches = (speech for directory in arguments.input for table in all_speech(directory).values()
+                for speech in table.values())
+    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or audio_dir / "jobs")
+    made, damaged = make_audio(speeches, audio_dir, launcher)
+    logging.info("made %d audio files in %s, %.1f s", made, audio_dir, time.monotonic() - start)
+    for directory, output in zip(arguments.input, arguments.output, strict=True):
+        report = format_directory(directory, output, audio_dir, damaged, arguments.min_seconds, arguments.max_seconds,
+                                  arguments.max_drop)
+        removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
+        logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
+                     report["utterances"], report["hours"], report["hours_of_all_speech"], removed)
 
 
 if __name__ == "__main__":

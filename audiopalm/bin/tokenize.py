@@ -8,91 +8,79 @@ whole shard.
 import argparse
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from audiopalm.bin.common import progress, run
+from audiopalm.bin.common import run
+from audiopalm.bin.encode_shards import is_done, marker
+from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
 from audiopalm.codec.base import load_codec
-from audiopalm.data.archive import write_ark
-from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.datadir import languages_of, read_table, write_table
 from audiopalm.data.files import read_json, require, sha256, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitTokenizer
 from audiopalm.train.speech import count_samples
 
-SHARD_SECONDS = 600  # of audio: what a kill loses at most, per process
+SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, nargs="+", help="data directories of stage 2")
-    parser.add_argument("--units", required=True, help="directory of stage 3")
-    parser.add_argument("--codec", required=True, help="directory of stage 4")
-    parser.add_argument("--output", required=True, nargs="+", help="as many, in the same order")
+    parser.add_argument("--data_dir", type=Path, required=True, nargs="+", help="data directories of stage 2")
+    parser.add_argument("--units", type=Path, required=True, help="directory of stage 3")
+    parser.add_argument("--codec", type=Path, required=True, help="directory of stage 4")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
-    parser.add_argument("--nj", type=int, default=2, help="processes of one thread each")
+    add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
     if len(arguments.data_dir) != len(arguments.output):
         raise AudioPaLMError(f"{len(arguments.data_dir)} data directories, but {len(arguments.output)} outputs")
-    with Workers(Path(arguments.units), Path(arguments.codec), arguments.nj) as workers:
-        for data, output in zip(arguments.data_dir, arguments.output, strict=True):
-            tokenize(Path(data), workers, Path(output), arguments.codec_tokens == "true")
+    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.output[0] / "jobs")
+    tokenize(dict(zip(arguments.data_dir, arguments.output, strict=True)), arguments.units, arguments.codec, launcher,
+             arguments.codec_tokens == "true")
 
 
-class Workers:
-    """`jobs` processes of one thread each that hold both tokenizers, started when there is something to do."""
+def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, codec_tokens: bool) -> None:
+    """Tokenize {data directory: output}; every job encodes shards of all of them.
 
-    def __init__(self, units: Path, codec: Path, jobs: int):
-        self.models, self.jobs = {"units": units, "codec": codec}, jobs
-        self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-    def encode(self, todo: list[tuple[Path, list[str]]], what: str) -> None:
-        """Run `encode_shard` on each (stem, paths)."""
-        if self.jobs == 1:
-            load_tokenizers(**self.models)
-            done = (encode_shard(stem, shard) for stem, shard in todo)
-        else:
-            if not self.pool:  # fresh processes: torch's threads do not survive a fork
-                models = self.models["units"], self.models["codec"]
-                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"), load_tokenizers, models)
-            done = self.pool.map(encode_shard, *zip(*todo, strict=True))
-        for _ in progress(done, len(todo), what):
-            pass
-
-
-def tokenize(data: Path, workers: Workers, output: Path, codec_tokens: bool) -> None:
-    """Tokenize one data directory.
-
-    Raises AudioPaLMError for missing inputs, and when `output` holds ids of another tokenizer.
+    Raises AudioPaLMError for missing inputs, and when an output holds ids of another tokenizer.
     """
     started = time.monotonic()
-    meta = describe(**workers.models)
-    check_meta(output, meta)
-    sides = {"": "units.scp"} | {f".{language}": f"units.{language}.scp" for language in languages_of(data, "wav.scp")}
-    wavs = {suffix: read_table(data / f"wav.scp{suffix}", "stage 2 (audio)") for suffix in sides}
-    write_json(output / "meta.json", meta)
-    every = {path for table in wavs.values() for path in table.values()}
-    scps = {"units": encode_files("units", every, output, workers)}
-    if codec_tokens:
-        scps["codec"] = encode_files("codec", set(wavs[""].values()), output, workers)
-        write_table(output / "codec.scp", {utterance: scps["codec"][path] for utterance, path in wavs[""].items()})
-    for suffix, name in sides.items():
-        write_table(output / name, {utterance: scps["units"][path] for utterance, path in wavs[suffix].items()})
-    what = ", ".join(f"{name} of {len(scp)} recordings" for name, scp in scps.items())
-    logging.info("wrote %s: %s, %.0f s", output, what, time.monotonic() - started)
+    meta = describe(units, codec)
+    planned: dict[Path, dict[str, list[tuple[Path, list[str]]]]] = {}
+    for data, output in sets.items():
+        check_meta(output, meta)
+        spoken = {path for suffix in sides(data) for path in wavs(data, suffix).values()}
+        planned[output] = {"units": plan_shards("units", spoken, output)}
+        if codec_tokens:
+            planned[output]["codec"] = plan_shards("codec", set(wavs(data).values()), output)
+        write_json(output / "meta.json", meta)
+    todo = [{"stem": str(stem), "paths": paths} for shards in planned.values() for kind in shards.values()
+            for stem, paths in kind if not is_done(stem, paths)]
+    # Dealt out like cards: every job gets as many shards of units as of codec ids.
+    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
+    for result in run_jobs(launcher, "encode_shards", ["--units", str(units), "--codec", str(codec)], todo, "shards"):
+        if result["error"]:
+            raise AudioPaLMError(result["error"])
+    for data, output in sets.items():
+        scps = {kind: {path: entry for stem, _ in shards for path, entry in read_json(marker(stem))["entries"].items()}
+                for kind, shards in planned[output].items()}
+        if codec_tokens:
+            write_table(output / "codec.scp", {name: scps["codec"][path] for name, path in wavs(data).items()})
+        for suffix, table in sides(data).items():
+            write_table(output / table, {name: scps["units"][path] for name, path in wavs(data, suffix).items()})
+        logging.info("wrote %s: %s", output,
+                     ", ".join(f"{kind} of {len(scp)} recordings" for kind, scp in scps.items()))
+    logging.info("encoded %d shards, %.0f s", len(todo), time.monotonic() - started)
+
+
+def sides(data: Path) -> dict[str, str]:
+    """{suffix of wav.scp: table of its units}, of the utterances and of their translations."""
+    return {"": "units.scp"} | {f".{language}": f"units.{language}.scp" for language in languages_of(data, "wav.scp")}
+
+
+def wavs(data: Path, suffix: str = "") -> dict[str, str]:
+    return read_table(data / f"wav.scp{suffix}", "stage 2 (audio)")
 
 
 def describe(units: Path, codec: Path) -> dict:
@@ -115,53 +103,20 @@ def check_meta(output: Path, meta: dict) -> None:
                                  "remove the directory to tokenize anew")
 
 
-def encode_files(kind: str, paths: set[str], output: Path, workers: Workers) -> dict[str, str]:
-    """Encode audio files in shards; return {path: `ark:offset`}."""
+def plan_shards(kind: str, paths: set[str], output: Path) -> list[tuple[Path, list[str]]]:
+    """(stem, audio files) of each shard. By length, so that a job does one size of work after another."""
     lengths = {path: count_samples(path) for path in sorted(paths)}
     shards: list[list[str]] = [[]]
     filled = 0
-    # By length, so that a process does one size of work after another and its memory is reused.
     for path in sorted(lengths, key=lambda path: (lengths[path], path)):
         if shards[-1] and filled + lengths[path] > SHARD_SECONDS * SAMPLE_RATE:
             shards.append([])
             filled = 0
         shards[-1].append(path)
         filled += lengths[path]
-    stems = [output / "shards" / f"{kind}.{number}" for number in range(len(shards))]
-    todo = [(stem, shard) for stem, shard in zip(stems, shards, strict=True) if not is_done(stem, shard)]
-    logging.info("%s: %d recordings, %.2f h, %d shards of which %d are done", kind, len(lengths),
-                 sum(lengths.values()) / SAMPLE_RATE / 3600, len(shards), len(shards) - len(todo))
-    if todo:
-        workers.encode(todo, f"{kind} shards")
-    return {path: entry for stem in stems for path, entry in read_json(marker(stem))["entries"].items()}
-
-
-def marker(stem: Path) -> Path:
-    return stem.with_name(stem.name + ".done")
-
-
-def is_done(stem: Path, shard: list[str]) -> bool:
-    return marker(stem).exists() and list(read_json(marker(stem))["entries"]) == shard
-
-
-_encode: dict[str, Callable[[list[np.ndarray]], list[np.ndarray]]] = {}  # of this process, by kind
-
-
-def load_tokenizers(units: Path, codec: Path) -> None:
-    torch.set_num_threads(1)
-    _encode.update(units=UnitTokenizer.load(units).encode, codec=load_codec(codec).encode)
-
-
-def encode_shard(stem: Path, paths: list[str]) -> None:
-    """Write `<stem>.ark`, then the marker `<stem>.done` with {path: `ark:offset`}."""
-    encode, tokens = _encode[stem.name.partition(".")[0]], {}
-    for number, path in enumerate(paths):
-        try:
-            tokens[str(number)] = encode([read_audio(path)])[0].reshape(-1)
-        except AudioPaLMError as error:
-            raise AudioPaLMError(f"{path}: {error}") from None
-    table = write_ark(stem.with_name(stem.name + ".ark"), tokens)
-    write_json(marker(stem), {"entries": {path: table[str(number)] for number, path in enumerate(paths)}})
+    logging.info("%s: %s of %d recordings, %.2f h, in %d shards", output, kind, len(lengths),
+                 sum(lengths.values()) / SAMPLE_RATE / 3600, len(shards))
+    return [(output / "shards" / f"{kind}.{number}", shard) for number, shard in enumerate(shards)]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@
 #        2 audio       6 vocabulary  10 decode       14 pack
 #        3 units       7 textlm      11 synthesize
 #        4 codec       8 finetune    12 score        what each reads and writes: docs/stages.md
-#   --nj N                processes that stages 2 and 5 use [2]
+#   --nj N                jobs of stages 2 and 5 [2]
+#   --cmd "CMD"           what runs these jobs, with its options: "run.pl" on this machine, "slurm.pl --mem 4G", "queue.pl";
+#                         the command of a stage itself stays on this machine [train_cmd of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
@@ -40,6 +42,7 @@ set -euo pipefail
 stage=1
 stop_stage=14
 nj=2
+cmd=
 seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
@@ -99,6 +102,7 @@ logdir=${expdir}/log
 . ./path.sh
 # shellcheck source=egs/TEMPLATE/cmd.sh
 . ./cmd.sh
+cmd=${cmd:-${train_cmd}}
 
 # ---- how a stage is run ----------------------------------------------------------------------------------------------
 number=0         # of the stage that runs now
@@ -142,7 +146,7 @@ reads() {  # reads N FILE...: shows them; those that are missing are the work of
 
 run() {  # run COMMAND...: on the screen and in the log of the stage
     local code=0
-    ${train_cmd} "${logdir}/stage${number}.log" "$@" &
+    run_logged.py "${logdir}/stage${number}.log" "$@" &
     child=$!
     wait "${child}" || code=$?
     child=
@@ -188,10 +192,8 @@ main() {
 
     if begin 2 audio; then
         reads 1 $(each "${datadir}" ${sets})
-        for set in ${sets}; do
-            module format_audio --input "${datadir}/${set}" --output "${raw}/${set}" --audio_dir "${dumpdir}/audio" \
-                --nj "${nj}" ${audio_args}
-        done
+        module format_audio --input $(each "${datadir}" ${sets}) --output $(each "${raw}" ${sets}) \
+            --audio_dir "${dumpdir}/audio" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2" ${audio_args}
         writes "${dumpdir}/audio" $(each "${raw}" ${sets})
     fi
 
@@ -219,7 +221,7 @@ main() {
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
         module tokenize --data_dir $(each "${raw}" ${sets}) --units "${units_exp}" --codec "${codec_exp}" \
-            --output $(each "${tokendir}" ${sets}) --nj "${nj}" ${tokenize_args}
+            --output $(each "${tokendir}" ${sets}) --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
         writes $(each "${tokendir}" ${sets})
     fi
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from stage2 import format_set, make_files
 
-from audiopalm.bin.format_audio import format_directory
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.errors import AudioPaLMError
 
@@ -39,7 +39,7 @@ def data(tmp_path):
 
 def test_cuts_are_joined_sample_by_sample(data, tmp_path):
     directory, sources = data
-    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
     expected = np.concatenate([sources["one"][:4000], sources["two"][16000:24000], sources["one"][28000:]])
     samples = read(read_table(tmp_path / "out" / "wav.scp")["a-en-2"])
     assert np.abs(samples - expected).max() < 1e-4
@@ -47,44 +47,45 @@ def test_cuts_are_joined_sample_by_sample(data, tmp_path):
 
 def test_equal_speech_is_written_once(data, tmp_path):
     directory, _ = data
-    report = format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    assert make_files(directory, tmp_path / "audio") == (3, {})
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
     own, spanish = read_table(tmp_path / "out" / "wav.scp"), read_table(tmp_path / "out" / "wav.scp.es")
     assert own["a-en-1"] == spanish["a-en-1"] == spanish["a-en-2"]
-    assert report["audio_files_made"] == 3 == len(list((tmp_path / "audio").glob("*.flac")))
+    assert len(list((tmp_path / "audio").glob("*.flac"))) == 3
 
 
 def test_short_and_long_utterances_leave_every_table(data, tmp_path):
     directory, _ = data
-    report = format_directory(directory, tmp_path / "out", tmp_path / "audio", shortest=0.1, longest=0.9)
+    report = format_set(directory, tmp_path / "out", tmp_path / "audio", shortest=0.1, longest=0.9)
     assert report["removed"] == {"utterance too long": 1, "utterance too short": 1}
     for name in ("wav.scp", "wav.scp.es", "text", "text.es", "utt2spk", "utt2lang", "utt2dur"):
         assert list(read_table(tmp_path / "out" / name)) == ["a-en-1"], name
     assert read_table(tmp_path / "out" / "utt2dur") == {"a-en-1": "0.400"}
     assert read_table(tmp_path / "out" / "spk2utt") == {"a": "a-en-1"}
     with pytest.raises(AudioPaLMError, match="no utterance is left"):
-        format_directory(directory, tmp_path / "none", tmp_path / "audio", shortest=100)
+        format_set(directory, tmp_path / "none", tmp_path / "audio", shortest=100)
 
 
 def test_a_rerun_makes_only_what_is_missing_or_broken(data, tmp_path):
     directory, _ = data
-    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
     files = sorted((tmp_path / "audio").glob("*.flac"))
     before = [path.stat().st_mtime_ns for path in files]
     files[1].write_bytes(b"")
-    assert format_directory(directory, tmp_path / "out", tmp_path / "audio", processes=2)["audio_files_made"] == 1
+    assert make_files(directory, tmp_path / "audio", jobs=2) == (1, {})
     after = [path.stat().st_mtime_ns for path in files]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
 def test_a_changed_source_is_read_again(data, tmp_path):
     directory, _ = data
-    format_directory(directory, tmp_path / "out", tmp_path / "audio")
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
     soundfile.write(tmp_path / "one.wav", np.zeros(2 * RATE + 1), RATE, subtype="FLOAT")
-    format_directory_again = subprocess.run(
+    again = subprocess.run(
         [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output",
          str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio"), "--nj", "1", "--min_seconds", "0"],
         capture_output=True, text=True)
-    assert format_directory_again.returncode == 0, format_directory_again.stderr
+    assert again.returncode == 0, again.stderr
     assert not read(read_table(tmp_path / "out" / "wav.scp")["a-en-1"]).any()
 
 
@@ -96,7 +97,7 @@ def test_plain_wav_scp_at_48_khz_in_stereo(tmp_path):
     for name, value in (("wav.scp", str(tmp_path / "tone.wav")), ("wav.scp.fr", str(tmp_path / "tone.wav")),
                         ("text", "tone"), ("utt2spk", "b")):
         write_table(tmp_path / "data" / name, {"b-en-1": value})
-    format_directory(tmp_path / "data", tmp_path / "out", tmp_path / "audio")
+    format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio")
     samples = read(read_table(tmp_path / "out" / "wav.scp")["b-en-1"])
     assert len(samples) == RATE
     spectrum = np.abs(np.fft.rfft(samples[1000:-1000] * np.hanning(RATE - 2000)))
@@ -144,7 +145,7 @@ def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
     write_table(tmp_path / "data" / "wav.scp", table)
     write_table(tmp_path / "data" / "utt2spk", dict.fromkeys(table, "a"))
     write_table(tmp_path / "data" / "text", {key: "x" * (200 if key == "a-long_text" else 10) for key in table})
-    report = format_directory(tmp_path / "data", tmp_path / "out", tmp_path / "audio", shortest=0.1, max_drop=0.9)
+    report = format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio", shortest=0.1, max_drop=0.9)
     assert list(read_table(tmp_path / "out" / "text")) == ["a-untagged", "a-whole"]
     reasons = dict(line.split("\tutterance\t") for line in (tmp_path / "out" / "removed.tsv").read_text().splitlines())
     assert reasons == {"a-cut": "is damaged", "a-empty": "cannot be decoded", "a-html": "cannot be decoded",
@@ -152,7 +153,7 @@ def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
                        "a-zeros": "cannot be decoded"}
     assert report["removed"]["utterance cannot be decoded"] == 3
     with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05 of the audio is damaged"):
-        format_directory(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
+        format_set(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
     assert not (tmp_path / "strict" / "wav.scp").exists()
 
 
@@ -164,9 +165,9 @@ def test_bad_segments_are_refused(data, tmp_path, line, message):
     directory, _ = data
     write_table(directory / "segments", {"a-en-1": line})
     with pytest.raises(AudioPaLMError, match=message):
-        format_directory(directory, tmp_path / "out", tmp_path / "audio")
+        format_set(directory, tmp_path / "out", tmp_path / "audio")
 
 
 def test_a_directory_without_stage_1_names_the_stage(tmp_path):
     with pytest.raises(AudioPaLMError, match="stage 1"):
-        format_directory(tmp_path, tmp_path / "out", tmp_path / "audio")
+        format_set(tmp_path, tmp_path / "out", tmp_path / "audio")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from audiopalm.bin import tokenize as stage
+from audiopalm.bin.jobs import Launcher
 from audiopalm.codec.base import load_codec
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.data.archive import TokenArchive
@@ -53,15 +54,14 @@ def folders(tmp_path):
 
 def tokenize(folders, codec_tokens: bool) -> None:
     data, units, codec, output = folders
-    with stage.Workers(units, codec, jobs=1) as workers:
-        stage.tokenize(data, workers, output, codec_tokens)
+    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), codec_tokens)
 
 
 def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, caplog):
     data, units, codec, output = folders
     with caplog.at_level("INFO"):
         tokenize(folders, codec_tokens=True)
-    assert "units: 4 recordings" in caplog.text
+    assert "units of 4 recordings" in caplog.text
     source, target = TokenArchive(output / "units.scp"), TokenArchive(output / "units.es.scp")
     frames = TokenArchive(output / "codec.scp", levels=3)
     for utterance, path in read_table(data / "wav.scp").items():
@@ -74,23 +74,24 @@ def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, 
         "units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 3, "codec_size": 16}
 
 
-def test_an_interrupted_run_goes_on_after_its_last_whole_shard(folders, monkeypatch):
+def test_a_failed_run_goes_on_after_its_last_whole_shard(folders, monkeypatch):
     monkeypatch.setattr(stage, "SHARD_SECONDS", 1)
-    encode_shard, done = stage.encode_shard, []
+    longest = max((folders[0]).glob("*.flac"), key=lambda path: path.stat().st_size)  # in the last shard
+    content = longest.read_bytes()
 
-    def stop_at_second(stem, shard):
-        if done:
-            raise KeyboardInterrupt
-        done.append(stem)
-        encode_shard(stem, shard)
+    def damage_then_run_jobs(*arguments):
+        longest.write_bytes(b"")
+        return run_jobs(*arguments)
 
-    monkeypatch.setattr(stage, "encode_shard", stop_at_second)
-    with pytest.raises(KeyboardInterrupt):
+    run_jobs = stage.run_jobs
+    monkeypatch.setattr(stage, "run_jobs", damage_then_run_jobs)
+    with pytest.raises(AudioPaLMError, match=longest.name):
         tokenize(folders, codec_tokens=False)
     output = folders[-1]
     assert not (output / "units.scp").exists()
     first = (output / "shards/units.0.ark").stat().st_mtime_ns
-    monkeypatch.setattr(stage, "encode_shard", encode_shard)
+    monkeypatch.setattr(stage, "run_jobs", run_jobs)
+    longest.write_bytes(content)
     tokenize(folders, codec_tokens=False)
     assert (output / "shards/units.0.ark").stat().st_mtime_ns == first
     assert len(TokenArchive(output / "units.scp")) == 4 and not (output / "codec.scp").exists()

@@ -1,0 +1,112 @@
+"""Reading tables of CoVoST 2's size: ours and the pandas way of the official get_covost_splits.py, one after the other.
+
+    python -m pip install pandas && python benchmarks/read_covost2.py
+
+Both read the same validated.tsv and covost_v2.fr_en.tsv and join them; each round is a fresh process, so that memory
+is its own. The limit is what reading the bytes and cutting them into cells costs in Python.
+"""
+
+import argparse
+import csv
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make(folder: Path, rows: int) -> None:
+    """Tables of `rows` clips with the columns, widths and splits of the real ones."""
+    words = [f"mot{number}" for number in range(5000)]
+    draw = random.Random(0)
+    with (open(folder / "validated.tsv", "w", encoding="utf-8") as clips,
+          open(folder / "covost_v2.fr_en.tsv", "w", encoding="utf-8") as translations):
+        clips.write("client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent\n")
+        translations.write("path\ttranslation\tsplit\n")
+        for number in range(rows):
+            speaker = f"{number % 9000:0128x}"
+            sentence, translation = (" ".join(draw.choices(words, k=draw.randint(4, 16))) for _ in range(2))
+            name = f"common_voice_fr_{17_000_000 + number}.mp3"
+            clips.write(f"{speaker}\t{name}\t{sentence}\t2\t0\t\t\t\n")
+            translations.write(f"{name}\t{translation}\t{draw.choice(('train', 'train', 'dev', 'test'))}\n")
+
+
+def ours(folder: Path) -> int:
+    from audiopalm.corpora import common_voice, covost2
+    from audiopalm.corpora.tables import Account
+
+    rows: dict[str, covost2.Row] = {}
+    accounts = {name: Account() for name in ("train", "dev", "test")}
+    covost2._read_table(folder / "covost_v2.fr_en.tsv", "en", rows, accounts)
+    clips = common_voice.read_clips(folder, "fr", rows, accounts["train"])
+    return sum(name in clips for name in rows)
+
+
+def pandas_way(folder: Path) -> int:
+    import pandas
+
+    options = {"sep": "\t", "header": 0, "encoding": "utf-8", "escapechar": "\\", "quoting": csv.QUOTE_NONE,
+               "na_filter": False}
+    clips = pandas.read_csv(folder / "validated.tsv", **options)
+    translations = pandas.read_csv(folder / "covost_v2.fr_en.tsv", **options)
+    return len(pandas.merge(left=clips[["path", "sentence", "client_id"]],
+                            right=translations[["path", "translation", "split"]], how="inner", on="path"))
+
+
+def limit(folder: Path) -> int:
+    count = 0
+    for name in ("validated.tsv", "covost_v2.fr_en.tsv"):
+        with open(folder / name, encoding="utf-8") as lines:
+            for line in lines:
+                count += len(line.split("\t")) > 2
+    return count
+
+
+WAYS = {"audiopalm": ours, "pandas": pandas_way, "limit": limit}
+
+
+def measure(way: str, folder: Path) -> dict:
+    """Seconds and peak MiB of one way, in this process; imports are not counted."""
+    sys.path.insert(0, str(ROOT))
+    if way == "pandas":
+        import pandas  # noqa: F401
+    else:
+        import audiopalm.corpora.covost2  # noqa: F401
+    start = time.perf_counter()
+    rows = WAYS[way](folder)
+    return {"seconds": time.perf_counter() - start, "rows": rows,
+            "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # one measurement, in a process of its own
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.way:
+        print(json.dumps(measure(arguments.way, arguments.folder)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), arguments.rows)
+        found: dict[str, list[dict]] = {way: [] for way in WAYS}
+        for _ in range(arguments.rounds):
+            for way in WAYS:
+                command = [sys.executable, __file__, "--way", way, "--folder", folder]
+                found[way].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+    seconds = {way: median(one["seconds"] for one in rounds) for way, rounds in found.items()}
+    print(f"{arguments.rows} rows, median of {arguments.rounds} rounds, interleaved")
+    for way, rounds in found.items():
+        print(f"{way:10} {seconds[way]:6.2f} s, {seconds[way] / seconds['pandas']:.2f} of pandas, "
+              f"{max(one['mib'] for one in rounds):5.0f} MiB, {rounds[0]['rows']} rows joined")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+# What run.pl, slurm.pl and queue.pl share: the call, the conf file, the script of a job, waiting for a queue, the report.
+package jobs;
+use strict;
+use warnings;
+use Cwd qw(getcwd);
+use Exporter qw(import);
+use File::Basename qw(basename dirname);
+use File::Path qw(make_path);
+use File::Spec;
+use List::Util qw(min);
+use Text::ParseWords qw(shellwords);
+
+our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_queue report);
+
+# Arguments that stay what they are to the shell; every other one is quoted.
+my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
+my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two looks at the exit codes, and at the queue
+my $GRACE = 2;  # seconds that an exit code may come later than the end of its job
+my $TAIL = 10;  # lines of a failed job's output that are shown
+my $program = basename($0);
+
+sub fail { print STDERR "$program: error: @_\n"; exit 1; }
+
+sub quote {
+    my ($word) = @_;
+    # Bare where that is the same to the shell; NAME=VALUE would be an assignment.
+    return $word if $word =~ m{^[\w@%+=:,./-]+\z} && $word !~ /^\w+=/;
+    return "'" . $word =~ s/'/'\\''/gr . "'";
+}
+
+# [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options on both sides of the range.
+sub parse_call {
+    my @words = @_;
+    my %call = (first => 1, last => 1, options => {});
+    while (@words) {
+        if ($words[0] =~ /^--(\w[\w-]*)\z/) {
+            my ($option, $value) = splice @words, 0, 2;
+            fail("$option has no value") if !defined $value || $value =~ /^--/;
+            ($option = substr $option, 2) =~ tr/_/-/;  # Kaldi's scripts write both
+            $call{options}{$option} = $value;
+        } elsif ($words[0] =~ /^-/) {
+            fail("unknown option $words[0]; options are --name value");
+        } elsif (!defined $call{name} && $words[0] =~ m{^([A-Za-z_]\w*)=([^/]*)\z}) {
+            ($call{name}, my $range) = ($1, $2);
+            $range =~ /^(\d+)(?::(\d+))?\z/ or fail("bad range $words[0]; wanted $call{name}=FIRST:LAST");
+            ($call{first}, $call{last}) = ($1 + 0, ($2 // $1) + 0);
+            fail("empty range $words[0]") if $call{first} > $call{last};
+            shift @words;
+        } else { last; }
+    }
+    if (@words < 2) { print STDERR "Usage: $program [--option value]... [JOB=1:N] LOG COMMAND...\n"; exit 1; }
+    $call{log} = shift @words;
+    fail("$call{log} has no $call{name} in it: all jobs would write the same log")
+        if $call{first} < $call{last} && index($call{log}, $call{name}) < 0;
+    # One argument is a line for the shell.
+    $call{command} = @words == 1 ? $words[0] : join ' ', map { /$OPERATOR/ ? $_ : quote($_) } @words;
+    for my $option (qw(max-jobs-run num-threads)) {
+        my $value = $call{options}{$option} // 1;
+        fail("--$option takes a number from 1 on, not $value") unless $value =~ /^[1-9]\d*\z/;
+    }
+    return \%call;
+}
+
+sub log_of {
+    my ($call, $number) = @_;
+    return defined $call->{name} ? $call->{log} =~ s/$call->{name}/$number/gr : $call->{log};
+}
+
+sub make_directory {
+    my ($directory) = @_;
+    make_path($directory, {error => \my $errors});
+    fail("cannot create $directory: " . (values %{$errors->[0]})[0]) if @$errors;
+}
+
+# Empty logs, so that what cannot be written shows now and no log is that of an earlier call.
+sub open_logs {
+    my ($call) = @_;
+    for my $number ($call->{first} .. $call->{last}) {
+        my $log = log_of($call, $number);
+        make_directory(dirname($log));
+        open my $file, '>', $log or fail("cannot write the log $log: $!");
+    }
+}
+
+# The bash script of a job. NUMBER: its number, or the shell variable that has it. DONE: the file for its exit code.
+# Where DONE is given the job runs on some machine of a cluster: in this directory, with its path.sh.
+sub job_script {
+    my ($call, $number, $done) = @_;
+    my $threads = $call->{options}{'num-threads'} // 1;
+    my @lines = ('_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
+    push @lines, map { "$_=\${$_//$call->{name}/$number}" } qw(_jobs_log _jobs_command) if defined $call->{name};
+    unshift @lines, 'cd ' . quote(getcwd()) . ' || exit 1' if defined $done;
+    push @lines, 'exec > "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /');
+    push @lines, 'echo "# Running on $(uname -n)"' if defined $done;
+    push @lines, 'echo "# Started at $(date)"', 'SECONDS=0', '(';
+    push @lines, '    if [ -f ./path.sh ]; then . ./path.sh; fi' if defined $done;
+    push @lines, '    set -o pipefail', '    eval "${_jobs_command}"', ') < /dev/null', '_jobs_code=$?',
+        qq(echo "# Accounting: time=\${SECONDS} threads=$threads"), 'echo "# Ended (code ${_jobs_code}) at $(date)"';
+    push @lines, qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done) if defined $done;
+    return join("\n", @lines, 'exit "${_jobs_code}"') . "\n";
+}
+
+# The words of the command that submits, with those that the conf file has for the options.
+sub configure {
+    my ($call, $file, $text) = @_;  # the usual file, and its text where there is none
+    my %options = %{$call->{options}};
+    delete $options{'max-jobs-run'};  # not a matter of the conf file, though Kaldi's have a line for it
+    my $named = delete $options{config};
+    $file = $named if defined $named;
+    if (defined $named || -e $file) {
+        open my $conf, '<', $file or fail("$file: $!");
+        local $/;
+        $text = <$conf> // '';
+    } else { $file = 'the built-in configuration'; }
+    my ($command, %words, $count);
+    for my $line (split /\n/, $text) {
+        $count++;
+        $line =~ s/#.*//;
+        next unless $line =~ /\S/;
+        if ($line =~ /^\s*command\s+(\S.*)/) { $command = $1; next; }
+        $line =~ /^\s*(option|default)\s+([\w-]+)=(\S+)\s*(.*)/ or fail("$file, line $count: cannot read '$line'");
+        my ($kind, $option, $value, $rest) = ($1, $2, $3, $4);
+        $option =~ tr/_/-/;
+        if ($kind eq 'option') { $words{$option}{$value} = $rest; }
+        else { $options{$option} //= $value; }
+    }
+    fail("$file has no line 'command'") unless defined $command;
+    my @submit = shellwords($command);
+    for my $option (sort keys %options) {
+        my $value = $options{$option};
+        my $rest = $words{$option}{$value} // $words{$option}{'*'};
+        fail("--$option $value: $file has no line for it") unless defined $rest;
+        push @submit, map { s/\$0/$value/gr } shellwords($rest);
+    }
+    $call->{options}{'num-threads'} //= $options{'num-threads'};  # a default of the conf file; the log has it
+    return @submit;
+}
+
+# Exit status and output (with standard error) of a command. Ctrl-C is ours, not its: it would end sbatch half-way.
+sub capture {
+    my @command = @_;
+    my $pid = open my $output, '-|';
+    fail("cannot start a process: $!") unless defined $pid;
+    if (!$pid) {
+        $SIG{INT} = $SIG{TERM} = 'IGNORE';
+        open STDERR, '>&', \*STDOUT;
+        { no warnings 'exec'; exec { $command[0] } @command; }
+        print "$command[0]: $!\n";
+        exit 127;
+    }
+    my $text = do { local $/; <$output> } // '';
+    close $output;
+    return ($?, $text);
+}
+
+# Files of ours: LOGDIR/q/NAME.*, where LOGDIR is the part of the path that all jobs share.
+sub queue_base {
+    my ($call) = @_;
+    my $directory = dirname($call->{log});
+    if (defined $call->{name}) { $directory = dirname($directory) while $directory =~ /$call->{name}/; }
+    (my $name = basename($call->{log})) =~ s/\.log\z//;
+    return File::Spec->rel2abs("$directory/q/$name");
+}
+
+# Exit codes that have come, into CODES; true if there is a new one.
+sub read_codes {
+    my ($base, $codes) = @_;
+    my ($before, $name) = (scalar keys %$codes, basename($base));
+    opendir my $directory, dirname($base) or return 0;
+    for my $file (readdir $directory) {
+        next unless $file =~ /^\Q$name\E\.done\.(\d+)\z/ && !defined $codes->{$1};
+        my $number = $1;
+        open my $done, '<', "$base.done.$number" or next;
+        $codes->{$number} = $1 if (<$done> // '') =~ /^(\d+)$/;
+    }
+    return keys %$codes > $before;
+}
+
+# Submit the jobs, wait for their exit codes, report. The queue is a hash of
+#   task: shell variable with the number of a job of an array, submit: sub (base of the files, is it an array) that
+#   gives the command, id: pattern of the id in its output, known: sub (id), is the job still in the queue,
+#   cancel: command that takes the id, why: sub (id, number or undef), what became of a job that left no exit code.
+sub run_in_queue {
+    my ($call, %queue) = @_;
+    my ($array, $base) = ($call->{first} < $call->{last}, queue_base($call));
+    my $number = $array ? "\${$queue{task}}" : $call->{first};
+    my @submit = $queue{submit}->($base, $array);
+    open_logs($call);
+    make_directory(dirname($base));
+    unlink map { ("$base.done.$_", "$base.out.$_") } $call->{first} .. $call->{last};
+    open my $script, '>', "$base.sh" or fail("$base.sh: $!");
+    print $script "#!/usr/bin/env bash\n# @{[map { quote($_) } @submit]}\n",
+        job_script($call, $number, quote("$base.done.") . $number);
+    close $script or fail("$base.sh: $!");
+
+    my $signal;
+    $SIG{$_} = sub { $signal = $_[0] } for qw(INT TERM);
+    my ($status, $text) = capture(@submit);
+    my ($id) = $text =~ $queue{id};
+    if ($status != 0 || !defined $id) {
+        fail('cannot submit: ' . join '; ', grep { /\S/ } split /\s*\n\s*/, $text);
+    }
+    my ($pause, $silence, $news, %codes) = (0.1, 2, time);
+    until (keys %codes > $call->{last} - $call->{first}) {
+        if ($signal) {
+            capture(@{$queue{cancel}}, $id);
+            print STDERR "$program: SIG$signal: cancelled job $id\n";
+            exit($signal eq 'INT' ? 130 : 143);
+        }
+        select undef, undef, undef, $pause;
+        $pause = min($pause * 1.2, $LONGEST_PAUSE);
+        if (read_codes($base, \%codes)) { ($silence, $news) = (2, time); }
+        next if time - $news < $silence;
+        ($silence, $news) = (min($silence * 1.5, $LONGEST_SILENCE), time);
+        next if $queue{known}->($id);
+        select undef, undef, undef, $GRACE;
+        # NFS reads a directory anew after a change of our own.
+        if (open my $file, '>', "$base.new") { close $file; unlink "$base.new"; }
+        read_codes($base, \%codes);
+        last;
+    }
+    my @lost = grep { !defined $codes{$_} } $call->{first} .. $call->{last};
+    print STDERR "$program: job @lost left the queue without an exit code: ",
+        $queue{why}->($id, $array ? $lost[0] : undef), "\n" if @lost;
+    report($call, \%codes, $base);
+}
+
+sub show_tail {
+    my ($log) = @_;
+    open my $file, '<', $log or return;
+    my @lines;
+    while (<$file>) {
+        if (/^# Started at /) { @lines = (); }
+        elsif (!/^# (?:Accounting: time=|Ended \(code )/) { push @lines, $_; }
+        shift @lines if @lines > $TAIL;
+    }
+    return unless @lines;
+    $lines[-1] =~ s/\n?\z/\n/;
+    print STDERR "==> $log <==\n", @lines;
+}
+
+# Exit: 0 and silent if all went well, else 1 and what failed. CODES: exit code by job number.
+sub report {
+    my ($call, $codes, $base) = @_;
+    my @failed = grep { ($codes->{$_} // 'unknown') ne '0' } $call->{first} .. $call->{last};
+    exit 0 unless @failed;
+    my ($count, $worst) = ($call->{last} - $call->{first} + 1, $failed[0]);
+    my $what = $count == 1 ? 'job failed with status ' . ($codes->{$worst} // 'unknown') : @failed . " / $count failed";
+    print STDERR "$program: $what, log is in ", log_of($call, $count == 1 ? $worst : '*'), "\n";
+    show_tail(log_of($call, $worst));
+    show_tail("$base.out.$worst") if defined $base && !defined $codes->{$worst};  # there the queue says why
+    exit 1;
+}
+
+1;

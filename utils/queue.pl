@@ -1,0 +1,50 @@
+#!/usr/bin/env perl
+# Run jobs through Grid Engine, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
+# conf/queue.conf, or FILE, says what qsub is told for an option. Waits for the jobs; Ctrl-C deletes them.
+# LOGDIR/q has the script, the exit codes and what Grid Engine itself has to say.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use File::Basename qw(basename);
+use jobs;
+
+my $CONF = <<'END';
+command qsub -V -cwd -S /bin/bash -j y
+option time=* -l h_rt=$0
+option mem=* -l mem_free=$0
+option mem=0
+option num_threads=* -pe smp $0
+option num_threads=1
+option gpu=* -l gpu=$0
+option gpu=0
+default gpu=0
+END
+
+my $call = parse_call(@ARGV);
+my @qsub = configure($call, 'conf/queue.conf', $CONF);
+fail('Grid Engine numbers jobs from 1 on') if $call->{first} < 1;
+
+sub submit {
+    my ($base, $array) = @_;
+    (my $name = basename($base)) =~ s/[^\w.-]/_/g;
+    $name = "j$name" if $name =~ /^\d/;  # no digit may come first
+    my @words = (@qsub, '-N', $name, '-o', "$base.out." . ($array ? '$TASK_ID' : $call->{first}));
+    if ($array) {
+        push @words, '-t', "$call->{first}-$call->{last}";
+        push @words, '-tc', $call->{options}{'max-jobs-run'} if defined $call->{options}{'max-jobs-run'};
+    }
+    return (@words, "$base.sh");
+}
+
+# A master that does not answer has not lost the job. One in the error state waits for the user's qmod or qdel.
+my $warned;
+sub known {
+    my ($status, $text) = capture('qstat', '-j', $_[0]);
+    print STDERR "queue.pl: warning: job $_[0] waits in the error state: $1\n"
+        if $text =~ /^error reason\s+\d+:\s*(.*)$/m && !$warned++;
+    return $status == 0 || $text !~ /do not exist/;
+}
+
+run_in_queue($call, task => 'SGE_TASK_ID', submit => \&submit, id => qr/^Your job(?:-array)? (\d+)/m, known => \&known,
+    cancel => ['qdel'], why => sub { 'deleted, over a limit, or its machine was lost' });

@@ -1,0 +1,53 @@
+#!/usr/bin/env perl
+# Run jobs through Slurm, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
+# conf/slurm.conf, or FILE, says what sbatch is told for an option. Waits for the jobs; Ctrl-C cancels them.
+# LOGDIR/q has the script, the exit codes and what Slurm itself has to say.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use File::Basename qw(basename);
+use jobs;
+
+my $CONF = <<'END';
+command sbatch
+option time=* --time $0
+option mem=* --mem-per-cpu $0
+option mem=0
+option num_threads=* --cpus-per-task $0
+option gpu=* --gres gpu:$0
+option gpu=0
+default gpu=0
+END
+
+my $call = parse_call(@ARGV);
+my @sbatch = configure($call, 'conf/slurm.conf', $CONF);
+
+sub submit {
+    my ($base, $array) = @_;
+    my $number = $array ? '%a' : $call->{first};
+    (my $output = $base) =~ s/%/%%/g;
+    my @words = (@sbatch, '--parsable', '--job-name', basename($base), '--output', "$output.out.$number");
+    if ($array) {
+        my $limit = defined $call->{options}{'max-jobs-run'} ? "%$call->{options}{'max-jobs-run'}" : '';
+        push @words, '--array', "$call->{first}-$call->{last}$limit";
+    }
+    return (@words, "$base.sh");
+}
+
+# A controller that does not answer has not lost the job.
+sub known {
+    my ($status, $text) = capture('squeue', '--noheader', '--jobs', $_[0], '--format', '%i');
+    return $status == 0 ? $text =~ /^\d/m : $text !~ /Invalid job id/;
+}
+
+# Slurm remembers a job for some minutes.
+sub why {
+    my ($id, $number) = @_;
+    $id .= "_$number" if defined $number;
+    my ($status, $text) = capture('squeue', '--noheader', '--states', 'all', '--jobs', $id, '--format', '%T');
+    return $status == 0 && $text =~ /^(\w+)/ ? $1 : 'cancelled, out of time or memory, or its machine was lost';
+}
+
+run_in_queue($call, task => 'SLURM_ARRAY_TASK_ID', submit => \&submit, id => qr/^(\d+)(?:;\S+)?$/m, known => \&known,
+    cancel => ['scancel'], why => \&why);
