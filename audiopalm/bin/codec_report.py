@@ -1,4 +1,4 @@
-"""Measure a codec: use of every codebook, speed, and per number of levels mel distance and the judge's WER."""
+"""Measure a codec: use of every codebook, speed, and per number of levels mel distance, the judge's WER and DNSMOS."""
 
 import argparse
 import tempfile
@@ -16,6 +16,7 @@ from audiopalm.data.datadir import read_table
 from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring.judge import JUDGES, transcribe
+from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import english
 from audiopalm.train.codec import MelDistance
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--language", default="en", help="language of the utterances that are taken; it is the judge's")
     parser.add_argument("--count", type=int, default=40, help="utterances, evenly spread")
     parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
+    parser.add_argument("--dnsmos", choices=["true", "false"], default="true", help="also the quality by DNSMOS")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the real-time factor is that of one core
     codec, data = load_codec(arguments.codec), Path(arguments.data_dir)
@@ -39,14 +41,20 @@ def main() -> None:
     chosen = sorted(paths)[::-(-len(paths) // arguments.count)]
     audio = {key: read_audio(paths[key]) for key in chosen}
     texts = {key: text for key, text in read_table(data / "text").items() if key in audio}
-    report = measure(codec, audio, texts, arguments.judge)
+    report = measure(codec, audio, texts, arguments.judge, arguments.dnsmos == "true")
     report = {"data": str(data), "language": arguments.language, "utterances": len(audio), **report}
     write_json(arguments.output, report)
     print(table(report))
 
 
-def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], judge: str) -> dict:
-    """Codebook use, real-time factors, and per number of levels the mel distance and (with a judge) the WER."""
+def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], judge: str, quality: bool) -> dict:
+    """Codebook use, real-time factors, and per number of levels the mel distance, WER (with a judge) and DNSMOS."""
+
+    def heard(audio: dict[str, np.ndarray]) -> dict:
+        scores = [dnsmos(samples) for samples in audio.values()] if quality else []
+        return {"wer": word_error_rate(judge, audio, texts),
+                "dnsmos": round(float(np.mean(scores)), 3) if scores else None}
+
     seconds = sum(map(len, audio.values())) / SAMPLE_RATE
     codec.decode(codec.encode(list(audio.values())[:1]))  # the first call is slower than all others
     started = time.monotonic()
@@ -55,12 +63,12 @@ def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], j
     codec.decode(list(ids.values()))
     decode_seconds = time.monotonic() - started
     distance = MelDistance()
-    rows = [{"levels": 0, "wer": word_error_rate(judge, audio, texts)}]
+    rows = [{"levels": 0, **heard(audio)}]
     for levels in [levels for levels in (1, 2, 3, 4, 6, 8, 12, 16) if levels <= codec.levels]:
         made = {key: codec.decode([item[:, :levels]])[0][:len(audio[key])] for key, item in ids.items()}
         distances = [distance(torch.from_numpy(audio[key])[None], torch.from_numpy(made[key])[None]) for key in audio]
         rows.append({"levels": levels, "mel_distance": round(float(np.mean(distances)), 3),
-                     "wer": word_error_rate(judge, made, texts)})
+                     **heard(made)})
     return {"codebooks": codebook_use(np.concatenate(list(ids.values())), codec.size), "rows": rows,
             "encode_rtf": round(encode_seconds / seconds, 4), "decode_rtf": round(decode_seconds / seconds, 4)}
 
@@ -88,12 +96,12 @@ def word_error_rate(judge: str, audio: dict[str, np.ndarray], texts: dict[str, s
 
 def table(report: dict) -> str:
     """The report as a Markdown table."""
-    lines = ["| levels | codes used | perplexity | mel distance | WER |", "|---|---|---|---|---|"]
+    lines = ["| levels | codes used | perplexity | mel distance | WER | DNSMOS |", "|---|---|---|---|---|---|"]
     for row in report["rows"]:
         use = report["codebooks"][row["levels"] - 1] if row["levels"] else {"used": "", "perplexity": ""}
-        wer = "" if row["wer"] is None else f"{row['wer']:.3f}"
-        name = row["levels"] or "recordings"
-        lines.append(f"| {name} | {use['used']} | {use['perplexity']} | {row.get('mel_distance', '')} | {wer} |")
+        heard = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("wer", "dnsmos")]
+        cells = [row["levels"] or "recordings", use["used"], use["perplexity"], row.get("mel_distance", ""), *heard]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     speed = f"real-time factor on one core: encoding {report['encode_rtf']}, decoding {report['decode_rtf']}"
     return "\n".join([*lines, "", speed])
 

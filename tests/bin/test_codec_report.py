@@ -12,6 +12,7 @@ from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.quality import dnsmos
 from audiopalm.train.codec import save_codec
 
 
@@ -31,7 +32,7 @@ def command(tmp_path, monkeypatch):
     write_table(tmp_path / "text", {"anna-en-0": "one"})
     write_table(tmp_path / "utt2lang", {"anna-en-0": "en"})
     return ["codec_report", "--codec", str(tmp_path), "--data_dir", str(tmp_path),
-            "--output", str(tmp_path / "report.json"), "--judge", "none"]
+            "--output", str(tmp_path / "report.json"), "--judge", "none", "--dnsmos", "false"]
 
 
 def test_report_has_a_row_for_every_number_of_levels(command, tmp_path, monkeypatch, capsys):
@@ -41,6 +42,15 @@ def test_report_has_a_row_for_every_number_of_levels(command, tmp_path, monkeypa
     assert [row["levels"] for row in report["rows"]] == [0, 1, 2]
     assert all(row["mel_distance"] > 0 for row in report["rows"][1:])
     assert "| 2 | " in capsys.readouterr().out
+
+
+def test_dnsmos_hears_noise():
+    """A voice-like sound against the same one in noise."""
+    time = np.arange(16000) / 16000
+    buzz = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20))
+    clean = buzz * (0.2 + 0.1 * np.sin(2 * np.pi * 4 * time))
+    noisy = clean + np.random.default_rng(0).normal(0, 0.2, 16000)
+    assert 1 <= dnsmos(noisy.astype(np.float32)) < dnsmos(clean.astype(np.float32)) <= 5
 
 
 def test_language_without_utterances(command, monkeypatch):
