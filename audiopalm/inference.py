@@ -16,6 +16,7 @@ from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.examples import Example
 from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import language_name
 from audiopalm.lm.files import load_model
 from audiopalm.lm.generation import DecodingConfig, generate
 from audiopalm.lm.model import Decoder
@@ -61,6 +62,11 @@ class AudioPaLM:
         speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
         """
         row, language, target = parse_tag(task)
+        known = self.builder.vocabulary.languages
+        for code in (language, target):
+            if code is not None and code not in known:
+                raise AudioPaLMError(f"this model was not trained on {language_name(code)}; it knows "
+                                     f"{', '.join(map(language_name, known))}")
         speaks = any(output.is_audio for output in row.outputs)
         if row.input == AUDIO:
             samples = source if isinstance(source, np.ndarray) else read_audio(source)

@@ -19,8 +19,7 @@ import re
 from dataclasses import dataclass
 
 from audiopalm.errors import AudioPaLMError, nearest
-
-LANGUAGES = {"en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ru": "Russian"}
+from audiopalm.languages import LANGUAGES, language_name
 
 # Fields of an example (paper 3.4: any of them may be missing).
 AUDIO, TRANSCRIPT = "audio", "transcript"
@@ -90,12 +89,6 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise AudioPaLMError(f"unknown task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
-
-
-def language_name(code: str) -> str:
-    if code not in LANGUAGES:
-        raise AudioPaLMError(f"unknown language {code!r}; {nearest(code, LANGUAGES)}")
-    return LANGUAGES[code]
 
 
 def parse_tag(tag: str) -> tuple[Task, str, str | None]:

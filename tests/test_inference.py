@@ -32,7 +32,7 @@ def packed(tmp_path_factory):
     torch.manual_seed(0)
     train_tokenizer(["uno dos tres", "one two three", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
                     root / "vocabulary" / "text.model", 400)
-    vocabulary = make_vocabulary(root / "vocabulary", 16, "units")
+    vocabulary = make_vocabulary(root / "vocabulary", 16, "units", ["en", "es"])
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
     lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
     save_model(root / "lm", lm, vocabulary.layout_hash, seed=0)
@@ -122,5 +122,7 @@ def test_missing_model_and_empty_text(packed, tmp_path):
         model("  ", task="[MT Spanish English]")
     with pytest.raises(AudioPaLMError, match="give a prompt"):
         model("one", task="[TTS English]")
+    with pytest.raises(AudioPaLMError, match="not trained on Welsh; it knows English, Spanish"):
+        model("one", task="[MT Welsh English]")
     with pytest.raises(AudioPaLMError, match="at most 60 s"):
         model(np.zeros(16000 * 61, dtype=np.float32), task="[ASR Spanish]")

@@ -5,8 +5,9 @@ import pytest
 
 from audiopalm.data.examples import ExampleSet
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import LANGUAGES
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import LANGUAGES, TASKS, decode_name, get_task, parse_tag
+from audiopalm.tasks import TASKS, decode_name, get_task, parse_tag
 from audiopalm.tokenizers.text import train_tokenizer
 from audiopalm.tokenizers.vocabulary import load_vocabulary, make_vocabulary
 
@@ -50,7 +51,7 @@ def test_decode_names():
 def builder(tmp_path, digit_sets):
     train_tokenizer(["one two three four", "uno dos tres cuatro", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
                     tmp_path / "vocabulary" / "text.model", 400)
-    make_vocabulary(tmp_path / "vocabulary", 12, "units of the test")
+    make_vocabulary(tmp_path / "vocabulary", 12, "units of the test", ["en", "es"])
     return SequenceBuilder(*load_vocabulary(tmp_path / "vocabulary"))
 
 
@@ -76,7 +77,7 @@ def test_combined_sequence_layout(builder, digit_sets):
 
 
 def test_vocabulary_mismatch_shows_both_hashes(builder, tmp_path):
-    other = make_vocabulary(tmp_path / "vocabulary", 13, "units of the test")
+    other = make_vocabulary(tmp_path / "vocabulary", 13, "units of the test", ["en", "es"])
     with pytest.raises(AudioPaLMError) as error:
         builder.vocabulary.check(other.layout_hash, "exp/lm")
     assert other.layout_hash in str(error.value) and builder.vocabulary.layout_hash in str(error.value)

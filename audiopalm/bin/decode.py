@@ -21,7 +21,7 @@ from audiopalm.lm.files import load_model
 from audiopalm.lm.generation import DecodingConfig, Generated, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import LANGUAGES, Task, decode_name, get_task
+from audiopalm.tasks import Task, decode_name, get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -59,8 +59,8 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]
             continue
         task = get_task(entry.task)
         needed = {task.input} | ({"translation"} if task.translates else set())
-        for source in entry.sources or LANGUAGES:
-            for target in (entry.targets or LANGUAGES) if task.translates else [None]:
+        for source in entry.sources or examples.languages:
+            for target in (entry.targets or examples.languages) if task.translates else [None]:
                 utterances = examples.utterances(needed, source, target) if target != source else []
                 if utterances:
                     jobs.append(Job(task, source, target, utterances[:entry.most]))

@@ -10,7 +10,8 @@ from audiopalm.config import load_config
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.examples import DATA_STAGE
 from audiopalm.data.files import read_json
-from audiopalm.tasks import LANGUAGES, TASKS
+from audiopalm.languages import in_order
+from audiopalm.tasks import TASKS
 from audiopalm.tokenizers.text import train_tokenizer
 from audiopalm.tokenizers.vocabulary import make_vocabulary
 
@@ -33,11 +34,12 @@ def main() -> None:
     texts = list(read_table(data_dir / "text", DATA_STAGE).values())
     for language in languages_of(data_dir, "text"):
         texts += read_table(data_dir / f"text.{language}").values()
+    languages = in_order({*read_table(data_dir / "utt2lang", DATA_STAGE).values(), *languages_of(data_dir, "text")})
     # A tag is text like any other; the tokenizer must have met its words.
     tags = [task.tag_text(source, target) for task in TASKS.values() if task.tag
-            for source in LANGUAGES for target in LANGUAGES]
+            for source in languages for target in languages]
     train_tokenizer(sorted(set(texts)) + sorted(set(tags)) * 10, Path(args.output) / "text.model", config.text_size)
-    vocabulary = make_vocabulary(args.output, meta["units_size"], meta["units_sha256"])
+    vocabulary = make_vocabulary(args.output, meta["units_size"], meta["units_sha256"], languages)
     logging.info("%s: %d text ids from %d texts, %d audio ids, layout %s", args.output, vocabulary.text_size,
                  len(set(texts)), vocabulary.audio_size, vocabulary.layout_hash)
 

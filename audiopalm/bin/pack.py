@@ -12,9 +12,10 @@ from pathlib import Path
 import audiopalm
 from audiopalm.bin.common import run
 from audiopalm.data.files import atomic_path, read_json, require, sha256, write_json, write_text
+from audiopalm.languages import language_name
 from audiopalm.report.results import headline_table
 from audiopalm.report.rows import read_rows
-from audiopalm.tasks import LANGUAGES, TASKS
+from audiopalm.tasks import TASKS
 
 MANIFEST = "audiopalm.json"
 # Folder -> the files that inference reads, and the stage that makes them.
@@ -71,7 +72,8 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, results: Path) -> 
         (partial / name).mkdir(parents=True)
         for file in files:
             shutil.copyfile(folders[name] / file, partial / name / file)
-    write_text(partial / "README.md", card(recipe, results, read_json(folders["lm"] / "config.json").get("seed")))
+    write_text(partial / "README.md", card(recipe, results, read_json(folders["lm"] / "config.json").get("seed"),
+                                            read_json(folders["vocabulary"] / "vocabulary.json")["languages"]))
     packed = {path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
               for path in sorted(partial.rglob("*")) if path.is_file()}
     write_json(partial / MANIFEST, {"audiopalm": audiopalm.__version__, "recipe": recipe, "files": packed})
@@ -80,7 +82,7 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, results: Path) -> 
     return zip_folder(output, output.with_name(f"{output.name}.zip"))
 
 
-def card(recipe: str, results: Path, seed: int | None) -> str:
+def card(recipe: str, results: Path, seed: int | None, languages: list[str]) -> str:
     """README.md of the pack: what it is, its licence, and the figures of the run that trained it."""
     scores = ""
     if results.exists():
@@ -88,8 +90,8 @@ def card(recipe: str, results: Path, seed: int | None) -> str:
         if table := headline_table(rows, recipe, "test"):
             scores = f"\n## Scores on the set `test`\n\n{table}\n"
     tags = ", ".join(f"`[{task.tag} ...]`" for task in TASKS.values() if task.tag)
-    return CARD.format(recipe=recipe, version=audiopalm.__version__, languages=", ".join(LANGUAGES.values()), tags=tags,
-                       manifest=MANIFEST, scores=scores)
+    return CARD.format(recipe=recipe, version=audiopalm.__version__, languages=", ".join(map(language_name, languages)),
+                       tags=tags, manifest=MANIFEST, scores=scores)
 
 
 def zip_folder(folder: Path, output: Path) -> Path:

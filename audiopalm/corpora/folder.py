@@ -13,7 +13,7 @@ from pathlib import Path
 
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tasks import language_name
+from audiopalm.languages import language_name
 
 SETS = ("train", "dev", "test")
 AUDIO = ("wav", "flac", "ogg", "mp3")

@@ -9,6 +9,7 @@ from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import in_order
 
 DATA_STAGE = "stages 1 and 2 (data, audio)"
 
@@ -24,12 +25,16 @@ class Example:
 
 
 class ExampleSet:
-    """All utterances of a data directory; `tokens` is its folder of stage 5, or None for text-only training."""
+    """All utterances of a data directory; `tokens` is its folder of stage 5, or None for text-only training.
+
+    `languages` are the codes that occur in it, as source or as target.
+    """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path | None = None):
         self.data_dir = Path(data_dir)
         self.text = read_table(self.data_dir / "text", DATA_STAGE)
         self.language = read_table(self.data_dir / "utt2lang", DATA_STAGE)
+        self.speaker = read_table(self.data_dir / "utt2spk", DATA_STAGE)
         self.translations = {code: read_table(self.data_dir / f"text.{code}")
                              for code in languages_of(self.data_dir, "text")}
         self.units: dict[str, int] | TokenArchive = {}
@@ -41,6 +46,10 @@ class ExampleSet:
             self.target_units = {path.name.split(".")[1]: TokenArchive(path)
                                  for path in sorted(Path(tokens).glob("units.*.scp"))}
             self.meta = read_json(Path(tokens) / "meta.json", "stage 5 (tokenize)")
+        self.languages = in_order({*self.language.values(), *self.translations, *self.target_units})
+        self._of_language = {code: [] for code in self.languages}
+        for utterance in sorted(self.language):
+            self._of_language[self.language[utterance]].append(utterance)
         if not self.text:
             raise AudioPaLMError(f"{self.data_dir}/text is empty")
 
@@ -49,8 +58,8 @@ class ExampleSet:
         holders = {"transcript": self.text, "audio": self.units,
                    "translation": self.translations.get(target, {}) if target else {},
                    "translated_audio": self.target_units.get(target, {}) if target else {}}
-        return [utterance for utterance in sorted(self.language)
-                if self.language[utterance] == source and all(utterance in holders[field] for field in fields)]
+        return [utterance for utterance in self._of_language.get(source, [])
+                if all(utterance in holders[field] for field in fields)]
 
     def example(self, utterance: str, fields: set[str], target: str | None) -> Example:
         """Read only what `fields` names."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import write_text
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import language_name
 from audiopalm.report.headline import headlines
 from audiopalm.report.plots import loss_curves, read_log, spectrograms
 from audiopalm.report.results import number, set_order, task_order, task_table
 from audiopalm.report.rows import Row, select
 from audiopalm.scoring.decodes import Decode, TestSet
-from audiopalm.tasks import language_name
 
 TRAININGS = {"units": "Audio tokenizer (stage 3)", "codec": "Codec (stage 4)", "textlm": "Text LM (stage 7)",
              "lm": "Joint speech-text LM (stage 8)", "acoustic": "SoundStorm (stage 9)"}

@@ -17,7 +17,7 @@ from audiopalm.tokenizers.text import TextTokenizer
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sizes, hashes and the two ids that end things."""
+    """Sizes, hashes, the two ids that end things, and the codes of the languages of the training texts."""
 
     text_size: int
     audio_size: int
@@ -25,6 +25,7 @@ class Vocabulary:
     newline: int
     text_sha256: str
     units_sha256: str
+    languages: list[str]
 
     @property
     def size(self) -> int:
@@ -32,7 +33,8 @@ class Vocabulary:
 
     @property
     def layout_hash(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        layout = {key: value for key, value in asdict(self).items() if key != "languages"}
+        return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, directory: str | Path) -> None:
         write_json(Path(directory) / "vocabulary.json", {**asdict(self), "layout_hash": self.layout_hash})
@@ -45,11 +47,12 @@ class Vocabulary:
             )
 
 
-def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str) -> Vocabulary:
+def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, languages: list[str]) -> Vocabulary:
     """Lay `units_size` audio ids behind the text ids of `directory`/text.model and save vocabulary.json."""
     model = Path(directory) / "text.model"
     tokenizer = TextTokenizer(model)
-    vocabulary = Vocabulary(tokenizer.size, units_size, tokenizer.eos, tokenizer.newline, sha256(model), units_sha256)
+    vocabulary = Vocabulary(tokenizer.size, units_size, tokenizer.eos, tokenizer.newline, sha256(model), units_sha256,
+                            languages)
     vocabulary.save(directory)
     return vocabulary
 

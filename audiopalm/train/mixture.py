@@ -12,21 +12,26 @@ import numpy as np
 
 from audiopalm.data.examples import ExampleSet
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import language_name
 from audiopalm.lm.packing import PackedBatch, collate, pack_rows
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
-from audiopalm.tasks import LANGUAGES, Task, get_task, language_name
+from audiopalm.tasks import Task, get_task
 
 CHUNK = 2048  # examples drawn, packed and shuffled together
 
 
 @dataclass
 class MixtureEntry:
-    """A task with its share of the examples; `sources` and `targets` are language codes, empty for all there are."""
+    """A task with its share of the examples.
+
+    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are.
+    """
 
     task: str
     weight: float = 1.0
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,16 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
         for code in [*entry.sources, *entry.targets]:
             language_name(code)
         found = []
-        for source in entry.sources or LANGUAGES:
-            for target in (entry.targets or LANGUAGES) if task.translates else [None]:
+        for source in entry.sources or examples.languages:
+            for target in (entry.targets or examples.languages) if task.translates else [None]:
                 if target != source:
-                    utterances = examples.utterances(task.fields(), source, target)
+                    utterances = [utterance for utterance in examples.utterances(task.fields(), source, target)
+                                  if not entry.speakers or examples.speaker[utterance] in entry.speakers]
                     found += [(target, utterances)] if utterances else []
         if not found:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
-                                 f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}")
+                                 f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
+                                 f"speakers {entry.speakers or 'all'}")
         cells += [Cell(task, target, utterances, entry.weight / len(found)) for target, utterances in found]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
@@ -62,12 +69,15 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
 
 
 class Mixture:
-    """An endless stream of packed batches. Sequences longer than a row are left out, counted and named."""
+    """An endless stream of packed batches, a share `hide_units` of their output units hidden from the model.
+
+    Sequences longer than a row are left out, counted and named.
+    """
 
     def __init__(self, entries: list[MixtureEntry], examples: ExampleSet, builder: SequenceBuilder, row_length: int,
-                 rows: int, seed: int):
+                 rows: int, seed: int, hide_units: float = 0.0):
         self.cells, self.examples, self.builder = expand(entries, examples), examples, builder
-        self.row_length, self.rows, self.seed = row_length, rows, seed
+        self.row_length, self.rows, self.seed, self.hide_units = row_length, rows, seed, hide_units
         self.too_long: set[str] = set()
         weights = np.array([cell.weight for cell in self.cells])
         self.shares = weights / weights.sum()
@@ -91,7 +101,7 @@ class Mixture:
             utterance = cell.utterances[random.integers(len(cell.utterances))]
             sequence = self.sequence(cell, utterance)
             if len(sequence.ids) <= self.row_length:
-                sequences.append(sequence)
+                sequences.append(self.builder.hide_units(sequence, self.hide_units, random))
             elif utterance not in self.too_long:
                 self.too_long.add(utterance)
                 logging.warning("left out %s (%s): %d tokens are more than a row of %d; %d utterances so far",

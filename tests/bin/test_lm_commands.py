@@ -100,6 +100,7 @@ def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
     (["mixtures=[]"], "unknown key 'mixtures'; did you mean 'mixture'?"),
     (["mixture=[{task: asrr}]"], "unknown task 'asrr'; did you mean 'asr'?"),
     (["mixture=[{task: asr, sources: [ru]}]"], "no utterance"),
+    (["mixture=[{task: tts, speakers: [bella]}]"], "speakers ['bella']"),
     (["mixture=[]"], "mixture: it is empty"),
     (["training.row_length=8"], "no sequence fits"),
     (["--init_lm", "nowhere"], "run stage 7"),

@@ -1,0 +1,39 @@
+"""The languages of the corpora by ISO 639 code, with the one word that stands for each in a tag."""
+
+from audiopalm.errors import AudioPaLMError, nearest
+
+LANGUAGES = {
+    # the embedded corpus
+    "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ru": "Russian",
+    # CoVoST 2, CVSS, VoxPopuli
+    "ar": "Arabic", "ca": "Catalan", "cs": "Czech", "cy": "Welsh", "de": "German", "et": "Estonian", "fa": "Persian",
+    "fi": "Finnish", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian", "ja": "Japanese", "lt": "Lithuanian",
+    "lv": "Latvian", "mn": "Mongolian", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian",
+    "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish", "ta": "Tamil", "tr": "Turkish", "zh": "Chinese",
+    # FLEURS
+    "af": "Afrikaans", "am": "Amharic", "as": "Assamese", "ast": "Asturian", "az": "Azerbaijani", "be": "Belarusian",
+    "bg": "Bulgarian", "bn": "Bengali", "bs": "Bosnian", "ceb": "Cebuano", "ckb": "Sorani", "da": "Danish",
+    "el": "Greek", "ff": "Fula", "fil": "Filipino", "ga": "Irish", "gl": "Galician", "gu": "Gujarati", "ha": "Hausa",
+    "he": "Hebrew", "hi": "Hindi", "hy": "Armenian", "ig": "Igbo", "is": "Icelandic", "jv": "Javanese",
+    "ka": "Georgian", "kam": "Kamba", "kea": "Kabuverdianu", "kk": "Kazakh", "km": "Khmer", "kn": "Kannada",
+    "ko": "Korean", "ky": "Kyrgyz", "lb": "Luxembourgish", "lg": "Ganda", "ln": "Lingala", "lo": "Lao", "luo": "Luo",
+    "mi": "Maori", "mk": "Macedonian", "ml": "Malayalam", "mr": "Marathi", "ms": "Malay", "mt": "Maltese",
+    "my": "Burmese", "nb": "Norwegian", "ne": "Nepali", "nso": "Sepedi", "ny": "Nyanja", "oc": "Occitan",
+    "om": "Oromo", "or": "Oriya", "pa": "Punjabi", "ps": "Pashto", "sd": "Sindhi", "sn": "Shona", "so": "Somali",
+    "sr": "Serbian", "sw": "Swahili", "te": "Telugu", "tg": "Tajik", "th": "Thai", "uk": "Ukrainian",
+    "umb": "Umbundu", "ur": "Urdu", "uz": "Uzbek", "vi": "Vietnamese", "wo": "Wolof", "xh": "Xhosa", "yo": "Yoruba",
+    "yue": "Cantonese", "zu": "Zulu",
+}
+
+
+def language_name(code: str) -> str:
+    if code not in LANGUAGES:
+        raise AudioPaLMError(f"unknown language {code!r}; {nearest(code, LANGUAGES)}")
+    return LANGUAGES[code]
+
+
+def in_order(codes: set[str]) -> list[str]:
+    """The codes in the order of the table. Raises AudioPaLMError for one that is not in it."""
+    for code in sorted(codes):
+        language_name(code)
+    return [code for code in LANGUAGES if code in codes]
