@@ -1,4 +1,4 @@
-# What run.pl, slurm.pl and queue.pl share: the call, the conf file, the script of a job, waiting for a queue, the report.
+# What run.pl, slurm.pl and queue.pl share: the call, conf files, the script of a job, waiting for a queue, the report.
 package jobs;
 use strict;
 use warnings;
@@ -15,8 +15,7 @@ our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_q
 # Arguments that stay what they are to the shell; every other one is quoted.
 my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
 my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two looks at the exit codes, and at the queue
-my $GRACE = 2;  # seconds that an exit code may come later than the end of its job
-my $TAIL = 10;  # lines of a failed job's output that are shown
+my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late, lines of a failed job's output that are shown
 my $program = basename($0);
 
 sub fail { print STDERR "$program: error: @_\n"; exit 1; }
@@ -54,9 +53,8 @@ sub parse_call {
         if $call{first} < $call{last} && index($call{log}, $call{name}) < 0;
     # One argument is a line for the shell.
     $call{command} = @words == 1 ? $words[0] : join ' ', map { /$OPERATOR/ ? $_ : quote($_) } @words;
-    for my $option (qw(max-jobs-run num-threads)) {
-        my $value = $call{options}{$option} // 1;
-        fail("--$option takes a number from 1 on, not $value") unless $value =~ /^[1-9]\d*\z/;
+    for my $option (grep { defined $call{options}{$_} } qw(max-jobs-run num-threads)) {
+        fail("--$option takes a number from 1 on") unless $call{options}{$option} =~ /^[1-9]\d*\z/;
     }
     return \%call;
 }
@@ -84,43 +82,42 @@ sub open_logs {
 
 # The bash script of a job. NUMBER: its number, or the shell variable that has it. DONE: the file for its exit code.
 # Where DONE is given the job runs on some machine of a cluster: in this directory, with its path.sh.
+# Else the shell outlives a signal and ends the log; its child does not go on to the next command.
 sub job_script {
     my ($call, $number, $done) = @_;
-    my $threads = $call->{options}{'num-threads'} // 1;
-    my @lines = ('_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
+    my ($first, $host, $inside, $last) = defined $done
+        ? ('cd ' . quote(getcwd()) . ' || exit 1', 'echo "# Running on $(uname -n)"',
+            'if [ -f ./path.sh ]; then . ./path.sh; fi', qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done))
+        : ('trap : INT TERM', '', 'trap "exit 130" INT; trap "exit 143" TERM', '');
+    my @lines = ($first, '_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
     push @lines, map { "$_=\${$_//$call->{name}/$number}" } qw(_jobs_log _jobs_command) if defined $call->{name};
-    unshift @lines, 'cd ' . quote(getcwd()) . ' || exit 1' if defined $done;
-    push @lines, 'exec > "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /');
-    push @lines, 'echo "# Running on $(uname -n)"' if defined $done;
-    push @lines, 'echo "# Started at $(date)"', 'SECONDS=0', '(';
-    push @lines, '    if [ -f ./path.sh ]; then . ./path.sh; fi' if defined $done;
-    push @lines, '    set -o pipefail', '    eval "${_jobs_command}"', ') < /dev/null', '_jobs_code=$?',
-        qq(echo "# Accounting: time=\${SECONDS} threads=$threads"), 'echo "# Ended (code ${_jobs_code}) at $(date)"';
-    push @lines, qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done) if defined $done;
-    return join("\n", @lines, 'exit "${_jobs_code}"') . "\n";
+    push @lines, 'exec > "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /'), $host,
+        'echo "# Started at $(date)"', 'SECONDS=0',
+        '(', $inside, 'set -o pipefail', 'eval "${_jobs_command}"', ') < /dev/null', '_jobs_code=$?',
+        'echo "# Accounting: time=${SECONDS} threads=' . ($call->{options}{'num-threads'} // 1) . '"',
+        'echo "# Ended (code ${_jobs_code}) at $(date)"',
+        $last, 'exit "${_jobs_code}"';
+    return join("\n", grep { $_ ne '' } @lines) . "\n";
 }
 
 # The words of the command that submits, with those that the conf file has for the options.
 sub configure {
-    my ($call, $file, $text) = @_;  # the usual file, and its text where there is none
+    my ($call, $usual, $text) = @_;  # the usual file, and its text where there is none
     my %options = %{$call->{options}};
     delete $options{'max-jobs-run'};  # not a matter of the conf file, though Kaldi's have a line for it
-    my $named = delete $options{config};
-    $file = $named if defined $named;
-    if (defined $named || -e $file) {
+    my $file = delete $options{config} // (-e $usual ? $usual : undef);
+    if (defined $file) {
         open my $conf, '<', $file or fail("$file: $!");
         local $/;
         $text = <$conf> // '';
     } else { $file = 'the built-in configuration'; }
-    my ($command, %words, $count);
+    my ($command, %words);
     for my $line (split /\n/, $text) {
-        $count++;
         $line =~ s/#.*//;
         next unless $line =~ /\S/;
         if ($line =~ /^\s*command\s+(\S.*)/) { $command = $1; next; }
-        $line =~ /^\s*(option|default)\s+([\w-]+)=(\S+)\s*(.*)/ or fail("$file, line $count: cannot read '$line'");
-        my ($kind, $option, $value, $rest) = ($1, $2, $3, $4);
-        $option =~ tr/_/-/;
+        $line =~ /^\s*(option|default)\s+([\w-]+)=(\S+)\s*(.*)/ or fail("$file: cannot read '$line'");
+        my ($kind, $option, $value, $rest) = ($1, $2 =~ tr/_/-/r, $3, $4);
         if ($kind eq 'option') { $words{$option}{$value} = $rest; }
         else { $options{$option} //= $value; }
     }
@@ -139,8 +136,7 @@ sub configure {
 # Exit status and output (with standard error) of a command. Ctrl-C is ours, not its: it would end sbatch half-way.
 sub capture {
     my @command = @_;
-    my $pid = open my $output, '-|';
-    fail("cannot start a process: $!") unless defined $pid;
+    my $pid = open(my $output, '-|') // fail("cannot start a process: $!");
     if (!$pid) {
         $SIG{INT} = $SIG{TERM} = 'IGNORE';
         open STDERR, '>&', \*STDOUT;
@@ -164,12 +160,12 @@ sub queue_base {
 
 # Exit codes that have come, into CODES; true if there is a new one.
 sub read_codes {
-    my ($base, $codes) = @_;
-    my ($before, $name) = (scalar keys %$codes, basename($base));
+    my ($call, $base, $codes) = @_;
+    my $before = keys %$codes;
     opendir my $directory, dirname($base) or return 0;
-    for my $file (readdir $directory) {
-        next unless $file =~ /^\Q$name\E\.done\.(\d+)\z/ && !defined $codes->{$1};
-        my $number = $1;
+    my %there = map { $_ => 1 } readdir $directory;
+    for my $number (grep { !defined $codes->{$_} } $call->{first} .. $call->{last}) {
+        next unless $there{basename($base) . ".done.$number"};
         open my $done, '<', "$base.done.$number" or next;
         $codes->{$number} = $1 if (<$done> // '') =~ /^(\d+)$/;
     }
@@ -182,7 +178,7 @@ sub read_codes {
 #   cancel: command that takes the id, why: sub (id, number or undef), what became of a job that left no exit code.
 sub run_in_queue {
     my ($call, %queue) = @_;
-    my ($array, $base) = ($call->{first} < $call->{last}, queue_base($call));
+    my ($array, $base, $signal) = ($call->{first} < $call->{last}, queue_base($call));
     my $number = $array ? "\${$queue{task}}" : $call->{first};
     my @submit = $queue{submit}->($base, $array);
     open_logs($call);
@@ -193,30 +189,28 @@ sub run_in_queue {
         job_script($call, $number, quote("$base.done.") . $number);
     close $script or fail("$base.sh: $!");
 
-    my $signal;
     $SIG{$_} = sub { $signal = $_[0] } for qw(INT TERM);
     my ($status, $text) = capture(@submit);
-    my ($id) = $text =~ $queue{id};
-    if ($status != 0 || !defined $id) {
-        fail('cannot submit: ' . join '; ', grep { /\S/ } split /\s*\n\s*/, $text);
-    }
-    my ($pause, $silence, $news, %codes) = (0.1, 2, time);
+    my ($id) = $status == 0 ? $text =~ $queue{id} : ();
+    fail('cannot submit: ' . join '; ', grep { /\S/ } split /\s*\n\s*/, $text) unless defined $id;
+    my ($pause, $silence, $news, %codes) = (0.1, 1, time);
     until (keys %codes > $call->{last} - $call->{first}) {
         if ($signal) {
+            $SIG{INT} = $SIG{TERM} = 'DEFAULT';  # so that a second one ends us while a dead queue is asked in vain
             capture(@{$queue{cancel}}, $id);
             print STDERR "$program: SIG$signal: cancelled job $id\n";
             exit($signal eq 'INT' ? 130 : 143);
         }
         select undef, undef, undef, $pause;
         $pause = min($pause * 1.2, $LONGEST_PAUSE);
-        if (read_codes($base, \%codes)) { ($silence, $news) = (2, time); }
+        if (read_codes($call, $base, \%codes)) { ($silence, $news) = (1, time); }
         next if time - $news < $silence;
         ($silence, $news) = (min($silence * 1.5, $LONGEST_SILENCE), time);
         next if $queue{known}->($id);
         select undef, undef, undef, $GRACE;
         # NFS reads a directory anew after a change of our own.
         if (open my $file, '>', "$base.new") { close $file; unlink "$base.new"; }
-        read_codes($base, \%codes);
+        read_codes($call, $base, \%codes);
         last;
     }
     my @lost = grep { !defined $codes{$_} } $call->{first} .. $call->{last};

@@ -31,13 +31,23 @@ sub descendants {
     return @found;
 }
 
+sub alive {
+    my ($process) = @_;
+    if (open my $file, '<', "/proc/$process/stat") { return join('', <$file>) !~ /\) Z /; }  # not a zombie
+    return !-e "/proc/$$/stat" && kill 0, $process;
+}
+
 # The jobs are of our process group, which is the caller's: a signal to the group would hit the caller.
+my %told;  # processes that got a signal
 sub forward {
     my ($signal) = @_;
     my %sent;
     for my $pass (1, 2) {  # the second for processes that were being born in the first
         select undef, undef, undef, 0.1 if $pass == 2;
-        for my $process (descendants()) { kill $signal, $process unless $sent{$process}++; }
+        for my $process (descendants(), keys %told) {
+            kill $signal, $process unless $sent{$process}++;
+            $told{$process} = 1;
+        }
     }
 }
 
@@ -70,10 +80,10 @@ my ($signal, %running, %codes);
 my $next = $call->{first};
 $SIG{CHLD} = sub { };  # ends the pause below
 $SIG{$_} = sub { $signal = $_[0]; forward($signal); } for qw(INT TERM);
-while (%running || (!$signal && $next <= $call->{last})) {
+# After a signal a shell may end before what it runs.
+while (%running || ($signal ? grep { alive($_) } keys %told : $next <= $call->{last})) {
     if (!$signal && $next <= $call->{last} && keys %running < $limit) {
-        # With a trap the shell outlives the signal and ends the log; what it runs gets the signal as usual.
-        $running{start("trap : INT TERM\n" . job_script($call, $next))} = $next;
+        $running{start(job_script($call, $next))} = $next;
         $next++;
         next;
     }
@@ -81,7 +91,7 @@ while (%running || (!$signal && $next <= $call->{last})) {
     if ($process > 0 && defined $running{$process}) {
         $codes{delete $running{$process}} = $? & 127 ? 128 + ($? & 127) : $? >> 8;
     } else {
-        select undef, undef, undef, 0.5;
+        select undef, undef, undef, 0.3;
     }
 }
 if ($signal) {

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# A Slurm of one machine for the tests, in a new directory: start DIR | stop DIR
+# Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own.
+set -euo pipefail
+
+usage() { echo "Usage: start_slurm.sh start|stop DIR" >&2; exit 1; }
+[ $# -eq 2 ] || usage
+dir=$2
+daemons="munged slurmctld slurmd"
+PATH=${PATH}:/usr/sbin:/usr/local/sbin # not on the PATH of every user
+
+stop() {
+    local name pid
+    if [ -e "${dir}/slurm.conf" ]; then # jobs would outlive the daemons
+        export SLURM_CONF=${dir}/slurm.conf
+        timeout 5 scancel --user="$(id -un)" > /dev/null 2>&1 || true
+        for _ in $(seq 50); do [ -n "$(timeout 5 squeue --noheader 2> /dev/null)" ] || break; sleep 0.1; done
+    fi
+    for name in slurmd slurmctld munged; do # nothing of theirs is kept: no reason to wait for an orderly end
+        [ -e "${dir}/${name}.pid" ] || continue
+        pid=$(cat "${dir}/${name}.pid")
+        kill -KILL "${pid}" 2> /dev/null || continue
+        while grep -q . "/proc/${pid}/cmdline" 2> /dev/null; do sleep 0.05; done # a zombie has none
+    done
+}
+
+failed() {
+    echo "start_slurm.sh: error: $1" >&2
+    tail -n 5 "${dir}"/*.log >&2 || true
+    stop
+    exit 1
+}
+
+# Run a daemon in the foreground of a background job: its process id is known at once.
+daemon() {
+    setsid "$@" < /dev/null > "${dir}/$1.log" 2>&1 &
+    echo $! > "${dir}/$1.pid"
+}
+
+free_ports() {
+    perl -MIO::Socket::INET -e '@s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") } 1 .. 2;
+        print join(" ", map { $_->sockport } @s), "\n"'
+}
+
+case $1 in
+    stop) stop; exit 0 ;;
+    start) ;;
+    *) usage ;;
+esac
+for name in ${daemons}; do
+    command -v "${name}" > /dev/null || { echo "start_slurm.sh: error: no ${name}" >&2; exit 1; }
+done
+mkdir -p "${dir}/state" "${dir}/spool"
+dir=$(cd -P "${dir}" && pwd)
+user=$(id -un)
+host=$(uname -n)
+host=${host%%.*}
+read -r controller_port node_port < <(free_ports)
+head -c 128 /dev/urandom > "${dir}/munge.key"
+chmod 600 "${dir}/munge.key"
+cat > "${dir}/slurm.conf" << END
+ClusterName=test
+SlurmctldHost=${host}(127.0.0.1)
+SlurmctldPort=${controller_port}
+SlurmdPort=${node_port}
+SlurmUser=${user}
+SlurmdUser=${user}
+AuthType=auth/munge
+AuthInfo=socket=${dir}/munge.socket
+CredType=cred/munge
+StateSaveLocation=${dir}/state
+SlurmdSpoolDir=${dir}/spool
+SlurmctldPidFile=${dir}/slurmctld.own.pid
+SlurmdPidFile=${dir}/slurmd.own.pid
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/none
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=1
+CompleteWait=0
+NodeName=${host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
+PartitionName=test Nodes=${host} Default=YES MaxTime=60 DefaultTime=30 State=UP
+END
+export SLURM_CONF=${dir}/slurm.conf
+
+# --force: the directories above DIR may be of any mode, all users here are one.
+daemon munged --foreground --force --num-threads=2 --socket="${dir}/munge.socket" --key-file="${dir}/munge.key" \
+    --pid-file="${dir}/munged.own.pid" --seed-file="${dir}/munge.seed" --log-file="${dir}/munge.log"
+for _ in $(seq 100); do [ -S "${dir}/munge.socket" ] && break; sleep 0.05; done
+daemon slurmctld -D -f "${SLURM_CONF}"
+daemon slurmd -D -f "${SLURM_CONF}" -N "${host}"
+for _ in $(seq 150); do
+    for name in ${daemons}; do kill -0 "$(cat "${dir}/${name}.pid")" 2> /dev/null || failed "${name} ended"; done
+    [ "$(sinfo --noheader --format %t 2> /dev/null)" = idle ] && exit 0
+    sleep 0.1
+done
+failed "the machine does not get ready"

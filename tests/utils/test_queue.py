@@ -1,0 +1,187 @@
+"""utils/queue.pl with a real Grid Engine of one machine, which start_gridengine.sh starts and stops."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+QUEUE = ROOT / "utils/queue.pl"
+START = ROOT / "tests/utils/start_gridengine.sh"
+DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
+WAIT_FOR_OTHERS = ("touch here.JOB; "
+                   "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or not all(shutil.which(name, path=PATH) for name in ("sge_qmaster", "sge_execd", "qsub")),
+    reason="needs root, and Grid Engine: apt-get install gridengine-master gridengine-exec gridengine-client")
+
+
+def processes_with(text: str) -> list[str]:
+    """Commands of processes that have the text in their command line or environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in command or text.encode() in (folder / "environ").read_bytes():
+                found.append(command)
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """Environment of the clients."""
+    folder = tempfile.mkdtemp(prefix="gridengine")
+    started = subprocess.run([START, "start", folder], text=True, stderr=subprocess.PIPE, timeout=60)
+    try:
+        assert started.returncode == 0, started.stderr
+        settings = dict(word.split("=") for word in Path(folder, "environment").read_text().split()[1:])
+        yield {**{name: value for name, value in os.environ.items() if not name.startswith("SGE_")}, **settings}
+    finally:
+        subprocess.run([START, "stop", folder], check=True, timeout=60)
+        left = processes_with(folder)
+        shutil.rmtree(folder)
+        assert left == []
+
+
+def run(folder, environment, *arguments, code=0):
+    result = subprocess.run([QUEUE, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
+                            env=environment)
+    assert result.returncode == code, result.stderr
+    assert result.stdout == "" and (code != 0 or result.stderr == "")
+    return result.stderr
+
+
+@pytest.fixture
+def start(engine, tmp_path):
+    """Starts queue.pl; ends it where a test did not."""
+    started = []
+
+    def call(*arguments):
+        process = subprocess.Popen([QUEUE, *arguments], cwd=tmp_path, env=engine, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def ask(environment, *command) -> str:
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout
+
+
+def output(log: Path) -> str:
+    """What the command wrote, without our lines."""
+    return re.search(rf"^# Started at {DATE}\n((?:.*\n)*)# Accounting: .*\n# Ended .*\n\Z", log.read_text(), re.M)[1]
+
+
+def test_single_job_with_environment_and_path_sh(tmp_path, engine):
+    (tmp_path / "path.sh").write_text("FROM_PATH_SH=here\n")
+    line = 'pwd; echo "${FROM_PATH_SH} ${EXPORTED}"'
+    run(tmp_path, {**engine, "EXPORTED": "täglich \"x\" $y"}, "--num-threads", 2, "log/1.log", line)
+    assert re.fullmatch(rf"# {re.escape(line)}\n# Running on {os.uname().nodename}\n# Started at {DATE}\n"
+                        rf'{tmp_path}\nhere täglich "x" \$y\n'
+                        rf"# Accounting: time=\d threads=2\n# Ended \(code 0\) at {DATE}\n",
+                        (tmp_path / "log/1.log").read_text())
+    assert (tmp_path / "log/q/1.done.1").read_text() == "0\n"
+
+
+def test_array_with_at_most_two_at_once(tmp_path, engine):
+    run(tmp_path, engine, "--max-jobs-run", 2, "JOB=1:4", "log.JOB", "date +%s.%N; sleep 0.5; date +%s.%N")
+    spans = [tuple(map(float, output(tmp_path / f"log.{number}").split())) for number in range(1, 5)]
+    assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) == 2
+    run(tmp_path, engine, "JOB=1:4", "log.JOB", WAIT_FOR_OTHERS.format(4))  # the machine has room for all
+
+
+def test_arguments_arrive_as_they_are(tmp_path, engine):
+    folder = tmp_path / "a %b ü"
+    folder.mkdir()
+    odd = ["a  b", "it's", '"q"', "$HOME", "`id`", "\\", "*", "", "<unk>", "A=b", "ü 中", "line\nline", "a 'JOB' $JOB"]
+    run(folder, engine, "JOB=2:3", "d.JOB/l JOB.log", sys.executable, "-c",
+        "import json, sys; print(json.dumps(sys.argv[1:]))", *odd, "|", "cat")
+    for number in "23":
+        assert json.loads(output(folder / f"d.{number}/l {number}.log")) == [
+            argument.replace("JOB", number) for argument in odd]
+
+
+def test_failure_is_reported_with_the_end_of_the_log(tmp_path, engine):
+    tail = "".join(f"{number}\n" for number in range(21, 31))
+    assert run(tmp_path, engine, "JOB=1:3", "l/a.JOB.log", "seq 30; exit $((JOB * 2 - 2))", code=1) == \
+        f"queue.pl: 2 / 3 failed, log is in l/a.*.log\n==> l/a.2.log <==\n{tail}"
+    assert run(tmp_path, engine, "log", "exit 5", code=1) == "queue.pl: job failed with status 5, log is in log\n"
+
+
+def test_deleted_job_is_reported(tmp_path, engine, start):
+    process = start("gone.log", "echo begun; sleep 60")
+    wait_until(lambda: (tmp_path / "gone.log").exists() and "\nbegun\n" in (tmp_path / "gone.log").read_text())
+    ask(engine, "qdel", "gone")
+    assert process.communicate(timeout=30)[1] == (
+        "queue.pl: job 1 left the queue without an exit code: deleted, over a limit, or its machine was lost\n"
+        "queue.pl: job failed with status unknown, log is in gone.log\n==> gone.log <==\nbegun\n")
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143)])
+def test_signal_deletes(tmp_path, engine, start, name, code):
+    process = start("JOB=1:8", f"stop{name}.JOB.log", "touch ready.JOB; sleep 61.75 | cat")
+    wait_until((tmp_path / "ready.1").exists)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    message = process.communicate(timeout=20)[1]
+    assert re.fullmatch(rf"queue\.pl: SIG{name}: cancelled job \d+\n", message) and process.returncode == code
+    wait_until(lambda: ask(engine, "qstat") == "" and not processes_with("sleep 61.75"))
+
+
+def test_options_reach_grid_engine(tmp_path, engine):
+    run(tmp_path, engine, "--time", "0:10:0", "--num-threads", 2, "log", "echo ${NSLOTS}; qstat -j ${JOB_ID}")
+    shown = output(tmp_path / "log")
+    assert shown.startswith("2\n") and re.search(r"hard resource_list: +h_rt=600\n", shown)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/queue.conf").write_text("command qsub -V -S /bin/bash\noption note=* -ac note=$0  # comment\n"
+                                              "default note=usual\n")
+    run(tmp_path, engine, "log", "qstat -j ${JOB_ID}")
+    assert re.search(r"context: +note=usual\n", output(tmp_path / "log"))
+    assert run(tmp_path, engine, "--gpu", 1, "log", "true", code=1) == \
+        "queue.pl: error: --gpu 1: conf/queue.conf has no line for it\n"
+
+
+def test_errors_are_one_line(tmp_path, engine):
+    def error(conf, *arguments):
+        (tmp_path / "conf").write_text(conf)
+        message = run(tmp_path, engine, "--config", "conf", *arguments, code=1)
+        assert message.startswith("queue.pl: error: ") and message.count("\n") == 1
+        return message
+
+    assert "cannot submit: no_such_qsub: No such file or directory" in error("command no_such_qsub\n", "log", "true")
+    assert "unknown resource \"nothing\"" in error("command qsub -l nothing=1\n", "log", "true")
+    assert "from 1 on" in error("command qsub\n", "JOB=0:2", "log.JOB", "true")
+
+
+def test_job_in_the_error_state_is_told(tmp_path, engine, start):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/queue.conf").write_text("command qsub -V -S /bin/bash -wd /nonexistent\n")
+    process = start("stuck.log", "true")
+    assert re.fullmatch(r"queue\.pl: warning: job \d+ waits in the error state: .*/nonexistent.*\n",
+                        process.stderr.readline())
+    ask(engine, "qdel", "stuck")
+    assert "left the queue" in process.communicate(timeout=30)[1] and process.returncode == 1
