@@ -1,5 +1,6 @@
 """Tokens of a set in memory, and training batches cut from them: voice prompts, and speech of the same speakers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from audiopalm.acoustic.soundstorm import UnitLatents
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
+from audiopalm.errors import AudioPaLMError, nearest
 
 TOKEN_META = ("units_size", "units_sha256", "codec_size", "codec_levels", "codec_sha256")
 
@@ -56,29 +57,42 @@ class Batch:
 
 
 class Corpus:
-    """Units and codec tokens of every utterance that has both, grouped by speaker; the coarsest `levels` (0: all)."""
+    """Units and codec tokens of every utterance that has both, by speaker and language; the coarsest `levels` (0: all).
 
-    def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0):
+    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named.
+    """
+
+    def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
+                 weights: Mapping[str, float] | None = None):
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
         self.levels = levels or meta["codec_levels"]
         units = TokenArchive(Path(tokens) / "units.scp")
         codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"])
-        utt2spk = read_table(Path(data_dir) / "utt2spk", "stage 2 (audio)")
+        utt2spk, utt2lang = (read_table(Path(data_dir) / name, "stage 2 (audio)") for name in ("utt2spk", "utt2lang"))
+        for language in weights or {}:
+            if language not in utt2lang.values():
+                raise AudioPaLMError(f"no utterance of {data_dir} is in {language!r}; "
+                                     f"{nearest(language, set(utt2lang.values()))}")
         self.units: list[np.ndarray] = []
         self.codec: list[np.ndarray] = []
-        self.speaker: list[str] = []
-        self.utterances: dict[str, list[int]] = {}
+        self.voice: list[tuple[str, str]] = []  # (speaker, language)
+        self.of_speaker: dict[str, list[int]] = {}
+        self.of_voice: dict[tuple[str, str], list[int]] = {}
         for name in sorted(set(units) & set(codec) & set(utt2spk)):
             one, many = units[name], codec[name].reshape(-1, meta["codec_levels"])[:, :self.levels]
             if len(one) == 0 or len(many) == 0:
                 continue
-            self.utterances.setdefault(utt2spk[name], []).append(len(self.units))
-            self.speaker.append(utt2spk[name])
+            voice = utt2spk[name], utt2lang[name]
+            self.of_speaker.setdefault(utt2spk[name], []).append(len(self.units))
+            self.of_voice.setdefault(voice, []).append(len(self.units))
+            self.voice.append(voice)
             self.units.append(one.astype(np.int64))
             self.codec.append(align(one, many).astype(np.int16))
         if not self.units:
             raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
+        shares = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
+        self.shares = shares / shares.sum()
 
     def __len__(self) -> int:
         return len(self.units)
@@ -108,13 +122,12 @@ class Corpus:
         explained, size = float((means.square().sum(dim=1) * counts).sum()), float(counts.sum()) * codebooks.shape[2]
         return UnitLatents(means.view(self.units_size, FRAMES_PER_UNIT, -1), (energy - explained) / size, rest / size)
 
-    def other(self, random: np.random.Generator, utterance: int) -> int:
-        """Another utterance of the same speaker; the same one when the speaker has no other."""
-        own = self.utterances[self.speaker[utterance]]
-        if len(own) == 1:
-            return utterance
-        candidate = own[int(random.integers(len(own) - 1))]
-        return candidate if candidate < utterance else own[own.index(candidate) + 1]
+    def other(self, random: np.random.Generator, utterance: int, own: list[int]) -> int:
+        """One of `own` that is not `utterance`; the same one when there is no other."""
+        place = int(random.integers(len(own)))
+        if own[place] == utterance and len(own) > 1:
+            place = (place + 1 + int(random.integers(len(own) - 1))) % len(own)
+        return own[place]
 
     def piece(self, utterance: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """At most `length` units from `first` on, and their codec frames."""
@@ -128,13 +141,13 @@ class Corpus:
 
     def target(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Units `[length]`, codec `[2 * length, levels]`: `utterance`, or a random part of it when it is longer, then
-        other utterances of the speaker, so that no frame is padding."""
+        others of the speaker in this language, so that no frame is padding."""
         parts = []
         while length > 0:
             first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
             parts.append(self.piece(utterance, first, length))
             length -= len(parts[-1][0])
-            utterance = self.other(random, utterance)
+            utterance = self.other(random, utterance, self.of_voice[self.voice[utterance]])
         units, codec = zip(*parts, strict=True)
         return np.concatenate(units), np.concatenate(codec)
 
@@ -142,12 +155,16 @@ class Corpus:
              cut_share: float) -> Batch:
         """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
 
+        A prompt is of the same speaker in any language, and not the utterance that a target begins with.
+
         In a share `cut_share` of the sequences everything before t ~ U{0, T-1} is known, the paper's prompt cut: that
         is what synthesis needs to continue a long utterance.
         """
-        chosen = random.integers(0, len(self), voices)
-        prompts = [self.prompt(random, int(one), prompt) for one in chosen]
-        pieces = [self.target(random, self.other(random, int(one)), target) for one in chosen for _ in range(targets)]
+        chosen = [self.voice[one] for one in random.choice(len(self), voices, p=self.shares)]
+        voiced = [self.of_speaker[speaker][random.integers(len(self.of_speaker[speaker]))] for speaker, _ in chosen]
+        prompts = [self.prompt(random, one, prompt) for one in voiced]
+        pieces = [self.target(random, self.other(random, one, self.of_voice[voice]), target)
+                  for one, voice in zip(voiced, chosen, strict=True) for _ in range(targets)]
         prompt_units, prompt_codec = (np.stack(values).astype(np.int64) for values in zip(*prompts, strict=True))
         units, codec = (np.stack(values).astype(np.int64) for values in zip(*pieces, strict=True))
         rows, frames, _ = codec.shape

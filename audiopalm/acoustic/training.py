@@ -41,6 +41,8 @@ class TrainingConfig:
     prompt_seconds: float = 3.0
     target_seconds: float = 3.0
     level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
+    # how many times as often as others' the speech of a language is drawn
+    language_weights: dict[str, float] = field(default_factory=dict)
     cut_share: float = 0.2  # share of examples whose known part reaches into the target; the paper: 1
     optimizer: str = "adamw"  # or muon
     learning_rate: float = 2e-3
@@ -127,10 +129,10 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
         return
     if dev_tokens:
         check_token_meta(meta, read_token_meta(dev_tokens), tokens, dev_tokens)
-    corpus = Corpus(data_dir, tokens, config.model.levels)
+    corpus = Corpus(data_dir, tokens, config.model.levels, config.training.language_weights)
     dev = Corpus(dev_data_dir, dev_tokens, config.model.levels) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
-                 corpus.frames / 50 / 3600, len(corpus.utterances), corpus.levels, corpus.codec_size)
+                 corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)
     bf16 = choose_precision(config.training.precision) == "bf16-mixed"
     if bf16:
         prefer_plain_attention()

@@ -90,11 +90,12 @@ class MiniCorpus:
         for name, sentences in sample.items():
             for sentence in sentences:
                 for language in self.grammar.languages:
-                    self._add(sets[name], sentence, self._training_voice(sentence, language))
+                    voice = self._training_voice(sentence, language)
+                    self._add(sets[name], sentence, voice, None if name == "train" else voice.speaker)
         for sentence in sample["test"]:
             for voice in self.voices:
                 if voice.unseen:
-                    self._add(sets["test_unseen"], sentence, voice)
+                    self._add(sets["test_unseen"], sentence, voice, voice.speaker)
         composed = {name: {(language, utterance.texts[language]) for utterance in sets[name].utterances
                            for language in self.grammar.languages} for name in ("dev", "test")}
         self._add_prompts(sets["train"], sets["test_prompts"], composed["dev"] | composed["test"])
@@ -102,7 +103,7 @@ class MiniCorpus:
             data.utterances.sort(key=lambda utterance: utterance.id.encode())
         return sets
 
-    def _add(self, data: DataSet, sentence: Sentence, voice: Voice) -> None:
+    def _add(self, data: DataSet, sentence: Sentence, voice: Voice, translator: str | None) -> None:
         cuts = self.recordings.cuts_of(voice, self.grammar.clips(sentence, voice.language))
         if cuts is None:
             data.dropped["clip not recorded by the voice"] += 1
@@ -111,13 +112,19 @@ class MiniCorpus:
         translations = {}
         for language in self.grammar.languages:
             if language != voice.language:
-                translations[language] = self._spoken_translation(sentence, voice.speaker, language)
+                translations[language] = self._spoken_translation(sentence, translator, language)
         identifier = f"{voice.speaker}-{voice.language}-{sentence.id}"
         data.utterances.append(Utterance(identifier, voice.speaker, voice.language, cuts, texts, translations))
 
-    def _spoken_translation(self, sentence: Sentence, speaker: str, language: str) -> list[Cut]:
-        """By the same speaker where he or she speaks the language, else by the voice that says it in the set."""
+    def _spoken_translation(self, sentence: Sentence, speaker: str | None, language: str) -> list[Cut]:
+        """By the same speaker where he or she speaks the language, else by the voice that says it in the set.
+
+        Without a speaker, as in training, by the core speaker of the language: one voice for all, as CVSS-C has it. The
+        language model learns what to say; the voice comes from the prompt of the acoustic model.
+        """
         clips = self.grammar.clips(sentence, language)
+        if speaker is None:
+            return self.recordings.cuts_of(self.core[language], clips)
         for voice in self.voices:
             if voice.speaker == speaker and voice.language == language:
                 cuts = self.recordings.cuts_of(voice, clips)

@@ -58,7 +58,7 @@ def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
         start = 0
         for number, sequence in enumerate(row, start=1):
             end = start + len(sequence.ids)
-            ids[r, start:end] = sequence.shown
+            ids[r, start:end] = sequence.ids
             segments[r, start:end] = number
             positions[r, start:end] = np.arange(end - start)
             targets[r, start:end - 1] = np.where(sequence.is_output[1:], sequence.ids[1:], IGNORED)

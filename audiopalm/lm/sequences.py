@@ -1,27 +1,22 @@
 """From an example to token ids: tag, input, newline, outputs; and which of them carry loss."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from audiopalm.data.examples import Example
 from audiopalm.tasks import AUDIO_FIELDS, Task
-from audiopalm.tokenizers.text import UNKNOWN, TextTokenizer
+from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """What the model is to write, and what it sees of it.
-
-    ids int64 `[T]`; is_output bool `[T]`, True where the token belongs to an output; shown int64 `[T]`, the inputs:
-    `ids`, or those with some of them hidden; the utterance for messages.
-    """
+    """ids int64 `[T]`; is_output bool `[T]`, True where the token belongs to an output; the utterance for messages."""
 
     utterance: str
     ids: np.ndarray
     is_output: np.ndarray
-    shown: np.ndarray
 
 
 class SequenceBuilder:
@@ -58,14 +53,4 @@ class SequenceBuilder:
             parts += [self.value(output.field, example), [end]]
         ids = np.concatenate(parts).astype(np.int64)
         is_output = np.arange(len(ids)) >= len(prompt)
-        return Sequence(example.utterance, ids, is_output, ids)
-
-    def hide_units(self, sequence: Sequence, share: float, random: np.random.Generator) -> Sequence:
-        """The sequence with a share of its output units shown as <unk>.
-
-        A unit is easily guessed from the units before it. Where these are hidden the model must look at the text or
-        the speech that it is to say, as the dropout in Tacotron's pre-net (arXiv 1703.10135, section 3.3) makes it.
-        """
-        hidden = sequence.is_output & (sequence.ids >= self.vocabulary.text_size)
-        hidden &= random.random(len(sequence.ids)) < share
-        return replace(sequence, shown=np.where(hidden, UNKNOWN, sequence.ids))
+        return Sequence(example.utterance, ids, is_output)

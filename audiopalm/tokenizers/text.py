@@ -8,7 +8,6 @@ import sentencepiece
 from audiopalm.data.files import atomic_path, require
 from audiopalm.errors import AudioPaLMError
 
-UNKNOWN = 0  # id of <unk>, which byte fallback leaves unused
 NEWLINE = "\n"  # ends every part of a sequence (audiopalm/tasks.py), so it must be one token
 
 
@@ -41,6 +40,6 @@ def train_tokenizer(texts: Iterable[str], model: str | Path, size: int) -> None:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(texts), model_writer=stream, vocab_size=size, hard_vocab_limit=False,
                 character_coverage=1.0, byte_fallback=True, normalization_rule_name="identity",
-                user_defined_symbols=[NEWLINE], pad_id=-1, unk_id=UNKNOWN, bos_id=1, eos_id=2,
+                user_defined_symbols=[NEWLINE], pad_id=-1, unk_id=0, bos_id=1, eos_id=2,
                 num_threads=1, minloglevel=2,
             )

@@ -42,7 +42,6 @@ class TrainingConfig:
     rows: int = 8
     row_length: int = 512
     accumulate: int = 1
-    hide_units: float = 0.0  # share of the output units that the model does not see while it predicts the next
     precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
     log_every: int = 20
     validate_every: int = 200
@@ -100,8 +99,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     wrapped, *ready = fabric.setup(model, *optimizers.values())
     optimizers = dict(zip(optimizers, ready, strict=True))
     builder = SequenceBuilder(vocabulary, tokenizer)
-    mixture = Mixture(config.mixture, examples, builder, training.row_length, training.rows, seed,
-                      training.hide_units)
+    mixture = Mixture(config.mixture, examples, builder, training.row_length, training.rows, seed)
     validation = Mixture(config.mixture, dev, builder, training.row_length, training.rows, seed).validation(
         training.validation_sequences)
 

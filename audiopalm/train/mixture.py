@@ -69,15 +69,12 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
 
 
 class Mixture:
-    """An endless stream of packed batches, a share `hide_units` of their output units hidden from the model.
-
-    Sequences longer than a row are left out, counted and named.
-    """
+    """An endless stream of packed batches. Sequences longer than a row are left out, counted and named."""
 
     def __init__(self, entries: list[MixtureEntry], examples: ExampleSet, builder: SequenceBuilder, row_length: int,
-                 rows: int, seed: int, hide_units: float = 0.0):
+                 rows: int, seed: int):
         self.cells, self.examples, self.builder = expand(entries, examples), examples, builder
-        self.row_length, self.rows, self.seed, self.hide_units = row_length, rows, seed, hide_units
+        self.row_length, self.rows, self.seed = row_length, rows, seed
         self.too_long: set[str] = set()
         weights = np.array([cell.weight for cell in self.cells])
         self.shares = weights / weights.sum()
@@ -101,7 +98,7 @@ class Mixture:
             utterance = cell.utterances[random.integers(len(cell.utterances))]
             sequence = self.sequence(cell, utterance)
             if len(sequence.ids) <= self.row_length:
-                sequences.append(self.builder.hide_units(sequence, self.hide_units, random))
+                sequences.append(sequence)
             elif utterance not in self.too_long:
                 self.too_long.add(utterance)
                 logging.warning("left out %s (%s): %d tokens are more than a row of %d; %d utterances so far",

@@ -24,20 +24,25 @@ UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3
 
 
 def write_tokens(folder: Path, seed: int, utterances: int = 30) -> None:
-    """A made-up language: each speaker says unit u as his own codes, other ones in the second half of a unit."""
+    """A made-up language: each speaker says unit u as his own codes, other ones in the second half of a unit.
+
+    Every fifth utterance of a speaker is in Spanish, the others are in English.
+    """
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
     random = np.random.default_rng(seed)
-    units, codec, speakers = {}, {}, {}
+    units, codec, speakers, languages = {}, {}, {}, {}
     for index in range(utterances):
         speaker = index % SPEAKERS
-        name = f"s{speaker}-en-{index:03d}"
+        language = "es" if index // SPEAKERS % 5 == 4 else "en"
+        name = f"s{speaker}-{language}-{index:03d}"
         units[name] = random.integers(0, UNITS, int(random.integers(10, 40)))
         frames = table[speaker, units[name]].reshape(-1, LEVELS)
         codec[name] = frames[:len(frames) - index % 2].reshape(-1)  # the last frame may be missing
-        speakers[name] = f"s{speaker}"
+        speakers[name], languages[name] = f"s{speaker}", language
     write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
     write_table(folder / "codec.scp", write_ark(folder / "codec.ark", codec))
     write_table(folder / "utt2spk", speakers)
+    write_table(folder / "utt2lang", languages)
     write_json(folder / "meta.json", {"units_rate": 25, "units_size": UNITS, "units_sha256": "aaaa", "codec_rate": 50,
                                       "codec_levels": LEVELS, "codec_size": CODES, "codec_sha256": "bbbb"})
 
@@ -67,7 +72,7 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     # The voice comes from the prompt, the content from the units: another speaker's prompt gives his codes.
     corpus, acoustic = Corpus(tmp_path / "dev", tmp_path / "dev"), load_acoustic(tmp_path / "exp")
     spoken = corpus.units[:6]
-    voices = [corpus.utterances[f"s{index % SPEAKERS}"][-1] for index in range(6)]
+    voices = [corpus.of_speaker[f"s{index % SPEAKERS}"][-1] for index in range(6)]
     made = acoustic.generate(spoken, [corpus.units[voice] for voice in voices],
                              [corpus.codec[voice] for voice in voices])
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
@@ -128,10 +133,9 @@ def test_tokens_without_codec_are_refused(tmp_path, tokens):
 def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     corpus = Corpus(tokens, tokens)
     random = np.random.default_rng(0)
-    for _ in range(200):
-        utterance = int(random.integers(len(corpus)))
-        other = corpus.other(random, utterance)
-        assert other != utterance and corpus.speaker[other] == corpus.speaker[utterance]
+    own = corpus.of_speaker["s1"]
+    assert {corpus.other(random, own[3], own) for _ in range(300)} == set(own) - {own[3]}
+    assert corpus.other(random, 7, [7]) == 7
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
     batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5)
     assert batch.units.shape == (12, 60) and batch.codec.shape == (12, 120, LEVELS)
@@ -145,6 +149,19 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, but for repeated last frames
     level_shown = np.take_along_axis(batch.shown, batch.level[:, None, None], axis=2)[..., 0]
     assert ((level_shown == CODES) == batch.mask).all()
+
+
+def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
+    corpus = Corpus(tokens, tokens, weights={"es": 6.0})
+    drawn, target = [], corpus.target
+    monkeypatch.setattr(corpus, "target", lambda random, utterance, length: (
+        drawn.append(corpus.voice[utterance][1]), target(random, utterance, length))[1])
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5)
+    assert 0.54 < drawn.count("es") / len(drawn) < 0.66  # 6 * 6 of 6 * 6 + 24
+    with pytest.raises(AudioPaLMError, match="is in 'fr'"):
+        Corpus(tokens, tokens, weights={"fr": 2.0})
 
 
 def test_average_latents_of_units(tokens):
