@@ -16,7 +16,7 @@ partial=${recipe}.partial
 rm -rf "${partial}"
 mkdir -p "${partial}/local"
 cp "${here}/cmd.sh" "${partial}/"
-cp -r "${here}/../mini/conf" "${partial}/conf"
+cp -r "${here}/conf" "${partial}/conf"
 ln -s ../TEMPLATE/path.sh "${partial}/path.sh"
 ln -s ../TEMPLATE/db.sh "${partial}/db.sh"
 cat > "${partial}/run.sh" << EOF

@@ -76,7 +76,7 @@ def test_all_stages_in_order(recipe):
     result = recipe("--seed", "7")
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in recipe.commands()]
-    assert names == ["prepare", *["format_audio"] * 3, "train_units", "tokenize", "make_vocabulary", "train_lm",
+    assert names == ["prepare", "format_audio", "train_units", "tokenize", "make_vocabulary", "train_lm",
                      "train_lm", "train_acoustic", *["decode"] * 2, *["synthesize"] * 2, "score", "report", "pack"]
     seeded = [line.split()[0] for line in recipe.commands() if "--seed 7" in line]
     assert seeded == ["train_units", "train_lm", "train_lm", "train_acoustic", *["decode"] * 2, *["synthesize"] * 2,
@@ -90,12 +90,23 @@ def test_all_stages_in_order(recipe):
     assert result.stdout.splitlines()[-1].startswith("in all ")
 
 
+def test_jobs_of_stages_2_and_5_go_to_the_launcher(recipe):
+    assert recipe("--stop_stage", "5", "--nj", "7", "--cmd", "slurm.pl --mem 4G").returncode == 0
+    jobs = [line for line in recipe.commands() if "--nj" in line]
+    assert [line.split()[0] for line in jobs] == ["format_audio", "tokenize"]
+    for line, stage in zip(jobs, ("stage2", "stage5"), strict=True):
+        assert f"--nj 7 --cmd slurm.pl --mem 4G --job_dir exp/log/{stage}" in line
+    (recipe.path / "commands.txt").unlink()
+    assert recipe("--stage", "2", "--stop_stage", "2").returncode == 0
+    assert "--nj 2 --cmd run.pl --job_dir" in recipe.commands()[0]
+
+
 def test_stage_and_stop_stage(recipe):
     assert recipe("--stop_stage", "2").returncode == 0
     (recipe.path / "commands.txt").unlink()
     result = recipe("--stage", "2", "--stop-stage", "3")
     assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in recipe.commands()] == [*["format_audio"] * 3, "train_units"]
+    assert [line.split()[0] for line in recipe.commands()] == ["format_audio", "train_units"]
     assert f"next    {recipe.path}/run.sh --test_sets test --stage 4\n" in result.stdout
 
 

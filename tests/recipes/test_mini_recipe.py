@@ -14,37 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
+from tiny import shrink
 
 from audiopalm.data.datadir import invert, read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("train", "dev", "test")
+DECODE = {"tasks": [{"task": "asr"},
+                    {"task": "ast", "sources": ["es"], "targets": ["en"]},
+                    {"task": "mt", "sources": ["es"], "targets": ["en"]},
+                    {"task": "tts", "sources": ["en"], "sets": ["test"]},
+                    {"task": "asr+ast+s2st", "sources": ["es"], "targets": ["en"], "sets": ["test"]}],
+          "decoding": {"text_tokens": 8, "audio_tokens": 12}}
 OPTIONS = ("--test_sets", "test", "--nj", "1", "--seed", "3")
-OVERRIDES = {
-    "units": {"model": {"dim": 32, "heads": 2, "encoder_blocks": 1, "size": 64, "code_dim": 8}, "batch_seconds": 10,
-              "plain_steps": 4, "quantised_steps": 4, "short_steps": 2, "kmeans_batches": 2, "checkpoint_every": 2},
-    "codec": {"model": {"bands": 40, "encoder_dim": 32, "encoder_blocks": 1, "latent_dim": 16, "decoder_dim": 32,
-                        "decoder_blocks": 1, "levels": 2, "size": 16},
-              "batch": 2, "autoencoder_steps": 4, "kmeans_crops": 16, "decoder_steps": 4, "adversarial_from": 2},
-    "vocabulary": {"text_size": 400},
-    "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
-               "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3}},
-    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3}},
-    "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
-                 "training": {"steps": 6, "voices": 2, "save_every": 3}},
-    "decode": {"tasks": [{"task": "asr"},
-                         {"task": "ast", "sources": ["es"], "targets": ["en"]},
-                         {"task": "mt", "sources": ["es"], "targets": ["en"]},
-                         {"task": "tts", "sources": ["en"], "sets": ["test"]},
-                         {"task": "asr+ast+s2st", "sources": ["es"], "targets": ["en"], "sets": ["test"]}],
-               "decoding": {"text_tokens": 8, "audio_tokens": 12}},
-}
-
-
-def merge(values, changes):
-    return {**values, **{key: merge(values.get(key, {}), value) if isinstance(value, dict) else value
-                         for key, value in changes.items()}}
 
 
 def keep_few(directory, number):
@@ -68,9 +50,7 @@ class Recipe:
                         ignore=shutil.ignore_patterns("data", "dump", "exp*", "recordings", "results.json", "*.md"))
         (root / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
         (self.path / "corpus" / "recordings").symlink_to(ROOT / "egs" / "mini" / "corpus" / "recordings")
-        for name, changes in OVERRIDES.items():
-            path = self.path / "conf" / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
+        shrink(self.path / "conf", decode=DECODE)
         grammar = self.path / "corpus" / "grammar.yaml"
         few = re.sub(r"^sets: .*$", "sets: {train: 40, dev: 4, test: 4}", grammar.read_text("utf-8"), flags=re.M)
         grammar.write_text(few, "utf-8")

@@ -1,4 +1,4 @@
-"""egs/TEMPLATE/new_recipe.sh: the recipe that it makes passes stages 1 and 2 on recordings with texts."""
+"""egs/TEMPLATE/new_recipe.sh: the recipe that it makes goes from recordings with texts to a score."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny import shrink
 
 from audiopalm.corpora.folder import prepare
 from audiopalm.data.checks import Options, problems
@@ -33,7 +34,7 @@ def make_folder(root: Path) -> None:
 @pytest.fixture
 def repository(tmp_path):
     root = tmp_path / "a copy"
-    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/conf"):
+    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/pretrained"):
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
@@ -60,6 +61,19 @@ def test_a_new_recipe_passes_stages_1_and_2(repository):
     again = call(script, "anna")
     assert again.returncode == 1 and "exists already" in again.stderr
     assert "no name for a recipe" in call(script, "../anna").stderr
+
+
+def test_a_new_recipe_goes_on_to_a_score(repository):
+    assert call(repository / "egs/TEMPLATE/new_recipe.sh", "anna").returncode == 0
+    recipe = repository / "egs/anna"
+    make_folder(recipe / "downloads")
+    shrink(recipe / "conf", decode={"decoding": {"text_tokens": 8}})
+    result = call(recipe / "run.sh", "--langs", "es")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    rows = read_json(recipe / "results.json")
+    assert {(row["recipe"], row["set"], row["task"], row["source"]) for row in rows} == {
+        ("anna", "dev", "asr", "es"), ("anna", "test", "asr", "es")}
+    assert {row["n"] for row in rows} == {3} and (recipe / "exp/pack.zip").is_file()
 
 
 def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_path):

@@ -1,0 +1,31 @@
+"""Configurations so small that all stages of a recipe run in a minute."""
+
+from pathlib import Path
+
+import yaml
+
+OVERRIDES = {
+    "units": {"model": {"dim": 32, "heads": 2, "encoder_blocks": 1, "size": 64, "code_dim": 8}, "batch_seconds": 10,
+              "plain_steps": 4, "quantised_steps": 4, "short_steps": 2, "kmeans_batches": 2, "checkpoint_every": 2},
+    "codec": {"model": {"bands": 40, "encoder_dim": 32, "encoder_blocks": 1, "latent_dim": 16, "decoder_dim": 32,
+                        "decoder_blocks": 1, "levels": 2, "size": 16},
+              "batch": 2, "autoencoder_steps": 4, "kmeans_crops": 16, "decoder_steps": 4, "adversarial_from": 2},
+    "vocabulary": {"text_size": 400},
+    "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
+               "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3}},
+    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3}},
+    "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
+                 "training": {"steps": 6, "voices": 2, "save_every": 3}},
+}
+
+
+def shrink(conf: Path, **more: dict) -> None:
+    """Change the YAML files of a folder `conf`: {file without .yaml: what to change} beside the changes above."""
+    for name, changes in {**OVERRIDES, **more}.items():
+        path = conf / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
+
+
+def merge(values, changes):
+    return {**values, **{key: merge(values.get(key, {}), value) if isinstance(value, dict) else value
+                         for key, value in changes.items()}}
