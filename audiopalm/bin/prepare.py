@@ -23,7 +23,13 @@ def main() -> None:
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of rows of a set that may be dropped")
     parser.add_argument("--version", choices=cvss.VERSIONS, default="c", help="of CVSS: in one voice, or the source's")
     parser.add_argument("--targets", nargs="+", default=[], help="of VoxPopuli: languages of interpretation to add")
+    parser.add_argument("--lhotse", choices=("true", "false"), default="false",
+                        help="also write lhotse's manifests, into OUTPUT/lhotse")
     arguments = parser.parse_args()
+    if arguments.lhotse == "true":  # takes a second to import
+        from audiopalm.corpora.manifests import require_lhotse, write_manifests
+
+        require_lhotse()
     if not arguments.downloads.is_dir():
         raise AudioPaLMError(f"{arguments.downloads} is no folder; --downloads is where {arguments.corpus} lies")
     start = time.monotonic()
@@ -40,6 +46,8 @@ def main() -> None:
         dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
         hours = f", {entry['hours']:.2f} h, {entry['seconds']['mean']:.1f} s on average" if "hours" in entry else ""
         logging.info("%s/%s: %d utterances%s; dropped: %s", arguments.output, name, entry["kept"], hours, dropped)
+        if arguments.lhotse == "true":
+            write_manifests(arguments.output / name, arguments.output / "lhotse", arguments.corpus)
     logging.info("wrote %s in %.1f s", arguments.output, time.monotonic() - start)
 
 

@@ -5,6 +5,7 @@ import lzma
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from audiopalm.bin.common import progress
@@ -17,33 +18,58 @@ MARKER = ".unpacked.json"
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a tar file, compressed or not, into `folder / <its name without suffixes>`; return that folder.
 
-    Members that would lie outside of it, links and devices are left out and named in its `.unpacked.json`, together
-    with the size and time of the archive: another archive of the same name is unpacked anew. An archive that is cut off
-    gives what it holds and a warning; raises AudioPaLMError when that is nothing.
+    Members that would lie outside of it, links and devices are left out and named in its `.unpacked.json`. An archive
+    that is cut off gives what it holds and a warning; raises AudioPaLMError when that is nothing.
     """
     target = folder / archive.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
-    status = archive.stat()
-    source = {"archive": archive.name, "bytes": status.st_size, "changed": status.st_mtime_ns}
+    report = fill_once(target, [archive], lambda partial: _extract(archive, partial))
+    if report["cut_off"]:
+        logging.warning("%s is cut off after %d files (%s); fetch it again", archive, report["files"],
+                        report["cut_off"])
+    for name, reason in list(report["left_out"].items())[:5]:
+        logging.warning("%s: left out %s: %s", archive, name, reason)
+    return target
+
+
+def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict]) -> dict:
+    """Make the folder `target` by `fill(folder)` unless it was made of the same `sources`; return what `fill` returned.
+
+    It is filled under another name and renamed when whole. `.unpacked.json` in it holds the name, size and time of each
+    source beside the report, so that another file of the same name is unpacked anew.
+    """
+    status = [(source.name, source.stat()) for source in sources]
+    made_of = [{"archive": name, "bytes": found.st_size, "changed": found.st_mtime_ns} for name, found in status]
     if (target / MARKER).exists():
-        found = read_json(target / MARKER)
-        if {key: found.get(key) for key in source} == source:
-            _warn(archive, found)
-            return target
+        report = read_json(target / MARKER)
+        if report.get("made_of") == made_of:
+            return report
     partial = target.with_name(f".{target.name}.partial")
     for old in (partial, target):
         shutil.rmtree(old, ignore_errors=True)
     partial.mkdir(parents=True)
-    report = {**source, "files": 0, "left_out": {}, "cut_off": None}
+    try:
+        report = {"made_of": made_of, **fill(partial)}
+    except AudioPaLMError:
+        shutil.rmtree(partial)
+        raise
+    write_json(partial / MARKER, report)
+    partial.rename(target)
+    logging.info("unpacked %s into %s: %d files", sources[0], target, report["files"])
+    return report
+
+
+def _extract(archive: Path, folder: Path) -> dict:
+    report = {"files": 0, "left_out": {}, "cut_off": None}
     unfinished = None
     try:
         with tarfile.open(archive) as members:
             for member in progress(members, None, f"unpacking {archive.name}"):
-                reason = _unsafe(member, partial)
+                reason = _unsafe(member, folder)
                 if reason:
                     report["left_out"][member.name] = reason
                 elif member.isfile():
-                    unfinished = partial / member.name
-                    members.extract(member, partial, filter="data")
+                    unfinished = folder / member.name
+                    members.extract(member, folder, filter="data")
                     unfinished = None
                     report["files"] += 1
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
@@ -53,14 +79,9 @@ def unpack(archive: Path, folder: Path) -> Path:
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
     if not report["files"]:
-        shutil.rmtree(partial)
         raise AudioPaLMError(f"{archive} is no archive or is cut off before its first file "
                              f"({report['cut_off'] or 'it holds no file'}); fetch it again")
-    write_json(partial / MARKER, report)
-    partial.rename(target)
-    _warn(archive, report)
-    logging.info("unpacked %s: %d files", archive, report["files"])
-    return target
+    return report
 
 
 def _unsafe(member: tarfile.TarInfo, target: Path) -> str | None:
@@ -74,11 +95,3 @@ def _unsafe(member: tarfile.TarInfo, target: Path) -> str | None:
     except tarfile.FilterError as error:
         return str(error)
     return None
-
-
-def _warn(archive: Path, report: dict) -> None:
-    if report["cut_off"]:
-        logging.warning("%s is cut off after %d files (%s); fetch it again", archive, report["files"],
-                        report["cut_off"])
-    for name, reason in list(report["left_out"].items())[:5]:
-        logging.warning("%s: left out %s: %s", archive, name, reason)

@@ -4,11 +4,13 @@ It is no longer offered for download; users bring it as archives or unpacked, in
 """
 
 import logging
-from collections.abc import Container
-from dataclasses import dataclass
+import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from audiopalm.corpora.archives import unpack
+from audiopalm.corpora.data_set import compare
 from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.errors import AudioPaLMError
 
@@ -17,16 +19,14 @@ LATER_COLUMNS = ("locale", "segment", "variant", "accents")  # of release 5 and 
 SPEAKER_DIGITS = 16  # of the 128 hexadecimal digits of a client_id
 VALIDATED = {  # rows of validated.tsv in release 4 (Mozilla's cv-dataset)
     "fr": 264897, "de": 370976, "es": 112127, "ca": 175625, "it": 56009, "ru": 47987, "zh-CN": 16898, "pt": 22131,
-    "fa": 188313, "et": 5679, "mn": 6371, "nl": 22954, "tr": 12364, "ar": 6839, "sv-SE": 5898, "lv": 4898, "sl": 2972,
+    "fa": 188313, "et": 5679, "mn": 6371, "nl": 22954, "tr": 12364, "ar": 6839, "sv-SE": 5898, "lv": 5098, "sl": 2972,
     "ta": 2528, "ja": 2438, "id": 2881, "cy": 47059, "en": 854444,
 }
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One recording: its file, which may not exist, its sentence as written, a speaker id unique in all languages."""
+class Clip(NamedTuple):  # there are a million of them
+    """One recording: its sentence as written, a speaker id unique in all languages. Its file is `clip_path`."""
 
-    path: Path
     sentence: str
     speaker: str
 
@@ -55,7 +55,25 @@ def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
                          "the recipe's README.md says how to obtain it")
 
 
-def read_clips(folder: Path, language: str, wanted: Container[str], bad: Account) -> dict[str, Clip]:
+def clip_path(folder: Path, name: str) -> str:
+    """The file of a clip of the language in `folder`; there may be none."""
+    return f"{folder}/clips/{name}"
+
+
+def why_not(clip: Clip | None, path: str) -> str | None:
+    """The reason why there is nothing to hear in the file or to read of its clip, or None."""
+    if clip is None:
+        return "not in validated.tsv"
+    if not clip.sentence.strip():
+        return "empty sentence"
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        return "clip missing"
+    return None if size else "clip of zero bytes"
+
+
+def read_clips(folder: Path, language: str, wanted: Collection[str], bad: Account) -> dict[str, Clip]:
     """{clip name with .mp3: Clip} of validated.tsv, of the `wanted` names only; the first of equal names counts.
 
     Rows of another width are counted in `bad`. A release other than 4 gives a warning: its clips fit only in part.
@@ -63,22 +81,23 @@ def read_clips(folder: Path, language: str, wanted: Container[str], bad: Account
     table = folder / "validated.tsv"
     with open(table, encoding="utf-8-sig", errors="replace") as lines:
         columns = lines.readline().split()
-    if any(column in columns for column in LATER_COLUMNS):
-        logging.warning("%s is of Common Voice 5 or later, but CoVoST 2 and CVSS belong to release 4: clips will be "
-                        "missing", table)
     clips: dict[str, Clip] = {}
-    full_ids: dict[str, str] = {}
+    speakers: dict[str, str] = {}  # {client_id: id}
+    taken: set[str] = set()
     rows = 0
     for client, name, sentence in read_rows(table, ["client_id", "path", "sentence"], bad):
         rows += 1
         name = name if name.endswith(".mp3") else f"{name}.mp3"
         if name not in wanted or name in clips:
             continue
-        short = client[:SPEAKER_DIGITS]
-        if full_ids.setdefault(short, client) != client:
-            short = client  # two speakers share their first digits: this one keeps all of them
-        clips[name] = Clip(folder / "clips" / name, sentence, f"{language}-{short or 'unknown'}")
-    expected = VALIDATED.get(language)
-    if expected and rows != expected:
-        logging.warning("%s has %d rows; release 4 has %d", table, rows, expected)
+        if client not in speakers:
+            short = client[:SPEAKER_DIGITS]
+            # Where two speakers share their first digits, the second keeps all of them.
+            speakers[client] = f"{language}-{(client if short in taken else short) or 'unknown'}"
+            taken.add(short)
+        clips[name] = Clip(sentence, speakers[client])
+    if any(column in columns for column in LATER_COLUMNS):
+        logging.warning("%s is of Common Voice 5 or later, but CoVoST 2 and CVSS belong to release 4: %d of %d clips "
+                        "are in it", table, len(clips), len(wanted))
+    compare(f"Common Voice 4, {language}", "rows of validated.tsv", [rows], [VALIDATED[language]])
     return clips

@@ -9,14 +9,26 @@ import re
 from pathlib import Path
 
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.common_voice import find_language, read_clips
-from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
-from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.corpora.common_voice import Clip, clip_path, find_language, read_clips, why_not
+from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, add_published_hours, short_code
+from audiopalm.corpora.data_set import DataSet, Utterance, compare, hours, write_sets
+from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.errors import AudioPaLMError, nearest
 
 SETS = ("train", "dev", "test")
 VERSIONS = ("c", "t")
+RATE = 24000  # Hz
+ROWS = {**PUBLISHED, "zh-CN": (7085, 4843, 4897)}  # CoVoST 2's, but for one of Chinese
+# Hours of English speech in train, dev and test, as remembered from the paper; those of other languages are not.
+HOURS = {
+    "c": {"fr": (174.0, 13.0, 13.3), "de": (112.4, 12.5, 12.1), "ca": (88.1, 12.0, 12.0), "es": (69.5, 12.4, 12.4),
+          "fa": (25.3, 2.2, 2.4), "it": (29.4, 8.5, 8.6), "ru": (13.3, 6.7, 6.9), "zh-CN": (8.7, 5.9, 5.8),
+          "pt": (5.7, 2.1, 2.6), "nl": (4.9, 1.2, 1.2), "tr": (3.0, 1.2, 1.2)},
+    "t": {"fr": (192.7, 14.6, 15.0), "de": (124.2, 13.6, 13.4), "ca": (95.0, 12.9, 13.0), "es": (73.7, 13.2, 13.3),
+          "fa": (29.3, 2.5, 2.7), "it": (30.5, 9.2, 9.5), "ru": (13.2, 6.9, 7.3), "zh-CN": (9.3, 6.5, 6.3),
+          "pt": (6.5, 2.4, 2.9), "nl": (5.1, 1.3, 1.2), "tr": (3.1, 1.3, 1.3)},
+}
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
@@ -41,34 +53,47 @@ def _read_language(downloads: Path, language: str, version: str, unpacked: Path,
     folder = _find(downloads, f"cvss_{version}_{short_code(language)}_en_v1.0", unpacked)
     texts = {name: _read_texts(folder / f"{name}.tsv", data.account) for name, data in sets.items()}
     wanted = {clip for table in texts.values() for clip in table}
-    clips = read_clips(find_language(downloads, language, unpacked), language, wanted, Account())
+    source = find_language(downloads, language, unpacked)
+    clips = read_clips(source, language, wanted, sets["train"].account)
+    before = {name: len(data.utterances) for name, data in sets.items()}
     for name, table in texts.items():
-        data = sets[name]
-        data.account.rows += len(table)
-        spoken_by_nobody = {path.name for path in (folder / name).glob("*.wav")} - {f"{clip}.wav" for clip in table}
-        if spoken_by_nobody:
-            logging.warning("CVSS, %s %s: %d recordings have no row, for example %s", language, name,
-                            len(spoken_by_nobody), min(spoken_by_nobody))
-        for clip, text in table.items():
-            recording, source = folder / name / f"{clip}.wav", clips.get(clip)
-            reason = None
-            if source is None:
-                reason = "not in validated.tsv"
-            elif not text:
-                reason = "empty translation"
-            elif not source.sentence.strip():
-                reason = "empty sentence"
-            elif not _holds_data(recording):
-                reason = "translation's recording missing"
-            elif not _holds_data(source.path):
-                reason = "clip missing"
-            if reason:
-                data.account.drop(clip, reason)
-            else:
-                data.utterances.append(Utterance(
-                    id=f"{source.speaker}-{clip.removesuffix('.mp3')}", speaker=source.speaker,
-                    language=short_code(language), audio=source.path, text=source.sentence,
-                    translations={"en": text}, spoken={"en": recording}))
+        _read_set(folder / name, source, language, table, clips, sets[name])
+    compare(f"CVSS-{version.upper()}, {language}", "rows of train, dev, test", list(map(len, texts.values())),
+            ROWS[language])
+    if language in HOURS[version]:
+        found = [hours(data.utterances[before[name]:], "en") for name, data in sets.items()]
+        compare(f"CVSS-{version.upper()}, {language}", "hours of English in train, dev, test", found,
+                HOURS[version][language], tolerance=0.02, source="the paper's, as remembered, are")
+    add_published_hours(sets, language)
+
+
+def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, str], clips: dict[str, Clip],
+              data: DataSet) -> None:
+    data.account.rows += len(texts)
+    without_row = {path.name for path in folder.glob("*.wav")} - {f"{clip}.wav" for clip in texts}
+    if without_row:
+        logging.warning("CVSS, %s %s: %d recordings have no row, for example %s", language, folder.name,
+                        len(without_row), min(without_row))
+    other_rates: dict[int, str] = {}
+    for clip, text in texts.items():
+        source, spoken, audio = clips.get(clip), look_at(folder / f"{clip}.wav"), clip_path(common_voice, clip)
+        reason = why_not(source, audio)
+        if not reason and not text:
+            reason = "empty translation"
+        elif not reason and spoken.problem:
+            reason = f"translation's recording {spoken.problem}"
+        if reason:
+            data.account.drop(clip, reason)
+            continue
+        if spoken.rate != RATE:
+            other_rates.setdefault(spoken.rate, clip)
+        data.utterances.append(Utterance(
+            id=f"{source.speaker}-{clip.removesuffix('.mp3')}", speaker=source.speaker, language=short_code(language),
+            audio=audio, text=source.sentence, translations={"en": text}, spoken={"en": spoken.path},
+            spoken_seconds={"en": spoken.seconds}))
+    for rate, clip in sorted(other_rates.items()):
+        logging.warning("CVSS, %s %s: recordings at %d Hz instead of %d, for example %s; they are resampled", language,
+                        folder.name, rate, RATE, clip)
 
 
 def _find(downloads: Path, name: str, unpacked: Path) -> Path:
@@ -96,7 +121,3 @@ def _read_texts(table: Path, account: Account) -> dict[str, str]:
         else:
             texts[clip] = " ".join(re.sub(r"[^\w\s']|_", " ", text.lower()).split())
     return texts
-
-
-def _holds_data(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0

@@ -1,13 +1,15 @@
 """What the readers of public corpora have in common: utterances in, Kaldi data directories and an account out."""
 
 import hashlib
+import logging
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
-import soundfile
-
-from audiopalm.corpora.tables import Account
+from audiopalm.corpora.tables import Account, counts
 from audiopalm.data.datadir import invert, write_table
 from audiopalm.data.files import write_json, write_text
 from audiopalm.errors import AudioPaLMError
@@ -22,41 +24,69 @@ class Cut:
     end: float
 
 
-@dataclass
+NONE: Mapping = MappingProxyType({})  # one for the million utterances that have no spoken translation
+
+
+@dataclass(slots=True)
 class Utterance:
     """Speech with its transcript and, by language, translations as text and as speech.
 
-    The speech is the file `audio` or, where they are given, `cuts` joined; so it is for translations.
+    The speech is the file `audio` or, where they are given, `cuts` joined; so it is for translations. `seconds` is its
+    length where the reader knows it without decoding, `spoken_seconds` that of spoken translations.
     """
 
     id: str
     speaker: str
     language: str
-    audio: Path
+    audio: Path | str
     text: str
     translations: dict[str, str] = field(default_factory=dict)
-    spoken: dict[str, Path] = field(default_factory=dict)
-    cuts: list[Cut] = field(default_factory=list)
-    spoken_cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    spoken: Mapping[str, Path] = field(default_factory=lambda: NONE)
+    cuts: Sequence[Cut] = ()
+    spoken_cuts: Mapping[str, list[Cut]] = field(default_factory=lambda: NONE)
+    seconds: float | None = None
+    spoken_seconds: Mapping[str, float] = field(default_factory=lambda: NONE)
 
 
 @dataclass
 class DataSet:
     utterances: list[Utterance] = field(default_factory=list)
     account: Account = field(default_factory=Account)
+    published_hours: dict[str, float] = field(default_factory=dict)  # by language, of speech that nobody measured yet
+
+
+def compare(corpus: str, what: str, found: Sequence[float], published: Sequence[float], tolerance: float = 0.0,
+            source: str = "published are") -> None:
+    """Warn with both rows of figures where one differs from the published one by more than `tolerance`, a share of it.
+
+    Part of a corpus differs too, so this is no error.
+    """
+    if any(abs(have - want) > tolerance * want for have, want in zip(found, published, strict=True)):
+        shown = [", ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in values)
+                 for values in (found, published)]
+        logging.warning("%s: %s %s; %s %s", corpus, shown[0], what, source, shown[1])
+
+
+def hours(utterances: Sequence[Utterance], language: str = "") -> float:
+    """Hours of the utterances, or of their translations spoken in a language."""
+    return sum((row.spoken_seconds.get(language, 0.0) if language else row.seconds or 0.0)
+               for row in utterances) / 3600
 
 
 def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
     """Write <output>/<set>/ for every set, and <output>/report.json; return the report.
 
+    dropped.tsv names every row that is not in the set, lacking.tsv every row that is there without something.
     Raises AudioPaLMError, after writing report.json and dropped.tsv of all sets, when a set has no utterance or more
     than `max_drop` (0 to 1) of its rows were dropped; then no table of any set is written.
     """
     report, wrong = {}, []
     for name, data in sets.items():
+        _drop_unfit(data)
         _drop_repeated(data)
         report[name] = _report(data)
-        write_text(output / name / "dropped.tsv", "".join(f"{key}\t{why}\n" for key, why in data.account.dropped))
+        for file, named in (("dropped.tsv", data.account.dropped), ("lacking.tsv", data.account.lacking)):
+            write_text(output / name / file, "".join(f"{_one_line(key)}\t{why}\n" for key, why in named))
         write_json(output / name / "report.json", report[name])
         reasons = ", ".join(f"{count} {reason}" for reason, count in data.account.reasons.items())
         if not data.utterances:
@@ -70,6 +100,17 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
     for name, data in sets.items():
         _write_tables(output / name, data.utterances)
     return report
+
+
+def _drop_unfit(data: DataSet) -> None:
+    """A table of Kaldi ends an id at its first space, and programs make file names of ids."""
+    fit = []
+    for utterance in data.utterances:
+        if re.search(r"[\s/]", utterance.id):
+            data.account.drop(utterance.id, "id holds a space or a slash")
+        else:
+            fit.append(utterance)
+    data.utterances = fit
 
 
 def _drop_repeated(data: DataSet) -> None:
@@ -87,11 +128,21 @@ def _drop_repeated(data: DataSet) -> None:
 def _report(data: DataSet) -> dict:
     rows = data.utterances
     ids = "".join(f"{row.id}\n" for row in rows)
+    lengths = [row.seconds for row in rows if row.seconds is not None]
+    measured = {}
+    if rows and len(lengths) == len(rows):
+        measured = {"hours": round(hours(rows), 3),
+                    "seconds": {"min": round(min(lengths), 2), "mean": round(sum(lengths) / len(lengths), 2),
+                                "max": round(max(lengths), 2)}}
     return {
         "rows": data.account.rows,
         "kept": len(rows),
         "dropped": data.account.reasons,
-        "lacking": dict(data.account.lacking),
+        "lacking": counts(data.account.lacking),
+        **measured,
+        "hours_of_translations": {code: round(hours(rows, code), 3)
+                                  for code in sorted({code for row in rows for code in row.spoken_seconds})},
+        "published_hours": data.published_hours,
         "languages": dict(sorted(Counter(row.language for row in rows).items())),
         "translations": dict(sorted(Counter(code for row in rows for code in row.translations).items())),
         "spoken_translations": dict(sorted(Counter(
@@ -105,7 +156,7 @@ def _report(data: DataSet) -> dict:
 
 def _write_tables(directory: Path, rows: list[Utterance]) -> None:
     utt2spk = {row.id: row.speaker for row in rows}
-    if any(row.cuts for row in rows):
+    if any(row.cuts or row.spoken_cuts for row in rows):
         _write_segments(directory, rows)
     else:
         write_table(directory / "wav.scp", {row.id: str(row.audio) for row in rows})
@@ -130,7 +181,7 @@ def _write_segments(directory: Path, rows: list[Utterance]) -> None:
         return " ".join(f"{cut.path.stem} {cut.start:.6f} {cut.end:.6f}" for cut in cuts)
 
     write_table(directory / "segments", {
-        row.id: line(row.cuts or [Cut(row.audio, 0.0, soundfile.info(str(row.audio)).duration)]) for row in rows})
+        row.id: line(row.cuts or [Cut(row.audio, 0.0, row.seconds)]) for row in rows})
     for language in sorted({code for row in rows for code in row.spoken_cuts}):
         write_table(directory / f"segments.{language}", {
             row.id: line(row.spoken_cuts[language]) for row in rows if language in row.spoken_cuts})
@@ -138,5 +189,5 @@ def _write_segments(directory: Path, rows: list[Utterance]) -> None:
 
 
 def _one_line(text: str) -> str:
-    """A text fit for a table: carriage returns are no ends of lines there. All else stays as published."""
-    return text.replace("\r", " ").strip()
+    """A text fit for a table: no ends of lines within. All else stays as published."""
+    return text.replace("\r", " ").replace("\n", " ").strip()

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from audiopalm.data.files import require
@@ -21,15 +22,18 @@ class Account:
 
     rows: int = 0
     dropped: list[tuple[str, str]] = field(default_factory=list)  # (id or file:line, reason)
-    lacking: Counter = field(default_factory=Counter)  # {what: rows that were kept without it}
+    lacking: list[tuple[str, str]] = field(default_factory=list)  # (id, what it was kept without)
 
     def drop(self, name: str, reason: str) -> None:
         self.dropped.append((name, reason))
 
+    def lack(self, name: str, what: str) -> None:
+        self.lacking.append((name, what))
+
     @property
     def reasons(self) -> dict[str, int]:
         """{reason: rows}, the most frequent first."""
-        return dict(Counter(reason for _, reason in self.dropped).most_common())
+        return counts(self.dropped)
 
     @property
     def share(self) -> float:
@@ -37,9 +41,14 @@ class Account:
         return len(self.dropped) / max(self.rows, 1)
 
 
+def counts(named: list[tuple[str, str]]) -> dict[str, int]:
+    """{reason: how many} of (id, reason), the most frequent first."""
+    return dict(Counter(reason for _, reason in named).most_common())
+
+
 def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator: str = "\t",
               header: Sequence[str] | None = None) -> Iterator[tuple[str, ...]]:
-    """The wanted `columns` of every row of a table, gzipped or not, in file order.
+    """The wanted `columns`, two or more, of every row of a table, gzipped or not, in file order.
 
     `header` names the columns of a table that has no header row. Rows of another width and rows that are not UTF-8 go
     to `bad`, named file:line. Raises AudioPaLMError when the file is missing, is no table or lacks a column.
@@ -50,36 +59,28 @@ def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator:
     path = require(path)
     opened = gzip.open if path.suffix == ".gz" else open
     names = None if header is None else list(header)
-    with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-        for number, line in enumerate(_checked(lines, path), start=1):
-            cells = line.rstrip("\r\n").split(separator)
-            if names is None:
-                names = cells
-                places = _places(path, names, columns)
-                continue
-            if number == 1:
-                places = _places(path, names, columns)
-            if cells == [""]:
-                continue
-            if len(cells) != len(names):
-                bad.rows += 1
-                bad.drop(f"{path.name}:{number}", f"{len(cells)} columns instead of {len(names)}"
-                         if len(cells) < 1000 else "not a table row")
-            elif not _is_utf8(line):
-                bad.rows += 1
-                bad.drop(f"{path.name}:{number}", "not UTF-8")
-            else:
-                yield tuple(cells[place] for place in places)
+    wanted = None if header is None else itemgetter(*_places(path, names, columns))
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                cells = line.rstrip("\r\n").split(separator)
+                if names is None:
+                    names, wanted = cells, itemgetter(*_places(path, cells, columns))
+                elif len(cells) == len(names) and (line.isascii() or _is_utf8(line)):
+                    yield wanted(cells)
+                elif cells != [""]:
+                    bad.rows += 1
+                    bad.drop(f"{path.name}:{number}", _problem(cells, names))
+    except (EOFError, zlib.error, OSError) as error:
+        raise AudioPaLMError(f"{path} is damaged or cut off ({error}); fetch it again") from None
     if names is None:
         raise AudioPaLMError(f"{path} is empty; fetch it again")
 
 
-def _checked(lines: Iterator[str], path: Path) -> Iterator[str]:
-    """The lines, with one clear error for a gzip file that is damaged or cut off."""
-    try:
-        yield from lines
-    except (EOFError, zlib.error, OSError) as error:
-        raise AudioPaLMError(f"{path} is damaged or cut off ({error}); fetch it again") from None
+def _problem(cells: list[str], names: list[str]) -> str:
+    if len(cells) == len(names):
+        return "not UTF-8"
+    return f"{len(cells)} columns instead of {len(names)}" if len(cells) < 1000 else "not a table row"
 
 
 def _places(path: Path, names: list[str], columns: Sequence[str]) -> list[int]:
@@ -91,13 +92,8 @@ def _places(path: Path, names: list[str], columns: Sequence[str]) -> list[int]:
 
 def _is_utf8(line: str) -> bool:
     """Bytes that are not UTF-8 were read as lone surrogates."""
-    return line.isascii() or not any("\ud800" <= character <= "\udfff" for character in line)
-
-
-def unquoted(text: str) -> str:
-    """Undo the doubling of CSV: a cell in quotes with every inner quote doubled; anything else stays as it is."""
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        inner = text[1:-1]
-        if '"' not in inner.replace('""', ""):
-            return inner.replace('""', '"')
-    return text
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

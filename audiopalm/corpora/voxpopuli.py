@@ -3,7 +3,7 @@ its oral interpretation into others.
 
 Three layouts are read. `raw`: annotations `asr_<language>.tsv.gz` with the floor recordings `original/<year>/*.ogg`, as
 the official download leaves them. `finished`: what the official get_asr_data.py makes of these. `hub`: the Hugging Face
-repository's `data/<language>/`. Interpretation (`s2s_<target>.tsv.gz`) needs `raw`.
+repository's `data/<language>/`. Interpretation (`s2s_<target>.tsv.gz`) needs the recordings of its channel beside them.
 
 In `raw` an utterance is the pieces of its `vad` column joined, as in the official script, not `start_time..end_time`.
 """
@@ -12,25 +12,23 @@ import ast
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.data_set import Cut, DataSet, Utterance, write_sets
-from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.corpora.data_set import Cut, DataSet, Utterance, compare, hours, write_sets
+from audiopalm.corpora.recordings import Recording, look_at
+from audiopalm.corpora.tables import Account, counts, read_rows
+from audiopalm.data.files import write_text
 from audiopalm.errors import AudioPaLMError, nearest
 
-LANGUAGES = ("en", "de", "fr", "es", "pl", "it", "ro", "hu", "cs", "nl", "fi", "hr", "sk", "sl", "et", "lt")
+ACCENTED = "en_accented"  # English with the accents of other languages; a test set only
+HOURS = {  # of transcribed speech in all sets of a language (VoxPopuli's README)
+    "en": 543, "de": 282, "fr": 211, "es": 166, "pl": 111, "it": 91, "ro": 89, "hu": 63, "cs": 62, "nl": 53, "fi": 27,
+    "hr": 43, "sk": 35, "sl": 10, "et": 3, "lt": 2, ACCENTED: 29,
+}
+TARGETS = ("en", "de", "fr", "es", "pl", "it", "ro", "hu", "cs", "nl", "fi", "sk", "sl", "lt", "da")
 SETS = ("train", "dev", "test")
 UNUSED_SPLIT = "invalid"
-
-
-@dataclass(frozen=True)
-class Recording:
-    path: Path
-    seconds: float
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
@@ -41,23 +39,31 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     Raises AudioPaLMError when a language is unknown or missing, or when more than `max_drop` of the rows of a set are
     dropped.
     """
-    for language in [*languages, *targets]:
-        if language not in LANGUAGES:
-            raise AudioPaLMError(f"VoxPopuli has no language {language!r}; {nearest(language, LANGUAGES)}")
+    for language in languages:
+        if language not in HOURS:
+            raise AudioPaLMError(f"VoxPopuli has no language {language!r}; {nearest(language, HOURS)}")
+    for language in targets:
+        if language not in TARGETS:
+            raise AudioPaLMError(f"VoxPopuli has no interpretation into {language!r}; {nearest(language, TARGETS)}")
     downloads, unpacked = Path(downloads), Path(unpacked)
     sets = {name: DataSet() for name in SETS}
     years = Years(downloads, unpacked)
-    for language in languages or LANGUAGES:
+    languages = languages or [language for language in HOURS if language != ACCENTED]
+    for language in languages:
+        before = {name: len(data.utterances) for name, data in sets.items()}
         for read in (_read_finished, _read_hub, _read_raw):
             if read(downloads, language, unpacked, years, sets):
                 break
         else:
             raise AudioPaLMError(f"VoxPopuli, {language!r}: neither asr_{language}.tsv.gz, transcribed_data/{language} "
                                  f"nor data/{language} in {downloads}; the recipe's README.md says how to obtain it")
-    utterances = {utterance.id: utterance for data in sets.values() for utterance in data.utterances}
+        found = sum(hours(data.utterances[before[name]:]) for name, data in sets.items())
+        compare(f"VoxPopuli, {language}", "hours", [found], [HOURS[language]], tolerance=0.02)
     for target in targets:
-        _add_interpretation(downloads, target, years, utterances)
+        _add_interpretation(downloads, target, languages, years, sets, Path(output))
     years.warn()
+    if set(languages) == {ACCENTED}:
+        sets = {name: data for name, data in sets.items() if data.account.rows}
     return write_sets(Path(output), sets, max_drop)
 
 
@@ -67,19 +73,21 @@ class Years:
     def __init__(self, downloads: Path, unpacked: Path):
         self.downloads, self.unpacked = downloads, unpacked
         self.roots: dict[str, list[Path]] = {}
-        self.found: dict[str, Recording | None] = {}
+        self.found: dict[str, Recording] = {}
         self.missing: Counter = Counter()
 
-    def recording(self, channel: str, session: str) -> Recording | None:
-        """`channel` is `original`, the floor, or a language of interpretation; None where there is no such file."""
+    def recording(self, channel: str, session: str) -> Recording:
+        """`channel` is `original`, the floor, or a language of interpretation."""
         name = f"{session}_{channel}"
         if name not in self.found:
-            self.found[name] = self._find(channel, session[:4], name)
-            if self.found[name] is None:
+            self.found[name] = look_at(self._find(channel, session[:4], name))
+            if self.found[name].problem == "missing":
                 self.missing[f"{channel} {session[:4]}"] += 1
+            elif self.found[name].problem:
+                logging.warning("%s: recording %s; fetch it again", self.found[name].path, self.found[name].problem)
         return self.found[name]
 
-    def _find(self, channel: str, year: str, name: str) -> Recording | None:
+    def _find(self, channel: str, year: str, name: str) -> Path | None:
         key = f"{channel}_{year}"
         if key not in self.roots:
             self.roots[key] = [self.downloads / "raw_audios", self.downloads]
@@ -90,11 +98,7 @@ class Years:
         for root in self.roots[key]:
             path = root / channel / year / f"{name}.ogg"
             if path.is_file():
-                try:
-                    return Recording(path, soundfile.info(str(path)).duration)
-                except soundfile.LibsndfileError:
-                    logging.warning("%s cannot be decoded; fetch it again", path)
-                    return None
+                return path
         return None
 
     def warn(self) -> None:
@@ -108,8 +112,14 @@ def utterance_id(speaker: str, segment: str) -> str:
     return f"{speaker}-{segment}".replace(":", "-")
 
 
+def short_code(language: str) -> str:
+    """`en_accented` -> `en`: the code used in our data directories and in the ids of segments."""
+    return language.partition("_")[0]
+
+
 def _speaker(language: str, number: str, session: str) -> str:
     """Numbers are members of Parliament, the same in all languages; who has none is somebody of that session."""
+    language = short_code(language)
     return f"{language}-{number}" if number.isdigit() else f"{language}-unknown-{session}"
 
 
@@ -129,7 +139,7 @@ def _read_raw(downloads: Path, language: str, unpacked: Path, years: Years, sets
         data = sets.get(split, sets["train"])
         data.account.rows += 1
         name = f"{session}-{segment}"
-        recording = years.recording("original", session) if split in sets else None
+        recording = years.recording("original", session)
         pieces = _pieces(vad)
         cuts = _cuts(recording, pieces or [])
         if split not in sets:
@@ -138,14 +148,15 @@ def _read_raw(downloads: Path, language: str, unpacked: Path, years: Years, sets
             reason = "empty normed_text"
         elif pieces is None:
             reason = "vad is no list of pieces"
-        elif recording is None:
-            reason = "recording of the session missing"
+        elif recording.problem:
+            reason = f"recording of the session {recording.problem}"
         elif not cuts:
             reason = "no speech inside the recording"
         else:
             speaker = _speaker(language, number, session)
-            data.utterances.append(Utterance(id=utterance_id(speaker, name), speaker=speaker,
-                                             language=language, audio=recording.path, text=text, cuts=cuts))
+            data.utterances.append(Utterance(
+                id=utterance_id(speaker, name), speaker=speaker, language=short_code(language), audio=recording.path,
+                text=text, cuts=cuts, seconds=_seconds(cuts)))
             continue
         data.account.drop(name, reason)
     return True
@@ -160,12 +171,14 @@ def _pieces(vad: str) -> list[tuple[float, float]] | None:
     return pieces or None
 
 
-def _cuts(recording: Recording | None, pieces: list[tuple[float, float]]) -> list[Cut]:
+def _cuts(recording: Recording, pieces: list[tuple[float, float]]) -> list[Cut]:
     """The pieces clipped to the recording; what lies wholly behind its end is left out."""
-    if recording is None:
-        return []
     clipped = [(max(start, 0.0), min(end, recording.seconds)) for start, end in pieces]
     return [Cut(recording.path, start, end) for start, end in clipped if end - start >= 0.01]
+
+
+def _seconds(cuts: list[Cut]) -> float:
+    return sum(cut.end - cut.start for cut in cuts)
 
 
 def _read_finished(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
@@ -200,45 +213,56 @@ def _read_files(table: Path, language: str, data: DataSet,
     """A table with one file for each row; `places(id)` says where it may lie."""
     for key, text, number in read_rows(table, ["id", "normalized_text", "speaker_id"], data.account):
         data.account.rows += 1
-        path = next((place for place in places(key) if place is not None and place.is_file()), None)
+        recording = look_at(next((place for place in places(key) if place is not None and place.is_file()), None))
         if not text.strip():
             data.account.drop(key, "empty normed_text")
-        elif path is None:
-            data.account.drop(key, "recording missing")
-        elif path.stat().st_size == 0:
-            data.account.drop(key, "recording of zero bytes")
+        elif recording.problem:
+            data.account.drop(key, f"recording {recording.problem}")
         else:
-            session = key.partition("-" + language)[0]
+            session = key.partition(f"-{short_code(language)}_")[0]
             speaker = _speaker(language, number, session)
-            data.utterances.append(Utterance(id=utterance_id(speaker, key), speaker=speaker, language=language,
-                                             audio=path, text=text))
+            data.utterances.append(Utterance(
+                id=utterance_id(speaker, key), speaker=speaker, language=short_code(language), audio=recording.path,
+                text=text, seconds=recording.seconds))
 
 
-def _add_interpretation(downloads: Path, target: str, years: Years, utterances: dict[str, Utterance]) -> None:
-    """Add the interpretation into one language to its source utterances; count what does not fit."""
-    by_segment = {key.removeprefix(f"{utterance.speaker}-"): utterance for key, utterance in utterances.items()}
+def _add_interpretation(downloads: Path, target: str, languages: list[str], years: Years, sets: dict[str, DataSet],
+                        output: Path) -> None:
+    """Add the interpretation into one language to its source utterances, and write dropped.<language>.tsv.
+
+    It names every row from one of the `languages` that does not fit. The set is that of the source utterance.
+    """
+    by_segment = {utterance.id.removeprefix(f"{utterance.speaker}-"): utterance
+                  for data in sets.values() for utterance in data.utterances}
     table = _table(downloads, "s2s", f"s2s_{target}_ref.tsv.gz")
     has_text = table is not None
     table = table or _table(downloads, "s2s", f"s2s_{target}.tsv.gz")
     if table is None:
         raise AudioPaLMError(f"VoxPopuli: no s2s_{target}.tsv.gz in {downloads}: interpretation into {target!r} is not "
                              "published for every language")
-    account, lost, added = Account(), Counter(), 0
+    account, added = Account(), 0
+    sources = {short_code(language) for language in languages}
     columns = ["id", "start_time", "end_time", *(["tgt_text"] if has_text else [])]
     for segment, start, end, *text in read_rows(table, columns, account):
+        session, _, language = segment.partition("_")[0].rpartition("-")
+        if language not in sources:
+            continue
         source = by_segment.get(segment.replace(":", "-"))
-        recording = years.recording(target, segment.partition("_")[0].rpartition("-")[0])
         if source is None:
-            lost["no such source utterance"] += 1
+            account.drop(segment, "no such source utterance")
             continue
+        recording = years.recording(target, session)
         cuts = _cuts(recording, _pieces(f"[({start}, {end})]") or [])
-        if not cuts:
-            lost["recording missing" if recording is None else "outside of the recording"] += 1
-            continue
-        source.spoken_cuts[target] = cuts
-        if text and text[0].strip():
-            source.translations[target] = text[0]
-        added += 1
-    lost.update(account.reasons)
+        if recording.problem:
+            account.drop(segment, f"recording {recording.problem}")
+        elif not cuts:
+            account.drop(segment, "outside of the recording")
+        else:
+            source.spoken_cuts = {**source.spoken_cuts, target: cuts}
+            source.spoken_seconds = {**source.spoken_seconds, target: _seconds(cuts)}
+            if text and text[0].strip():
+                source.translations[target] = text[0]
+            added += 1
+    write_text(output / f"dropped.{target}.tsv", "".join(f"{key}\t{why}\n" for key, why in account.dropped))
     logging.info("VoxPopuli: %d utterances with interpretation into %s; left out: %s", added, target,
-                 ", ".join(f"{count} {why}" for why, count in lost.most_common()) or "none")
+                 ", ".join(f"{count} {why}" for why, count in counts(account.dropped).items()) or "none")

@@ -1,115 +1,37 @@
-"""CoVoST 2, CVSS and FLEURS from miniatures in the official layouts, through the command of stage 1."""
+"""What the readers of public corpora share: tables, archives, limits, the comparison with published figures."""
 
-import os
-import subprocess
-import sys
+import gzip
+import io
+import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from miniatures import (
-    PLAIN,
-    SENTENCES,
-    clip_name,
-    common_voice,
-    covost2_table,
-    make_covost2,
-    make_cvss,
-    make_fleurs,
-    make_voxpopuli,
-    pack,
-    segment_name,
-    voxpopuli_speech,
-)
+from miniatures import clip_name, common_voice, covost2_table, make_covost2, make_fleurs, pack
+from preparing import errors_of, named, prepare, snapshot
 
-from audiopalm.bin.format_audio import format_directory
-from audiopalm.corpora import covost2, cvss
-from audiopalm.data.audio import read_audio
+from audiopalm.corpora.archives import unpack
+from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
+from audiopalm.corpora.recordings import look_at
+from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError
-
-AWKWARD = "mes données"  # a space and a letter outside ASCII
-
-
-def prepare(corpus: str, downloads: Path, output: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", corpus, "--downloads", str(downloads),
-               "--output", str(output), "--max_drop", "0.9", *more]
-    return subprocess.run(command, text=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
-
-
-def errors_of(result: subprocess.CompletedProcess) -> str:
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    return [line for line in result.stderr.splitlines() if "error:" in line][-1]
-
-
-def snapshot(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def check_set(directory: Path, texts: dict[str, str], dropped: dict[str, int]) -> None:
-    """The directory's ids, in order, its texts by the end of the id, its account and its other tables."""
-    text, report = read_table(directory / "text"), read_json(directory / "report.json")
-    ids = list(text)
-    assert ids == sorted(ids, key=str.encode)
-    found = {key: value for key, value in text.items()}
-    wanted = {name.removesuffix(".mp3").removesuffix(".wav"): value for name, value in texts.items()}
-    assert {next(name for name in wanted if key.endswith(name)): value for key, value in found.items()} == wanted
-    assert report["kept"] == len(text) and report["dropped"] == dropped
-    assert report["rows"] == len(text) + sum(dropped.values())
-    assert len((directory / "dropped.tsv").read_text().splitlines()) == sum(dropped.values())
-    speakers = read_table(directory / "utt2spk")
-    assert list(speakers) == ids == list(read_table(directory / "utt2lang")) == list(read_table(directory / "wav.scp"))
-    assert list(speakers.values()) == sorted(speakers.values(), key=str.encode)
-    assert all(key.startswith(speaker) for key, speaker in speakers.items())
-    assert report["speakers"] == len(read_table(directory / "spk2utt"))
-    for path in read_table(directory / "wav.scp").values():
-        assert len(read_audio(path)) >= 12800
-
-
-@pytest.mark.parametrize("unpacked", [False, True])
-@pytest.mark.parametrize("language", ["fr", "sv-SE"])
-def test_covost2(tmp_path, language, unpacked):
-    downloads, output = tmp_path / AWKWARD, tmp_path / AWKWARD / "data"
-    kept, dropped = make_covost2(downloads, language, unpacked)
-    result = prepare("covost2", downloads, output, "--langs", language)
-    assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
-        check_set(output / name, texts, dropped[name])
-        translations = read_table(output / name / "text.en")
-        for key, value in translations.items():
-            number = int(key.rsplit("_", 1)[1])
-            assert value == PLAIN[number][1]
-        assert set(read_table(output / name / "utt2lang").values()) == {language[:2]}
-    assert "rows of train, dev, test; published are" in result.stderr
-    assert not list(tmp_path.rglob("evil.txt")) and not Path("/evil.txt").exists()
-    before = snapshot(output)
-    assert prepare("covost2", downloads, output, "--langs", language).returncode == 0
-    assert snapshot(output) == before
-
-
-def test_english_is_translated_into_several_languages(tmp_path):
-    make_covost2(tmp_path, "en", unpacked=True)
-    (tmp_path / "covost_v2.en_en.tsv").unlink()
-    rows = [f"{clip_name('en', 1)}\tHallo.\ttrain", f"{clip_name('en', 20)}\tTag.\tdev"]
-    night = clip_name("en", 31)
-    for target, more in (("de", [f"{clip_name('en', 30)}\t\ttest", f"{night}\tNacht.\ttest"]),
-                         ("zh-CN", [f"{night}\t夜.\ttest"])):
-        (tmp_path / f"covost_v2.en_{target}.tsv").write_text("\n".join(["path\ttranslation\tsplit", *rows, *more]))
-    result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "en")
-    assert result.returncode == 0, result.stderr
-    assert len(read_table(tmp_path / "data/train/text.de")) == len(read_table(tmp_path / "data/train/text.zh")) == 1
-    assert list(read_table(tmp_path / "data/test/text.zh").values()) == ["夜."]
-    report = read_json(tmp_path / "data/test/report.json")
-    assert report["kept"] == 1 and report["dropped"] == {"empty translation": 1}
 
 
 def test_too_many_dropped_rows_end_with_the_reason(tmp_path):
     make_covost2(tmp_path, "fr", unpacked=True)
     result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr", "--max_drop", "0.05")
     message = errors_of(result)
-    assert "train: 8 of 16 rows dropped" in message and "--max_drop 0.05" in message and "dropped.tsv" in message
-    assert not (tmp_path / "data/train/text").exists() and (tmp_path / "data/train/dropped.tsv").is_file()
+    assert "train: 11 of 26 rows dropped" in message and "--max_drop 0.05" in message and "dropped.tsv" in message
+    assert not (tmp_path / "data/train/text").exists()
+    assert [clip_name("fr", 40), "clip missing"] in named(tmp_path / "data/train/dropped.tsv")
+
+
+def test_a_set_of_which_nothing_is_left_is_an_error(tmp_path):
+    make_covost2(tmp_path, "fr", unpacked=True)
+    table = tmp_path / "covost_v2.fr_en.tsv"
+    table.write_bytes(b"".join(line for line in table.read_bytes().splitlines(True) if not line.endswith(b"\ttest\n")))
+    assert "test: none of 0 rows is left" in errors_of(prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr"))
 
 
 @pytest.mark.parametrize("wrong, message", [
@@ -120,126 +42,153 @@ def test_what_is_missing_is_named(tmp_path, wrong, message):
     assert message in errors_of(prepare("covost2", tmp_path, tmp_path / "data", *wrong))
 
 
-def test_a_table_with_other_columns_says_what_it_found(tmp_path):
+def test_a_web_page_instead_of_a_table_says_what_it_found(tmp_path):
     (tmp_path / "covost_v2.fr_en.tsv").write_text("<html>\n<body>Not found</body>\n")
     message = errors_of(prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr"))
     assert "no column 'path'" in message and "<html>" in message
 
 
-def test_a_later_common_voice_is_recognised(tmp_path, caplog):
-    pack(tmp_path / "fr.tar.gz", common_voice("fr", later_release=True))
-    (tmp_path / "covost_v2.fr_en.tsv").write_bytes(covost2_table("fr"))
-    covost2.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
-    assert "Common Voice 5 or later" in caplog.text
+@pytest.mark.parametrize("content, message", [
+    (b"", "is empty"), (gzip.compress(b"a\tb\n" * 5000)[:-30], "damaged or cut off"),
+    (b"<html>", "damaged or cut off")], ids=["empty", "cut off", "web page"])
+def test_a_table_that_is_none(tmp_path, content, message):
+    table = tmp_path / ("t.tsv.gz" if content else "t.tsv")
+    table.write_bytes(content)
+    with pytest.raises(AudioPaLMError, match=message):
+        list(read_rows(table, ["a"], Account()))
 
 
-def test_a_cut_off_archive_gives_what_it_holds_and_a_warning(tmp_path, caplog):
+def test_rows_that_do_not_fit_are_named_by_their_line(tmp_path):
+    table, bad = tmp_path / "t.tsv", Account()
+    table.write_bytes(b"\xef\xbb\xbfa\tb\r\n1\tx\r\n\n2\t\xff\n3\n4\ty\tz\n5\t\xe2\x80\xa8\"\\\n6\t\x00" + b"\t" * 2000)
+    assert list(read_rows(table, ["b", "a"], bad)) == [("x", "1"), ('\u2028"\\', "5")]
+    assert bad.rows == 4 and bad.dropped == [
+        ("t.tsv:4", "not UTF-8"), ("t.tsv:5", "1 columns instead of 2"), ("t.tsv:6", "3 columns instead of 2"),
+        ("t.tsv:8", "not a table row")]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    info.size = 4 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+@pytest.mark.parametrize("evil, reason", [
+    (member("../evil.txt"), "outside of the folder"), (member("a/../../evil.txt"), "outside of the folder"),
+    (member("/tmp/evil.txt"), "outside of the folder"), (member("link", tarfile.SYMTYPE, "/etc"), "link"),
+    (member("hard", tarfile.LNKTYPE, "../../etc/passwd"), "link"), (member("pipe", tarfile.FIFOTYPE), "not a file")])
+def test_members_of_archives_that_lead_out_of_the_folder(tmp_path, evil, reason):
+    before = Path("/tmp/evil.txt").exists()
+    pack(tmp_path / "a.tar.gz", {"good.txt": b"good"}, [evil])
+    folder = unpack(tmp_path / "a.tar.gz", tmp_path / "unpacked")
+    assert set(snapshot(tmp_path)) == {"a.tar.gz", "unpacked/a/good.txt", "unpacked/a/.unpacked.json"}
+    assert read_json(folder / ".unpacked.json")["left_out"] == {evil.name: reason}
+    assert Path("/tmp/evil.txt").exists() == before and not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+def test_a_file_does_not_follow_a_link_out_of_the_folder(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    pack(tmp_path / "a.tar.gz", {"link/evil.txt": b"evil"}, [member("link", tarfile.SYMTYPE, str(outside))])
+    unpack(tmp_path / "a.tar.gz", tmp_path / "unpacked")
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar"])
+def test_half_an_archive_gives_what_it_holds(tmp_path, name, caplog):
+    with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as tar:
+        for number in range(20):
+            info = tarfile.TarInfo(f"{number}.bin")
+            info.size = 3000
+            content = bytes((number * 7 + place * place) % 251 for place in range(3000))
+            tar.addfile(info, io.BytesIO(content))
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:len(whole) // 2])
+    folder = unpack(tmp_path / name, tmp_path / "unpacked")
+    found = [path for path in folder.glob("*.bin")]
+    assert 0 < len(found) < 20 and all(path.stat().st_size == 3000 for path in found)
+    assert f"cut off after {len(found)} files" in caplog.text
+    (tmp_path / name).write_bytes(whole)  # fetched again: unpacked anew
+    assert len(list(unpack(tmp_path / name, tmp_path / "unpacked").glob("*.bin"))) == 20
+
+
+def test_an_archive_without_a_file_leaves_nothing(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"<html>")
+    with pytest.raises(AudioPaLMError, match="is no archive or is cut off"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "unpacked")
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+def test_an_unpacked_archive_is_not_unpacked_again(tmp_path):
+    pack(tmp_path / "a.tar.gz", {"good.txt": b"good"})
+    folder = unpack(tmp_path / "a.tar.gz", tmp_path)
+    (folder / "good.txt").write_text("changed")
+    assert (unpack(tmp_path / "a.tar.gz", tmp_path) / "good.txt").read_text() == "changed"
+
+
+def test_a_cut_off_archive_of_clips_counts_what_is_missing(tmp_path):
     make_covost2(tmp_path, "fr")
     archive = tmp_path / "fr.tar.gz"
-    archive.write_bytes(archive.read_bytes()[:-35500])  # in the middle of the clips of the test set
-    report = covost2.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
-    assert "is cut off after" in caplog.text
-    assert report["train"]["kept"] == 8 and report["test"]["kept"] == 1
-    assert report["test"]["dropped"] == {"clip missing": 1, "not in validated.tsv": 1}
-
-
-@pytest.mark.parametrize("language", ["fr", "zh-CN"])
-@pytest.mark.parametrize("version", ["c", "t"])
-def test_cvss(tmp_path, language, version):
-    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_cvss(downloads, language, version)
-    result = prepare("cvss", downloads, output, "--langs", language, "--version", version)
-    assert result.returncode == 0, result.stderr
-    for name, english in kept.items():
-        sentences = {clip: PLAIN[int(clip.rsplit("_", 1)[1].removesuffix(".mp3"))][0] for clip in english}
-        check_set(output / name, sentences, dropped[name])
-        for key, path in read_table(output / name / "wav.scp.en").items():
-            assert path.endswith(f"{key[key.index('common_voice'):]}.mp3.wav") and len(read_audio(path)) == 16000
-        for text in read_table(output / name / "text.en").values():
-            assert text == text.lower() and not set(text) & set('.,"\\')
-    assert "1 recordings have no row" in result.stderr
-
-
-def test_cvss_cut_off_archive_is_refused(tmp_path):
-    make_cvss(tmp_path)
-    archive = tmp_path / "cvss_c_fr_en_v1.0.tar.gz"
     archive.write_bytes(archive.read_bytes()[:archive.stat().st_size // 2])
-    with pytest.raises(AudioPaLMError, match="cut off; fetch it again"):
-        cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+    result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr")
+    assert "is cut off after" in result.stderr
+    report = read_json(tmp_path / "data/report.json")
+    assert report["train"]["kept"] >= 3 and report["train"]["dropped"]["clip missing"] > 5
+    assert "dev: none of 2 rows is left (2 clip missing)" in errors_of(result)
 
 
-@pytest.mark.parametrize("layout", ["google", "folder", "huggingface"])
-def test_fleurs(tmp_path, layout):
-    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_fleurs(downloads, layout)
-    result = prepare("fleurs", downloads, output, "--langs", "fr_fr", "en_us")
-    assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
-        check_set(output / name, texts, dropped[name])
-        spoken = {key: value for key, value in texts.items() if key.startswith("fr_fr")}
-        english = read_table(output / name / "text.en")
-        french = {row[1]: row[2] for row in SENTENCES.values()}
-        assert english == {key.removesuffix(".wav"): french[text] for key, text in spoken.items() if french[text]}
-    assert read_json(output / "train/report.json")["lacking"] == {"sentence in English": 1}
-    assert "1 recordings have no row" in result.stderr
+def test_a_later_common_voice_is_recognised(tmp_path):
+    pack(tmp_path / "fr.tar.gz", common_voice("fr", later_release=True))
+    (tmp_path / "covost_v2.fr_en.tsv").write_bytes(covost2_table("fr"))
+    result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr")
+    assert result.returncode == 0 and "is of Common Voice 5 or later" in result.stderr
+    assert "23 of 25 clips are in it" in result.stderr
 
 
-def test_fleurs_needs_english_and_a_known_language(tmp_path):
+def test_figures_are_shown_beside_the_published_ones(caplog):
+    compare("X", "rows", [10, 20], [10, 20])
+    compare("X", "hours", [98.5], [100.0], tolerance=0.02)
+    assert not caplog.text
+    compare("X", "rows of train, dev", [10, 19], [10, 20])
+    compare("Y", "hours", [97.0], [100.0], tolerance=0.02)
+    assert "X: 10, 19 rows of train, dev; published are 10, 20" in caplog.text
+    assert "Y: 97.0 hours; published are 100.0" in caplog.text
+
+
+def test_texts_stay_on_one_line(tmp_path):
+    rows = [Utterance(id="a", speaker="a", language="fr", audio=tmp_path / "a.wav", text=" un\rdeux\ntrois\u2028 ")]
+    write_sets(tmp_path, {"train": DataSet(rows)}, 0.0)
+    assert (tmp_path / "train/text").read_bytes().decode() == "a un deux trois\n"
+
+
+@pytest.mark.parametrize("identifier", ["a b", "../a", "a\u2028b", "a\rb"])
+def test_ids_that_tables_cannot_hold_are_dropped(tmp_path, identifier):
+    rows = [Utterance(id=key, speaker="a", language="fr", audio=tmp_path / "a.wav", text="x")
+            for key in (identifier, "good")]
+    report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
+    assert report["train"]["dropped"] == {"id holds a space or a slash": 1}
+    assert read_table(tmp_path / "train/text") == {"good": "x"}
+    assert named(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "id holds a space or a slash"]]
+
+
+def test_ids_that_appear_twice_are_counted(tmp_path):
+    rows = [Utterance(id="a", speaker="a", language="fr", audio=tmp_path / "a.wav", text=text) for text in "xy"]
+    report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
+    assert report["train"]["dropped"] == {"id appears twice": 1}
+    assert read_table(tmp_path / "train/text") == {"a": "x"}
+
+
+def test_a_wav_file_written_into_a_pipe_is_not_cut_off(tmp_path):
+    from miniatures import wav
+
+    content = wav(16000, "PCM_16")
+    (tmp_path / "a.wav").write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
+    assert look_at(tmp_path / "a.wav").seconds == 1.0
+
+
+def test_a_damaged_download_does_not_hide_the_good_ones(tmp_path):
+    """FLEURS' English is asked for besides the language: its own error says which file."""
     make_fleurs(tmp_path)
-    assert "no language 'fr'" in errors_of(prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr"))
-    (tmp_path / "en_us.tar.gz").unlink()
-    assert "neither en_us.tar.gz" in errors_of(prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr_fr"))
-
-
-@pytest.mark.parametrize("layout", ["finished", "hub"])
-def test_voxpopuli_made_ready_by_others(tmp_path, layout):
-    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_voxpopuli(downloads, layout)
-    result = prepare("voxpopuli", downloads, output, "--langs", "en")
-    assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
-        check_set(output / name, texts, dropped[name])
-    speakers = read_table(output / "train/utt2spk")
-    assert {value for value in speakers.values()} == {"en-1001", "en-unknown-20130114-0900-PLENARY-1"}
-
-
-def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
-    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_voxpopuli(downloads)
-    result = prepare("voxpopuli", downloads, output, "--langs", "en", "--targets", "de")
-    assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
-        text, report = read_table(output / name / "text"), read_json(output / name / "report.json")
-        assert {key[key.rindex("20130114-0900"):]: value for key, value in text.items()} == texts
-        assert report["dropped"] == dropped[name] and not any(":" in key for key in text)
-        assert report["rows"] == len(texts) + sum(dropped[name].values())
-    assert "1 recordings of original 2014 are missing; is original_2014.tar there?" in result.stderr
-    assert "2 utterances with interpretation into de; left out: 1 no such source utterance, 1 outside" in result.stderr
-    spoken = read_table(output / "train/segments.de")
-    assert [key[-2:] for key in spoken] == ["_1"] and spoken.popitem()[1].split()[1:] == ["1.000000", "3.000000"]
-    assert list(read_table(output / "train/text.de").values()) == ["Zwei Stücke."]
-    assert len(read_table(output / "test/segments.de")) == 1 and not (output / "test/text.de").exists()
-
-
-def test_voxpopuli_joins_the_pieces_of_vad(tmp_path):
-    make_voxpopuli(tmp_path)
-    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de").returncode == 0
-    for name in ("train", "dev"):
-        format_directory(tmp_path / "data" / name, tmp_path / "raw" / name, tmp_path / "audio")
-    wavs = read_table(tmp_path / "raw/train/wav.scp")
-    key = f"en-1001-{segment_name('en', 1).replace(':', '-')}"
-    whole, found = voxpopuli_speech(), read_audio(wavs[key])
-    expected = np.concatenate([whole[8000:24000], whole[36000:48000]])
-    assert len(found) == len(expected) and np.corrcoef(found, expected)[0, 1] > 0.8  # Vorbis is lossy
-    assert len(read_audio(read_table(tmp_path / "raw/train/wav.scp.de")[key])) == 32000
-    assert [float(value) for value in read_table(tmp_path / "raw/dev/utt2dur").values()] == [1.0]
-
-
-def test_voxpopuli_names_what_is_missing(tmp_path):
-    make_voxpopuli(tmp_path)
-    for more, message in ((["--langs", "xx"], "no language 'xx'"), (["--langs", "fr"], "neither asr_fr.tsv.gz"),
-                          (["--langs", "en", "--targets", "lt"], "no s2s_lt.tsv.gz")):
-        assert message in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", *more))
-    table = tmp_path / "annotations/asr/asr_en.tsv.gz"
-    table.write_bytes(table.read_bytes()[:-40])
-    assert "cut off" in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en"))
+    (tmp_path / "en_us.tar.gz").write_bytes(b"<html>")
+    assert "en_us.tar.gz is no archive" in errors_of(prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr_fr"))

@@ -1,0 +1,70 @@
+"""Stage 1 as a user runs it, and what every data directory that it writes must fulfil."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from audiopalm.data.audio import read_audio
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json
+
+AWKWARD = "mes données"  # a space and a letter outside ASCII
+
+
+def prepare(corpus: str, downloads: Path, output: Path, *more: str,
+            before: Path | None = None) -> subprocess.CompletedProcess:
+    """Run stage 1; modules in the folder `before` hide installed ones."""
+    path = os.pathsep.join(filter(None, [str(before or ""), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", corpus, "--downloads", str(downloads),
+               "--output", str(output), "--max_drop", "0.9", *more]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONPATH": path}
+    return subprocess.run(command, text=True, capture_output=True, env=environment)
+
+
+def format_audio(directory: Path, output: Path, *more: str) -> dict[str, str]:
+    """Run stage 2 into `output`, its FLAC files into `output`/audio; return {utterance: why it was removed}."""
+    command = [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output", str(output),
+               "--audio_dir", str(output / "audio"), "--max_drop", "0.9", *more]
+    result = subprocess.run(command, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return {key: why for key, _, why in named(output / "removed.tsv")}
+
+
+def errors_of(result: subprocess.CompletedProcess) -> str:
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    return [line for line in result.stderr.splitlines() if "error:" in line][-1]
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def named(path: Path) -> list[list[str]]:
+    """The rows of dropped.tsv or lacking.tsv; a name may hold U+2028, which ends no row."""
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def check_set(directory: Path, texts: dict[str, str], dropped: dict[str, int], silent: tuple[str, ...] = ()) -> None:
+    """The directory's ids, in order, its texts by the end of the id, its account and its other tables.
+
+    All its recordings can be decoded but those whose id ends as one of `silent`.
+    """
+    text, report = read_table(directory / "text"), read_json(directory / "report.json")
+    ids = list(text)
+    assert ids == sorted(ids, key=str.encode)
+    wanted = {name.removesuffix(".mp3").removesuffix(".wav"): value for name, value in texts.items()}
+    assert {next(name for name in wanted if key.endswith(name)): value for key, value in text.items()} == wanted
+    assert report["kept"] == len(text) and report["dropped"] == dropped
+    assert report["rows"] == len(text) + sum(dropped.values())
+    names = named(directory / "dropped.tsv")
+    assert all(name for name, _ in names)
+    assert {reason: [why for _, why in names].count(reason) for _, reason in names} == dropped
+    speakers = read_table(directory / "utt2spk")
+    assert list(speakers) == ids == list(read_table(directory / "utt2lang")) == list(read_table(directory / "wav.scp"))
+    assert list(speakers.values()) == sorted(speakers.values(), key=str.encode)
+    assert all(key.startswith(speaker) for key, speaker in speakers.items())
+    assert report["speakers"] == len(read_table(directory / "spk2utt"))
+    for key, path in read_table(directory / "wav.scp").items():
+        if not key.endswith(silent):
+            assert len(read_audio(path)) >= 12800

@@ -1,0 +1,184 @@
+"""VoxPopuli from miniatures in its three layouts, through the command of stage 1."""
+
+import gzip
+
+import numpy as np
+import pytest
+from miniatures import SEGMENTS, lay_out, make_voxpopuli, ogg, segment_name, voxpopuli_speech
+from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
+
+from audiopalm.corpora import voxpopuli
+from audiopalm.data.audio import read_audio
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json
+
+
+@pytest.mark.parametrize("layout", ["finished", "hub"])
+def test_voxpopuli_made_ready_by_others(tmp_path, layout):
+    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
+    kept, dropped = make_voxpopuli(downloads, layout)
+    result = prepare("voxpopuli", downloads, output, "--langs", "en")
+    assert result.returncode == 0, result.stderr
+    for name, texts in kept.items():
+        check_set(output / name, texts, dropped[name])
+    speakers = read_table(output / "train/utt2spk")
+    assert set(speakers.values()) == {"en-1001", "en-1004", "en-unknown-20130114-0900-PLENARY-1"}
+    report = read_json(output / "train/report.json")
+    assert report["seconds"] == {"min": 1.0, "mean": 1.0, "max": 1.0} and report["hours"] == round(4 / 3600, 3)
+    before = snapshot(output)
+    assert prepare("voxpopuli", downloads, output, "--langs", "en").returncode == 0
+    assert snapshot(output) == before
+
+
+def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
+    downloads, output = tmp_path / AWKWARD, tmp_path / "data"
+    kept, dropped = make_voxpopuli(downloads)
+    result = prepare("voxpopuli", downloads, output, "--langs", "en", "--targets", "de")
+    assert result.returncode == 0, result.stderr
+    for name, texts in kept.items():
+        text, report = read_table(output / name / "text"), read_json(output / name / "report.json")
+        assert {key[key.index("20"):] if "unknown" not in key else key[key.rindex("20130114-0900"):]: value
+                for key, value in text.items()} == texts
+        assert report["dropped"] == dropped[name] and not any(":" in key for key in text)
+        assert report["rows"] == len(texts) + sum(dropped[name].values())
+        assert len(named(output / name / "dropped.tsv")) == sum(dropped[name].values())
+    assert "1 recordings of original 2014 are missing; is original_2014.tar there?" in result.stderr
+    assert "original 2015" not in result.stderr and "recording cannot be decoded; fetch it again" in result.stderr
+    spoken = read_table(output / "train/segments.de")
+    assert [key[-2:] for key in spoken] == ["_1"] and spoken.popitem()[1].split()[1:] == ["1.000000", "3.000000"]
+    assert list(read_table(output / "train/text.de").values()) == ["Zwei Stücke."]
+    assert len(read_table(output / "test/segments.de")) == 1 and not (output / "test/text.de").exists()
+    train = read_json(output / "train/report.json")
+    assert train["seconds"] == {"min": 1.0, "mean": pytest.approx(1.19, abs=0.01), "max": 1.75}
+    assert read_json(output / "test/report.json")["hours_of_translations"] == {"de": 0.0}
+    assert "VoxPopuli, en: 0.0 hours; published are 543" in result.stderr
+    before = snapshot(output)
+    assert prepare("voxpopuli", downloads, output, "--langs", "en", "--targets", "de").returncode == 0
+    assert snapshot(output) == before
+
+
+def test_every_lost_row_is_named(tmp_path):
+    make_voxpopuli(tmp_path)
+    result = prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de")
+    names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv")}
+    assert names["empty normed_text"] == segment_name("en", 8)
+    assert names["recording of the session missing"] == segment_name("en", 12)
+    assert names["recording of the session cannot be decoded"] == segment_name("en", 16)
+    assert names["no speech inside the recording"] == segment_name("en", 11)
+    assert names["3 columns instead of 14"].startswith("asr_en.tsv.gz:")
+    assert named(tmp_path / "data/dropped.de.tsv") == [
+        [segment_name("en", 77), "no such source utterance"], ["s2s_de_ref.tsv.gz:5", "1 columns instead of 4"],
+        [segment_name("en", 15), "recording missing"], [segment_name("en", 2), "outside of the recording"]]
+    assert "2 utterances with interpretation into de; left out: 1 no such source utterance" in result.stderr
+
+
+def test_voxpopuli_joins_the_pieces_of_vad(tmp_path):
+    make_voxpopuli(tmp_path)
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de").returncode == 0
+    removed = {name: format_audio(tmp_path / "data" / name, tmp_path / "raw" / name)
+               for name in ("train", "dev", "test")}
+    wavs = read_table(tmp_path / "raw/train/wav.scp")
+    key = f"en-1001-{segment_name('en', 1).replace(':', '-')}"
+    whole, found = voxpopuli_speech(), read_audio(wavs[key])
+    expected = np.concatenate([whole[8000:24000], whole[36000:48000]])
+    assert len(found) == len(expected) and np.corrcoef(found, expected)[0, 1] > 0.8  # Vorbis is lossy
+    assert len(read_audio(read_table(tmp_path / "raw/train/wav.scp.de")[key])) == 32000
+    assert [float(value) for value in read_table(tmp_path / "raw/dev/utt2dur").values()] == [1.0]
+    assert removed["train"] == removed["dev"] == {}
+    assert {key[-2:]: why for key, why in removed["test"].items()} == {"14": "too long"}  # 109 s
+
+
+@pytest.mark.parametrize("place", ["", "audios/", "raw_audios/"])
+def test_a_year_in_two_archives(tmp_path, place):
+    """The second archive of a year is looked into besides the first, wherever the archives lie."""
+    make_voxpopuli(tmp_path)
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / "original_2016_2.tar").rename(tmp_path / place / "original_2016_2.tar")
+    (tmp_path / place / "original_2016.tar").write_bytes((tmp_path / "original_2013.tar").read_bytes())
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en").returncode == 0
+    assert "in the second archive of a year" in read_table(tmp_path / "data/train/text").values()
+
+
+def test_recordings_unpacked_by_hand(tmp_path):
+    make_voxpopuli(tmp_path)
+    for archive in tmp_path.glob("*.tar"):
+        archive.unlink()
+    name = "20130114-0900-PLENARY-1_original.ogg"
+    lay_out(tmp_path, {f"raw_audios/original/2013/{name}": ogg(voxpopuli_speech())})
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en").returncode == 0
+    assert len(read_table(tmp_path / "data/test/text")) == 3
+
+
+def test_targets_without_published_text(tmp_path):
+    make_voxpopuli(tmp_path)
+    (tmp_path / "s2s_de_ref.tsv.gz").unlink()
+    lay_out(tmp_path, {"annotations/s2s/s2s_de.tsv.gz": gzip.compress(
+        f"id\tstart_time\tend_time\n{segment_name('en', 1)}\t1.0\t3.0\n".encode())})
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de").returncode == 0
+    assert len(read_table(tmp_path / "data/train/segments.de")) == 1
+    assert not (tmp_path / "data/train/text.de").exists()
+
+
+def test_targets_beside_finished_utterances(tmp_path):
+    """The source is a file of its own, the interpretation a piece of a recording: both are segments."""
+    make_voxpopuli(tmp_path / "raw")
+    make_voxpopuli(tmp_path, "finished")
+    for name in ("s2s_de_ref.tsv.gz", "de_2013.tar"):
+        (tmp_path / "raw" / name).rename(tmp_path / name)
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de").returncode == 0
+    assert len(read_table(tmp_path / "data/train/segments.de")) == 1
+    assert len(read_table(tmp_path / "data/train/segments")) == 4
+    assert format_audio(tmp_path / "data/train", tmp_path / "formatted") == {}
+    assert set(read_table(tmp_path / "formatted/utt2dur").values()) == {"1.000"}
+
+
+ASR_HEADER = "id\traw_text\tnormalized_text\tspeaker_id\tsplit\tgender\tis_gold_transcript\taccent\n"
+
+
+def test_accented_english_has_a_test_set_only(tmp_path):
+    key = "20130114-0900-PLENARY-1-en_20130114-17:12:30_0"
+    lay_out(tmp_path / "transcribed_data/en_accented", {
+        "asr_train.tsv": ASR_HEADER.encode(), "asr_dev.tsv": ASR_HEADER.encode(),
+        "asr_test.tsv": f"{ASR_HEADER}{key}\tHi.\thi\tNone\ttest\tmale\tTrue\ten_nl\n".encode(),
+        f"2013/{key}.ogg": ogg(voxpopuli_speech(seconds=1.0))})
+    result = prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en_accented")
+    assert result.returncode == 0, result.stderr
+    assert set(read_json(tmp_path / "data/report.json")) == {"test"}
+    session = "en-unknown-20130114-0900-PLENARY-1"
+    assert read_table(tmp_path / "data/test/utt2spk") == {f"{session}-{key.replace(':', '-')}": session}
+    assert set(read_table(tmp_path / "data/test/utt2lang").values()) == {"en"}
+    lay_out(tmp_path / "transcribed_data/en", {"asr_test.tsv": ASR_HEADER.encode()})
+    assert "en: none of 0 rows" in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en")
+                                             ).replace("train", "en")
+
+
+def test_all_of_16_languages(tmp_path):
+    languages = [language for language in voxpopuli.HOURS if language != voxpopuli.ACCENTED]
+    for language in languages:
+        for name in ("train", "dev", "test"):
+            key = f"20130114-0900-PLENARY-1-{language}_20130114-17:12:30_{name}"
+            lay_out(tmp_path / "transcribed_data" / language, {
+                f"asr_{name}.tsv": f"{ASR_HEADER}{key}\tX.\tx\t12\t{name}\tmale\tTrue\tNone\n".encode(),
+                f"2013/{key}.ogg": ogg(voxpopuli_speech(seconds=0.2))})
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data").returncode == 0
+    assert read_json(tmp_path / "data/test/report.json")["languages"] == dict.fromkeys(sorted(languages), 1)
+    assert len(languages) == 16
+
+
+def test_voxpopuli_names_what_is_missing(tmp_path):
+    make_voxpopuli(tmp_path)
+    for more, message in ((["--langs", "xx"], "no language 'xx'"), (["--langs", "fr"], "neither asr_fr.tsv.gz"),
+                          (["--langs", "en", "--targets", "lt"], "no s2s_lt.tsv.gz"),
+                          (["--langs", "en", "--targets", "da"], "no s2s_da.tsv.gz"),
+                          (["--langs", "en", "--targets", "hr"], "no interpretation into 'hr'")):
+        assert message in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", *more))
+    table = tmp_path / "annotations/asr/asr_en.tsv.gz"
+    table.write_bytes(table.read_bytes()[:-40])
+    assert "cut off" in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en"))
+
+
+def test_a_vad_that_asks_for_too_much_is_no_list_of_pieces():
+    for vad in ("[(1, 2, 3)]", "[1, 2]", "(" * 100000, "[('a', 'b')]", "", "x" * 10, "{}", "[(1, None)]"):
+        assert voxpopuli._pieces(vad) is None
+    assert voxpopuli._pieces("[(0, 1e999)]") == [(0.0, float("inf"))]
+    assert SEGMENTS[4][4] == "[(9.0, 99.0)]"
