@@ -21,6 +21,7 @@ import soundfile
 
 from audiopalm.bin.common import run
 from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
+from audiopalm.corpora.data_set import compare
 from audiopalm.data.datadir import invert, languages_of, read_table, write_table
 from audiopalm.data.files import read_json, require, write_json, write_text
 from audiopalm.errors import AudioPaLMError
@@ -174,6 +175,15 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: di
     return report
 
 
+def compare_hours(directory: Path, hours: float) -> None:
+    """Warn where the hours of a set differ from the published ones, which stage 1 leaves in <directory>/report.json."""
+    report = directory / "report.json"
+    facts = read_json(report) if report.exists() else {}
+    published = facts.get("published_hours", {})
+    if published and published.keys() == facts["languages"].keys():
+        compare(f"{directory}, {' '.join(published)}", "hours", [hours], [float(sum(published.values()))], 0.02)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write 16 kHz mono FLAC files for Kaldi data directories.")
     parser.add_argument("--input", type=Path, required=True, nargs="+", help="data directories of stage 1")
@@ -196,6 +206,7 @@ def main() -> None:
     for directory, output in zip(arguments.input, arguments.output, strict=True):
         report = format_directory(directory, output, audio_dir, damaged, arguments.min_seconds, arguments.max_seconds,
                                   arguments.max_drop)
+        compare_hours(directory, report["hours"])
         removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
         logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
                      report["utterances"], report["hours"], report["hours_of_all_speech"], removed)

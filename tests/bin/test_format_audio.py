@@ -8,7 +8,9 @@ import pytest
 import soundfile
 from stage2 import format_set, make_files
 
+from audiopalm.bin.format_audio import compare_hours
 from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
 
 RATE = 16000
@@ -155,6 +157,16 @@ def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
     with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05 of the audio is damaged"):
         format_set(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
     assert not (tmp_path / "strict" / "wav.scp").exists()
+
+
+def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, caplog):
+    for published, hours, warned in (({"fr": 2.0}, 1.99, False), ({"fr": 2.0}, 1.5, True), ({}, 1.5, False),
+                                     ({"fr": 2.0, "de": 1.0}, 1.5, False)):
+        write_json(tmp_path / "report.json", {"published_hours": published, "languages": {"fr": 7}})
+        caplog.clear()
+        compare_hours(tmp_path, hours)
+        assert ("1.5 hours; published are 2.0" in caplog.text) == warned
+    compare_hours(tmp_path / "no report", 1.0)
 
 
 @pytest.mark.parametrize(("line", "message"), [
