@@ -1,6 +1,7 @@
 """Stage 1: a corpus as its publisher ships it, archives or unpacked, to Kaldi data directories."""
 
 import argparse
+import gc
 import logging
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> None:
         require_lhotse()
     if not arguments.downloads.is_dir():
         raise AudioPaLMError(f"{arguments.downloads} is no folder; --downloads is where {arguments.corpus} lies")
+    gc.disable()  # a million rows are no cycles: the collector would only walk over them again and again
     start = time.monotonic()
     logging.info("reading %s", arguments.downloads)
     if arguments.corpus == "mini":
