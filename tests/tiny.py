@@ -12,8 +12,10 @@ OVERRIDES = {
               "batch": 2, "autoencoder_steps": 4, "kmeans_crops": 16, "decoder_steps": 4, "adversarial_from": 2},
     "vocabulary": {"text_size": 400},
     "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
-               "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3}},
-    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3}},
+               "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3,
+                            "validation_sequences": 8}},
+    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3,
+                        "validation_sequences": 8}},
     "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
                  "training": {"steps": 6, "voices": 2, "save_every": 3}},
 }

@@ -5,6 +5,8 @@ Run again after an interruption, it goes on; a finished folder is left alone unl
 """
 
 import argparse
+import logging
+from pathlib import Path
 
 from audiopalm.acoustic.generation import load_acoustic
 from audiopalm.acoustic.synthesis import Prompts, check_codec, decoded_jobs, synthesize, true_job
@@ -39,8 +41,10 @@ def main() -> None:
     chosen = {utterance for job in decoded for utterance in job.units}
     ceilings = [true_job(arguments.decode_dir, language, prompts, chosen, arguments.true_most)
                 for language in arguments.true_tokens.split()]
+    if not list(Path(arguments.decode_dir).glob("*/meta.json")):
+        raise AudioPaLMError(f"{arguments.decode_dir} holds no decode; run stage 10 (decode) first")
     if not decoded + ceilings:
-        raise AudioPaLMError(f"{arguments.decode_dir} holds no folder with units.scp; run stage 10 (decode) first")
+        logging.info("%s: no decode speaks, there is nothing to synthesize", arguments.decode_dir)
     for job in decoded + ceilings:
         synthesize(job, prompts, acoustic, arguments.acoustic, codec, arguments.seed)
 

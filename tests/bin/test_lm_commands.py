@@ -16,13 +16,13 @@ from audiopalm.data.datadir import read_table
 CONFIG = """
 mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
 model: {dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden_dim: 128}
-training: {steps: 250, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
+training: {steps: 500, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
            validation_sequences: 8}
 optimizer: {learning_rate: 4.0e-3, warmup_steps: 10}
 
 """
 TEXT_CONFIG = CONFIG.replace('{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}',
-                             "{task: lm}, {task: mt}").replace("steps: 250", "steps: 20")
+                             "{task: lm}, {task: mt}").replace("steps: 500", "steps: 20")
 DECODE = """
 tasks: [{task: asr}, {task: mt}, {task: s2st, targets: [en]}, {task: "asr+ast+s2st", targets: [en]}]
 decoding: {text_tokens: 12, audio_tokens: 20}
@@ -58,7 +58,7 @@ def test_chain_learns_and_decodes(tmp_path, digit_sets, prepared):
     _, _, dev_data, dev_tokens = digit_sets
     check(command("train_lm", *prepared, "--output", tmp_path / "lm"))
     log = [json.loads(line) for line in (tmp_path / "lm" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["dev"]["asr"] < 0.5 * log[4]["dev"]["asr"] and log[-1]["step"] == 250
+    assert log[-1]["dev"]["asr"] < 0.5 * log[4]["dev"]["asr"] and log[-1]["step"] == 500
     decode = ["decode", "--lm", tmp_path / "lm", "--vocabulary", tmp_path / "vocabulary", "--data_dir", dev_data,
               "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode"]
     check(command(*decode))

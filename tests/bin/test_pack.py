@@ -19,7 +19,7 @@ def expdir(tmp_path, monkeypatch):
         folder = tmp_path / "mini/exp" / name
         folder.mkdir(parents=True)
         for file in files:
-            (folder / file).write_text(json.dumps({"seed": 0, "of": name, "file": file}))
+            (folder / file).write_text(json.dumps({"seed": 0, "of": name, "file": file, "languages": ["en", "ru"]}))
         (folder / "log.jsonl").write_text("not needed for inference\n")
     return tmp_path / "mini/exp"
 

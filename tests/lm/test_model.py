@@ -14,7 +14,8 @@ from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
 from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_optimizers, update
 
-VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u")
+VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
+                        languages=["en", "es"])
 
 
 def tiny(size: int = 50, **options) -> Decoder:
