@@ -5,95 +5,47 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+from functools import partial
 
 import pytest
+from schedulers import (
+    DATE,
+    PATH,
+    ROOT,
+    WAIT_FOR_OTHERS,
+    ask,
+    output,
+    processes_with,
+    run_to_end,
+    scheduler,
+    starter,
+    wait_until,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 QUEUE = ROOT / "utils/queue.pl"
-START = ROOT / "tests/utils/start_gridengine.sh"
-DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
-WAIT_FOR_OTHERS = ("touch here.JOB; "
-                   "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
-PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or not all(shutil.which(name, path=PATH) for name in ("sge_qmaster", "sge_execd", "qsub")),
     reason="needs root, and Grid Engine: apt-get install gridengine-master gridengine-exec gridengine-client")
 
 
-def processes_with(text: str) -> list[str]:
-    """Commands of processes that have the text in their command line or environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if text in command or text.encode() in (folder / "environ").read_bytes():
-                found.append(command)
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def engine():
     """Environment of the clients."""
-    folder = tempfile.mkdtemp(prefix="gridengine")
-    started = subprocess.run([START, "start", folder], text=True, stderr=subprocess.PIPE, timeout=60)
-    try:
-        assert started.returncode == 0, started.stderr
-        settings = dict(word.split("=") for word in Path(folder, "environment").read_text().split()[1:])
+    with scheduler("start_gridengine.sh") as folder:
+        settings = dict(word.split("=") for word in (folder / "environment").read_text().split()[1:])
         yield {**{name: value for name, value in os.environ.items() if not name.startswith("SGE_")}, **settings}
-    finally:
-        subprocess.run([START, "stop", folder], check=True, timeout=60)
-        left = processes_with(folder)
-        shutil.rmtree(folder)
-        assert left == []
 
 
-def run(folder, environment, *arguments, code=0):
-    result = subprocess.run([QUEUE, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
-                            env=environment)
-    assert result.returncode == code, result.stderr
-    assert result.stdout == "" and (code != 0 or result.stderr == "")
-    return result.stderr
+run = partial(run_to_end, QUEUE)
 
 
 @pytest.fixture
 def start(engine, tmp_path):
     """Starts queue.pl; ends it where a test did not."""
-    started = []
-
-    def call(*arguments):
-        process = subprocess.Popen([QUEUE, *arguments], cwd=tmp_path, env=engine, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield call
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def ask(environment, *command) -> str:
-    return subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout
-
-
-def output(log: Path) -> str:
-    """What the command wrote, without our lines."""
-    return re.search(rf"^# Started at {DATE}\n((?:.*\n)*)# Accounting: .*\n# Ended .*\n\Z", log.read_text(), re.M)[1]
+    with starter(QUEUE, tmp_path, engine) as call:
+        yield call
 
 
 def test_single_job_with_environment_and_path_sh(tmp_path, engine):

@@ -5,99 +5,52 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+from functools import partial
 
 import pytest
+from schedulers import (
+    DATE,
+    PATH,
+    ROOT,
+    WAIT_FOR_OTHERS,
+    ask,
+    output,
+    processes_with,
+    run_to_end,
+    scheduler,
+    starter,
+    wait_until,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 SLURM = ROOT / "utils/slurm.pl"
-START = ROOT / "tests/utils/start_slurm.sh"
-DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
-WAIT_FOR_OTHERS = ("touch here.JOB; "
-                   "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
-PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 pytestmark = pytest.mark.skipif(
     not all(shutil.which(name, path=PATH) for name in ("slurmctld", "slurmd", "sbatch", "munged")),
     reason="needs a Slurm of its own: apt-get install slurm-wlm munge")
 
 
-def processes_with(text: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if text in command:
-            found.append(command)
-    return found
-
-
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def slurm():
     """Environment of the clients."""
-    folder = tempfile.mkdtemp(prefix="slurm")
-    started = subprocess.run([START, "start", folder], text=True, stderr=subprocess.PIPE, timeout=60)
-    try:
-        assert started.returncode == 0, started.stderr
+    with scheduler("start_slurm.sh") as folder:
         yield {**{name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))},
                "SLURM_CONF": f"{folder}/slurm.conf"}
-    finally:
-        subprocess.run([START, "stop", folder], check=True, timeout=60)
-        left = processes_with(folder)
-        shutil.rmtree(folder)
-        assert left == []
 
 
-def run(folder, environment, *arguments, code=0):
-    result = subprocess.run([SLURM, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
-                            env=environment)
-    assert result.returncode == code, result.stderr
-    assert result.stdout == "" and (code != 0 or result.stderr == "")
-    return result.stderr
+run = partial(run_to_end, SLURM)
 
 
 @pytest.fixture
 def start(slurm, tmp_path):
     """Starts slurm.pl; ends it where a test did not."""
-    started = []
-
-    def call(*arguments):
-        process = subprocess.Popen([SLURM, *arguments], cwd=tmp_path, env=slurm, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield call
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def ask(environment, *command) -> str:
-    return subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout
+    with starter(SLURM, tmp_path, slurm) as call:
+        yield call
 
 
 def job_ids(environment, name) -> list[str]:
     return ask(environment, "squeue", "--noheader", "--states", "PENDING,RUNNING", "--name", name,
                "--format", "%F").split()
-
-
-def output(log: Path) -> str:
-    """What the command wrote, without our lines."""
-    return re.search(rf"^# Started at {DATE}\n((?:.*\n)*)# Accounting: .*\n# Ended .*\n\Z", log.read_text(), re.M)[1]
 
 
 def test_single_job_with_environment_and_path_sh(tmp_path, slurm):
@@ -223,7 +176,7 @@ def test_controller_that_does_not_answer_has_not_lost_the_job(tmp_path, slurm):
 def test_second_signal_ends_a_vain_cancel(tmp_path, slurm, start, monkeypatch):
     """With stand-ins for sbatch and scancel."""
     stand_in(tmp_path, "sbatch", "touch submitted", "echo 17")
-    stand_in(tmp_path, "scancel", "touch asked", "sleep 3")
+    stand_in(tmp_path, "scancel", "touch asked", "exec sleep 3.25")
     monkeypatch.setitem(slurm, "PATH", f"{tmp_path}:{slurm['PATH']}")
     process = start("log", "true")
     wait_until((tmp_path / "submitted").exists)
@@ -231,3 +184,4 @@ def test_second_signal_ends_a_vain_cancel(tmp_path, slurm, start, monkeypatch):
     wait_until((tmp_path / "asked").exists)
     process.terminate()
     assert process.wait(timeout=2) == -signal.SIGTERM
+    wait_until(lambda: not processes_with("sleep 3.25"))  # the stand-in outlives slurm.pl

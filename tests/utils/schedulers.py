@@ -1,0 +1,87 @@
+"""What the tests of slurm.pl and queue.pl share: calls of the program, a scheduler that leaves no process behind."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
+WAIT_FOR_OTHERS = ("touch here.JOB; "
+                   "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+
+
+def processes_with(text: str) -> list[str]:
+    """Commands of processes that have the text in their command line or environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in command or text.encode() in (folder / "environ").read_bytes():
+                found.append(command)
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextmanager
+def scheduler(script: str) -> Iterator[Path]:
+    """The folder of a scheduler that tests/utils/<script> starts and stops."""
+    folder = tempfile.mkdtemp(prefix=script.removesuffix(".sh"))
+    program = ROOT / "tests/utils" / script
+    started = subprocess.run([program, "start", folder], text=True, stderr=subprocess.PIPE, timeout=60)
+    try:
+        assert started.returncode == 0, started.stderr
+        yield Path(folder)
+    finally:
+        subprocess.run([program, "stop", folder], check=True, timeout=60)
+        left = processes_with(folder)
+        shutil.rmtree(folder)
+        assert left == []
+
+
+def run_to_end(program: Path, folder: Path, environment: dict, *arguments, code: int = 0) -> str:
+    result = subprocess.run([program, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
+                            env=environment)
+    assert result.returncode == code, result.stderr
+    assert result.stdout == "" and (code != 0 or result.stderr == "")
+    return result.stderr
+
+
+@contextmanager
+def starter(program: Path, folder: Path, environment: dict) -> Iterator[Callable[..., subprocess.Popen]]:
+    """A function that starts the program; what a test did not end is killed."""
+    started = []
+
+    def call(*arguments):
+        started.append(subprocess.Popen([program, *arguments], cwd=folder, env=environment, stderr=subprocess.PIPE,
+                                        text=True))
+        return started[-1]
+
+    yield call
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def ask(environment, *command) -> str:
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout
+
+
+def output(log: Path) -> str:
+    """What the command wrote, without our lines."""
+    return re.search(rf"^# Started at {DATE}\n((?:.*\n)*)# Accounting: .*\n# Ended .*\n\Z", log.read_text(), re.M)[1]
