@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiopalm.lm.attention import attend, attention_bias
+
 ROTARY_BASE = 10000.0
 Pair = tuple[Tensor, Tensor]
 Memory = list[Pair]  # keys and values `[B, heads, P, width]` of each block
@@ -60,7 +62,7 @@ class Attention(nn.Module):
         self.out = zeros(nn.Linear(dim, dim, bias=False))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, mask: Tensor | None) -> tuple[Tensor, Pair]:
+    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, bias: Tensor | None) -> tuple[Tensor, Pair]:
         """New states `[B, T, dim]`, and keys and values of these frames."""
         batch, frames, dim = states.shape
         split = self.project(self.norm(states)).view(batch, frames, 3, self.heads, dim // self.heads)
@@ -69,7 +71,7 @@ class Attention(nn.Module):
         own = key, value
         if prompt is not None:
             key, value = torch.cat([prompt[0], key], dim=2), torch.cat([prompt[1], value], dim=2)
-        mixed = functional.scaled_dot_product_attention(rotate(query, table), key, value, attn_mask=mask)
+        mixed = attend(rotate(query, table), key, value, bias)
         return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, frames, dim))), own
 
 
@@ -105,10 +107,10 @@ class Block(nn.Module):
         self.after = FeedForward(dim, feedforward, dropout)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, mask: Tensor | None,
+    def forward(self, states: Tensor, table: Pair, prompt: Pair | None, bias: Tensor | None,
                 padding: Tensor | None) -> tuple[Tensor, Pair]:
         states = states + 0.5 * self.before(states)
-        attended, own = self.attention(states, table, prompt, mask)
+        attended, own = self.attention(states, table, prompt, bias)
         states = states + attended
         states = states + self.convolution(states, padding)
         states = states + 0.5 * self.after(states)
@@ -132,12 +134,12 @@ class Conformer(nn.Module):
         batch, frames, _ = states.shape
         first = prompt[0][0].shape[2] if prompt else 0
         table = rotary_table(first, frames, self.width, states.device)
-        padding = mask = None
+        padding = bias = None
         if lengths is not None and int(lengths.min()) < frames:
             padding = torch.arange(frames, device=states.device) >= lengths[:, None]
-            mask = torch.cat([padding.new_ones(batch, first), ~padding], dim=1)[:, None, None]
+            bias = attention_bias(torch.cat([padding.new_ones(batch, first), ~padding], dim=1)[:, None, None])
         memory: Memory = []
         for index, block in enumerate(self.blocks):
-            states, own = block(states, table, prompt[index] if prompt else None, mask, padding)
+            states, own = block(states, table, prompt[index] if prompt else None, bias, padding)
             memory.append(own)
         return states, memory

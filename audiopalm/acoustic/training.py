@@ -24,7 +24,7 @@ from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
-from audiopalm.train.precision import choose_precision, prefer_plain_attention
+from audiopalm.train.precision import choose_precision
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -134,8 +134,6 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)
     bf16 = choose_precision(config.training.precision) == "bf16-mixed"
-    if bf16:
-        prefer_plain_attention()
     torch.manual_seed(seed)
     model = SoundStorm(config.model).train()
     codebooks = load_codec(codec).codebooks() if codec else None

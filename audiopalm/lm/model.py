@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiopalm.lm.attention import attend, attention_bias
+
 
 @dataclass
 class ModelConfig:
@@ -88,8 +90,8 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.dim, config.kv_heads * self.head_dim, bias=False)
         self.output = nn.Linear(config.heads * self.head_dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """`x` `[B, T, dim]`, `mask` bool `[B, 1, T, S]` (True = may look) -> `[B, T, dim]`."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (`attention_bias`) -> `[B, T, dim]`."""
         batch, length, _ = x.shape
         queries = self.query(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
         keys = self.key(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
@@ -100,7 +102,7 @@ class Attention(nn.Module):
         if self.kv_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
             values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        mixed = attend(queries, keys, values, bias)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -124,9 +126,9 @@ class Block(nn.Module):
         self.mlp = GatedMLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.dropout(self.attention(normed, rotary, mask, cache))
+        attended = self.dropout(self.attention(normed, rotary, bias, cache))
         if self.mlp_norm is None:
             return x + attended + self.dropout(self.mlp(normed))
         x = x + attended
@@ -159,11 +161,15 @@ class Decoder(nn.Module):
         return self.embedding.weight if self.head is None else self.head.weight
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Final hidden states `[B, T, dim]` for ids and positions int64 `[B, T]`; mask bool `[B, 1, T, S]`."""
+        """Final hidden states `[B, T, dim]`.
+
+        ids, positions: int64 `[B, T]`; mask: bool `[B, 1, T, S]`, True where a query may look.
+        """
         x = self.embedding(ids) * (self.config.dim ** 0.5 if self.config.scale_embedding else 1.0)
         rotary = rotary_tables(positions, self.config.dim // self.config.heads, self.config.rope_theta)
+        bias = attention_bias(mask)
         for block in self.blocks:
-            x = block(x, rotary, mask, cache)
+            x = block(x, rotary, bias, cache)
         if cache is not None:
             cache.length += ids.shape[1]
         return self.norm(x)

@@ -30,7 +30,7 @@ from audiopalm.train.optimizer import (
     set_rate,
     update,
 )
-from audiopalm.train.precision import choose_precision, prefer_plain_attention
+from audiopalm.train.precision import choose_precision
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
 
 
@@ -91,8 +91,6 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
         return
     precision = choose_precision(training.precision)
     fabric = Fabric(accelerator="auto", devices=1, precision=precision)
-    if fabric.device.type == "cpu" and precision == "bf16-mixed":
-        prefer_plain_attention()
     torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
     optimizers = make_optimizers(config.optimizer, model)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.train.muon import Muon
 
 OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits
 
@@ -42,8 +43,7 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
     if config.name == "adafactor":
         return {"optimizer": torch.optim.Adafactor(groups, lr=config.learning_rate)}
     if config.name == "muon":
-        muon = torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay,
-                                adjust_lr_fn="match_rms_adamw")
+        muon = Muon(matrices, config.learning_rate, config.weight_decay)
         return {"optimizer": muon, "adamw": _adamw(groups[1:], config.learning_rate)}
     known = ["adamw", "adafactor", "muon"]
     raise AudioPaLMError(f"optimizer: unknown name {config.name!r}; {nearest(config.name, known)}")

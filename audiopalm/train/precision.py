@@ -35,8 +35,3 @@ def choose_precision(wanted: str) -> str:
     logging.info("precision %s: bfloat16 products take %.2f times as long as float32 here", chosen, 1 / speed)
     return chosen
 
-
-def prefer_plain_attention() -> None:
-    """Attention by matrix products instead of the fused kernel, which takes twice as long in bfloat16 on a CPU."""
-    torch.backends.cuda.enable_flash_sdp(False)  # the names say cuda; the flags hold for every device
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)

@@ -1,0 +1,22 @@
+import torch
+from torch.nn import functional
+
+from audiopalm.lm.attention import attend, attention_bias
+
+
+def test_products_in_bfloat16_are_pytorchs_attention():
+    torch.manual_seed(0)
+    queries, keys, values = (torch.randn(2, 3, 7, 8) for _ in range(3))
+    visible = torch.ones(7, 7, dtype=torch.bool).tril()[None, None]
+    expected = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+    torch.testing.assert_close(attend(queries, keys, values, attention_bias(visible)), expected)
+    half = attend(queries.bfloat16(), keys.bfloat16(), values.bfloat16(), attention_bias(visible))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.03, rtol=0.03)
+
+
+def test_the_bias_has_the_type_of_products():
+    visible = torch.tensor([[True, False]])
+    assert attention_bias(visible).tolist() == [[0.0, -torch.inf]]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention_bias(visible).dtype == torch.bfloat16
