@@ -59,11 +59,12 @@ class Batch:
 class Corpus:
     """Units and codec tokens of every utterance that has both, by speaker and language; the coarsest `levels` (0: all).
 
-    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named.
+    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named. A
+    speaker who has n times as many of them as another is drawn n ** (1 - `balance`) times as often.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
-                 weights: Mapping[str, float] | None = None):
+                 weights: Mapping[str, float] | None = None, balance: float = 0.0):
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
         self.levels = levels or meta["codec_levels"]
@@ -92,6 +93,8 @@ class Corpus:
         if not self.units:
             raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
         shares = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
+        of_speaker = np.array([shares[self.of_speaker[speaker]].sum() for speaker, _ in self.voice])
+        shares = shares / of_speaker ** balance
         self.shares = shares / shares.sum()
 
     def __len__(self) -> int:
@@ -152,7 +155,7 @@ class Corpus:
         return np.concatenate(units), np.concatenate(codec)
 
     def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int, bias: float,
-             cut_share: float) -> Batch:
+             cut_share: float, whole_share: float) -> Batch:
         """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
 
         A prompt is of the same speaker in any language, and not the utterance that a target begins with.
@@ -170,6 +173,6 @@ class Corpus:
         rows, frames, _ = codec.shape
         cuts = np.where(random.random(rows) < cut_share, random.integers(0, frames, rows), 0)
         level = draw_levels(random, rows, self.levels, bias)
-        mask = draw_mask(random, cuts, frames)
+        mask = draw_mask(random, cuts, frames, whole_share)
         return Batch(prompt_units, prompt_codec, units, codec, hide(codec, mask, level, cuts, self.codec_size), mask,
                      level, np.repeat(np.arange(voices), targets))

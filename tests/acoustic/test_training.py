@@ -16,7 +16,7 @@ from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, UnitLatents
 from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
 from audiopalm.config import load_config
 from audiopalm.data.archive import write_ark
-from audiopalm.data.datadir import write_table
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json, write_json
 from audiopalm.errors import AudioPaLMError
 
@@ -137,7 +137,7 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert {corpus.other(random, own[3], own) for _ in range(300)} == set(own) - {own[3]}
     assert corpus.other(random, 7, [7]) == 7
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
-    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5)
+    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5, whole_share=0.0)
     assert batch.units.shape == (12, 60) and batch.codec.shape == (12, 120, LEVELS)
     assert batch.prompt_units.shape == (4, 15) and batch.prompt_codec.shape == (4, 30, LEVELS)
     assert batch.mask.any(axis=1).all()
@@ -158,10 +158,21 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
         drawn.append(corpus.voice[utterance][1]), target(random, utterance, length))[1])
     random = np.random.default_rng(0)
     for _ in range(100):
-        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5)
+        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5, whole_share=0.0)
     assert 0.54 < drawn.count("es") / len(drawn) < 0.66  # 6 * 6 of 6 * 6 + 24
     with pytest.raises(AudioPaLMError, match="is in 'fr'"):
         Corpus(tokens, tokens, weights={"fr": 2.0})
+
+
+@pytest.mark.parametrize("balance, share", [(0.0, 16 / 30), (0.5, 4 / (4 + 2 + 10 ** 0.5)), (1.0, 1 / 3)])
+def test_speakers_are_balanced(tokens, balance, share):
+    speakers = read_table(tokens / "utt2spk")
+    for name in sorted(speakers)[10:16]:  # 6 of the 10 utterances of s1
+        speakers[name] = "s0"
+    write_table(tokens / "utt2spk", speakers)
+    corpus = Corpus(tokens, tokens, balance=balance)
+    assert corpus.shares[corpus.of_speaker["s0"]].sum() == pytest.approx(share)
+    assert corpus.shares.sum() == pytest.approx(1)
 
 
 def test_average_latents_of_units(tokens):
