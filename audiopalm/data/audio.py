@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from audiopalm.data.files import atomic_path
 from audiopalm.errors import AudioPaLMError
@@ -56,6 +55,8 @@ def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     """Polyphase resampling of `[T]` from `source` to `target` Hz."""
     if source == target:
         return samples
+    from scipy.signal import resample_poly  # slow to import, and only stage 2 meets other rates
+
     divisor = gcd(source, target)
     return resample_poly(samples, target // divisor, source // divisor).astype(np.float32)
 
