@@ -15,7 +15,6 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
     parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the configuration")
-    parser.add_argument("--init", metavar="DIR", help="a trained codec: train its decoder on; its ids stay as they are")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -23,8 +22,7 @@ def main() -> None:
     if (Path(arguments.output) / "report.json").exists():
         logging.info("%s is trained already; remove it to train anew", arguments.output)
         return
-    report = train_codec(arguments.data_dir, config, arguments.output, arguments.seed, arguments.init)
-    print(json.dumps(report, indent=1))
+    print(json.dumps(train_codec(arguments.data_dir, config, arguments.output, arguments.seed), indent=1))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
-from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.files import atomic_path, sha256, write_json
+from audiopalm.data.files import atomic_path, write_json
 from audiopalm.data.mel import LogMel
 from audiopalm.tokenizers.quantiser import kmeans, nearest
 from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
@@ -31,7 +31,6 @@ class CodecTraining:
     autoencoder_steps: int = 600
     kmeans_crops: int = 800
     decoder_steps: int = 400  # on quantised latents, the encoder frozen
-    all_levels: float = 0.5  # share of crops with all levels in these steps; the others have the first few
     adversarial_from: int = 100  # first of the decoder steps with the discriminator; decoder_steps for none
     adversarial_weight: float = 0.1
     feature_weight: float = 0.5
@@ -64,28 +63,20 @@ def make_crops(speech: list[Speech], number: int, length: int, random: np.random
     return torch.from_numpy(crops)
 
 
-def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int,
-                init: str | Path | None = None) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json.
-
-    With the directory `init` of a trained codec only its decoder is trained, `decoder_steps` on: its ids stay.
-    """
+def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int) -> dict:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
     output = Path(output)
     speech = list_speech(data)
     hours = sum(item.samples for item in speech) / SAMPLE_RATE / 3600
     logging.info("read %s: %d recordings, %.1f h", data, len(speech), hours)
     torch.manual_seed(seed)
-    model = SpectralCodec.load(init).model.train() if init else SpectralModel(config.model)
-    judge, distance = SpectrogramDiscriminator(), MelDistance()
+    model, judge, distance = SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()
     modules = {"model": model, "discriminator": judge}
     optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99)),
                   "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
     length = round(config.crop_seconds * SAMPLE_RATE)
-    autoencoder_steps = 0 if init else config.autoencoder_steps
-    total = autoencoder_steps + config.decoder_steps
-    snapshot, first = output / "snapshot.safetensors", 0
-    state = {"config": to_dict(config), "seed": seed,
-             "init": sha256(Path(init) / "model.safetensors") if init else None}
+    total = config.autoencoder_steps + config.decoder_steps
+    snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
     if snapshot.exists():
         first = load_snapshot(snapshot, modules, optimizers, **state)["step"]
         logging.info("going on at step %d of %d", first, total)
@@ -97,12 +88,12 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
 
     for step, crops in zip(range(first, total), ahead(load, first, total), strict=True):
         seed_step(seed, step)
-        late = step - autoencoder_steps  # the number of the decoder step
-        if late == 0 and not init:
+        late = step - config.autoencoder_steps  # the number of the decoder step
+        if late == 0:
             random = np.random.default_rng([seed, total])
             start_codebooks(model, make_crops(speech, config.kmeans_crops, length, random), seed)
         peak = config.learning_rate if late < 0 else config.decoder_learning_rate
-        share = (schedule(step, config.warmup, autoencoder_steps) if late < 0 else
+        share = (schedule(step, config.warmup, config.autoencoder_steps) if late < 0 else
                  schedule(late, config.warmup, config.decoder_steps))
         for optimizer, rate in zip(optimizers.values(), (peak, config.discriminator_learning_rate), strict=True):
             optimizer.param_groups[0]["lr"] = rate * share
@@ -127,7 +118,7 @@ def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: 
                config: CodecTraining) -> dict[str, float]:
     if quantised:
         with torch.no_grad():
-            latents = drop_levels(model, model.quantise(model.encode(crops)), config.all_levels)
+            latents = drop_levels(model, model.quantise(model.encode(crops)))
     else:
         latents = model.encode(crops)
     made = model.decode(latents)
@@ -153,10 +144,10 @@ def update(module: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) ->
     optimizer.step()
 
 
-def drop_levels(model: SpectralModel, ids: Tensor, all_levels: float) -> Tensor:
-    """Latents of ids `[B, T, levels]`: a share `all_levels` of the crops has all, the others the first few."""
+def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
+    """Latents of ids `[B, T, levels]` with all levels for half of the crops and the first few for the others."""
     levels = ids.shape[-1]
-    kept = torch.where(torch.rand(len(ids)) < all_levels, levels, torch.randint(1, levels + 1, (len(ids),)))
+    kept = torch.where(torch.rand(len(ids)) < 0.5, levels, torch.randint(1, levels + 1, (len(ids),)))
     return sum(codebook[ids[..., level]] * (kept > level)[:, None, None]
                for level, codebook in enumerate(model.codebooks))
 
