@@ -59,12 +59,11 @@ class Batch:
 class Corpus:
     """Units and codec tokens of every utterance that has both, by speaker and language; the coarsest `levels` (0: all).
 
-    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named. A
-    speaker who has n times as many of them as another is drawn n ** (1 - `balance`) times as often.
+    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
-                 weights: Mapping[str, float] | None = None, balance: float = 0.0):
+                 weights: Mapping[str, float] | None = None):
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
         self.levels = levels or meta["codec_levels"]
@@ -93,8 +92,6 @@ class Corpus:
         if not self.units:
             raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
         shares = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
-        of_speaker = np.array([shares[self.of_speaker[speaker]].sum() for speaker, _ in self.voice])
-        shares = shares / of_speaker ** balance
         self.shares = shares / shares.sum()
 
     def __len__(self) -> int:

@@ -43,7 +43,6 @@ class TrainingConfig:
     level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
     # how many times as often as others' the speech of a language is drawn
     language_weights: dict[str, float] = field(default_factory=dict)
-    speaker_balance: float = 0.0  # 0: speakers are drawn by how much they speak, 1: all as often
     whole_share: float = 0.0  # share of examples whose level is wholly masked, as in decoding by one pass; the paper: 0
     cut_share: float = 0.2  # share of examples whose known part reaches into the target; the paper: 1
     optimizer: str = "adamw"  # or muon
@@ -131,8 +130,7 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
         return
     if dev_tokens:
         check_token_meta(meta, read_token_meta(dev_tokens), tokens, dev_tokens)
-    corpus = Corpus(data_dir, tokens, config.model.levels, config.training.language_weights,
-                    config.training.speaker_balance)
+    corpus = Corpus(data_dir, tokens, config.model.levels, config.training.language_weights)
     dev = Corpus(dev_data_dir, dev_tokens, config.model.levels) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)

@@ -16,7 +16,7 @@ from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, UnitLatents
 from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
 from audiopalm.config import load_config
 from audiopalm.data.archive import write_ark
-from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.datadir import write_table
 from audiopalm.data.files import read_json, write_json
 from audiopalm.errors import AudioPaLMError
 
@@ -162,17 +162,6 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
     assert 0.54 < drawn.count("es") / len(drawn) < 0.66  # 6 * 6 of 6 * 6 + 24
     with pytest.raises(AudioPaLMError, match="is in 'fr'"):
         Corpus(tokens, tokens, weights={"fr": 2.0})
-
-
-@pytest.mark.parametrize("balance, share", [(0.0, 16 / 30), (0.5, 4 / (4 + 2 + 10 ** 0.5)), (1.0, 1 / 3)])
-def test_speakers_are_balanced(tokens, balance, share):
-    speakers = read_table(tokens / "utt2spk")
-    for name in sorted(speakers)[10:16]:  # 6 of the 10 utterances of s1
-        speakers[name] = "s0"
-    write_table(tokens / "utt2spk", speakers)
-    corpus = Corpus(tokens, tokens, balance=balance)
-    assert corpus.shares[corpus.of_speaker["s0"]].sum() == pytest.approx(share)
-    assert corpus.shares.sum() == pytest.approx(1)
 
 
 def test_average_latents_of_units(tokens):
