@@ -48,11 +48,12 @@ def make_token_set(root, name: str, numbers: list[tuple[int, ...]]):
     return data, tokens
 
 
-@pytest.fixture
-def digit_sets(tmp_path):
-    """(train data, train tokens, dev data, dev tokens): 150 sentences of one to four digits and 10 others."""
+@pytest.fixture(scope="module")
+def digit_sets(tmp_path_factory):
+    """(train data, train tokens, dev data, dev tokens) of a file: 150 sentences of one to four digits and 10 others."""
+    root = tmp_path_factory.mktemp("digits")
     random = np.random.default_rng(0)
     numbers = sorted({tuple(random.integers(0, 4, random.integers(1, 5)).tolist()) for _ in range(600)})
     random.shuffle(numbers)
     numbers = [tuple(row) for row in numbers]
-    return (*make_token_set(tmp_path, "train", numbers[:150]), *make_token_set(tmp_path, "dev", numbers[150:160]))
+    return (*make_token_set(root, "train", numbers[:150]), *make_token_set(root, "dev", numbers[150:160]))
