@@ -35,7 +35,7 @@ def packed(tmp_path_factory):
     vocabulary = make_vocabulary(root / "vocabulary", 16, "units", ["en", "es"])
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
     lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
-    save_model(root / "lm", lm, vocabulary.layout_hash, seed=0)
+    save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0)
     unit_config = UnitConfig(bands=20, dim=16, heads=2, encoder_blocks=1, code_dim=4, size=16, characters="ab ")
     codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
                                   decoder_blocks=1, levels=2, size=16)

@@ -1,6 +1,6 @@
 """Training of SoundStorm: the loss of one level per example, exact resume, accuracy per level on a development set.
 
-Every random choice of step s comes from (seed, s), so a run that was killed goes on bit for bit from its checkpoint.
+Every random choice of step s comes from (seed, s), so a run that was killed goes on bit for bit from its snapshot.
 """
 
 import logging
@@ -23,11 +23,11 @@ from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.train.log import StepLog
 from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
 from audiopalm.train.precision import choose_precision
-from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.snapshot import Snapshots, seed_step
 
-CHECKPOINT = "checkpoint.safetensors"
 UNITS_RATE = 25  # Hz
 
 
@@ -117,7 +117,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed: int,
           dev_data_dir: str | None = None, dev_tokens: str | None = None, codec: str | None = None) -> None:
-    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from its checkpoint if there is one.
+    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a snapshot if there is one.
 
     The embeddings start from the codebooks of the folder `codec` where it is given and its kind has them.
     Raises AudioPaLMError when `output` holds a model of other tokens, another configuration or another seed.
@@ -144,12 +144,9 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
     training = config.training
     optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
                                                  weight_decay=training.weight_decay), model)
-    state = {"step": 0, "seconds": 0.0, "sums": {}}
-    if (Path(output) / CHECKPOINT).is_file():
-        state = load_snapshot(Path(output) / CHECKPOINT, {"model": model}, optimizers,
-                              **_kept(settings))
-        logging.info("going on from step %d of %s", state["step"], Path(output) / CHECKPOINT)
-    _run(model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state)
+    snapshots = Snapshots(output, _kept(settings))
+    state = snapshots.load({"model": model}, optimizers) or {"step": 0, "seconds": 0.0, "sums": {}}
+    _run(model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state, snapshots)
 
 
 def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
@@ -164,7 +161,7 @@ def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
 
 
 def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus | None,
-         config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict) -> None:
+         config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict, snapshots: Snapshots) -> None:
     began = time.monotonic() - state["seconds"]
     log = StepLog(output / "log.jsonl", state["step"])
     seed = settings["seed"]
@@ -190,9 +187,10 @@ def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus 
             _log(log, model, dev, config, done, sums, time.monotonic() - began)
             sums = {}
         if done % config.save_every == 0 and not last:
-            state = {**settings, "step": done, "seconds": time.monotonic() - began, "sums": sums}
-            save_snapshot(output / CHECKPOINT, {"model": model}, optimizers, state)
+            snapshots.save({"model": model}, optimizers,
+                           {"step": done, "seconds": time.monotonic() - began, "sums": sums})
     _save_model(output, settings, model)
+    snapshots.remove()
     logging.info("wrote %s after %.0f s", output / MODEL, time.monotonic() - began)
 
 
@@ -239,4 +237,3 @@ def _save_model(output: Path, settings: dict, model: SoundStorm) -> None:
     write_json(output / CONFIG, settings)
     with atomic_path(output / MODEL) as temporary:
         save_file(model.state_dict(), str(temporary))
-    (output / CHECKPOINT).unlink(missing_ok=True)

@@ -11,8 +11,11 @@ from audiopalm.bin.common import run
 from audiopalm.config import load_config
 from audiopalm.data.examples import ExampleSet
 from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.show import show_batch
 from audiopalm.tokenizers.vocabulary import load_vocabulary
 from audiopalm.train.lm import LMConfig, train
+from audiopalm.train.mixture import Mixture
 
 
 def main() -> None:
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("--init_lm", help="directory of a text LM to start from")
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
     parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=100")
     args = parser.parse_args()
     config = load_config(LMConfig, args.config, args.overrides)
@@ -34,6 +38,11 @@ def main() -> None:
     if examples.meta and examples.meta["units_sha256"] != vocabulary.units_sha256:
         raise AudioPaLMError(f"{args.tokens} was made with units {examples.meta['units_sha256']}, the vocabulary with "
                              f"{vocabulary.units_sha256}; run stages 5 and 6 again")
+    if args.show_batch:
+        mixture = Mixture(config.mixture, examples, SequenceBuilder(vocabulary, tokenizer), config.training.row_length,
+                          config.training.rows, args.seed)
+        print(show_batch(next(mixture.batches()), vocabulary, tokenizer))
+        return
     train(config, vocabulary, tokenizer, examples, ExampleSet(args.dev_data_dir, args.dev_tokens),
           Path(args.output), args.seed, args.init_lm)
 

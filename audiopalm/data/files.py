@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written aside, fsynced, renamed. Hashes and JSON."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,10 +11,15 @@ from typing import Any
 
 from audiopalm.errors import AudioPaLMError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise."""
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    Raises AudioPaLMError where the disk is full.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: soundfile and numpy choose the format by it.
@@ -23,6 +29,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        # safetensors hides the number of the error in its text
+        if any(os.strerror(number) in str(error) for number in DISK_FULL):
+            raise AudioPaLMError(f"{path} cannot be written: {error}; what was there is as it was. Make room, then run "
+                                 "the same command again") from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

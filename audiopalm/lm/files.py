@@ -1,10 +1,12 @@
 """A language model on disk: config.json and model.safetensors; and how a text LM grows audio rows."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from audiopalm.config import from_dict, to_dict
 from audiopalm.data.files import atomic_path, read_json, require, write_json
@@ -15,12 +17,13 @@ from audiopalm.tokenizers.vocabulary import Vocabulary
 INITIALISATIONS = ("zero", "normal", "mean")
 
 
-def save_model(directory: str | Path, model: Decoder, vocabulary_hash: str, seed: int) -> None:
+def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
+               seed: int) -> None:
     """config.json first: the presence of the weights says that the model is whole."""
     write_json(Path(directory) / "config.json",
-               {"model": to_dict(model.config), "vocabulary_hash": vocabulary_hash, "seed": seed})
+               {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed})
     with atomic_path(Path(directory) / "model.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, str(temporary))
+        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
 
 
 def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:

@@ -18,7 +18,8 @@ from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.data.mel import LogMel
 from audiopalm.tokenizers.quantiser import kmeans, nearest
-from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.log import StepLog
+from audiopalm.train.snapshot import Snapshots, seed_step
 from audiopalm.train.speech import Speech, ahead, list_speech
 from audiopalm.train.units import schedule
 
@@ -76,10 +77,8 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
                   "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
     length = round(config.crop_seconds * SAMPLE_RATE)
     total = config.autoencoder_steps + config.decoder_steps
-    snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
-    if snapshot.exists():
-        first = load_snapshot(snapshot, modules, optimizers, **state)["step"]
-        logging.info("going on at step %d of %d", first, total)
+    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
+    first = (snapshots.load(modules, optimizers) or {"step": 0})["step"]
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
 
@@ -105,11 +104,11 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
             shown = " ".join(f"{key} {value}" for key, value in losses.items())
             logging.info("step %d/%d %s, %.0f s", step + 1, total, shown, seconds)
         if (step + 1) % config.checkpoint_every == 0:
-            save_snapshot(snapshot, modules, optimizers, {"step": step + 1, **state})
+            snapshots.save(modules, optimizers, {"step": step + 1})
     save_codec(model, output)
     report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **losses}
     write_json(output / "report.json", report)
-    snapshot.unlink(missing_ok=True)
+    snapshots.remove()
     return report
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.train.log import StepLog
 from audiopalm.train.mixture import Mixture, MixtureEntry
 from audiopalm.train.optimizer import (
     OptimizerConfig,
@@ -30,23 +32,27 @@ from audiopalm.train.optimizer import (
     set_rate,
     update,
 )
-from audiopalm.train.precision import choose_precision
-from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.parallel import start as start_processes
+from audiopalm.train.parallel import total, whole
+from audiopalm.train.precision import choose_precision, matrix_seconds
+from audiopalm.train.snapshot import Snapshots, seed_step
 
 
 @dataclass
 class TrainingConfig:
-    """`rows` x `row_length` tokens a micro-batch on each device, `accumulate` micro-batches a step."""
+    """`rows` x `row_length` tokens a micro-batch in each process, `accumulate` micro-batches a step."""
 
     steps: int = 1000
     rows: int = 8
     row_length: int = 512
     accumulate: int = 1
     precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
+    strategy: str = "ddp"  # of several processes: ddp, or fsdp for models that one device cannot hold
     log_every: int = 20
     validate_every: int = 200
     validation_sequences: int = 64  # for each task
     save_every: int = 200
+    patience: int = 0  # validations without a better mean of the tasks' losses after which training ends; 0: never
 
 
 @dataclass
@@ -83,19 +89,21 @@ def build_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | 
 
 def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, examples: ExampleSet, dev: ExampleSet,
           output: Path, seed: int, init_lm: str | Path | None = None) -> None:
-    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from `snapshot.safetensors` if there."""
-    training, snapshot = config.training, output / "snapshot.safetensors"
+    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a snapshot if there is one."""
+    training = config.training
     settings = {"config": to_dict(config), "seed": seed, "vocabulary_hash": vocabulary.layout_hash}
     if (output / "model.safetensors").exists():
         logging.info("%s is finished; delete it to train anew", output)
         return
     precision = choose_precision(training.precision)
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
+    fabric = start_processes(training.strategy, precision)
+    if not fabric.is_global_zero:
+        logging.disable(logging.WARNING)
     torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
-    optimizers = make_optimizers(config.optimizer, model)
-    wrapped, *ready = fabric.setup(model, *optimizers.values())
-    optimizers = dict(zip(optimizers, ready, strict=True))
+    wrapped = fabric.setup_module(model)
+    made = make_optimizers(config.optimizer, model)  # of the parameters as they are shared out
+    optimizers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in made.items()}
     builder = SequenceBuilder(vocabulary, tokenizer)
     mixture = Mixture(config.mixture, examples, builder, training.row_length, training.rows, seed)
     validation = Mixture(config.mixture, dev, builder, training.row_length, training.rows, seed).validation(
@@ -103,30 +111,31 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
 
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "training.json", settings)
-    state = {"step": 0, "tokens": 0, "seconds": 0.0, **settings}
-    if snapshot.exists():
-        state = load_snapshot(snapshot, {"model": model}, optimizers, **settings)
-        logging.info("going on from step %d of %s", state["step"], snapshot)
-    log = StepLog(output / "log.jsonl", state["step"])
-    parameters = sum(p.numel() for p in model.parameters())
-    logging.info("%.1f M parameters, %d tokens a step (%d rows x %d x %d), %d steps, precision %s, %d threads, %s",
-                 parameters / 1e6, training.rows * training.row_length * training.accumulate, training.rows,
-                 training.row_length, training.accumulate, training.steps, precision,
-                 torch.get_num_threads(), fabric.device)
+    snapshots = Snapshots(output, settings)
+    state = snapshots.load({"model": model}, optimizers) or {"step": 0, "tokens": 0, "seconds": 0.0}
+    log = StepLog(output / "log.jsonl", state["step"], fabric.is_global_zero)
+    tokens = training.rows * training.row_length * training.accumulate
+    logging.info("%.1f M parameters, %d tokens a step: %d processes x %d micro-batches x %d rows x %d; %d steps, "
+                 "precision %s, %d threads, %s", sum(p.numel() for p in model.parameters()) / 1e6,
+                 tokens * fabric.world_size, fabric.world_size, training.accumulate, training.rows,
+                 training.row_length, training.steps, precision, torch.get_num_threads(), fabric.device)
 
-    rate = learning_rate(config.optimizer, training.steps)
-    batches = mixture.batches(skip=state["step"] * training.accumulate)
+    rate, work = learning_rate(config.optimizer, training.steps), Work(model, fabric.device, precision)
+    # Processes take turns with the micro-batches, so that two of them see what one with two micro-batches would see.
+    skip = state["step"] * training.accumulate * fabric.world_size
+    batches = islice(mixture.batches(skip), fabric.global_rank, None, fabric.world_size)
     start, window = time.monotonic() - state["seconds"], {"loss": 0.0, "outputs": 0, "tokens": 0}
     window_start = time.monotonic()
     steps = range(state["step"], training.steps)
-    for step in progress(steps, len(steps), f"training {output}"):
-        seed_step(seed, step)
+    for step in progress(steps, len(steps), f"training {output}") if fabric.is_global_zero else steps:
+        seed_step(seed + fabric.global_rank, step)
         set_rate(optimizers, rate(step))
         loss, outputs, tokens, names = _step(fabric, wrapped, optimizers, batches, training.accumulate,
                                              config.optimizer.clip)
         if not math.isfinite(loss):
-            write_json(output / "nan_batch.json", {"step": step, "utterances": names})
-            raise AudioPaLMError(f"loss is not a number at step {step}; its utterances are in {output}/nan_batch.json; "
+            path = output / f"nan_batch.{fabric.global_rank}.json"
+            write_json(path, {"step": step, "utterances": names})
+            raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
                                  "lower optimizer.learning_rate")
         window = {"loss": window["loss"] + loss, "outputs": window["outputs"] + outputs,
                   "tokens": window["tokens"] + tokens}
@@ -134,39 +143,80 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
         last = step + 1 == training.steps
         validate_now = (step + 1) % training.validate_every == 0 or last
         if (step + 1) % training.log_every == 0 or validate_now:
-            speed = window["tokens"] / (time.monotonic() - window_start)
+            seconds = time.monotonic() - window_start
+            speed, share = window["tokens"] / seconds, work.share(window["tokens"], window["outputs"], seconds)
             row = {"step": step + 1, "loss": window["loss"] / window["outputs"], "rate": rate(step),
-                   "tokens": state["tokens"], "tokens_per_second": round(speed), "seconds": round(state["seconds"], 1)}
+                   "tokens": state["tokens"], "tokens_per_second": round(speed), "seconds": round(state["seconds"], 1),
+                   "matmul_share": round(share, 3)}
             if validate_now:
                 row["dev"] = validate(wrapped, validation)
                 logging.info("step %d dev loss: %s", step + 1,
                              ", ".join(f"{name} {value:.3f}" for name, value in row["dev"].items()))
             log.write(**row)
-            logging.info("step %d/%d loss %.3f, %d tokens/s", step + 1, training.steps, row["loss"], speed)
+            logging.info("step %d/%d loss %.3f, %d tokens/s, %.0f %% of the matrix products there could be", step + 1,
+                         training.steps, row["loss"], speed, 100 * share)
             window, window_start = {"loss": 0.0, "outputs": 0, "tokens": 0}, time.monotonic()
+        if validate_now and _waited_enough(state, row["dev"], training.patience):
+            break
         if (step + 1) % training.save_every == 0 and not last:
-            save_snapshot(snapshot, {"model": model}, optimizers, state)
-    save_model(output, model, vocabulary.layout_hash, seed)
-    snapshot.unlink(missing_ok=True)
+            snapshots.save({"model": model}, optimizers, state)
+    weights = {name: whole(value) for name, value in model.state_dict().items()}
+    if fabric.is_global_zero:
+        save_model(output, model.config, weights, vocabulary.layout_hash, seed)
+        snapshots.remove()
     logging.info("wrote %s: %d tokens in %.0f s", output, state["tokens"], state["seconds"])
 
 
 def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batches, accumulate: int,
           clip: float) -> tuple[float, int, int, list[str]]:
-    """One optimizer step; every output token of all micro-batches weighs the same. Returns summed loss and counts."""
-    total, outputs, tokens, names = 0.0, 0, 0, []
-    for _ in range(accumulate):
+    """One optimizer step; every output token of all micro-batches of all processes weighs the same.
+
+    Returns summed loss and counts of all processes, and the utterances of this one.
+    """
+    summed, outputs, tokens, names = 0.0, 0, 0, []
+    for number in range(accumulate):
         batch: PackedBatch = next(batches)
-        loss, count = model(*(fabric.to_device(t) for t in (batch.ids, batch.segments, batch.positions, batch.targets)))
-        fabric.backward(loss)
-        total, outputs, tokens = total + float(loss.detach()), outputs + int(count), tokens + batch.tokens
+        tensors = [fabric.to_device(t) for t in (batch.ids, batch.segments, batch.positions, batch.targets)]
+        with fabric.no_backward_sync(model, enabled=number + 1 < accumulate):
+            loss, count = model(*tensors)
+            fabric.backward(loss)
+        summed, outputs, tokens = summed + float(loss.detach()), outputs + int(count), tokens + batch.tokens
         names += batch.utterances
+    summed, outputs, tokens = total(fabric, summed, outputs, tokens)
     for parameter in model.parameters():
         if parameter.grad is not None:
-            parameter.grad /= outputs
+            parameter.grad *= fabric.world_size / outputs  # processes have exchanged the mean of their gradients
     clip_gradients(model, clip)
     update(optimizers)
-    return total, outputs, tokens, names
+    return summed, int(outputs), int(tokens), names
+
+
+def _waited_enough(state: dict, dev: dict[str, float], patience: int) -> bool:
+    """Whether the mean loss of the tasks has not been better for `patience` validations; kept in `state`."""
+    mean = sum(dev.values()) / len(dev)
+    better = mean < state.get("best", math.inf)
+    state |= {"best": min(mean, state.get("best", math.inf)), "waited": 0 if better else state.get("waited", 0) + 1}
+    if patience and state["waited"] >= patience:
+        logging.info("the mean dev loss %.3f has not been below %.3f for %d validations: training ends here", mean,
+                     state["best"], patience)
+        return True
+    return False
+
+
+class Work:
+    """How much of what this device can do in matrix products a training does."""
+
+    def __init__(self, model: Decoder, device: torch.device, precision: str):
+        config = model.config
+        self.embedding = config.vocabulary_size * config.dim
+        self.rest = sum(p.numel() for p in model.parameters()) - self.embedding * (1 if config.tied else 2)
+        dtype, size = torch.bfloat16 if "bf16" in precision else torch.float32, 1024
+        self.peak = 2 * size ** 3 / matrix_seconds(dtype, size, device)
+
+    def share(self, tokens: int, outputs: int, seconds: float) -> float:
+        """Of `tokens` of which `outputs` had logits: 6 operations for each weight that a token meets; attention,
+        padding and the optimizer are not counted."""
+        return 6 * (self.rest * tokens + self.embedding * outputs) / seconds / self.peak
 
 
 @torch.no_grad()

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from audiopalm.errors import AudioPaLMError, nearest
 from audiopalm.train.muon import Muon
+from audiopalm.train.parallel import whole
 
 OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits
 
@@ -43,6 +45,8 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
     if config.name == "adafactor":
         return {"optimizer": torch.optim.Adafactor(groups, lr=config.learning_rate)}
     if config.name == "muon":
+        if any(isinstance(matrix, DTensor) for matrix in matrices):
+            raise AudioPaLMError("optimizer: muon needs whole matrices; with strategy fsdp use adamw or adafactor")
         muon = Muon(matrices, config.learning_rate, config.weight_decay)
         return {"optimizer": muon, "adamw": _adamw(groups[1:], config.learning_rate)}
     known = ["adamw", "adafactor", "muon"]
@@ -97,5 +101,11 @@ def clip_gradients(model: nn.Module, limit: float) -> float:
     """
     embeddings = [p for name, p in model.named_parameters() if "embedding" in name]
     rest = [p for name, p in model.named_parameters() if "embedding" not in name]
-    torch.nn.utils.clip_grad_norm_(embeddings, limit)
-    return float(torch.nn.utils.clip_grad_norm_(rest, limit))
+    _clip(embeddings, limit)
+    return _clip(rest, limit)
+
+
+def _clip(parameters: list[Tensor], limit: float) -> float:
+    norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)

@@ -11,13 +11,14 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")  # but for auto, Lightning Fabric
 WORTH = 1.3  # bfloat16 must be this much faster at products: some is lost on conversions
 
 
-def matrix_seconds(dtype: torch.dtype) -> float:
-    """Seconds for one 1024 x 1024 matrix product on the CPU, the best of 5."""
-    left, right = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
+def matrix_seconds(dtype: torch.dtype, size: int = 1024, device: str | torch.device = "cpu") -> float:
+    """Seconds for the product of two matrices `[size, size]`, the best of 5."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        left @ right
+        product = left @ right
+        product[0, 0].item()  # a GPU is asked for the result, or else it would only have been told to begin
         best = min(best, time.perf_counter() - start)
     return best
 

@@ -19,8 +19,9 @@ from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import HOP, MEL_HOP, UnitConfig, UnitModel
+from audiopalm.train.log import StepLog
 from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
-from audiopalm.train.snapshot import StepLog, load_snapshot, save_snapshot, seed_step
+from audiopalm.train.snapshot import Snapshots, seed_step
 from audiopalm.train.speech import Speech, ahead, length_batches, list_speech
 
 
@@ -117,11 +118,9 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
     def load(number: int) -> Batch:
         return make_batch([speech[index] for index in batches[number]], config.model.characters)
 
-    snapshot, first, state = output / "snapshot.safetensors", 0, {"config": to_dict(config), "seed": seed}
-    if snapshot.exists():
-        first = load_snapshot(snapshot, {"model": model}, optimizers, **state)["step"]
-        logging.info("going on at step %d of %d", first, total)
-    else:
+    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
+    first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
+    if first == 0:
         measure_scale(model, [load(number) for number in range(min(4, total))])
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
@@ -139,11 +138,11 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
             logging.info("step %d/%d loss %.3f, spectrum %.3f%s, %.0f s", step + 1, total, loss, heard,
                          " (quantised)" * quantised, seconds)
         if (step + 1) % config.checkpoint_every == 0:
-            save_snapshot(snapshot, {"model": model}, optimizers, {"step": step + 1, **state})
+            snapshots.save({"model": model}, optimizers, {"step": step + 1})
     report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
     save_units(model, output)
     write_json(output / "report.json", report)
-    snapshot.unlink(missing_ok=True)
+    snapshots.remove()
     return report
 
 

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog):
     command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
                "--config", str(tmp_path / "acoustic.yaml"), "--output", str(parts)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    while not (parts / "checkpoint.safetensors").is_file() and process.poll() is None:
+    while not (parts / "snapshot.safetensors").is_file() and process.poll() is None:
         time.sleep(0.002)
     process.kill()
     process.wait()

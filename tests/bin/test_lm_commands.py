@@ -2,63 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from lm_commands import Prepared, check, command
 from safetensors.numpy import load_file
 
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
-
-CONFIG = """
-mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
-model: {dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden_dim: 128}
-training: {steps: 500, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
-           validation_sequences: 8}
-optimizer: {learning_rate: 4.0e-3, warmup_steps: 10}
-
-"""
-TEXT_CONFIG = CONFIG.replace('{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}',
-                             "{task: lm}, {task: mt}").replace("steps: 500", "steps: 20")
-DECODE = """
-tasks: [{task: asr}, {task: mt}, {task: s2st, targets: [en]}, {task: "asr+ast+s2st", targets: [en]}]
-decoding: {text_tokens: 12, audio_tokens: 20}
-"""
-
-
-def command(name: str, *args, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *map(str, args)], capture_output=True,
-                          text=True, **options)
-
-
-def check(result: subprocess.CompletedProcess) -> None:
-    assert result.returncode == 0, result.stderr
-
-
-class Prepared:
-    """Vocabulary, text LM and configurations of the digit sets in the folder `path`; only read by the tests."""
-
-    def __init__(self, path, digit_sets):
-        self.path = path
-        data, tokens, self.dev_data, self.dev_tokens = digit_sets
-        for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
-                           ("vocabulary.yaml", "text_size: 400")):
-            (path / name).write_text(text)
-        check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary",
-                      "--config", path / "vocabulary.yaml"))
-        check(command("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
-                      data, "--dev_data_dir", self.dev_data, "--output", path / "textlm"))
-        self.train_lm = ["train_lm", "--config", path / "lm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
-                         data, "--tokens", tokens, "--dev_data_dir", self.dev_data, "--dev_tokens", self.dev_tokens,
-                         "--init_lm", path / "textlm"]
-
-    def decode(self, folder):
-        """The command for the LM in `folder`, into `folder`."""
-        return ["decode", "--lm", folder / "lm", "--vocabulary", self.path / "vocabulary", "--data_dir", self.dev_data,
-                "--tokens", self.dev_tokens, "--config", self.path / "decode.yaml", "--output", folder / "decode"]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +59,20 @@ def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
     straight, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
     for name in straight:
         assert (straight[name] == killed[name]).all(), name
+
+
+def test_a_batch_is_shown(tmp_path, prepared):
+    shown = command(*prepared.train_lm, "--output", tmp_path / "lm", "--show_batch")
+    check(shown)
+    lines = shown.stdout.splitlines()
+    assert re.fullmatch(r"row 1 of 4: \d+ of 128 tokens, \d+ with loss", lines[0])
+    assert lines[1].startswith("  document 1, ") and " positions 0 to " in lines[1]
+    transcribed = next(number for number, line in enumerate(lines) if line.endswith("[ASR Spanish]"))
+    tag, units, newline, text = lines[transcribed:transcribed + 4]
+    assert tag.split()[:2] == ["input", "text"] and newline.split()[:2] == ["input", "text"]
+    assert units.split()[:2] == ["input", "audio"] and " units " in units
+    assert text.split()[:2] == ["output", "text"] and text.endswith("</s>")
+    assert not (tmp_path / "lm").exists()
 
 
 @pytest.mark.parametrize("args, message", [

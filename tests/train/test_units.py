@@ -56,7 +56,7 @@ def test_a_killed_run_ends_with_the_same_weights(data, tmp_path):
     assert not (tmp_path / "killed/model.safetensors").exists(), "the run ended before it was killed"
     again = subprocess.run(command(data, tmp_path / "killed"), env=environment, check=True, capture_output=True,
                            text=True)
-    assert "going on at step" in again.stderr
+    assert "going on from step" in again.stderr
     assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "killed/model.safetensors")
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "killed")]
     assert [line.split(",")[0] for line in logs[0]] == [line.split(",")[0] for line in logs[1]]

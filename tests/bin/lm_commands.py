@@ -1,0 +1,51 @@
+"""Commands of stages 6 to 10 on the digit sets, and what several tests of them start from."""
+
+import subprocess
+import sys
+
+CONFIG = """
+mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
+model: {dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden_dim: 128}
+training: {steps: 500, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
+           validation_sequences: 8}
+optimizer: {learning_rate: 4.0e-3, warmup_steps: 10}
+
+"""
+TEXT_CONFIG = CONFIG.replace('{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}',
+                             "{task: lm}, {task: mt}").replace("steps: 500", "steps: 20")
+DECODE = """
+tasks: [{task: asr}, {task: mt}, {task: s2st, targets: [en]}, {task: "asr+ast+s2st", targets: [en]}]
+decoding: {text_tokens: 12, audio_tokens: 20}
+"""
+
+
+def command(name: str, *args, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *map(str, args)], capture_output=True,
+                          text=True, **options)
+
+
+def check(result: subprocess.CompletedProcess) -> None:
+    assert result.returncode == 0, result.stderr
+
+
+class Prepared:
+    """Vocabulary, text LM and configurations of the digit sets in the folder `path`; only read by the tests."""
+
+    def __init__(self, path, digit_sets):
+        self.path = path
+        data, tokens, self.dev_data, self.dev_tokens = digit_sets
+        for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
+                           ("vocabulary.yaml", "text_size: 400")):
+            (path / name).write_text(text)
+        check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary",
+                      "--config", path / "vocabulary.yaml"))
+        check(command("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
+                      data, "--dev_data_dir", self.dev_data, "--output", path / "textlm"))
+        self.train_lm = ["train_lm", "--config", path / "lm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
+                         data, "--tokens", tokens, "--dev_data_dir", self.dev_data, "--dev_tokens", self.dev_tokens,
+                         "--init_lm", path / "textlm"]
+
+    def decode(self, folder):
+        """The command for the LM in `folder`, into `folder`."""
+        return ["decode", "--lm", folder / "lm", "--vocabulary", self.path / "vocabulary", "--data_dir", self.dev_data,
+                "--tokens", self.dev_tokens, "--config", self.path / "decode.yaml", "--output", folder / "decode"]
