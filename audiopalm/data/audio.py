@@ -50,8 +50,9 @@ def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
 
 def _read_untagged(path: str | Path) -> np.ndarray:
     """Samples `[T, channels]` of an mp3 of unknown length, to its end."""
-    with soundfile.SoundFile(io.BytesIO(with_length(Path(path).read_bytes()))) as file:
-        return file.read(dtype="float32", always_2d=True)
+    content, silent = with_length(Path(path).read_bytes())
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        return file.read(dtype="float32", always_2d=True)[silent:]
 
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
