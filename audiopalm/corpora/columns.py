@@ -17,8 +17,9 @@ from audiopalm.corpora.tables import Account, Layout, fitting_rows, open_table, 
 
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much less makes Arrow slow
 VALUES = 10_000  # of a column that are Python's at once
-MEMORY = pyarrow.system_memory_pool()  # Arrow's own pool gives the pages of a block back and takes them again
 PLAIN = csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False, escape_char=False)
+# Arrow's own pool gives the pages of a block back and takes them again, and keeps what Python could use.
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
 
 def read_columns(path: str | Path, columns: Sequence[str], bad: Account,
@@ -54,7 +55,7 @@ def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType]) -> list[
     wanted = layout.wanted(names)
     try:
         table = csv.read_csv(
-            pyarrow.BufferReader(block), parse_options=PLAIN, memory_pool=MEMORY,
+            pyarrow.BufferReader(block), parse_options=PLAIN,
             read_options=csv.ReadOptions(column_names=names, block_size=len(block) + 1),
             convert_options=csv.ConvertOptions(include_columns=wanted, check_utf8=False,
                                                column_types=dict(zip(wanted, kinds, strict=True))))
