@@ -7,8 +7,9 @@ tools/setup.sh
 # shellcheck source=egs/TEMPLATE/path.sh
 . egs/TEMPLATE/path.sh
 
-# Two processes of pytest with one thread each: the models of the tests are too small to be worth more.
-export OMP_NUM_THREADS=1
+# Two processes of pytest with one thread each: the models of the tests are too small to be worth more. Where a test
+# takes two threads, those that wait leave the core to the other process.
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 log=${TMPDIR:-/tmp}/audiopalm_test_$(id -u).log
 
 echo "== ruff =="
@@ -16,4 +17,5 @@ ruff check .
 echo "== shellcheck =="
 git ls-files -co --exclude-standard '*.sh' '.ci/run' | xargs shellcheck -x
 echo "== pytest (log: ${log}) =="
-python -m pytest -q -ra -n 2 --dist loadfile "$@" 2>&1 | tee "${log}"
+# A file is given to one process, in the order of tests/conftest.py.
+python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder "$@" 2>&1 | tee "${log}"

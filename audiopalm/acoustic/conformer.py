@@ -25,7 +25,7 @@ def rotary_table(first: int, frames: int, width: int, device: torch.device) -> P
 
 def rotate(heads: Tensor, table: Pair) -> Tensor:
     """Apply rotary positions to `[B, heads, T, width]`."""
-    cosine, sine = table
+    cosine, sine = (part.to(heads.dtype) for part in table)
     first, second = heads.chunk(2, dim=-1)
     return heads * cosine + torch.cat([-second, first], dim=-1) * sine
 

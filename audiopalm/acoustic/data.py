@@ -152,7 +152,7 @@ class Corpus:
         return np.concatenate(units), np.concatenate(codec)
 
     def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int, bias: float,
-             cut_share: float) -> Batch:
+             cut_share: float, whole_share: float) -> Batch:
         """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
 
         A prompt is of the same speaker in any language, and not the utterance that a target begins with.
@@ -170,6 +170,6 @@ class Corpus:
         rows, frames, _ = codec.shape
         cuts = np.where(random.random(rows) < cut_share, random.integers(0, frames, rows), 0)
         level = draw_levels(random, rows, self.levels, bias)
-        mask = draw_mask(random, cuts, frames)
+        mask = draw_mask(random, cuts, frames, whole_share)
         return Batch(prompt_units, prompt_codec, units, codec, hide(codec, mask, level, cuts, self.codec_size), mask,
                      level, np.repeat(np.arange(voices), targets))

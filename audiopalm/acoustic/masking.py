@@ -18,15 +18,15 @@ def draw_levels(random: np.random.Generator, batch: int, levels: int, bias: floa
     return np.minimum(np.searchsorted(edges, points, side="right"), levels - 1)
 
 
-def draw_mask(random: np.random.Generator, cuts: np.ndarray, frames: int) -> np.ndarray:
+def draw_mask(random: np.random.Generator, cuts: np.ndarray, frames: int, whole_share: float) -> np.ndarray:
     """Masked positions `[B, frames]` of the level that is learned.
 
-    Frames before `cuts[b]` are known and never masked. Behind it the masked share is cos(u),
-    u ~ U[0, pi/2], and at least one frame is masked.
+    Frames before `cuts[b]` are known and never masked. Behind it all are masked in a share `whole_share` of the
+    examples; in the others the masked share is cos(u), u ~ U[0, pi/2], and at least one frame is masked.
     """
     mask = np.zeros((len(cuts), frames), dtype=bool)
     for row, cut in enumerate(cuts):
-        share = math.cos(random.uniform(0.0, math.pi / 2))
+        share = 1.0 if random.random() < whole_share else math.cos(random.uniform(0.0, math.pi / 2))
         count = max(1, round(share * (frames - cut)))
         mask[row, cut + random.permutation(frames - cut)[:count]] = True
     return mask

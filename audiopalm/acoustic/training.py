@@ -43,6 +43,7 @@ class TrainingConfig:
     level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
     # how many times as often as others' the speech of a language is drawn
     language_weights: dict[str, float] = field(default_factory=dict)
+    whole_share: float = 0.0  # share of examples whose level is wholly masked, as in decoding by one pass; the paper: 0
     cut_share: float = 0.2  # share of examples whose known part reaches into the target; the paper: 1
     optimizer: str = "adamw"  # or muon
     learning_rate: float = 2e-3
@@ -89,7 +90,7 @@ def _voice(model: SoundStorm, batch: Batch) -> Voice:
 def evaluate(model: SoundStorm, corpus: Corpus, config: TrainingConfig) -> dict[str, list[float]]:
     """Loss and accuracy of each level when it is wholly masked, the levels below are true; always the same examples."""
     batch = corpus.draw(np.random.default_rng(0), config.dev_batch, 1, _units(config.prompt_seconds),
-                        _units(config.target_seconds), bias=1.0, cut_share=0.0)
+                        _units(config.target_seconds), bias=1.0, cut_share=0.0, whole_share=1.0)
     everything = np.ones(batch.codec.shape[:2], dtype=bool)
     cuts = np.zeros(len(everything), dtype=np.int64)
     losses, accuracies = [], []
@@ -172,7 +173,7 @@ def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus 
                  config.steps, state["step"])
     for step in range(state["step"], config.steps):
         batch = corpus.draw(seed_step(seed, step), config.voices, config.targets, _units(config.prompt_seconds),
-                            _units(config.target_seconds), config.level_bias, config.cut_share)
+                            _units(config.target_seconds), config.level_bias, config.cut_share, config.whole_share)
         set_rate(optimizers, learning_rate(step, config))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss, parts = masked_loss(model, batch)

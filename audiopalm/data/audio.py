@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from audiopalm.data.files import atomic_path
 from audiopalm.data.mp3 import states_its_length, with_length
@@ -59,6 +58,8 @@ def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     """Polyphase resampling of `[T]` from `source` to `target` Hz."""
     if source == target:
         return samples
+    from scipy.signal import resample_poly  # slow to import, and only stage 2 meets other rates
+
     divisor = gcd(source, target)
     return resample_poly(samples, target // divisor, source // divisor).astype(np.float32)
 

@@ -11,4 +11,6 @@ fi
 PATH=${AUDIOPALM_ROOT}/utils:${PATH}
 export PATH
 export PYTHONPATH=${AUDIOPALM_ROOT}${PYTHONPATH:+:${PYTHONPATH}}
+# Many container images set it. Every command would then compile torch and all else that it imports anew: for seconds.
+unset PYTHONDONTWRITEBYTECODE
 export LC_ALL=C.UTF-8  # tables are sorted by bytes, texts are UTF-8

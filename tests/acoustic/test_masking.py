@@ -19,13 +19,20 @@ def test_levels_are_drawn_with_their_probabilities():
 def test_the_prompt_is_never_masked_and_the_share_is_cosine():
     random = np.random.default_rng(0)
     starts = np.array([0, 10, 40, 99])
-    masks = np.stack([draw_mask(random, starts, 100) for _ in range(800)])
+    masks = np.stack([draw_mask(random, starts, 100, whole_share=0.0) for _ in range(800)])
     for row, start in enumerate(starts):
         assert not masks[:, row, :start].any()
         assert masks[:, row].any(axis=1).all()
     shares = masks[:, 0].mean(axis=1)
     assert abs(shares.mean() - 2 / np.pi) < 0.03  # the mean of cos(u) over U[0, pi/2]
     assert abs((shares > np.cos(np.pi / 4)).mean() - 0.5) < 0.06  # its median
+
+
+def test_a_share_is_wholly_masked():
+    random = np.random.default_rng(0)
+    whole = [draw_mask(random, np.array([5]), 50, whole_share=0.5)[0, 5:].all() for _ in range(600)]
+    assert 0.44 < np.mean(whole) < 0.57
+    assert draw_mask(random, np.array([5]), 50, whole_share=1.0)[0].tolist() == [False] * 5 + [True] * 45
 
 
 def test_hide_masks_higher_levels_behind_the_cut_only():

@@ -137,7 +137,7 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert {corpus.other(random, own[3], own) for _ in range(300)} == set(own) - {own[3]}
     assert corpus.other(random, 7, [7]) == 7
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
-    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5)
+    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5, whole_share=0.0)
     assert batch.units.shape == (12, 60) and batch.codec.shape == (12, 120, LEVELS)
     assert batch.prompt_units.shape == (4, 15) and batch.prompt_codec.shape == (4, 30, LEVELS)
     assert batch.mask.any(axis=1).all()
@@ -158,7 +158,7 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
         drawn.append(corpus.voice[utterance][1]), target(random, utterance, length))[1])
     random = np.random.default_rng(0)
     for _ in range(100):
-        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5)
+        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5, whole_share=0.0)
     assert 0.54 < drawn.count("es") / len(drawn) < 0.66  # 6 * 6 of 6 * 6 + 24
     with pytest.raises(AudioPaLMError, match="is in 'fr'"):
         Corpus(tokens, tokens, weights={"fr": 2.0})

@@ -38,31 +38,41 @@ def check(result: subprocess.CompletedProcess) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.fixture
-def prepared(tmp_path, digit_sets):
-    """Vocabulary and text LM of the digit sets; returns the arguments of train_lm for stage 8."""
-    data, tokens, dev_data, dev_tokens = digit_sets
-    for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
-                       ("vocabulary.yaml", "text_size: 400")):
-        (tmp_path / name).write_text(text)
-    check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", tmp_path / "vocabulary",
-                  "--config", tmp_path / "vocabulary.yaml"))
-    check(command("train_lm", "--config", tmp_path / "textlm.yaml", "--vocabulary", tmp_path / "vocabulary",
-                  "--data_dir", data, "--dev_data_dir", dev_data, "--output", tmp_path / "textlm"))
-    return ["--config", tmp_path / "lm.yaml", "--vocabulary", tmp_path / "vocabulary", "--data_dir", data, "--tokens",
-            tokens, "--dev_data_dir", dev_data, "--dev_tokens", dev_tokens, "--init_lm", tmp_path / "textlm"]
+class Prepared:
+    """Vocabulary, text LM and configurations of the digit sets in the folder `path`; only read by the tests."""
+
+    def __init__(self, path, digit_sets):
+        self.path = path
+        data, tokens, self.dev_data, self.dev_tokens = digit_sets
+        for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
+                           ("vocabulary.yaml", "text_size: 400")):
+            (path / name).write_text(text)
+        check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary",
+                      "--config", path / "vocabulary.yaml"))
+        check(command("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
+                      data, "--dev_data_dir", self.dev_data, "--output", path / "textlm"))
+        self.train_lm = ["train_lm", "--config", path / "lm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
+                         data, "--tokens", tokens, "--dev_data_dir", self.dev_data, "--dev_tokens", self.dev_tokens,
+                         "--init_lm", path / "textlm"]
+
+    def decode(self, folder):
+        """The command for the LM in `folder`, into `folder`."""
+        return ["decode", "--lm", folder / "lm", "--vocabulary", self.path / "vocabulary", "--data_dir", self.dev_data,
+                "--tokens", self.dev_tokens, "--config", self.path / "decode.yaml", "--output", folder / "decode"]
 
 
-def test_chain_learns_and_decodes(tmp_path, digit_sets, prepared):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, digit_sets):
+    return Prepared(tmp_path_factory.mktemp("prepared"), digit_sets)
+
+
+def test_chain_learns_and_decodes(tmp_path, prepared):
     """Digits in units are recognised, translated and spoken on sentences that were never seen."""
-    _, _, dev_data, dev_tokens = digit_sets
-    check(command("train_lm", *prepared, "--output", tmp_path / "lm"))
+    check(command(*prepared.train_lm, "--output", tmp_path / "lm"))
     log = [json.loads(line) for line in (tmp_path / "lm" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["dev"]["asr"] < 0.5 * log[4]["dev"]["asr"] and log[-1]["step"] == 500
-    decode = ["decode", "--lm", tmp_path / "lm", "--vocabulary", tmp_path / "vocabulary", "--data_dir", dev_data,
-              "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode"]
-    check(command(*decode))
-    text, english = read_table(dev_data / "text"), read_table(dev_data / "text.en")
+    check(command(*prepared.decode(tmp_path)))
+    text, english = (read_table(prepared.dev_data / name) for name in ("text", "text.en"))
     asr = read_table(tmp_path / "decode" / "asr_es" / "asr") | read_table(tmp_path / "decode" / "asr_en" / "asr")
     assert sum(asr[utterance] == text[utterance] for utterance in text) >= 0.7 * len(text)
     combined = tmp_path / "decode" / "asr+ast+s2st_es_en"
@@ -73,12 +83,12 @@ def test_chain_learns_and_decodes(tmp_path, digit_sets, prepared):
     meta = json.loads((combined / "meta.json").read_text())
     assert meta["tag"] == "[ASR AST S2ST Spanish English]" and meta["count"] == len(translated)
 
-    again = command(*decode)
+    again = command(*prepared.decode(tmp_path))
     assert again.stderr.count("is finished") == 6  # asr en es, mt both ways, s2st, combined
 
 
 def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
-    whole = ["train_lm", *prepared, "training.steps=60", "dropout=0.1", "optimizer.name=muon"]
+    whole = [*prepared.train_lm, "training.steps=60", "dropout=0.1", "optimizer.name=muon"]
     check(command(*whole, "--output", tmp_path / "straight"))
     process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.train_lm", *map(str, whole[1:]), "--output",
                                 str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
@@ -106,14 +116,12 @@ def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
     (["--init_lm", "nowhere"], "run stage 7"),
 ])
 def test_bad_input_is_one_line(tmp_path, prepared, args, message):
-    result = command("train_lm", *prepared, "--output", tmp_path / "bad", *args)
+    result = command(*prepared.train_lm, "--output", tmp_path / "bad", *args)
     lines = [line for line in result.stderr.splitlines() if "error:" in line]
     assert result.returncode == 1 and len(lines) == 1 and message in lines[0]
     assert "Traceback" not in result.stderr and not (tmp_path / "bad" / "model.safetensors").exists()
 
 
-def test_decode_before_training_names_the_stage(tmp_path, digit_sets, prepared):
-    _, _, dev_data, dev_tokens = digit_sets
-    result = command("decode", "--lm", tmp_path / "lm", "--vocabulary", tmp_path / "vocabulary", "--data_dir", dev_data,
-                     "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode")
+def test_decode_before_training_names_the_stage(tmp_path, prepared):
+    result = command(*prepared.decode(tmp_path))
     assert result.returncode == 1 and "run stage 8 (finetune) first" in result.stderr

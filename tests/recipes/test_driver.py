@@ -173,6 +173,12 @@ def test_another_seed_reuses_the_audio_and_tokens(recipe):
     assert not (recipe.path / "exp" / "lm").exists()
 
 
+def test_what_a_command_imports_stays_compiled():
+    result = subprocess.run(["bash", "-c", ". egs/TEMPLATE/path.sh; env"], cwd=ROOT, text=True, capture_output=True,
+                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert "PYTHONPATH=" in result.stdout and "PYTHONDONTWRITEBYTECODE" not in result.stdout
+
+
 def test_help_lists_every_option_and_needs_no_setup(recipe):
     result = recipe("--help", AUDIOPALM_PYTHON="/nonexistent")
     assert result.returncode == 0
