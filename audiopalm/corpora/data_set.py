@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TextIO
 
 from audiopalm.corpora.tables import Account, counts
-from audiopalm.data.datadir import table_line, write_lines, write_table
+from audiopalm.data.datadir import remove_tables_by_language, table_line, write_lines, write_table
 from audiopalm.data.files import atomic_path, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
@@ -160,6 +160,8 @@ def _report(data: DataSet) -> dict:
 
 def _write_tables(directory: Path, rows: list[Utterance]) -> None:
     """`rows` are sorted by id, and so are the tables, which are written without being held."""
+    remove_tables_by_language(directory)
+    (directory / "segments").unlink(missing_ok=True)
     speakers: dict[str, list[str]] = {}
     for row in rows:
         speakers.setdefault(row.speaker, []).append(row.id)

@@ -46,3 +46,10 @@ def invert(utt2spk: Mapping[str, str]) -> dict[str, str]:
 def languages_of(directory: str | Path, name: str) -> list[str]:
     """Languages for which `<name>.<language>` exists, for example `text` -> ['en', 'es']."""
     return sorted(path.name[len(name) + 1:] for path in Path(directory).glob(f"{name}.*"))
+
+
+def remove_tables_by_language(directory: str | Path) -> None:
+    """An earlier run may have left tables of languages that are not asked for any more."""
+    for name in ("text", "wav.scp", "segments"):
+        for path in Path(directory).glob(f"{name}.*"):
+            path.unlink()
