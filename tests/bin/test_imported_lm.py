@@ -62,8 +62,9 @@ def test_from_stage_6_to_the_export(tmp_path, digit_sets, someones_lm):
     assert sorted(path.name for path in layout.iterdir()) == ["tokenizer.json", "vocabulary.json"]
     check(command("import_lm", "--init_lm", someones_lm, "--vocabulary", layout, "--output", tmp_path / "textlm"))
     (tmp_path / "lm.yaml").write_text(CONFIG)
-    check(command("train_lm", "--config", tmp_path / "lm.yaml", "--vocabulary", layout, "--init_lm", tmp_path / "textlm",
-                  "--data_dir", data, "--tokens", tokens, "--dev_data_dir", dev_data, "--dev_tokens", dev_tokens,
+    check(command("train_lm", "--config", tmp_path / "lm.yaml", "--vocabulary", layout,
+                  "--init_lm", tmp_path / "textlm", "--data_dir", data, "--tokens", tokens,
+                  "--dev_data_dir", dev_data, "--dev_tokens", dev_tokens,
                   "--output", tmp_path / "finetuned"))
     export = ["export", "--lm", tmp_path / "finetuned", "--vocabulary", layout, "--output", tmp_path / "export"]
     check(command(*export))
@@ -96,7 +97,7 @@ def test_another_lm_than_that_of_stage_6_is_refused(tmp_path, digit_sets, someon
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"model_type": "gpt2"}, "model_type 'gpt2' cannot be read; did you mean"),
+    ({"model_type": "gemma"}, "model_type 'gemma' cannot be read; did you mean 'gemma2'?"),
     ({"eos_token_id": None}, "has no eos_token_id"),
 ])
 def test_stage_6_refuses_what_stage_7_could_not_read(tmp_path, digit_sets, someones_lm, settings, message):

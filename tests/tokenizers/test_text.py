@@ -97,6 +97,6 @@ def test_exported_tokenizer_writes_the_same_ids(tmp_path, kind):
         assert exported.encode(text) == tokenizer.encode(text), text
         assert exported.decode(tokenizer.encode(text)) == tokenizer.decode(tokenizer.encode(text)), text
     tag = "[ASR Spanish]"
-    prompt = [*tokenizer.encode(tag), text_size + 3, text_size + 11, vocabulary.newline]
-    assert exported.encode(f"{tag}<audio_3><audio_11>\n") == prompt
-    assert exported.decode(prompt) == f"{tag}<audio_3><audio_11>\n"
+    sequence = [*tokenizer.encode(tag), text_size + 3, text_size + 11, vocabulary.newline, *tokenizer.encode("uno dos")]
+    assert exported.encode(f"{tag}<audio_3><audio_11>\nuno dos") == sequence
+    assert exported.decode(sequence).replace(" ", "") == f"{tag}<audio_3><audio_11>\nuno dos".replace(" ", "")

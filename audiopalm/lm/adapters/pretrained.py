@@ -28,7 +28,8 @@ def find_pretrained(source: str) -> Path:
         raise AudioPaLMError(f"{source} is not a folder, and huggingface_hub, which finds models of the hub, is not "
                              "installed; give a folder with config.json, or pip install huggingface_hub") from None
     try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "tokenizer.model"]))
+        return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors", "tokenizer.model"],
+                                      ignore_patterns=["*/*"]))
     except Exception as error:  # of the hub, the network, or a name that cannot be one: the same to the user
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioPaLMError(f"{source} is not a folder, and the Hugging Face hub does not give it ({reason}); give a "

