@@ -34,12 +34,13 @@ def main() -> None:
     meta = read_json(Path(args.tokens) / "meta.json", "stage 5 (tokenize)")
     data_dir, output = Path(args.data_dir), Path(args.output)
     languages = in_order({*read_table(data_dir / "utt2lang", DATA_STAGE).values(), *languages_of(data_dir, "text")})
-    for name in FILES:  # of an earlier run, perhaps of the other kind
-        (output / name).unlink(missing_ok=True)
     text_size, eos = None, -1
     if args.init_lm:
         lm = find_pretrained(args.init_lm)
         text_size, eos = read_config(lm).vocabulary_size, read_eos(lm)
+    for name in FILES:  # of an earlier run, perhaps of the other kind
+        (output / name).unlink(missing_ok=True)
+    if args.init_lm:
         take_tokenizer(lm, output)
     else:
         _train(data_dir, languages, output / "text.model", config.text_size)
