@@ -26,8 +26,8 @@ class Speech:
 def list_speech(directory: str | Path) -> list[Speech]:
     """Every audio file of a data directory once, with its text.
 
-    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files say
-    when their sources were written, and a training must not depend on that.
+    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files
+    depend on when their sources were written, and a training must not.
     Raises AudioPaLMError where a recording has no text, is not at 16 kHz, or none is found.
     """
     texts: dict[str, str] = {}
