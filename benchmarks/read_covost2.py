@@ -3,14 +3,16 @@
     python -m pip install pandas && python benchmarks/read_covost2.py
 
 Both read the same validated.tsv and covost_v2.fr_en.tsv and join them; `script` also writes the three tables that the
-official script leaves. Each round is a fresh process, so that memory is its own. The limit is what reading the bytes
-and cutting them into cells costs in Python.
+official script leaves, and `prepare` is our whole stage 1: it looks at every clip and writes the data directories. Each
+round is a fresh process, so that memory is its own. The limit is what reading the bytes and cutting them into cells
+costs in Python.
 """
 
 import argparse
 import csv
 import gc
 import json
+import os
 import random
 import resource
 import subprocess
@@ -24,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make(folder: Path, rows: int) -> None:
-    """Tables of `rows` clips with the columns, widths and splits of the real ones."""
+    """Tables of `rows` clips with the columns, widths and splits of the real ones; all clips are links to one file."""
+    (folder / "clips").mkdir()
+    (folder / "clip.mp3").write_bytes(b"not read in stage 1")
     words = [f"mot{number}" for number in range(5000)]
     draw = random.Random(0)
     with (open(folder / "validated.tsv", "w", encoding="utf-8") as clips,
@@ -35,6 +39,7 @@ def make(folder: Path, rows: int) -> None:
             speaker = f"{number % 9000:0128x}"
             sentence, translation = (" ".join(draw.choices(words, k=draw.randint(4, 16))) for _ in range(2))
             name = f"common_voice_fr_{17_000_000 + number}.mp3"
+            os.symlink(folder / "clip.mp3", folder / "clips" / name)
             clips.write(f"{speaker}\t{name}\t{sentence}\t2\t0\t\t\t\n")
             translations.write(f"{name}\t{translation}\t{draw.choice(('train', 'train', 'dev', 'test'))}\n")
 
@@ -43,11 +48,17 @@ def ours(folder: Path) -> int:
     from audiopalm.corpora import common_voice, covost2
     from audiopalm.corpora.tables import Account
 
-    rows: dict[str, covost2.Row] = {}
-    accounts = {name: Account() for name in ("train", "dev", "test")}
-    covost2._read_table(folder / "covost_v2.fr_en.tsv", "en", rows, accounts)
-    clips = common_voice.read_clips(folder, "fr", rows, accounts["train"])
-    return sum(name in clips for name in rows)
+    accounts = [Account() for _ in covost2.SET_NAMES]
+    rows = covost2.join({"en": covost2.read_table(folder / "covost_v2.fr_en.tsv", accounts)})
+    clips = common_voice.read_clips(folder, "fr", rows.paths, accounts[0])
+    return sum(speaker is not None for speaker in clips.speakers)
+
+
+def prepare(folder: Path) -> int:
+    from audiopalm.corpora import covost2
+
+    report = covost2.prepare(folder, folder / "data", ["fr"], folder / "unpacked")
+    return sum(entry["kept"] for entry in report.values())
 
 
 def joined(folder: Path):
@@ -82,7 +93,7 @@ def limit(folder: Path) -> int:
     return count
 
 
-WAYS = {"audiopalm": ours, "pandas": pandas_way, "script": script, "limit": limit}
+WAYS = {"audiopalm": ours, "pandas": pandas_way, "script": script, "prepare": prepare, "limit": limit}
 
 
 def measure(way: str, folder: Path) -> dict:
@@ -94,9 +105,9 @@ def measure(way: str, folder: Path) -> dict:
         import audiopalm.corpora.covost2  # noqa: F401
 
         gc.disable()  # as the command of stage 1 does
-    start = time.perf_counter()
+    start, work = time.perf_counter(), time.process_time()
     rows = WAYS[way](folder)
-    return {"seconds": time.perf_counter() - start, "rows": rows,
+    return {"seconds": time.perf_counter() - start, "work": time.process_time() - work, "rows": rows,
             "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -117,11 +128,14 @@ def main() -> None:
             for way in WAYS:
                 command = [sys.executable, __file__, "--way", way, "--folder", folder]
                 found[way].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-    seconds = {way: median(one["seconds"] for one in rounds) for way, rounds in found.items()}
-    print(f"{arguments.rows} rows, median of {arguments.rounds} rounds, interleaved")
+    print(f"{arguments.rows} rows, median of {arguments.rounds} rounds, interleaved, {os.cpu_count()} cores")
+    middle = {way: {key: median(one[key] for one in rounds) for key in ("seconds", "work")}
+              for way, rounds in found.items()}
     for way, rounds in found.items():
-        print(f"{way:10} {seconds[way]:6.2f} s, {seconds[way] / seconds['pandas']:.2f} of pandas, "
-              f"{max(one['mib'] for one in rounds):5.0f} MiB, {rounds[0]['rows']} rows joined")
+        seconds, work = middle[way]["seconds"], middle[way]["work"]
+        print(f"{way:10} {seconds:6.2f} s, {seconds / middle['pandas']['seconds']:5.2f} of pandas; "
+              f"{work:6.2f} s of one core, {work / middle['pandas']['work']:5.2f} of pandas; "
+              f"{max(one['mib'] for one in rounds):5.0f} MiB, {rounds[0]['rows']} rows")
 
 
 if __name__ == "__main__":

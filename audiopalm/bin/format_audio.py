@@ -22,7 +22,7 @@ import soundfile
 from audiopalm.bin.common import run
 from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
 from audiopalm.corpora.data_set import compare
-from audiopalm.data.datadir import invert, languages_of, read_table, write_table
+from audiopalm.data.datadir import invert, languages_of, read_table, remove_tables_by_language, write_table
 from audiopalm.data.files import read_json, require, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
@@ -165,6 +165,7 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: di
         what = f"more than --max_drop {max_drop:g} of the audio is damaged" if kept else "no utterance is left"
         example = f"; for example {broken[0]}" if broken else ""
         raise AudioPaLMError(f"{directory}: {what}, see {output}/removed.tsv{example}")
+    remove_tables_by_language(output)
     for suffix, table in tables.items():
         write_table(output / f"wav.scp{suffix}", table)
     for path in sorted(directory.iterdir()):

@@ -16,12 +16,13 @@ from audiopalm.languages import language_name
 from audiopalm.report.results import headline_table
 from audiopalm.report.rows import read_rows
 from audiopalm.tasks import TASKS
+from audiopalm.tokenizers.text import tokenizer_file
 
 MANIFEST = "audiopalm.json"
 # Folder -> the files that inference reads, and the stage that makes them.
 CONTENTS = {
     "lm": (("config.json", "model.safetensors"), "stage 8 (finetune)"),
-    "vocabulary": (("vocabulary.json", "text.model"), "stage 6 (vocabulary)"),
+    "vocabulary": (("vocabulary.json",), "stage 6 (vocabulary)"),  # and the tokenizer, by whichever name
     "units": (("config.json", "model.safetensors"), "stage 3 (units)"),
     "codec": (("config.json", "model.safetensors"), "stage 4 (codec)"),
     "acoustic": (("config.json", "model.safetensors"), "stage 9 (acoustic)"),
@@ -66,12 +67,14 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, results: Path) -> 
     for name, (files, stage) in CONTENTS.items():
         for file in files:
             require(folders[name] / file, stage)
+    tokenizer = tokenizer_file(folders["vocabulary"])
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for name, (files, _) in CONTENTS.items():
         (partial / name).mkdir(parents=True)
         for file in files:
             shutil.copyfile(folders[name] / file, partial / name / file)
+    shutil.copyfile(tokenizer, partial / "vocabulary" / tokenizer.name)
     write_text(partial / "README.md", card(recipe, results, read_json(folders["lm"] / "config.json").get("seed"),
                                             read_json(folders["vocabulary"] / "vocabulary.json")["languages"]))
     packed = {path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}

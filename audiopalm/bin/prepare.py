@@ -4,25 +4,24 @@ import argparse
 import gc
 import logging
 import time
+from importlib import import_module
 from pathlib import Path
 
 from audiopalm.bin.common import run
-from audiopalm.corpora import covost2, cvss, fleurs, folder, mini, voxpopuli
 from audiopalm.errors import AudioPaLMError
 
-PUBLIC = {"covost2": covost2.prepare, "cvss": cvss.prepare, "fleurs": fleurs.prepare,
-          "folder": folder.prepare, "voxpopuli": voxpopuli.prepare}
+CORPORA = ("covost2", "cvss", "fleurs", "folder", "mini", "voxpopuli")  # modules of audiopalm.corpora
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", choices=sorted([*PUBLIC, "mini"]), required=True, help="which corpus it is")
+    parser.add_argument("--corpus", choices=CORPORA, required=True, help="which corpus it is")
     parser.add_argument("--downloads", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--output", type=Path, required=True, help="folder for <set>/ and report.json")
     parser.add_argument("--langs", nargs="+", default=[], help="languages, as the corpus spells them (default: all)")
     parser.add_argument("--unpacked", type=Path, help="folder for the contents of archives (default: OUTPUT/unpacked)")
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of rows of a set that may be dropped")
-    parser.add_argument("--version", choices=cvss.VERSIONS, default="c", help="of CVSS: in one voice, or the source's")
+    parser.add_argument("--version", default="c", help="of CVSS: c, in one voice, or t, in the source's")
     parser.add_argument("--targets", nargs="+", default=[], help="of VoxPopuli: languages of interpretation to add")
     parser.add_argument("--lhotse", choices=("true", "false"), default="false",
                         help="also write lhotse's manifests, into OUTPUT/lhotse")
@@ -36,14 +35,15 @@ def main() -> None:
     gc.disable()  # a million rows are no cycles: the collector would only walk over them again and again
     start = time.monotonic()
     logging.info("reading %s", arguments.downloads)
+    corpus = import_module(f"audiopalm.corpora.{arguments.corpus}")
     if arguments.corpus == "mini":
-        report = mini.prepare(arguments.downloads, arguments.output)
+        report = corpus.prepare(arguments.downloads, arguments.output)
     else:
         more = {"cvss": {"version": arguments.version}, "voxpopuli": {"targets": arguments.targets}}
         # Absolute paths in wav.scp hold wherever the recipe is called from.
-        report = PUBLIC[arguments.corpus](arguments.downloads.resolve(), arguments.output, arguments.langs,
-                                          (arguments.unpacked or arguments.output / "unpacked").resolve(),
-                                          arguments.max_drop, **more.get(arguments.corpus, {}))
+        report = corpus.prepare(arguments.downloads.resolve(), arguments.output, arguments.langs,
+                                (arguments.unpacked or arguments.output / "unpacked").resolve(),
+                                arguments.max_drop, **more.get(arguments.corpus, {}))
     for name, entry in report.items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
         hours = f", {entry['hours']:.2f} h, {entry['seconds']['mean']:.1f} s on average" if "hours" in entry else ""

@@ -5,13 +5,19 @@ It is no longer offered for download; users bring it as archives or unpacked, in
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow
+from pyarrow import compute
+
 from audiopalm.corpora.archives import unpack
+from audiopalm.corpora.columns import places, read_columns, values
 from audiopalm.corpora.data_set import compare
-from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.corpora.tables import Account
 from audiopalm.errors import AudioPaLMError
 
 RELEASE = "cv-corpus-4-2019-12-10"
@@ -29,6 +35,18 @@ class Clip(NamedTuple):  # there are a million of them
 
     sentence: str
     speaker: str
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What validated.tsv says of clips that were asked for, in that order; None stands for those it does not have."""
+
+    sentences: pyarrow.StringArray
+    speakers: list[str | None]
+
+    def __iter__(self) -> Iterator[Clip | None]:
+        for sentence, speaker in zip(values(self.sentences), self.speakers, strict=True):
+            yield None if speaker is None else Clip(sentence, speaker)
 
 
 def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
@@ -73,31 +91,40 @@ def why_not(clip: Clip | None, path: str) -> str | None:
     return None if size else "clip of zero bytes"
 
 
-def read_clips(folder: Path, language: str, wanted: Collection[str], bad: Account) -> dict[str, Clip]:
-    """{clip name with .mp3: Clip} of validated.tsv, of the `wanted` names only; the first of equal names counts.
+def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Account) -> Clips:
+    """The clips of the `wanted` names (with .mp3) in validated.tsv, in that order; the first of equal names counts.
 
     Rows of another width are counted in `bad`. A release other than 4 gives a warning: its clips fit only in part.
     """
     table = folder / "validated.tsv"
     with open(table, encoding="utf-8-sig", errors="replace") as lines:
         columns = lines.readline().split()
-    clips: dict[str, Clip] = {}
-    speakers: dict[str, str] = {}  # {client_id: id}
-    taken: set[str] = set()
-    rows = 0
-    for client, name, sentence in read_rows(table, ["client_id", "path", "sentence"], bad):
-        rows += 1
-        name = name if name.endswith(".mp3") else f"{name}.mp3"
-        if name not in wanted or name in clips:
-            continue
-        if client not in speakers:
-            short = client[:SPEAKER_DIGITS]
-            # Where two speakers share their first digits, the second keeps all of them.
-            speakers[client] = f"{language}-{(client if short in taken else short) or 'unknown'}"
-            taken.add(short)
-        clips[name] = Clip(sentence, speakers[client])
+    clients, names, sentences = read_columns(table, ["client_id", "path", "sentence"], bad, recurring=["client_id"])
+    count = len(names)
+    whole = compute.ends_with(names, ".mp3")
+    if compute.any(compute.invert(whole)).as_py():
+        names = compute.if_else(whole, names, compute.binary_join_element_wise(names, ".mp3", ""))
+    rows = places(wanted, names)
+    missing = rows < 0
+    clips = Clips(sentences.take(pyarrow.array(rows, mask=missing)), _speakers(clients, rows, language))
     if any(column in columns for column in LATER_COLUMNS):
         logging.warning("%s is of Common Voice 5 or later, but CoVoST 2 and CVSS belong to release 4: %d of %d clips "
-                        "are in it", table, len(clips), len(wanted))
-    compare(f"Common Voice 4, {language}", "rows of validated.tsv", [rows], [VALIDATED[language]])
+                        "are in it", table, (~missing).sum(), len(wanted))
+    compare(f"Common Voice 4, {language}", "rows of validated.tsv", [count], [VALIDATED[language]])
     return clips
+
+
+def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray, language: str) -> list[str | None]:
+    """The speaker id of each of the `rows`, None for -1.
+
+    Where two speakers share their first digits, the second in the table keeps all of them.
+    """
+    numbers = clients.indices.to_numpy()
+    speakers: dict[int, str] = {}
+    taken: set[str] = set()
+    for number in dict.fromkeys(numbers[np.sort(rows[rows >= 0])].tolist()):
+        client = clients.dictionary[number].as_py()
+        short = client[:SPEAKER_DIGITS]
+        speakers[number] = f"{language}-{(client if short in taken else short) or 'unknown'}"
+        taken.add(short)
+    return [speakers.get(number) for number in np.where(rows < 0, -1, numbers[rows]).tolist()]

@@ -7,19 +7,25 @@ the official script gives, but for backslashes, which that one eats.
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.common_voice import clip_path, find_language, read_clips, why_not
-from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
-from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.corpora.columns import places, read_columns, values
+from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
+from audiopalm.corpora.data_set import NONE, DataSet, compare, write_sets
+from audiopalm.corpora.tables import Account
 from audiopalm.errors import AudioPaLMError, nearest
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
                 "sl", "ta", "ja", "id", "cy")
 FROM_ENGLISH = ("de", "tr", "fa", "sv-SE", "mn", "zh-CN", "cy", "ca", "sl", "et", "id", "ar", "ta", "lv", "ja")
 SETS = {"train": "train", "train_covost": "train", "dev": "dev", "test": "test"}
+SET_NAMES = ("train", "dev", "test")
 PUBLISHED = {  # rows of train, dev and test (facebook/covost2 on the Hugging Face hub)
     "fr": (207374, 14760, 14760), "de": (127834, 13511, 13511), "es": (79015, 13221, 13221),
     "ca": (95854, 12730, 12730), "it": (31698, 8940, 8951), "ru": (12112, 6110, 6300), "zh-CN": (7085, 4843, 4898),
@@ -37,11 +43,74 @@ HOURS = {
 }
 
 
-class Row(NamedTuple):  # there are a million of them
-    """One clip with its set and its translations (language, text), some of them without text."""
+@dataclass(frozen=True)
+class Table:
+    """The rows of one table: paths, translations, and which of `SET_NAMES` each is in, -1 for none."""
 
-    set: str
-    translations: tuple[tuple[str, str], ...]
+    paths: pyarrow.StringArray
+    texts: pyarrow.StringArray
+    sets: np.ndarray
+
+    def only(self, these: np.ndarray) -> "Table":
+        if these.all():
+            return self
+        return Table(self.paths.filter(pyarrow.array(these)), self.texts.filter(pyarrow.array(these)), self.sets[these])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The clips of a language and their translations by language, null where a table does not have the clip.
+
+    `elsewhere` names, by the place of a clip, the languages whose table has it in another set than the first table.
+    """
+
+    paths: pyarrow.StringArray
+    sets: np.ndarray
+    texts: dict[str, pyarrow.StringArray]
+    elsewhere: dict[int, list[str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the utterances of one language have in common."""
+
+    language: str
+    folder: Path
+    rows: Rows
+    clips: Clips
+
+
+class ClipUtterance:
+    """An `Utterance` whose texts stay in the columns of its language: there are a million."""
+
+    __slots__ = ("id", "place", "source")
+    spoken = spoken_cuts = spoken_seconds = NONE
+    cuts = ()
+    seconds = None
+
+    def __init__(self, identifier: str, place: int, source: Source):
+        self.id, self.place, self.source = identifier, place, source
+
+    @property
+    def speaker(self) -> str:
+        return self.source.clips.speakers[self.place]
+
+    @property
+    def language(self) -> str:
+        return self.source.language
+
+    @property
+    def audio(self) -> str:
+        return clip_path(self.source.folder, self.source.rows.paths[self.place].as_py())
+
+    @property
+    def text(self) -> str:
+        return self.source.clips.sentences[self.place].as_py()
+
+    @property
+    def translations(self) -> dict[str, str]:
+        found = {code: column[self.place].as_py() for code, column in self.source.rows.texts.items()}
+        return {code: text for code, text in found.items() if text and text.strip()}
 
 
 def short_code(language: str) -> str:
@@ -60,45 +129,56 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     for language in languages:
         if language not in known:
             raise AudioPaLMError(f"CoVoST 2 has no source language {language!r}; {nearest(language, known)}")
-    sets = {name: DataSet() for name in ("train", "dev", "test")}
+    sets = {name: DataSet() for name in SET_NAMES}
     for language in languages or INTO_ENGLISH:
         _read_language(Path(downloads), language, Path(unpacked), sets)
     return write_sets(Path(output), sets, max_drop)
 
 
 def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[str, DataSet]) -> None:
-    accounts = {name: data.account for name, data in sets.items()}
-    rows: dict[str, Row] = {}
+    accounts = [sets[name].account for name in SET_NAMES]
+    tables = {}
     for target in FROM_ENGLISH if language == "en" else ("en",):
         table = _find_table(downloads, f"covost_v2.{language}_{target}.tsv", unpacked)
         if table is not None:
-            _read_table(table, short_code(target), rows, accounts)
-    if not rows:
+            tables[short_code(target)] = read_table(table, accounts)
+    if not any(len(table.paths) for table in tables.values()):
         raise AudioPaLMError(f"CoVoST 2, {language!r}: no table covost_v2.{language}_*.tsv (or .tsv.tar.gz) with a row "
                              f"in {downloads}; the recipe's README.md says how to obtain it")
+    rows = join(tables)
+    del tables  # its memory is needed
     folder = find_language(downloads, language, unpacked)
-    clips = read_clips(folder, language, rows, accounts["train"])
-    kept = dict.fromkeys(sets, 0)
-    for name, row in rows.items():
-        translations = {code: text for code, text in row.translations if text}
-        clip, audio = clips.get(name), clip_path(folder, name)
-        reason = why_not(clip, audio) or (None if translations else "empty translation")
-        sets[row.set].account.rows += 1
-        if reason:
-            sets[row.set].account.drop(name, reason)
-            continue
-        kept[row.set] += 1
-        for code, text in row.translations:
-            if not text:
-                sets[row.set].account.lack(name, f"translation into {code}")
-        sets[row.set].utterances.append(Utterance(
-            id=f"{clip.speaker}-{name.removesuffix('.mp3')}", speaker=clip.speaker, language=short_code(language),
-            audio=audio, text=clip.sentence, translations=translations))
-    counted = {name: sum(row.set == name for row in rows.values()) for name in sets}
-    compare(f"CoVoST 2, {language}", "rows of train, dev, test", list(counted.values()), PUBLISHED[language])
+    clips = read_clips(folder, language, rows.paths, accounts[0])
+    before = [len(sets[name].utterances) for name in SET_NAMES]
+    _add_utterances(Source(short_code(language), folder, rows, clips), [sets[name] for name in SET_NAMES])
+    counted = np.bincount(rows.sets, minlength=len(SET_NAMES)).tolist()
+    compare(f"CoVoST 2, {language}", "rows of train, dev, test", counted, PUBLISHED[language])
     add_published_hours(sets, language)
-    logging.info("%s: kept %s", language,
-                 ", ".join(f"{count} of {counted[name]} {name}" for name, count in kept.items()))
+    logging.info("%s: kept %s", language, ", ".join(
+        f"{len(sets[name].utterances) - already} of {count} {name}"
+        for name, already, count in zip(SET_NAMES, before, counted, strict=True)))
+
+
+def _add_utterances(source: Source, sets: list[DataSet]) -> None:
+    """Add every clip of a language to its set or, with a reason, to what was dropped."""
+    rows = source.rows
+    columns = zip(rows.sets.tolist(), values(rows.paths), source.clips, *map(values, rows.texts.values()), strict=True)
+    for place, (number, name, clip, *texts) in enumerate(columns):
+        account = sets[number].account
+        account.rows += 1
+        reason = why_not(clip, clip_path(source.folder, name))
+        if not reason and not any(text and text.strip() for text in texts):
+            reason = "empty translation"
+        if reason:
+            account.drop(name, reason)
+            continue
+        for code, text in zip(rows.texts, texts, strict=True):
+            if text is not None and not text.strip():
+                account.lack(name, f"translation into {code}")
+        for code in rows.elsewhere.get(place, ()):
+            account.lack(name, f"translation into {code}, where it is in another set")
+        identifier = f"{clip.speaker}-{name.removesuffix('.mp3')}"
+        sets[number].utterances.append(ClipUtterance(identifier, place, source))
 
 
 def add_published_hours(sets: dict[str, DataSet], language: str) -> None:
@@ -120,19 +200,51 @@ def _find_table(downloads: Path, name: str, unpacked: Path) -> Path | None:
     return None
 
 
-def _read_table(table: Path, target: str, rows: dict[str, Row], accounts: dict[str, Account]) -> None:
-    """Add the translations of one table to `rows`; the first of equal paths counts."""
-    for path, translation, split in read_rows(table, ["path", "translation", "split"], accounts["train"]):
-        if split not in SETS:
-            accounts["train"].rows += 1
-            accounts["train"].drop(path, f"unknown split {split!r}")
-            continue
-        text = "" if translation.isspace() else translation
-        row = rows.get(path)
-        if row is None:
-            rows[path] = Row(SETS[split], ((target, text),))
-        elif any(code == target for code, _ in row.translations):
-            accounts[row.set].rows += 1
-            accounts[row.set].drop(path, "path appears twice")
-        else:
-            rows[path] = Row(row.set, (*row.translations, (target, text)))
+def read_table(path: Path, accounts: list[Account]) -> Table:
+    """The rows of a table in known splits; the first of equal paths counts.
+
+    What is left out goes to the `accounts` of train, dev and test. Raises AudioPaLMError when it is no such table.
+    """
+    paths, texts, splits = read_columns(path, ["path", "translation", "split"], accounts[0])
+    sets = np.array([*(SET_NAMES.index(name) for name in SETS.values()), -1])[places(splits, pyarrow.array(SETS))]
+    for place in np.flatnonzero(sets < 0):
+        accounts[0].rows += 1
+        accounts[0].drop(paths[place].as_py(), f"unknown split {splits[place].as_py()!r}")
+    table = Table(paths, texts, sets).only(sets >= 0)
+    if compute.count_distinct(table.paths).as_py() == len(table.paths):
+        return table
+    first = places(table.paths, table.paths)
+    again = first != np.arange(len(first))
+    for place in np.flatnonzero(again):
+        account = accounts[table.sets[first[place]]]
+        account.rows += 1
+        account.drop(table.paths[place].as_py(), "path appears twice")
+    return table.only(~again)
+
+
+def join(tables: dict[str, Table]) -> Rows:
+    """The clips of the tables of one source language in the order in which they come, each in its first table's set."""
+    if len(tables) == 1:
+        [(code, table)] = tables.items()
+        return Rows(table.paths, table.sets, {code: table.texts}, {})
+    paths, sets = pyarrow.array([], pyarrow.string()), np.zeros(0, int)
+    found = {}
+    for code, table in tables.items():
+        place = places(table.paths, paths)
+        new = place < 0
+        place[new] = len(paths) + np.arange(new.sum())
+        paths = pyarrow.concat_arrays([paths, table.only(new).paths])
+        sets = np.concatenate([sets, table.sets[new]])
+        found[code] = place
+    texts, elsewhere = {}, {}
+    for code, table in tables.items():
+        fits = sets[found[code]] == table.sets
+        if not fits.all():
+            logging.warning("CoVoST 2: the table into %s has %d of %d clips in another set than the table before it; "
+                            "these translations are left out", code, (~fits).sum(), len(fits))
+        for place in found[code][~fits].tolist():
+            elsewhere.setdefault(place, []).append(code)
+        row = np.full(len(paths), -1)
+        row[found[code][fits]] = np.flatnonzero(fits)
+        texts[code] = table.texts.take(pyarrow.array(row, mask=row < 0))
+    return Rows(paths, sets, texts, elsewhere)

@@ -8,6 +8,8 @@ import logging
 import re
 from pathlib import Path
 
+import pyarrow
+
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clip, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, add_published_hours, short_code
@@ -52,9 +54,10 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 def _read_language(downloads: Path, language: str, version: str, unpacked: Path, sets: dict[str, DataSet]) -> None:
     folder = _find(downloads, f"cvss_{version}_{short_code(language)}_en_v1.0", unpacked)
     texts = {name: _read_texts(folder / f"{name}.tsv", data.account) for name, data in sets.items()}
-    wanted = {clip for table in texts.values() for clip in table}
+    wanted = list({clip: None for table in texts.values() for clip in table})
     source = find_language(downloads, language, unpacked)
-    clips = read_clips(source, language, wanted, sets["train"].account)
+    found = read_clips(source, language, pyarrow.array(wanted, pyarrow.string()), sets["train"].account)
+    clips = dict(zip(wanted, found, strict=True))
     before = {name: len(data.utterances) for name, data in sets.items()}
     for name, table in texts.items():
         _read_set(folder / name, source, language, table, clips, sets[name])
@@ -67,7 +70,7 @@ def _read_language(downloads: Path, language: str, version: str, unpacked: Path,
     add_published_hours(sets, language)
 
 
-def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, str], clips: dict[str, Clip],
+def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, str], clips: dict[str, Clip | None],
               data: DataSet) -> None:
     data.account.rows += len(texts)
     without_row = {path.name for path in folder.glob("*.wav")} - {f"{clip}.wav" for clip in texts}
@@ -76,7 +79,7 @@ def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, 
                         len(without_row), min(without_row))
     other_rates: dict[int, str] = {}
     for clip, text in texts.items():
-        source, spoken, audio = clips.get(clip), look_at(folder / f"{clip}.wav"), clip_path(common_voice, clip)
+        source, spoken, audio = clips[clip], look_at(folder / f"{clip}.wav"), clip_path(common_voice, clip)
         reason = why_not(source, audio)
         if not reason and not text:
             reason = "empty translation"

@@ -4,14 +4,16 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TextIO
 
 from audiopalm.corpora.tables import Account, counts
-from audiopalm.data.datadir import invert, write_table
-from audiopalm.data.files import write_json, write_text
+from audiopalm.data.datadir import remove_tables_by_language, table_line, write_lines, write_table
+from audiopalm.data.files import atomic_path, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
 
@@ -127,7 +129,9 @@ def _drop_repeated(data: DataSet) -> None:
 
 def _report(data: DataSet) -> dict:
     rows = data.utterances
-    ids = "".join(f"{row.id}\n" for row in rows)
+    ids = hashlib.sha256()
+    for row in rows:
+        ids.update(f"{row.id}\n".encode())
     lengths = [row.seconds for row in rows if row.seconds is not None]
     measured = {}
     if rows and len(lengths) == len(rows):
@@ -150,41 +154,56 @@ def _report(data: DataSet) -> dict:
         "speakers": len({row.speaker for row in rows}),
         "first": rows[0].id if rows else None,
         "first_dropped": data.account.dropped[0][0] if data.account.dropped else None,
-        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        "ids_sha256": ids.hexdigest(),
     }
 
 
 def _write_tables(directory: Path, rows: list[Utterance]) -> None:
-    utt2spk = {row.id: row.speaker for row in rows}
+    """`rows` are sorted by id, and so are the tables, which are written without being held."""
+    remove_tables_by_language(directory)
+    (directory / "segments").unlink(missing_ok=True)
+    speakers: dict[str, list[str]] = {}
+    for row in rows:
+        speakers.setdefault(row.speaker, []).append(row.id)
     if any(row.cuts or row.spoken_cuts for row in rows):
         _write_segments(directory, rows)
     else:
-        write_table(directory / "wav.scp", {row.id: str(row.audio) for row in rows})
-    write_table(directory / "text", {row.id: _one_line(row.text) for row in rows})
-    for language in sorted({code for row in rows for code in row.translations}):
-        write_table(directory / f"text.{language}", {row.id: _one_line(row.translations[language]) for row in rows
-                                                     if language in row.translations})
-    for language in sorted({code for row in rows for code in row.spoken}):
-        write_table(directory / f"wav.scp.{language}", {row.id: str(row.spoken[language]) for row in rows
-                                                        if language in row.spoken})
-    write_table(directory / "utt2spk", utt2spk)
-    write_table(directory / "spk2utt", invert(utt2spk))
-    write_table(directory / "utt2lang", {row.id: row.language for row in rows})
+        write_lines(directory / "wav.scp", ((row.id, str(row.audio)) for row in rows))
+    write_lines(directory / "text", ((row.id, _one_line(row.text)) for row in rows))
+    _write_by_language(directory, "text", rows, lambda row: {
+        code: _one_line(text) for code, text in row.translations.items()})
+    _write_by_language(directory, "wav.scp", rows, lambda row: row.spoken)
+    write_lines(directory / "utt2spk", ((row.id, row.speaker) for row in rows))
+    write_lines(directory / "spk2utt", ((speaker, " ".join(speakers[speaker]))
+                                        for speaker in sorted(speakers, key=str.encode)))
+    write_lines(directory / "utt2lang", ((row.id, row.language) for row in rows))
+
+
+def _write_by_language(directory: Path, name: str, rows: list[Utterance],
+                       values: Callable[[Utterance], Mapping[str, object]]) -> None:
+    """`<name>.<language>` for each language in the `values` of a row."""
+    files: dict[str, TextIO] = {}
+    with ExitStack() as stack:
+        for row in rows:
+            for language, value in values(row).items():
+                if language not in files:
+                    temporary = stack.enter_context(atomic_path(directory / f"{name}.{language}"))
+                    files[language] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+                files[language].write(table_line(row.id, str(value)))
 
 
 def _write_segments(directory: Path, rows: list[Utterance]) -> None:
     """`segments`: id, then `recording start end` once or more; a recording is named by its file."""
     recordings: dict[str, str] = {}
 
-    def line(cuts: list[Cut]) -> str:
+    def line(cuts: Sequence[Cut]) -> str:
         recordings.update({cut.path.stem: str(cut.path) for cut in cuts})
         return " ".join(f"{cut.path.stem} {cut.start:.6f} {cut.end:.6f}" for cut in cuts)
 
-    write_table(directory / "segments", {
-        row.id: line(row.cuts or [Cut(row.audio, 0.0, row.seconds)]) for row in rows})
-    for language in sorted({code for row in rows for code in row.spoken_cuts}):
-        write_table(directory / f"segments.{language}", {
-            row.id: line(row.spoken_cuts[language]) for row in rows if language in row.spoken_cuts})
+    write_lines(directory / "segments", (
+        (row.id, line(row.cuts or [Cut(row.audio, 0.0, row.seconds)])) for row in rows))
+    _write_by_language(directory, "segments", rows, lambda row: {
+        code: line(cuts) for code, cuts in row.spoken_cuts.items()})
     write_table(directory / "wav.scp", recordings)
 
 

@@ -76,8 +76,7 @@ def _rows(part: Path) -> Iterator[dict]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise AudioPaLMError(f"{part} needs pyarrow: pip install pyarrow (or this package with its extra `corpora`)"
-                             ) from None
+        raise AudioPaLMError(f"{part} needs pyarrow: pip install pyarrow") from None
     try:
         with parquet.ParquetFile(part, pre_buffer=False, buffer_size=1 << 20) as file:
             missing = [column for column in COLUMNS if column not in file.schema_arrow.names]

@@ -5,12 +5,16 @@ Readers that know quotes (csv, pandas by default) join all rows after a cell tha
 """
 
 import gzip
+import io
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import BinaryIO
 
 from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
@@ -46,6 +50,16 @@ def counts(named: list[tuple[str, str]]) -> dict[str, int]:
     return dict(Counter(reason for _, reason in named).most_common())
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a table are cut: the `width` of a row, and `wanted`, which takes its wanted cells."""
+
+    file: str
+    width: int
+    wanted: Callable[[list[str]], tuple[str, ...]]
+    separator: str = "\t"
+
+
 def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator: str = "\t",
               header: Sequence[str] | None = None) -> Iterator[tuple[str, ...]]:
     """The wanted `columns`, two or more, of every row of a table, gzipped or not, in file order.
@@ -56,38 +70,62 @@ def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator:
     >>> list(read_rows("validated.tsv", ["path", "sentence"], bad))
     [("common_voice_fr_17300399.mp3", "Bonjour.")]
     """
+    with open_table(path) as stream:
+        if header is None:
+            layout, number = read_header(stream, path, columns, separator), 2
+        else:
+            layout, number = _layout(path, list(header), columns, separator), 1
+        lines = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
+        yield from fitting_rows(lines, number, layout, bad)
+
+
+@contextmanager
+def open_table(path: str | Path) -> Iterator[BinaryIO]:
+    """The bytes of a table behind its byte order mark, unzipped. Raises AudioPaLMError when it cannot be read."""
     path = require(path)
-    opened = gzip.open if path.suffix == ".gz" else open
-    names = None if header is None else list(header)
-    wanted = None if header is None else itemgetter(*_places(path, names, columns))
     try:
-        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                cells = line.rstrip("\r\n").split(separator)
-                if names is None:
-                    names, wanted = cells, itemgetter(*_places(path, cells, columns))
-                elif len(cells) == len(names) and (line.isascii() or _is_utf8(line)):
-                    yield wanted(cells)
-                elif cells != [""]:
-                    bad.rows += 1
-                    bad.drop(f"{path.name}:{number}", _problem(cells, names))
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+            start = stream.peek(len(BOM_UTF8))
+            if not start:
+                raise AudioPaLMError(f"{path} is empty; fetch it again")
+            if start.startswith(BOM_UTF8):
+                stream.read(len(BOM_UTF8))
+            yield stream
     except (EOFError, zlib.error, OSError) as error:
         raise AudioPaLMError(f"{path} is damaged or cut off ({error}); fetch it again") from None
-    if names is None:
-        raise AudioPaLMError(f"{path} is empty; fetch it again")
 
 
-def _problem(cells: list[str], names: list[str]) -> str:
-    if len(cells) == len(names):
-        return "not UTF-8"
-    return f"{len(cells)} columns instead of {len(names)}" if len(cells) < 1000 else "not a table row"
+def read_header(stream: BinaryIO, path: str | Path, columns: Sequence[str], separator: str = "\t") -> Layout:
+    """Take the header row from `stream`. Raises AudioPaLMError when a column is not in it."""
+    line = stream.readline().decode("utf-8", "surrogateescape")
+    return _layout(path, line.rstrip("\r\n").split(separator), columns, separator)
 
 
-def _places(path: Path, names: list[str], columns: Sequence[str]) -> list[int]:
+def _layout(path: str | Path, names: list[str], columns: Sequence[str], separator: str) -> Layout:
     missing = [column for column in columns if column not in names]
     if missing:
         raise AudioPaLMError(f"{path} has no column {missing[0]!r}; its first row is {' '.join(names)[:200]!r}")
-    return [names.index(column) for column in columns]
+    return Layout(Path(path).name, len(names), itemgetter(*map(names.index, columns)), separator)
+
+
+def fitting_rows(lines: Iterable[str], number: int, layout: Layout, bad: Account) -> Iterator[tuple[str, ...]]:
+    """The wanted cells of each of the `lines`, the first of which is line `number` of the file; others go to `bad`.
+
+    Bytes that are not UTF-8 are expected as lone surrogates.
+    """
+    for place, line in enumerate(lines, start=number):
+        cells = line.rstrip("\r\n").split(layout.separator)
+        if len(cells) == layout.width and (line.isascii() or _is_utf8(line)):
+            yield layout.wanted(cells)
+        elif cells != [""]:
+            bad.rows += 1
+            bad.drop(f"{layout.file}:{place}", _problem(cells, layout.width))
+
+
+def _problem(cells: list[str], width: int) -> str:
+    if len(cells) == width:
+        return "not UTF-8"
+    return f"{len(cells)} columns instead of {width}" if len(cells) < 1000 else "not a table row"
 
 
 def _is_utf8(line: str) -> bool:

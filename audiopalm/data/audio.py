@@ -1,5 +1,6 @@
 """Reading and writing speech: mono float32 at one sample rate."""
 
+import io
 from math import gcd
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import soundfile
 
 from audiopalm.data.files import atomic_path
+from audiopalm.data.mp3 import states_its_length, with_length
 from audiopalm.errors import AudioPaLMError
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
@@ -32,23 +34,24 @@ def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     try:
         with soundfile.SoundFile(str(path)) as file:
             found, claimed, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
-            samples = file.read(dtype="float32", always_2d=True)
+            tagged = is_mp3 and states_its_length(path)
+            samples = file.read(dtype="float32", always_2d=True) if tagged or not is_mp3 else _read_untagged(path)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise DamagedAudio(path, "cannot be decoded", str(error)) from None
     if len(samples) == 0:
         raise DamagedAudio(path, "holds no samples")
     if not np.isfinite(samples).all():
         raise DamagedAudio(path, "holds samples that are not numbers")
-    if is_mp3 and abs(claimed - len(samples)) > MP3_SLACK and _states_its_length(path):
+    if tagged and abs(claimed - len(samples)) > MP3_SLACK:
         raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
     return resample(samples.mean(axis=1), found, rate)
 
 
-def _states_its_length(path: str | Path) -> bool:
-    """Whether an mp3 has a Xing or Info tag; without one, the length in its header is a guess."""
-    with open(path, "rb") as stream:
-        start = stream.read(400)
-    return b"Xing" in start or b"Info" in start
+def _read_untagged(path: str | Path) -> np.ndarray:
+    """Samples `[T, channels]` of an mp3 of unknown length, to its end."""
+    content, silent = with_length(Path(path).read_bytes())
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        return file.read(dtype="float32", always_2d=True)[silent:]
 
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:

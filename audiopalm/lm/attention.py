@@ -12,16 +12,21 @@ def attention_bias(visible: Tensor) -> Tensor:
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, scale: float | None = None,
+           cap: float | None = None) -> Tensor:
     """`[B, heads, T, width]`, `[B, heads, S, width]` twice, bias broadcast to `[B, heads, T, S]` -> as `queries`.
 
+    Scores are products times `scale` (1 / sqrt(width) unless given), held within +-`cap` by tanh where that is given.
     Every query must see at least one key. On a CPU PyTorch's kernels take twice as long in bfloat16 as plain products,
     and its own plain products check for queries that see nothing, which takes half of their time again.
     """
     bias = None if bias is None else bias.to(queries.dtype)
-    if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
-        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.mT
+    plain = queries.device.type == "cpu" and queries.dtype == torch.bfloat16
+    if cap is None and not plain:
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
+    scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.mT
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
     if bias is not None:
         scores += bias
     return scores.softmax(dim=-1) @ values

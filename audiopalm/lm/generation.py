@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audiopalm.lm.model import Decoder, KeyValueCache
@@ -76,7 +75,7 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     rows = [_Row(number, name, seed) for number, name in enumerate(names)]
     finished: list[_Row] = []
     while rows:
-        logits = F.linear(hidden[:, -1], model.head_weight).float()
+        logits = model.logits(hidden[:, -1])
         logits = logits.masked_fill(~allowed[[row.part for row in rows]], -torch.inf)
         tokens = _choose(logits, rows, task, config)
         alive = []

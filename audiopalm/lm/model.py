@@ -1,17 +1,35 @@
 """The decoder-only language model: one file, read from top to bottom.
 
-Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in PaLM 2's open kin (Gemma, Llama);
-`parallel_block` computes both from one norm as PaLM does. Several documents may share a row ("packing"):
+Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in PaLM 2's open kin (Gemma, Llama, Qwen);
+`parallel_block` computes both from one norm as PaLM does. What the kin have beside that is an option each of
+`ModelConfig`; audiopalm/lm/adapters/ knows which family has which. Several documents may share a row ("packing"):
 `segments` keeps them from seeing each other.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiopalm.lm.attention import attend, attention_bias
+
+ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+
+
+@dataclass
+class RopeScaling:
+    """Llama 3's: `factor` times slower rotation where a sequence of `original_length` has few turns.
+
+    Slower in full below `low_turns` turns, not at all above `high_turns`, and between them in proportion.
+    """
+
+    factor: float
+    low_turns: float
+    high_turns: float
+    original_length: int
 
 
 @dataclass
@@ -21,13 +39,30 @@ class ModelConfig:
     layers: int = 6
     heads: int = 4
     kv_heads: int = 2
+    head_dim: int | None = None  # dim / heads unless given
     hidden_dim: int = 768
+    activation: str = "silu"  # of the MLP's gate; gelu_tanh in Gemma
     rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None  # of all layers but `local_layers` (Llama 3)
     norm_eps: float = 1e-5
     tied: bool = True  # the softmax shares the embedding matrix (paper 3.2)
     parallel_block: bool = False
     scale_embedding: bool = False  # inputs are embeddings times sqrt(dim), as in Gemma
     dropout: float = 0.0
+    qkv_bias: bool = False  # queries, keys and values have biases (Qwen2)
+    query_key_norm: bool = False  # a norm of each head's queries and keys (Qwen3, Gemma 3)
+    post_norms: bool = False  # norms behind attention and MLP too (Gemma 2, 3)
+    attention_divisor: int | None = None  # scores are divided by its square root; head_dim unless given (Gemma 2, 3)
+    attention_cap: float | None = None  # scores are held within +-cap by tanh (Gemma 2)
+    logit_cap: float | None = None  # and so are the logits (Gemma 2)
+    window: int | None = None  # in `local_layers` a token sees itself and the window - 1 before it
+    local_layers: list[int] = field(default_factory=list)  # all of Mistral's, some of Gemma's
+    local_rope_theta: float | None = None  # of local_layers; rope_theta unless given (Gemma 3)
+    family: str = "llama"  # model_type of the Hugging Face models that it is exported as
+    longest: int = 2048  # tokens of the sequences it is meant for; not a limit here, but stated in an export
+
+    def __post_init__(self):
+        self.head_dim = self.head_dim or self.dim // self.heads
 
 
 class KeyValueCache:
@@ -38,7 +73,7 @@ class KeyValueCache:
 
     def __init__(self, config: ModelConfig, visible: Tensor, dtype: torch.dtype):
         batch, maximum = visible.shape
-        shape = (config.layers, batch, config.kv_heads, maximum, config.dim // config.heads)
+        shape = (config.layers, batch, config.kv_heads, maximum, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=visible.device)
         self.values = torch.zeros_like(self.keys)
         self.visible = visible
@@ -66,9 +101,18 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def norm_if(wanted: bool, dim: int, eps: float) -> nn.Module:
+    return RMSNorm(dim, eps) if wanted else nn.Identity()
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float,
+                  scaling: RopeScaling | None = None) -> tuple[Tensor, Tensor]:
     """Cosines and sines `[B, 1, T, head_dim]` for positions `[B, T]` (Su et al., arXiv 2104.09864)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
+    if scaling is not None:
+        turns = frequencies * (scaling.original_length / (2 * math.pi))
+        kept = ((turns - scaling.low_turns) / (scaling.high_turns - scaling.low_turns)).clamp(0, 1)
+        frequencies = frequencies * (kept + (1 - kept) / scaling.factor)
     angles = positions[:, None, :, None].float() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
@@ -84,37 +128,41 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer, self.heads, self.kv_heads = layer, config.heads, config.kv_heads
-        self.head_dim = config.dim // config.heads
-        self.query = nn.Linear(config.dim, config.heads * self.head_dim, bias=False)
-        self.key = nn.Linear(config.dim, config.kv_heads * self.head_dim, bias=False)
-        self.value = nn.Linear(config.dim, config.kv_heads * self.head_dim, bias=False)
-        self.output = nn.Linear(config.heads * self.head_dim, config.dim, bias=False)
+        self.scale = None if config.attention_divisor is None else config.attention_divisor ** -0.5
+        self.cap = config.attention_cap
+        self.query = nn.Linear(config.dim, config.heads * config.head_dim, bias=config.qkv_bias)
+        self.key = nn.Linear(config.dim, config.kv_heads * config.head_dim, bias=config.qkv_bias)
+        self.value = nn.Linear(config.dim, config.kv_heads * config.head_dim, bias=config.qkv_bias)
+        self.output = nn.Linear(config.heads * config.head_dim, config.dim, bias=False)
+        self.query_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
+        self.key_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
         """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (`attention_bias`) -> `[B, T, dim]`."""
         batch, length, _ = x.shape
-        queries = self.query(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
-        keys = self.key(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        values = self.value(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
+        keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
+        values = self.value(x).view(batch, length, self.kv_heads, -1).transpose(1, 2)
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         if cache is not None:
             keys, values = cache.append(self.layer, keys, values)
         if self.kv_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
             values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        mixed = attend(queries, keys, values, bias)
+        mixed = attend(queries, keys, values, bias, self.scale, self.cap)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
 class GatedMLP(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
         self.gate = nn.Linear(config.dim, config.hidden_dim, bias=False)
         self.up = nn.Linear(config.dim, config.hidden_dim, bias=False)
         self.down = nn.Linear(config.hidden_dim, config.dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
 class Block(nn.Module):
@@ -122,17 +170,19 @@ class Block(nn.Module):
         super().__init__()
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.attention = Attention(config, layer)
+        self.attention_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
         self.mlp_norm = None if config.parallel_block else RMSNorm(config.dim, config.norm_eps)
         self.mlp = GatedMLP(config)
+        self.mlp_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.dropout(self.attention(normed, rotary, bias, cache))
+        attended = self.dropout(self.attention_post_norm(self.attention(normed, rotary, bias, cache)))
         if self.mlp_norm is None:
-            return x + attended + self.dropout(self.mlp(normed))
+            return x + attended + self.dropout(self.mlp_post_norm(self.mlp(normed)))
         x = x + attended
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + self.dropout(self.mlp_post_norm(self.mlp(self.mlp_norm(x))))
 
 
 class Decoder(nn.Module):
@@ -165,14 +215,25 @@ class Decoder(nn.Module):
 
         ids, positions: int64 `[B, T]`; mask: bool `[B, 1, T, S]`, True where a query may look.
         """
-        x = self.embedding(ids) * (self.config.dim ** 0.5 if self.config.scale_embedding else 1.0)
-        rotary = rotary_tables(positions, self.config.dim // self.config.heads, self.config.rope_theta)
-        bias = attention_bias(mask)
-        for block in self.blocks:
-            x = block(x, rotary, bias, cache)
+        config = self.config
+        x = self.embedding(ids) * (config.dim ** 0.5 if config.scale_embedding else 1.0)
+        rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+        views = [(rotary, attention_bias(mask))] * config.layers
+        if config.local_layers:
+            if config.local_rope_theta is not None:
+                rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
+            local = rotary, attention_bias(within_window(mask, config.window))
+            views = [local if layer in config.local_layers else view for layer, view in enumerate(views)]
+        for block, view in zip(self.blocks, views, strict=True):
+            x = block(x, *view, cache)
         if cache is not None:
             cache.length += ids.shape[1]
         return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 `[..., vocabulary_size]` from `hidden` `[..., dim]`"""
+        logits, cap = F.linear(hidden, self.head_weight).float(), self.config.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross entropy over the output tokens of packed rows, and how many there are.
@@ -186,8 +247,7 @@ class Decoder(nn.Module):
         hidden, targets = hidden[wanted], targets[wanted]
         loss = hidden.new_zeros((), dtype=torch.float32)
         for part, target in zip(hidden.split(4096), targets.split(4096), strict=True):
-            logits = F.linear(part, self.head_weight)
-            loss = loss + F.cross_entropy(logits.float(), target, reduction="sum")
+            loss = loss + F.cross_entropy(self.logits(part), target, reduction="sum")
         return loss, wanted.sum()
 
 
@@ -197,3 +257,12 @@ def packed_mask(segments: Tensor) -> Tensor:
     same = segments[:, :, None] == segments[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     return (same & causal)[:, None]
+
+
+def within_window(mask: Tensor, window: int) -> Tensor:
+    """`mask` `[B, 1, T, S]` less the keys that are `window` or more before a query; the last query is at the last key.
+
+    Documents lie in one piece, so that the distance in a row is the distance in the document.
+    """
+    queries, keys = mask.shape[-2:]
+    return mask & torch.ones(queries, keys, dtype=torch.bool, device=mask.device).triu(keys - queries - window + 1)

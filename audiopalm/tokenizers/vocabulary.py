@@ -1,6 +1,6 @@
 """The joint vocabulary: text ids 0..t-1 as the text LM has them, audio ids t..t+a-1 after them (paper 3.2).
 
-`vocabulary.json` states the ranges and the SHA-256 of the text model and of the audio tokenizer. Everything that
+`vocabulary.json` states the ranges and the SHA-256 of the text tokenizer and of the audio tokenizer. Everything that
 uses ids compares the layout hash and stops when it differs: a permuted vocabulary loads without an error and speaks
 nonsense.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from audiopalm.data.files import read_json, sha256, write_json
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.text import TextTokenizer
+from audiopalm.tokenizers.text import TextTokenizer, load_tokenizer, tokenizer_file
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,32 @@ class Vocabulary:
             )
 
 
-def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, languages: list[str]) -> Vocabulary:
-    """Lay `units_size` audio ids behind the text ids of `directory`/text.model and save vocabulary.json."""
-    model = Path(directory) / "text.model"
-    tokenizer = TextTokenizer(model)
-    vocabulary = Vocabulary(tokenizer.size, units_size, tokenizer.eos, tokenizer.newline, sha256(model), units_sha256,
+def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, languages: list[str],
+                    text_size: int | None = None, eos: int = -1) -> Vocabulary:
+    """Lay `units_size` audio ids behind the text ids of the tokenizer in `directory` and save vocabulary.json.
+
+    For the tokenizer of a text LM: `text_size` is how many rows its embedding has, which may be more than the tokenizer
+    has ids; `eos` its end of a document, where the tokenizer does not state it.
+    """
+    file = tokenizer_file(directory)
+    tokenizer = load_tokenizer(file, eos)
+    text_size = text_size or tokenizer.size
+    if tokenizer.size > text_size:
+        raise AudioPaLMError(f"{file} has {tokenizer.size} ids, the text LM {text_size} rows: they are not of one LM")
+    vocabulary = Vocabulary(text_size, units_size, tokenizer.eos, tokenizer.newline, sha256(file), units_sha256,
                             languages)
     vocabulary.save(directory)
     return vocabulary
 
 
 def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
-    """The vocabulary and its text tokenizer; raises AudioPaLMError when text.model is not the one it was made from."""
+    """The vocabulary and its text tokenizer; raises AudioPaLMError when the tokenizer is another one."""
     directory = Path(directory)
     values = read_json(directory / "vocabulary.json", "stage 6 (vocabulary)")
     stated = values.pop("layout_hash")
     vocabulary = Vocabulary(**values)
     vocabulary.check(stated, str(directory / "vocabulary.json"))
-    found = sha256(directory / "text.model")
-    if found != vocabulary.text_sha256:
-        raise AudioPaLMError(f"{directory}/text.model has SHA-256 {found}, "
-                             f"vocabulary.json says {vocabulary.text_sha256}")
-    return vocabulary, TextTokenizer(directory / "text.model")
+    file = tokenizer_file(directory)
+    if (found := sha256(file)) != vocabulary.text_sha256:
+        raise AudioPaLMError(f"{file} has SHA-256 {found}, vocabulary.json says {vocabulary.text_sha256}")
+    return vocabulary, load_tokenizer(file, vocabulary.eos)

@@ -35,4 +35,3 @@ def choose_precision(wanted: str) -> str:
     chosen = "bf16-mixed" if speed >= WORTH else "32-true"
     logging.info("precision %s: bfloat16 products take %.2f times as long as float32 here", chosen, 1 / speed)
     return chosen
-

@@ -26,7 +26,8 @@ class Speech:
 def list_speech(directory: str | Path) -> list[Speech]:
     """Every audio file of a data directory once, with its text.
 
-    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`.
+    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files
+    depend on when their sources were written, and a training must not.
     Raises AudioPaLMError where a recording has no text, is not at 16 kHz, or none is found.
     """
     texts: dict[str, str] = {}
@@ -38,7 +39,7 @@ def list_speech(directory: str | Path) -> list[Speech]:
             texts.setdefault(path, text[utterance])
     if not texts:
         raise AudioPaLMError(f"{directory}/wav.scp is empty")
-    return [Speech(path, text, count_samples(path)) for path, text in sorted(texts.items())]
+    return [Speech(path, text, count_samples(path)) for path, text in texts.items()]
 
 
 def count_samples(path: str) -> int:

@@ -13,6 +13,8 @@
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
+#   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
+#                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #
 #   --corpus NAME         which corpus stage 1 prepares: a module of audiopalm/corpora
 #   --downloads DIR       where it lies, as its publisher ships it: archives or unpacked [corpus]
@@ -46,6 +48,7 @@ cmd=
 seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
+init_lm=
 corpus=
 downloads=corpus
 langs=
@@ -229,16 +232,22 @@ main() {
         reads 2 "${raw}/${train_set}"
         reads 5 "${tokendir}/${train_set}"
         module make_vocabulary --config "${vocabulary_config}" --data_dir "${raw}/${train_set}" \
-            --tokens "${tokendir}/${train_set}" --output "${expdir}/vocabulary" ${vocabulary_args}
+            --tokens "${tokendir}/${train_set}" ${init_lm:+--init_lm "${init_lm}"} \
+            --output "${expdir}/vocabulary" ${vocabulary_args}
         writes "${expdir}/vocabulary"
     fi
 
     if begin 7 textlm; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
         reads 6 "${expdir}/vocabulary"
-        module train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
-            --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
-            --output "${expdir}/textlm" --seed "${seed}" ${textlm_args}
+        if [ -n "${init_lm}" ]; then
+            module import_lm --init_lm "${init_lm}" --vocabulary "${expdir}/vocabulary" --output "${expdir}/textlm" \
+                --seed "${seed}"
+        else
+            module train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
+                --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
+                --output "${expdir}/textlm" --seed "${seed}" ${textlm_args}
+        fi
         writes "${expdir}/textlm"
     fi
 

@@ -21,6 +21,7 @@ def expdir(tmp_path, monkeypatch):
         for file in files:
             (folder / file).write_text(json.dumps({"seed": 0, "of": name, "file": file, "languages": ["en", "ru"]}))
         (folder / "log.jsonl").write_text("not needed for inference\n")
+    (tmp_path / "mini/exp/vocabulary/text.model").write_text("a tokenizer")
     return tmp_path / "mini/exp"
 
 
@@ -43,6 +44,14 @@ def test_folder_manifest_and_zip(expdir, monkeypatch):
     (expdir / "pack/stale").write_text("left by someone")
     command(monkeypatch)
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
+
+
+def test_the_tokenizer_of_an_imported_lm_goes_along(expdir, monkeypatch):
+    tokenizer = expdir / "vocabulary" / "text.model"
+    tokenizer.rename(expdir / "vocabulary" / "tokenizer.json")
+    command(monkeypatch)
+    assert (expdir / "pack/vocabulary/tokenizer.json").read_text() == "a tokenizer"
+    assert not (expdir / "pack/vocabulary/text.model").exists()
 
 
 def test_folders_from_elsewhere(expdir, monkeypatch, tmp_path):

@@ -145,3 +145,24 @@ def test_english_into_15_languages(tmp_path):
     assert report["kept"] == 1 and report["dropped"] == {"empty translation": 1}
     assert report["lacking"] == {"translation into ja": 1}
     assert named(tmp_path / "data/test/lacking.tsv") == [[night, "translation into ja"]]
+
+
+def test_a_clip_in_different_sets_of_two_tables(tmp_path):
+    """The first table decides; a translation that the second has for another set would be trained on what it tests."""
+    lay_out(tmp_path / "en", common_voice("en"))
+    first, second, third, fourth = (clip_name("en", number) for number in (1, 20, 30, 31))
+    tables = {"de": [f"{first}\tEins.\ttrain", f"{second}\tZwei.\tdev", f"{third}\tDrei.\ttest"],
+              "tr": [f"{third}\tÜç.\ttrain_covost", f"{fourth}\tDört.\ttest", f"{first}\tBir.\ttrain_covost"]}
+    for target, rows in tables.items():
+        (tmp_path / f"covost_v2.en_{target}.tsv").write_text("\n".join(["path\ttranslation\tsplit", *rows]),
+                                                             encoding="utf-8")
+    result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "en")
+    assert result.returncode == 0, result.stderr
+    assert "the table into tr has 1 of 3 clips in another set than the table before it" in result.stderr
+    assert named(tmp_path / "data/test/lacking.tsv") == [[third, "translation into tr, where it is in another set"]]
+    assert list(read_table(tmp_path / "data/train/text.tr").values()) == ["Bir."]
+    assert list(read_table(tmp_path / "data/test/text.tr").values()) == ["Dört."]
+    assert list(read_table(tmp_path / "data/test/text.de").values()) == ["Drei."]
+    report = read_json(tmp_path / "data/report.json")
+    assert [report[name]["kept"] for name in ("train", "dev", "test")] == [1, 1, 2]
+

@@ -182,3 +182,15 @@ def test_a_vad_that_asks_for_too_much_is_no_list_of_pieces():
         assert voxpopuli._pieces(vad) is None
     assert voxpopuli._pieces("[(0, 1e999)]") == [(0.0, float("inf"))]
     assert SEGMENTS[4][4] == "[(9.0, 99.0)]"
+
+
+def test_tables_of_an_earlier_run_with_other_languages_go(tmp_path):
+    """Stage 2 would read `segments.de` with recordings that wav.scp does not have any more."""
+    make_voxpopuli(tmp_path, "raw")
+    directory, raw = tmp_path / "data/train", tmp_path / "raw"
+    for more, there in ((["--targets", "de"], True), ([], False)):
+        result = prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", *more)
+        assert result.returncode == 0, result.stderr
+        format_audio(directory, raw)
+        assert (directory / "segments.de").exists() == (directory / "text.de").exists() == there
+        assert (raw / "wav.scp.de").exists() == (raw / "text.de").exists() == there

@@ -63,28 +63,6 @@ def test_other_document_does_not_matter():
     torch.testing.assert_close(*states, rtol=0, atol=1e-6)
 
 
-def test_transformers_agrees():
-    """Logits of the same weights in transformers' Llama, an independent implementation."""
-    transformers = pytest.importorskip("transformers")
-    model = tiny(tied=False)
-    config = transformers.LlamaConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                                      num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5,
-                                      tie_word_embeddings=False, rope_theta=10000.0)
-    theirs = transformers.LlamaForCausalLM(config).eval()
-    names = {"embedding": "model.embed_tokens", "head": "lm_head", "blocks": "model.layers", "norm": "model.norm",
-             "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "attention": "self_attn",
-             "query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj", "gate": "gate_proj",
-             "up": "up_proj", "down": "down_proj"}
-    state = {".".join(names.get(word, word) for word in key.split(".")): value
-             for key, value in model.state_dict().items()}
-    theirs.load_state_dict(state)
-    ids = torch.randint(0, 50, (2, 17))
-    segments, positions = torch.ones_like(ids), torch.arange(17).expand(2, 17)
-    from audiopalm.lm.model import packed_mask
-    ours = F.linear(model.hidden(ids, positions, packed_mask(segments)), model.head_weight)
-    torch.testing.assert_close(ours, theirs(ids).logits, rtol=1e-4, atol=1e-4)
-
-
 def test_extension_keeps_old_logits_bit_for_bit():
     text_lm = tiny(size=30)
     extended = extend_vocabulary(text_lm, 20).eval()

@@ -110,6 +110,14 @@ def test_stage_and_stop_stage(recipe):
     assert f"next    {recipe.path}/run.sh --test_sets test --stage 4\n" in result.stdout
 
 
+def test_a_text_lm_is_imported_instead_of_trained(recipe):
+    assert recipe("--init_lm", "some models/a lm", "--stop_stage", "8").returncode == 0
+    vocabulary, textlm, finetune = recipe.commands()[4:]
+    assert vocabulary.startswith("make_vocabulary ") and "--init_lm some models/a lm" in vocabulary
+    assert textlm == "import_lm --init_lm some models/a lm --vocabulary exp/vocabulary --output exp/textlm --seed 0"
+    assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
+
+
 def test_missing_input_names_the_stage_that_makes_it(recipe):
     result = recipe("--stage", "5")
     assert result.returncode == 1

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from audiopalm.data.audio import write_audio
-from audiopalm.data.datadir import write_table
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json, sha256
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
@@ -120,6 +121,17 @@ def test_a_file_that_two_utterances_share_is_trained_on_once(data):
     (data / "wav.scp.es").write_text(wav.read_text())
     (data / "text.es").write_text(text.read_text())
     assert len(list_speech(data)) == 16
+
+
+def test_the_order_is_that_of_utterances_whatever_their_files_are_called(data):
+    """Stage 2 names files by a hash of, among others, the time of their source: another one in each clone."""
+    before = [speech.text for speech in list_speech(data)], [speech.samples for speech in list_speech(data)]
+    wavs = read_table(data / "wav.scp")
+    for number, (utterance, path) in enumerate(wavs.items()):
+        wavs[utterance] = str(Path(path).rename(data / f"{99 - number}.flac"))
+    write_table(data / "wav.scp", wavs)
+    after = [speech.text for speech in list_speech(data)], [speech.samples for speech in list_speech(data)]
+    assert len(set(before[1])) > 1 and after == before
 
 
 def test_recording_without_text_is_named(data):

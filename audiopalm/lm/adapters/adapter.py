@@ -1,0 +1,114 @@
+"""What a family of Hugging Face models says in its config.json and how it names its weights; shared by all families."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from audiopalm.lm.model import ModelConfig, RopeScaling
+
+Settings = dict[str, Any]  # a config.json of Hugging Face
+
+
+class Unsupported(Exception):
+    """A setting of a config.json, in words, that the decoder cannot express."""
+
+
+# Modules of a layer, here -> there, as Llama has them; families with more norms name theirs in their own file.
+LAYER_NAMES = {
+    "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
+    "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj", "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj", "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One `model_type`.
+
+    read: its config.json -> fields of ModelConfig; raises Unsupported, or KeyError for a setting that is not there.
+    write: the other way, for a ModelConfig that `read` can give.
+    """
+
+    architecture: str
+    read: Callable[[Settings], dict[str, Any]]
+    write: Callable[[ModelConfig], Settings]
+    layer_names: dict[str, str]
+    norm_offset: float = 0.0  # there a norm multiplies by offset + weight, here by weight
+
+    def there(self, name: str) -> str:
+        """The name there of a weight that is called `name` here."""
+        *module, kind = name.split(".")
+        if module[0] == "blocks":
+            return f"model.layers.{module[1]}.{self.layer_names['.'.join(module[2:])]}.{kind}"
+        outside = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+        return f"{outside[module[0]]}.{kind}"
+
+    def offset(self, name: str) -> float:
+        """What is to be added to the weight `name` (as called here) that comes from there."""
+        return self.norm_offset if name.split(".")[-2].endswith("norm") else 0.0
+
+
+def expect(settings: Settings, key: str, *supported: Any) -> None:
+    """The first of `supported` is what a config.json without the key means."""
+    value = settings.get(key, supported[0])
+    if value not in supported:
+        raise Unsupported(f"{key} {value!r} (supported: {', '.join(map(repr, supported))})")
+
+
+def read_shape(settings: Settings) -> dict[str, Any]:
+    """The fields that every family states in the same way."""
+    return {
+        "vocabulary_size": settings["vocab_size"], "dim": settings["hidden_size"],
+        "layers": settings["num_hidden_layers"], "heads": settings["num_attention_heads"],
+        "kv_heads": settings.get("num_key_value_heads") or settings["num_attention_heads"],
+        "head_dim": settings.get("head_dim"), "hidden_dim": settings["intermediate_size"],
+        "norm_eps": settings.get("rms_norm_eps", 1e-6), "longest": settings.get("max_position_embeddings", 2048),
+    }
+
+
+def write_shape(config: ModelConfig) -> Settings:
+    return {
+        "vocab_size": config.vocabulary_size, "hidden_size": config.dim, "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads, "num_key_value_heads": config.kv_heads, "head_dim": config.head_dim,
+        "intermediate_size": config.hidden_dim, "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.longest, "tie_word_embeddings": config.tied,
+    }
+
+
+def read_rope(settings: Settings, theta: float = 10000.0) -> dict[str, Any]:
+    """rope_theta and rope_scaling, from the keys of transformers 4 (top level) or 5 (`rope_parameters`)."""
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    scaling = None
+    if kind == "llama3":
+        scaling = RopeScaling(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
+                              rope["original_max_position_embeddings"])
+    elif kind != "default":
+        raise Unsupported(f"rope_type {kind!r} (supported: 'default', 'llama3')")
+    return {"rope_theta": float(rope.get("rope_theta") or settings.get("rope_theta") or theta),
+            "rope_scaling": scaling}
+
+
+def write_rope(config: ModelConfig) -> Settings:
+    """In the keys of transformers 4, which 5 reads too."""
+    scaling = config.rope_scaling
+    return {"rope_theta": config.rope_theta, "rope_scaling": None if scaling is None else {
+        "rope_type": "llama3", "factor": scaling.factor, "low_freq_factor": scaling.low_turns,
+        "high_freq_factor": scaling.high_turns, "original_max_position_embeddings": scaling.original_length}}
+
+
+def read_layer_types(settings: Settings, is_local: Callable[[int], bool]) -> list[int]:
+    """The layers with a sliding window: those listed as such in `layer_types`, or where `is_local` says so."""
+    types = settings.get("layer_types")
+    if types is None:
+        return [layer for layer in range(settings["num_hidden_layers"]) if is_local(layer)]
+    for kind in types:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise Unsupported(f"layer_types with {kind!r} (supported: 'full_attention', 'sliding_attention')")
+    return [layer for layer, kind in enumerate(types) if kind == "sliding_attention"]
+
+
+def write_layer_types(config: ModelConfig) -> list[str]:
+    return ["sliding_attention" if layer in config.local_layers else "full_attention" for layer in range(config.layers)]

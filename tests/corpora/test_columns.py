@@ -1,0 +1,80 @@
+"""Tables read as columns: the same rows and the same account as row by row, whatever stands in them."""
+
+import gzip
+import random
+
+import pytest
+
+from audiopalm.corpora import columns
+from audiopalm.corpora.columns import places, read_columns
+from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.errors import AudioPaLMError
+
+PLAIN = "".join(f"{number}\ttext {number}\ttrain\n" for number in range(20)).encode()
+ODD = {
+    "nothing": b"", "another width": b"a\tb\na\tb\tc\td\n", "one cell": b"a\n", "empty cells": b"\t\t\n",
+    "quotes": b'"a\tb"\t"\n""\t"""\t\'\n', "backslashes": b"\\\t\\\\\tb\\\nb\\\tc\\n\td\n", "NA": b"NA\tnull\t1.5\n",
+    "CRLF": b"a\tb\tc\r\n\r\n", "lone CR": b"a\tb\rb\tc\n", "many CRs": b"a\tb\tc\r\r\n", "CR at the end": b"a\tb\tc\r",
+    "empty lines": b"\n\n\na\tb\tc\n \n", "not UTF-8": b"a\t\xff\tc\n\xed\xa0\x80\tb\tc\n", "NUL": b"\0\tb\0\tc\n",
+    "ends of lines of Unicode": "a\u2028\tb\u0085\u000b\u000c\tc\u2029\u001c\n".encode(),
+    "byte order mark": b"\xef\xbb\xbfa\tb\tc\xef\xbb\xbf\n\xef\xbb\xbfa\tb\tc\n",
+    "a long cell": b"a\t" + b"b" * 200000 + b"\tc\n",
+    "no table": b"<html>\n<body>\n" + b"\t" * 2000, "no newline at the end": b"a\tb\tc", "spaces": b" a \t b\t \n",
+}
+
+
+def both(path, bad: Account, careful: Account, recurring=()) -> tuple[list, list]:
+    found = [column.to_pylist() for column in read_columns(path, ["c", "a"], bad, recurring)]
+    return list(zip(*found, strict=True)), list(read_rows(path, ["c", "a"], careful))
+
+
+@pytest.mark.parametrize("block", [1, 30, columns.BLOCK])
+@pytest.mark.parametrize("what", ODD)
+def test_columns_hold_what_rows_hold(tmp_path, monkeypatch, what, block):
+    """Odd lines first, amid, and last; blocks of one line and more."""
+    monkeypatch.setattr(columns, "BLOCK", block)
+    for name, content in (("first", ODD[what] + PLAIN), ("amid", PLAIN + ODD[what] + PLAIN),
+                          ("last", PLAIN + ODD[what])):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbfa\tb\tc\n" + content)
+        bad, careful = Account(), Account()
+        found, expected = both(tmp_path / name, bad, careful)
+        assert found == expected and len(found) >= 19
+        assert bad == careful
+
+
+def test_any_mixture_of_odd_lines(tmp_path, monkeypatch):
+    draw = random.Random(0)
+    monkeypatch.setattr(columns, "BLOCK", 50)
+    for _ in range(100):
+        content = b"".join(draw.choice([b"a\tb\tc\n", PLAIN, *ODD.values()]) for _ in range(8))
+        path = tmp_path / "t.tsv.gz"
+        path.write_bytes(gzip.compress(b"a\tb\tc\n" + content))
+        bad, careful = Account(), Account()
+        found, expected = both(path, bad, careful, recurring=["c"])
+        assert found == expected and bad == careful
+
+
+def test_only_blocks_that_are_not_plain_are_cut_in_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "BLOCK", len(PLAIN))
+    (tmp_path / "t.tsv").write_bytes(b"a\tb\tc\n" + 3 * PLAIN.replace(b"\n", b"\r\n") + b"bad\n" + 3 * PLAIN)
+    cut = []
+    careful = columns._careful
+    monkeypatch.setattr(columns, "_careful", lambda block, *more: cut.append(block) or careful(block, *more))
+    bad = Account()
+    assert len(read_columns(tmp_path / "t.tsv", ["a", "b"], bad)[0]) == 120
+    assert bad.dropped == [("t.tsv:62", "1 columns instead of 3")] and len(cut) == 1 and b"bad" in cut[0]
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"", "is empty"), (gzip.compress(b"a\tb\n" * 5000)[:-30], "damaged or cut off"), (b"a\tc\n", "no column 'b'")])
+def test_a_table_that_is_none(tmp_path, content, message):
+    table = tmp_path / ("t.tsv.gz" if content[:1] == b"\x1f" else "t.tsv")
+    table.write_bytes(content)
+    with pytest.raises(AudioPaLMError, match=message):
+        read_columns(table, ["a", "b"], Account())
+
+
+def test_places_are_of_the_first_equal_value(tmp_path):
+    (tmp_path / "t.tsv").write_bytes(b"a\tb\nx\ty\nz\tx\nx\tx\nx\tw\n")
+    first, second = read_columns(tmp_path / "t.tsv", ["a", "b"], Account())
+    assert places(second, first).tolist() == [-1, 0, 0, -1]
