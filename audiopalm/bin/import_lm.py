@@ -26,7 +26,7 @@ def main() -> None:
         raise AudioPaLMError(f"{args.vocabulary} was not made from the tokenizer of {args.init_lm}; run stage 6 "
                              "(vocabulary) with the same --init_lm")
     model = read_pretrained(lm)
-    save_model(Path(args.output), model, vocabulary.layout_hash, args.seed)
+    save_model(Path(args.output), model.config, model.state_dict(), vocabulary.layout_hash, args.seed)
     logging.info("%s: %s, %.1f M parameters, from %s", args.output, model.config.family,
                  sum(p.numel() for p in model.parameters()) / 1e6, args.init_lm)
 

@@ -13,9 +13,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from audiopalm.lm.attention import attend, attention_bias
 
+LOGITS = 2 ** 26  # that are in memory at once, 256 MiB in float32: 262 outputs of a vocabulary of 256,000
 ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 
 
@@ -240,15 +242,21 @@ class Decoder(nn.Module):
 
         ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1 (0 is
         padding); `targets` is the next token where it belongs to an output, else -100. The logits, the largest
-        tensor, are computed at output positions only, a chunk at a time.
+        tensor, are computed at output positions only; where they are too many for one piece, each piece is forgotten
+        and computed again for its gradient.
         """
         hidden = self.hidden(ids, positions, packed_mask(segments))
         wanted = targets != -100
         hidden, targets = hidden[wanted], targets[wanted]
-        loss = hidden.new_zeros((), dtype=torch.float32)
-        for part, target in zip(hidden.split(4096), targets.split(4096), strict=True):
-            loss = loss + F.cross_entropy(self.logits(part), target, reduction="sum")
-        return loss, wanted.sum()
+        size = max(LOGITS // self.config.vocabulary_size, 1)
+        if len(targets) <= size:
+            return self._loss(hidden, targets), wanted.sum()
+        losses = [checkpoint(self._loss, part, target, use_reentrant=False)
+                  for part, target in zip(hidden.split(size), targets.split(size), strict=True)]
+        return torch.stack(losses).sum(), wanted.sum()
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
 
 
 def packed_mask(segments: Tensor) -> Tensor:

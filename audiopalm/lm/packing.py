@@ -28,6 +28,7 @@ class PackedBatch:
     positions: Tensor
     targets: Tensor
     utterances: list[str]
+    chunk: tuple[int, int]  # the chunk of the mixture that it is from, and how many batches come before that
 
     @property
     def tokens(self) -> int:
@@ -50,7 +51,7 @@ def pack_rows(lengths: list[int], row_length: int) -> list[list[int]]:
     return rows
 
 
-def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
+def collate(rows: list[list[Sequence]], row_length: int, chunk: tuple[int, int] = (0, 0)) -> PackedBatch:
     """Lay out rows of sequences; a target is the next id where that id is an output of the same document."""
     ids, segments, positions = (np.zeros((len(rows), row_length), dtype=np.int64) for _ in range(3))
     targets = np.full((len(rows), row_length), IGNORED, dtype=np.int64)
@@ -64,4 +65,4 @@ def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
             targets[r, start:end - 1] = np.where(sequence.is_output[1:], sequence.ids[1:], IGNORED)
             start = end
     names = [sequence.utterance for row in rows for sequence in row]
-    return PackedBatch(*(torch.from_numpy(array) for array in (ids, segments, positions, targets)), names)
+    return PackedBatch(*(torch.from_numpy(array) for array in (ids, segments, positions, targets)), names, chunk)

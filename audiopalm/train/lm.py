@@ -4,11 +4,11 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
 
 from audiopalm.bin.common import progress
 from audiopalm.config import to_dict
@@ -22,7 +22,7 @@ from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary
 from audiopalm.train.log import StepLog
-from audiopalm.train.mixture import Mixture, MixtureEntry
+from audiopalm.train.mixture import Mixture, MixtureEntry, Share
 from audiopalm.train.optimizer import (
     OptimizerConfig,
     Optimizers,
@@ -46,6 +46,7 @@ class TrainingConfig:
     rows: int = 8
     row_length: int = 512
     accumulate: int = 1
+    workers: int = 0  # processes that prepare batches ahead; the batches are the same ones
     precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
     strategy: str = "ddp"  # of several processes: ddp, or fsdp for models that one device cannot hold
     log_every: int = 20
@@ -112,7 +113,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "training.json", settings)
     snapshots = Snapshots(output, settings)
-    state = snapshots.load({"model": model}, optimizers) or {"step": 0, "tokens": 0, "seconds": 0.0}
+    state = snapshots.load({"model": model}, optimizers) or {"step": 0, "tokens": 0, "seconds": 0.0, "chunk": [0, 0]}
     log = StepLog(output / "log.jsonl", state["step"], fabric.is_global_zero)
     tokens = training.rows * training.row_length * training.accumulate
     logging.info("%.1f M parameters, %d tokens a step: %d processes x %d micro-batches x %d rows x %d; %d steps, "
@@ -123,23 +124,25 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     rate, work = learning_rate(config.optimizer, training.steps), Work(model, fabric.device, precision)
     # Processes take turns with the micro-batches, so that two of them see what one with two micro-batches would see.
     skip = state["step"] * training.accumulate * fabric.world_size
-    batches = islice(mixture.batches(skip), fabric.global_rank, None, fabric.world_size)
+    share = Share(mixture, skip, tuple(state["chunk"]), fabric.global_rank, fabric.world_size)
+    batches = iter(DataLoader(share, batch_size=None, num_workers=training.workers))
     start, window = time.monotonic() - state["seconds"], {"loss": 0.0, "outputs": 0, "tokens": 0}
     window_start = time.monotonic()
     steps = range(state["step"], training.steps)
     for step in progress(steps, len(steps), f"training {output}") if fabric.is_global_zero else steps:
         seed_step(seed + fabric.global_rank, step)
         set_rate(optimizers, rate(step))
-        loss, outputs, tokens, names = _step(fabric, wrapped, optimizers, batches, training.accumulate,
+        loss, outputs, tokens, used = _step(fabric, wrapped, optimizers, batches, training.accumulate,
                                              config.optimizer.clip)
         if not math.isfinite(loss):
             path = output / f"nan_batch.{fabric.global_rank}.json"
-            write_json(path, {"step": step, "utterances": names})
+            write_json(path, {"step": step, "utterances": [name for batch in used for name in batch.utterances]})
             raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
                                  "lower optimizer.learning_rate")
         window = {"loss": window["loss"] + loss, "outputs": window["outputs"] + outputs,
                   "tokens": window["tokens"] + tokens}
-        state |= {"step": step + 1, "tokens": state["tokens"] + tokens, "seconds": time.monotonic() - start}
+        state |= {"step": step + 1, "tokens": state["tokens"] + tokens, "seconds": time.monotonic() - start,
+                  "chunk": used[-1].chunk}
         last = step + 1 == training.steps
         validate_now = (step + 1) % training.validate_every == 0 or last
         if (step + 1) % training.log_every == 0 or validate_now:
@@ -168,12 +171,12 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
 
 
 def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batches, accumulate: int,
-          clip: float) -> tuple[float, int, int, list[str]]:
+          clip: float) -> tuple[float, int, int, list[PackedBatch]]:
     """One optimizer step; every output token of all micro-batches of all processes weighs the same.
 
-    Returns summed loss and counts of all processes, and the utterances of this one.
+    Returns summed loss and counts of all processes, and the batches of this one.
     """
-    summed, outputs, tokens, names = 0.0, 0, 0, []
+    summed, outputs, tokens, used = 0.0, 0, 0, []
     for number in range(accumulate):
         batch: PackedBatch = next(batches)
         tensors = [fabric.to_device(t) for t in (batch.ids, batch.segments, batch.positions, batch.targets)]
@@ -181,14 +184,14 @@ def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batche
             loss, count = model(*tensors)
             fabric.backward(loss)
         summed, outputs, tokens = summed + float(loss.detach()), outputs + int(count), tokens + batch.tokens
-        names += batch.utterances
+        used.append(batch)
     summed, outputs, tokens = total(fabric, summed, outputs, tokens)
     for parameter in model.parameters():
         if parameter.grad is not None:
             parameter.grad *= fabric.world_size / outputs  # processes have exchanged the mean of their gradients
     clip_gradients(model, clip)
     update(optimizers)
-    return summed, int(outputs), int(tokens), names
+    return summed, int(outputs), int(tokens), used
 
 
 def _waited_enough(state: dict, dev: dict[str, float], patience: int) -> bool:

@@ -7,8 +7,10 @@ and shuffles the rows, so a resumed run needs to know only how many batches it h
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
 
 from audiopalm.data.examples import ExampleSet
 from audiopalm.errors import AudioPaLMError
@@ -24,7 +26,9 @@ CHUNK = 2048  # examples drawn, packed and shuffled together
 class MixtureEntry:
     """A task with its share of the examples.
 
-    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are.
+    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are. Its language
+    pairs share the weight evenly, or with a `temperature` T in proportion to n^(1/T) for pairs of n utterances (1: by
+    size; the larger T, the more even).
     """
 
     task: str
@@ -32,6 +36,7 @@ class MixtureEntry:
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Cell:
 
 
 def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
-    """Entries -> cells; an entry's weight is shared evenly by its language pairs. Raises when nothing can serve it."""
+    """Entries -> cells: an entry's weight is shared by its language pairs. Raises when nothing can serve it."""
     cells: list[Cell] = []
     for entry in entries:
         task = get_task(entry.task)
@@ -62,7 +67,10 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
                                  f"speakers {entry.speakers or 'all'}")
-        cells += [Cell(task, target, utterances, entry.weight / len(found)) for target, utterances in found]
+        power = 1 / entry.temperature if entry.temperature else 0.0
+        sizes = [len(utterances) ** power for _, utterances in found]
+        cells += [Cell(task, target, utterances, entry.weight * size / sum(sizes))
+                  for (target, utterances), size in zip(found, sizes, strict=True)]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
@@ -79,16 +87,19 @@ class Mixture:
         weights = np.array([cell.weight for cell in self.cells])
         self.shares = weights / weights.sum()
 
-    def batches(self, skip: int = 0) -> Iterator[PackedBatch]:
-        """Batches from the `skip`-th on."""
-        chunk, seen = 0, 0
+    def batches(self, skip: int = 0, chunk: tuple[int, int] = (0, 0)) -> Iterator[PackedBatch]:
+        """Batches from the `skip`-th on.
+
+        `chunk` of any batch before that one (`PackedBatch.chunk`) saves drawing what comes before it once more.
+        """
+        number, seen = chunk
         while True:
-            rows = self._rows(chunk)
+            rows = self._rows(number)
             groups = [rows[start:start + self.rows] for start in range(0, len(rows), self.rows)]
             for group in groups[max(skip - seen, 0):]:
-                yield collate(group, self.row_length)
+                yield collate(group, self.row_length, (number, seen))
             seen += len(groups)
-            chunk += 1
+            number += 1
 
     def _rows(self, chunk: int) -> list[list[Sequence]]:
         random = np.random.default_rng([self.seed, chunk])
@@ -128,3 +139,21 @@ class Mixture:
             batches[name] = [collate(packed[start:start + self.rows], self.row_length)
                              for start in range(0, len(packed), self.rows)]
         return batches
+
+
+class Share(IterableDataset):
+    """The batches of one of `world_size` processes that take turns with those of a mixture, from the `skip`-th on.
+
+    In a DataLoader its workers take turns once more: in which order batches come does not depend on how many there are.
+    """
+
+    def __init__(self, mixture: Mixture, skip: int, chunk: tuple[int, int], rank: int, world_size: int):
+        self.mixture, self.skip, self.chunk, self.rank, self.world_size = mixture, skip, chunk, rank, world_size
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        if number > 0:  # all of them see the same sequences: one is enough to name those that are too long
+            logging.disable(logging.WARNING)
+        return islice(self.mixture.batches(self.skip, self.chunk), self.rank + self.world_size * number, None,
+                      self.world_size * workers)

@@ -43,7 +43,8 @@ def test_chain_learns_and_decodes(tmp_path, prepared):
 
 
 def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
-    whole = [*prepared.train_lm, "training.steps=60", "dropout=0.1", "optimizer.name=muon"]
+    whole = [*prepared.train_lm, "training.steps=60", "training.accumulate=2", "training.workers=2", "dropout=0.1",
+             "optimizer.name=muon"]
     check(command(*whole, "--output", tmp_path / "straight"))
     process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.train_lm", *map(str, whole[1:]), "--output",
                                 str(tmp_path / "killed")], stderr=subprocess.DEVNULL)

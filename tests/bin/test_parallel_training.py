@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from lm_commands import Prepared, check
 from safetensors.numpy import load_file
@@ -53,14 +53,16 @@ def test_two_processes_have_the_losses_of_one(tmp_path, prepared):
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_killed_processes_go_on_exactly(tmp_path, prepared, strategy):
-    overrides = ["training.steps=16", "training.accumulate=2", "dropout=0.1", f"training.strategy={strategy}"]
+    overrides = ["training.steps=40", "training.accumulate=2", "training.workers=2", "dropout=0.1",
+                 f"training.strategy={strategy}"]
     check(train(prepared, 2, tmp_path / "straight", *overrides))
     process = subprocess.Popen(launch(prepared, 2, tmp_path / "killed", *overrides), stderr=subprocess.DEVNULL,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed" / "snapshot.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:  # torchrun gives each its own session
+        one.kill()
     process.wait()
     assert not (tmp_path / "killed" / "model.safetensors").exists(), "killed too late to test anything"
     resumed = train(prepared, 2, tmp_path / "killed", *overrides)

@@ -52,6 +52,18 @@ def test_packed_equals_unpacked(options):
         torch.testing.assert_close(parameter.grad, gradient[name], rtol=1e-3, atol=1e-5)
 
 
+def test_logits_in_pieces_have_the_loss_and_gradients_of_the_whole(monkeypatch):
+    batch, results = collate([sequences([20, 17]), sequences([31])], 40), []
+    for logits in (2 ** 26, 50 * 7):  # 33 outputs, 7 at a time
+        monkeypatch.setattr("audiopalm.lm.model.LOGITS", logits)
+        model = tiny()
+        loss, count = model(batch.ids, batch.segments, batch.positions, batch.targets)
+        loss.backward()
+        results.append([loss.detach(), count, *(parameter.grad for parameter in model.parameters())])
+    for whole, pieces in zip(*results, strict=True):
+        torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-6)
+
+
 def test_other_document_does_not_matter():
     """Another document in the row leaves the hidden states of the first one unchanged."""
     from audiopalm.lm.model import packed_mask

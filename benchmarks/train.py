@@ -1,0 +1,168 @@
+"""Training speed of the language model: ours, and transformers' Trainer with padding and with packing, in turn.
+
+    (cd egs/mini && ./run.sh --stop_stage 6) && . tools/path.sh && python benchmarks/train.py
+
+All train the same architecture (ours, exported) on the documents of the same batches of egs/mini's mixture, with AdamW,
+clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones: padding is not counted.
+Each round is `--steps` steps behind as many that warm up. The limit is the time of the matrix products alone: 6 operations
+for each weight and token that must meet (audiopalm/train/lm.py, Work) at the speed of a large square product.
+
+`--memory` trains 135 M parameters on 2,048 tokens a step instead, each way in a process of its own, and prints its peak.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from audiopalm.config import load_config
+from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.adapters.pretrained import write_pretrained
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.packing import IGNORED, PackedBatch
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.train.lm import ArchitectureConfig, LMConfig, train
+from audiopalm.train.mixture import Mixture
+
+# The shape of SmolLM2-135M, and one of 20 M parameters
+LARGE = ArchitectureConfig(dim=576, layers=30, heads=9, kv_heads=3, hidden_dim=1536)
+MIDDLE = ArchitectureConfig(dim=384, layers=10, heads=6, kv_heads=2, hidden_dim=1152)
+LARGE_TEXT = 49152  # ids of its tokenizer
+WAYS = ("audiopalm", "padded", "flattened")
+
+
+class Bench:
+    def __init__(self, recipe: Path, architecture: ArchitectureConfig, rows: int, row_length: int, precision: str,
+                 steps: int):
+        self.recipe, self.steps, self.precision = recipe, steps, precision
+        self.vocabulary, self.tokenizer = load_vocabulary(recipe / "exp" / "vocabulary")
+        if architecture is LARGE:
+            self.vocabulary = replace(self.vocabulary, text_size=LARGE_TEXT)
+        self.config = load_config(LMConfig, recipe / "conf" / "lm.yaml", [
+            f"training.rows={rows}", f"training.row_length={row_length}", f"training.steps={2 * steps}",
+            f"training.log_every={steps}", f"training.precision={precision}", "training.validate_every=1000000",
+            "training.validation_sequences=1", "training.save_every=1000000", "optimizer.name=adamw"])
+        self.config.model = architecture
+        self.examples = ExampleSet(recipe / "dump" / "raw" / "train", recipe / "dump" / "tokens" / "train")
+        mixture = Mixture(self.config.mixture, self.examples, SequenceBuilder(self.vocabulary, self.tokenizer),
+                          row_length, rows, seed=0)
+        self.batches = list(islice(mixture.batches(), 2 * steps))
+        self.tokens = sum(batch.tokens for batch in self.batches[steps:])
+
+    def audiopalm(self) -> float:
+        """Tokens a second of our loop, the command's own, over the second half of its steps."""
+        with tempfile.TemporaryDirectory() as output:
+            train(self.config, self.vocabulary, self.tokenizer, self.examples, self.examples, Path(output), seed=0)
+            rows = [json.loads(line) for line in (Path(output) / "log.jsonl").read_text().splitlines()]
+            return rows[-1]["tokens_per_second"]
+
+    def padded(self) -> float:
+        return self._transformers(pad)
+
+    def flattened(self) -> float:
+        return self._transformers(flatten)
+
+    def _transformers(self, collate) -> float:
+        from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+        times = []
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, args, state, control, **others):
+                times.append(time.monotonic())
+
+        size = self.vocabulary.text_size + self.vocabulary.audio_size
+        architecture = {name: getattr(self.config.model, name) for name in ("dim", "layers", "heads", "kv_heads",
+                                                                            "hidden_dim")}
+        with tempfile.TemporaryDirectory() as folder:
+            write_pretrained(Decoder(ModelConfig(size, **architecture)), Path(folder), self.vocabulary.eos)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            arguments = TrainingArguments(
+                output_dir=folder, max_steps=2 * self.steps, per_device_train_batch_size=1, use_cpu=True,
+                bf16=self.precision == "bf16-mixed", optim="adamw_torch_fused", max_grad_norm=1.0, report_to=[],
+                logging_strategy="no", save_strategy="no", disable_tqdm=True, remove_unused_columns=False)
+            Trainer(model, arguments, train_dataset=[documents(batch) for batch in self.batches],
+                    data_collator=lambda items: collate(items[0]), callbacks=[Clock()]).train()
+        return self.tokens / (times[-1] - times[self.steps - 1])
+
+
+def documents(batch: PackedBatch) -> list[dict]:
+    """ids and labels of each document of a packed batch, as transformers has them: a label stands at its own token."""
+    found = []
+    for ids, segments, targets in zip(batch.ids, batch.segments, batch.targets, strict=True):
+        for number in range(1, int(segments.max()) + 1):
+            here = segments == number
+            labels = torch.cat([torch.tensor([IGNORED]), targets[here][:-1]])
+            found.append({"input_ids": ids[here], "labels": labels})
+    return found
+
+
+def pad(items: list[dict]) -> dict:
+    """Documents one a row, padded to the longest."""
+    rows = {"input_ids": 0, "labels": IGNORED, "attention_mask": 0}
+    full = [item | {"attention_mask": torch.ones_like(item["input_ids"])} for item in items]
+    return {name: torch.nn.utils.rnn.pad_sequence([item[name] for item in full], True, value)
+            for name, value in rows.items()}
+
+
+def flatten(items: list[dict]) -> dict:
+    """Documents in one row, kept apart by their positions: transformers' own collator."""
+    from transformers import DataCollatorWithFlattening
+
+    return DataCollatorWithFlattening(return_tensors="pt")([{name: value.tolist() for name, value in item.items()}
+                                                            for item in items])
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Peak of each way, in a process of its own: what Python and the libraries take is in it."""
+    for way in args.ways:
+        command = [sys.executable, __file__, "--recipe", str(args.recipe), "--memory", "--one", way, "--steps", "2"]
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+        print(result.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).resolve().parents[1] / "egs" / "mini")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=7)
+    parser.add_argument("--row_length", type=int, default=320)
+    parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "32-true"])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory and not args.one:
+        return memory(args)
+    if args.one:
+        bench = Bench(args.recipe, LARGE, 4, 512, args.precision, args.steps)
+        speed = getattr(bench, args.one)()
+        print(f"{args.one:10} 135 M parameters, 2,048 tokens a step: {speed:6.0f} tokens/s, at most "
+              f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
+        return None
+    bench = Bench(args.recipe, MIDDLE, args.rows, args.row_length, args.precision, args.steps)
+    speeds: dict[str, list[float]] = {way: [] for way in args.ways}
+    for number in range(1, args.rounds + 1):
+        for way in args.ways:
+            speeds[way].append(getattr(bench, way)())
+            print(f"round {number}: {way:10} {speeds[way][-1]:7.0f} tokens/s", flush=True)
+    first = median(speeds[args.ways[0]])
+    for way in args.ways[1:]:
+        print(f"{args.ways[0]} is {first / median(speeds[way]):.2f} times as fast as {way}")
+    return None
+
+
+if __name__ == "__main__":
+    main()
