@@ -54,6 +54,7 @@ class TrainingConfig:
     validation_sequences: int = 64  # for each task
     save_every: int = 200
     patience: int = 0  # validations without a better mean of the tasks' losses after which training ends; 0: never
+    wandb_project: str = ""  # of Weights & Biases, where the numbers of log.jsonl shall go too
 
 
 @dataclass
@@ -114,7 +115,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     write_json(output / "training.json", settings)
     snapshots = Snapshots(output, settings)
     state = snapshots.load({"model": model}, optimizers) or {"step": 0, "tokens": 0, "seconds": 0.0, "chunk": [0, 0]}
-    log = StepLog(output / "log.jsonl", state["step"], fabric.is_global_zero)
+    log = StepLog(output / "log.jsonl", state["step"], fabric.is_global_zero, training.wandb_project)
     tokens = training.rows * training.row_length * training.accumulate
     logging.info("%.1f M parameters, %d tokens a step: %d processes x %d micro-batches x %d rows x %d; %d steps, "
                  "precision %s, %d threads, %s", sum(p.numel() for p in model.parameters()) / 1e6,
@@ -152,7 +153,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
                    "tokens": state["tokens"], "tokens_per_second": round(speed), "seconds": round(state["seconds"], 1),
                    "matmul_share": round(share, 3)}
             if validate_now:
-                row["dev"] = validate(wrapped, validation)
+                row["dev"] = validate(fabric, wrapped, validation)
                 logging.info("step %d dev loss: %s", step + 1,
                              ", ".join(f"{name} {value:.3f}" for name, value in row["dev"].items()))
             log.write(**row)
@@ -179,9 +180,8 @@ def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batche
     summed, outputs, tokens, used = 0.0, 0, 0, []
     for number in range(accumulate):
         batch: PackedBatch = next(batches)
-        tensors = [fabric.to_device(t) for t in (batch.ids, batch.segments, batch.positions, batch.targets)]
         with fabric.no_backward_sync(model, enabled=number + 1 < accumulate):
-            loss, count = model(*tensors)
+            loss, count = model(*_tensors(fabric, batch))
             fabric.backward(loss)
         summed, outputs, tokens = summed + float(loss.detach()), outputs + int(count), tokens + batch.tokens
         used.append(batch)
@@ -192,6 +192,11 @@ def _step(fabric: Fabric, model: torch.nn.Module, optimizers: Optimizers, batche
     clip_gradients(model, clip)
     update(optimizers)
     return summed, int(outputs), int(tokens), used
+
+
+def _tensors(fabric: Fabric, batch: PackedBatch) -> tuple[torch.Tensor, ...]:
+    """What `Decoder.forward` takes, on the device."""
+    return fabric.to_device((batch.ids, batch.segments, batch.positions, batch.targets))
 
 
 def _waited_enough(state: dict, dev: dict[str, float], patience: int) -> bool:
@@ -223,12 +228,12 @@ class Work:
 
 
 @torch.no_grad()
-def validate(model: torch.nn.Module, batches: dict[str, list[PackedBatch]]) -> dict[str, float]:
+def validate(fabric: Fabric, model: torch.nn.Module, batches: dict[str, list[PackedBatch]]) -> dict[str, float]:
     """Mean loss per output token, {task: nats}; dropout off."""
     model.eval()
     losses = {}
     for name, group in batches.items():
-        sums = [model(batch.ids, batch.segments, batch.positions, batch.targets) for batch in group]
+        sums = [model(*_tensors(fabric, batch)) for batch in group]
         losses[name] = float(sum(loss for loss, _ in sums)) / max(int(sum(count for _, count in sums)), 1)
     model.train()
     return losses

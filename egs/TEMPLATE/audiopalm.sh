@@ -15,6 +15,7 @@
 #   --pretrained_codec D  a trained codec [pretrained/codec]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
+#   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
 #
 #   --corpus NAME         which corpus stage 1 prepares: a module of audiopalm/corpora
 #   --downloads DIR       where it lies, as its publisher ships it: archives or unpacked [corpus]
@@ -49,6 +50,7 @@ seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
 init_lm=
+lm_launch=python
 corpus=
 downloads=corpus
 langs=
@@ -244,7 +246,7 @@ main() {
             module import_lm --init_lm "${init_lm}" --vocabulary "${expdir}/vocabulary" --output "${expdir}/textlm" \
                 --seed "${seed}"
         else
-            module train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
+            run ${lm_launch} -m audiopalm.bin.train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
                 --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
                 --output "${expdir}/textlm" --seed "${seed}" ${textlm_args}
         fi
@@ -255,7 +257,7 @@ main() {
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         reads 6 "${expdir}/vocabulary"
         reads 7 "${expdir}/textlm"
-        module train_lm --config "${lm_config}" --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
+        run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
             --output "${expdir}/lm" --seed "${seed}" ${lm_args}
