@@ -17,8 +17,9 @@ from audiopalm.data.examples import Example
 from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
+from audiopalm.lm.decoding import decode_batch
 from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation import DecodingConfig
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, parse_tag
@@ -82,8 +83,7 @@ class AudioPaLM:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
         vocabulary = self.builder.vocabulary
-        generated = generate(self.lm, [self.builder.prompt(row, example)], ["input"], row, vocabulary, self.decoding,
-                             seed)[0]
+        generated = decode_batch(self.lm, self.builder, row, [example], self.decoding, seed)[0]
         text, audio = {}, None
         for output, ids in zip(row.outputs, generated.parts, strict=True):
             if output.is_audio:

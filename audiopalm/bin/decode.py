@@ -17,8 +17,9 @@ from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
 from audiopalm.data.files import read_json, sha256, write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.decoding import decode_batch
 from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, Generated, generate
+from audiopalm.lm.generation import DecodingConfig, Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import Task, decode_name, get_task
@@ -34,6 +35,7 @@ class DecodeEntry:
     targets: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
     most: int | None = None  # utterances of a language pair, the first by id
+    decoding: DecodingConfig | None = None  # its own settings instead of the common ones
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Job:
     source: str
     target: str | None
     utterances: list[str]
+    decoding: DecodingConfig
 
 
 def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
@@ -63,7 +66,7 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]
             for target in (entry.targets or examples.languages) if task.translates else [None]:
                 utterances = examples.utterances(needed, source, target) if target != source else []
                 if utterances:
-                    jobs.append(Job(task, source, target, utterances[:entry.most]))
+                    jobs.append(Job(task, source, target, utterances[:entry.most], entry.decoding or config.decoding))
     if not jobs:
         raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
     return jobs
@@ -85,8 +88,7 @@ def main() -> None:
     model = load_model(args.lm, vocabulary, "stage 8 (finetune)")
     examples = ExampleSet(args.data_dir, args.tokens)
     builder = SequenceBuilder(vocabulary, tokenizer)
-    settings = {"set": Path(args.data_dir).name, "decoding": to_dict(config.decoding) | {"seed": args.seed},
-                "model_sha256": sha256(Path(args.lm) / "model.safetensors"),
+    settings = {"set": Path(args.data_dir).name, "model_sha256": sha256(Path(args.lm) / "model.safetensors"),
                 "model_seed": read_json(Path(args.lm) / "config.json")["seed"],
                 "vocabulary_hash": vocabulary.layout_hash}
     jobs = plan(config, examples, settings["set"])
@@ -99,7 +101,8 @@ def decode(job: Job, output: Path, settings: dict, model: Decoder, vocabulary: V
     """One task in one language pair: text parts as Kaldi tables named by part, units as ark/scp, meta.json last."""
     folder = output / decode_name(job.task, job.source, job.target)
     meta = {"task": job.task.name, "source": job.source, "target": job.target,
-            "tag": job.task.tag_text(job.source, job.target), **settings}
+            "tag": job.task.tag_text(job.source, job.target),
+            "decoding": to_dict(job.decoding) | {"seed": seed}, **settings}
     if (folder / "meta.json").exists():
         found = read_json(folder / "meta.json")
         if all(found.get(key) == value for key, value in meta.items()):
@@ -125,13 +128,13 @@ def decode(job: Job, output: Path, settings: dict, model: Decoder, vocabulary: V
 def _answers(job: Job, model: Decoder, vocabulary: Vocabulary, builder: SequenceBuilder, examples: ExampleSet,
              config: DecodeConfig, seed: int) -> Iterator[tuple[str, Generated]]:
     """(utterance, answer); prompts of like length share a batch."""
-    prompts = {name: builder.prompt(job.task, examples.example(name, {job.task.input}, job.target))
-               for name in job.utterances}
-    names = sorted(prompts, key=lambda name: (len(prompts[name]), name))
-    for start in range(0, len(names), config.batch_size):
-        batch = names[start:start + config.batch_size]
-        yield from zip(batch, generate(model, [prompts[name] for name in batch], batch, job.task, vocabulary,
-                                       config.decoding, seed), strict=True)
+    chosen = {name: examples.example(name, {job.task.input}, job.target) for name in job.utterances}
+    names = sorted(chosen, key=lambda name: (len(builder.prompt(job.task, chosen[name])), name))
+    size = max(config.batch_size // job.decoding.beam, 1)
+    for start in range(0, len(names), size):
+        batch = names[start:start + size]
+        yield from zip(batch, decode_batch(model, builder, job.task, [chosen[name] for name in batch], job.decoding,
+                                           seed), strict=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@
 import argparse
 
 from audiopalm.bin.common import run
+from audiopalm.config import load_config
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
+from audiopalm.lm.generation import DecodingConfig
 from audiopalm.tasks import parse_tag
 
 
@@ -20,12 +22,15 @@ def main() -> None:
     parser.add_argument("--model", default="egs/mini/exp/pack", help="folder of stage 14 (default: %(default)s)")
     parser.add_argument("--prompt", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")
+    parser.add_argument("--decoding", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="settings of audiopalm.lm.generation.DecodingConfig: beam=8 rescore=true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     row, _, _ = parse_tag(args.task)  # a wrong task is told before anything is loaded
     if any(output.is_audio for output in row.outputs) and args.out is None:
         raise AudioPaLMError(f"{args.task} speaks: say where to write it with --out y.wav")
-    answer = AudioPaLM.from_pretrained(args.model)(args.input, args.task, args.prompt, args.seed)
+    decoding = load_config(DecodingConfig, overrides=args.decoding)
+    answer = AudioPaLM.from_pretrained(args.model, decoding)(args.input, args.task, args.prompt, args.seed)
     for part, text in answer.text.items():
         print(f"{part}: {text}")
     if answer.truncated:

@@ -18,12 +18,19 @@ from audiopalm.tokenizers.vocabulary import Vocabulary
 
 @dataclass
 class DecodingConfig:
-    """Text is greedy. Audio is greedy at temperature 0, else sampled from its `top_k` best tokens."""
+    """Text is greedy. Audio is greedy at temperature 0, else sampled from its `top_k` best tokens.
+
+    With a `beam` above 1 both are searched (audiopalm/lm/beam.py), and with `rescore` the model chooses between what it
+    found by listening to itself (audiopalm/lm/decoding.py).
+    """
 
     text_tokens: int = 60  # most tokens of a text part
     audio_tokens: int = 300  # most units of an audio part (25 a second)
     audio_temperature: float = 0.0
     audio_top_k: int = 20
+    beam: int = 1
+    length_penalty: float = 1.0  # answers are compared by log probability / tokens ** length_penalty
+    rescore: bool = False
 
 
 @dataclass
@@ -53,25 +60,9 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     """Answer `prompts` (int64 `[T]` each, see SequenceBuilder.prompt); `names` seed the sampling of each row."""
     model.eval()
     device = model.embedding.weight.device
-    longest = max(len(prompt) for prompt in prompts)
-    limits = [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
-    ends = [vocabulary.newline] * (len(limits) - 1) + [vocabulary.eos]
-    allowed = _allowed(task, vocabulary, ends).to(device)
-
-    # Left padding, so that every row writes at the same place of the cache.
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    visible = torch.ones(len(prompts), longest + sum(limits) + len(limits), dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt):] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
-        visible[row, :longest - len(prompt)] = False
-    ids, visible = ids.to(device), visible.to(device)
-    cache = KeyValueCache(model.config, visible, model.embedding.weight.dtype)
-    positions = (visible[:, :longest].cumsum(dim=1) - 1).clamp(min=0)
-    causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
-    alone = torch.eye(longest, dtype=torch.bool, device=device)  # padding sees itself: a row of nothing is not a number
-    hidden = model.hidden(ids, positions, ((visible[:, None, :longest] & causal) | alone)[:, None], cache)
-    position = positions[:, -1:]
-
+    limits, ends = part_limits(task, config), part_ends(task, vocabulary)
+    allowed = allowed_ids(task, vocabulary).to(device)
+    cache, hidden, position = prefill(model, prompts, sum(limits) + len(limits))
     rows = [_Row(number, name, seed) for number, name in enumerate(names)]
     finished: list[_Row] = []
     while rows:
@@ -104,8 +95,37 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     return [Generated([np.array(part, dtype=np.int64) for part in row.parts], row.truncated) for row in finished]
 
 
-def _allowed(task: Task, vocabulary: Vocabulary, ends: list[int]) -> Tensor:
+def prefill(model: Decoder, prompts: list[np.ndarray], room: int) -> tuple[KeyValueCache, Tensor, Tensor]:
+    """A cache that holds the prompts and has `room` for more tokens, the last hidden states `[B, T, dim]` and positions
+    `[B, 1]`. Prompts are padded on the left, so that every row writes at the same place of the cache."""
+    device, longest = model.embedding.weight.device, max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    visible = torch.ones(len(prompts), longest + room, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt):] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
+        visible[row, :longest - len(prompt)] = False
+    ids, visible = ids.to(device), visible.to(device)
+    cache = KeyValueCache(model.config, visible, model.embedding.weight.dtype)
+    positions = (visible[:, :longest].cumsum(dim=1) - 1).clamp(min=0)
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    alone = torch.eye(longest, dtype=torch.bool, device=device)  # padding sees itself: a row of nothing is not a number
+    hidden = model.hidden(ids, positions, ((visible[:, None, :longest] & causal) | alone)[:, None], cache)
+    return cache, hidden, positions[:, -1:]
+
+
+def part_limits(task: Task, config: DecodingConfig) -> list[int]:
+    """Most tokens of each part, its end not counted."""
+    return [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
+
+
+def part_ends(task: Task, vocabulary: Vocabulary) -> list[int]:
+    """The id that ends each part."""
+    return [vocabulary.newline] * (len(task.outputs) - 1) + [vocabulary.eos]
+
+
+def allowed_ids(task: Task, vocabulary: Vocabulary) -> Tensor:
     """bool `[parts, vocabulary]`: the ids that may be written in each part."""
+    ends = part_ends(task, vocabulary)
     allowed = torch.zeros(len(task.outputs), vocabulary.size, dtype=torch.bool)
     for part, output in enumerate(task.outputs):
         if output.is_audio:

@@ -89,8 +89,20 @@ class KeyValueCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the rows of the batch that are finished; `rows` `[B']` are the indices that stay."""
-        self.keys, self.values, self.visible = self.keys[:, rows], self.values[:, rows], self.visible[rows]
+        """Go on with the rows `[B']` of the batch: some may be dropped, some be there several times."""
+        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
+        self.visible = self.visible[rows]
+
+    def _kept(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        kept = tensor.new_empty(tensor.shape[0], len(rows), *tensor.shape[2:])
+        kept[..., :self.length, :] = tensor[:, rows, :, :self.length]  # what is not filled yet need not be moved
+        return kept
+
+    def follow(self, rows: Tensor, since: int) -> None:
+        """Row i goes on from row `rows[i]` `[B]`, which differs from it only from the position `since` on."""
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        for tensor in (self.keys, self.values):
+            tensor[:, moved, :, since:self.length] = tensor[:, rows[moved], :, since:self.length]
 
 
 class RMSNorm(nn.Module):

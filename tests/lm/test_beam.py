@@ -1,0 +1,72 @@
+"""Beam search against trying everything, against greedy decoding, and in batches."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.lm.beam import beam_search
+from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.tasks import get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(text_size=7, audio_size=3, eos=2, newline=5, text_sha256="t", units_sha256="u",
+                        languages=["en", "es"])
+TEXT, AUDIO = [0, 1, 3, 4, 6], [7, 8, 9]
+PROMPTS = [np.array(ids) for ids in ([0, 7, 8, 5], [1, 9, 9, 7, 7, 8, 5], [3, 7, 5], [4, 8, 9, 8, 5])]
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    torch.manual_seed(0)
+    decoder = Decoder(ModelConfig(10, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48))
+    for parameter in decoder.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return decoder.eval()
+
+
+@torch.no_grad()
+def log_probability(model: Decoder, prompt: np.ndarray, answer: list[int]) -> float:
+    ids = torch.tensor([[*prompt, *answer]])
+    length = ids.shape[1]
+    hidden = model.hidden(ids, torch.arange(length)[None], torch.ones(1, 1, length, length, dtype=torch.bool).tril())
+    logs = model.logits(hidden)[0].log_softmax(dim=-1)
+    return sum(float(logs[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_wide_beam_finds_what_trying_everything_finds(model, penalty):
+    """Text of at most 2 ids, then audio of at most 2 ids: 31 x 13 answers."""
+    task = get_task("ast+s2st")
+    config = DecodingConfig(text_tokens=2, audio_tokens=2, beam=300, length_penalty=penalty)
+    texts = [list(ids) for length in range(3) for ids in product(TEXT, repeat=length)]
+    units = [list(ids) for length in range(3) for ids in product(AUDIO, repeat=length)]
+    for prompt, found in zip(PROMPTS, beam_search(model, PROMPTS, task, VOCABULARY, config), strict=True):
+        scores = {}
+        for text, audio in product(texts, units):
+            answer = [*text, VOCABULARY.newline, *audio, VOCABULARY.eos]
+            scores[tuple(text), tuple(audio)] = log_probability(model, prompt, answer) / len(answer) ** penalty
+        best = sorted(scores, key=lambda parts: -scores[parts])[:10]
+        assert [tuple(map(tuple, answer.parts)) for answer in found[:10]] == best
+        assert len(found) == 300
+
+
+def test_a_beam_of_one_is_greedy(model):
+    task, config = get_task("asr+ast+s2st"), DecodingConfig(text_tokens=6, audio_tokens=9)
+    greedy = generate(model, PROMPTS, list("abcd"), task, VOCABULARY, config)
+    searched = beam_search(model, PROMPTS, task, VOCABULARY, config)
+    for left, (right,) in zip(greedy, searched, strict=True):
+        assert [part.tolist() for part in left.parts] == [part.tolist() for part in right.parts]
+        assert left.truncated == right.truncated
+
+
+def test_a_batch_finds_what_each_finds_alone(model):
+    task, config = get_task("asr+ast"), DecodingConfig(text_tokens=8, beam=4)
+    together = beam_search(model, PROMPTS, task, VOCABULARY, config)
+    assert len({tuple(map(tuple, answers[0].parts)) for answers in together}) > 1
+    for prompt, answers in zip(PROMPTS, together, strict=True):
+        (alone,) = beam_search(model, [prompt], task, VOCABULARY, config)
+        assert [[part.tolist() for part in answer.parts] for answer in answers] == [
+            [part.tolist() for part in answer.parts] for answer in alone]

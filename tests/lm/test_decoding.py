@@ -1,0 +1,105 @@
+"""Rescoring: of the answers of a beam the one is taken whose speech the model itself recognises best."""
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.data.examples import Example
+from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.beam import beam_search
+from audiopalm.lm.decoding import decode_batch, recognition_scores
+from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(text_size=40, audio_size=12, eos=2, newline=5, text_sha256="t", units_sha256="u",
+                        languages=["en", "es"])
+CONFIG = DecodingConfig(text_tokens=5, audio_tokens=7, beam=6, rescore=True)
+
+
+class Letters:
+    """A tokenizer of single letters, of which ids from 10 on are words."""
+
+    def encode(self, text):
+        return [10 + ord(letter) % 30 for letter in text if letter != " "]
+
+    def decode(self, ids):
+        return " ".join(chr(97 + (int(token) - 97 + 20) % 30) for token in ids)
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    torch.manual_seed(1)
+    decoder = Decoder(ModelConfig(52, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48))
+    for parameter in decoder.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return decoder.eval()
+
+
+@pytest.fixture(scope="module")
+def builder() -> SequenceBuilder:
+    return SequenceBuilder(VOCABULARY, Letters())
+
+
+def examples(task) -> list[Example]:
+    random = np.random.default_rng(0)
+    given = ["one two", "three", "four five six"] if task.input == TRANSCRIPT else [
+        random.integers(0, 12, length) for length in (5, 9, 14)]
+    source = "en" if task.input == TRANSCRIPT else "es"
+    return [Example(f"u{number}", source, None if source == "en" else "en", {task.input: value})
+            for number, value in enumerate(given)]
+
+
+@torch.no_grad()
+def heard(model, builder, units, text, language="en") -> float:
+    """Log probability of the text after these units, token by token, without batches."""
+    ids = [*builder.prompt(get_task("asr"), Example("", language, None, {AUDIO: units})), *builder.text(text),
+           VOCABULARY.eos]
+    ids = torch.tensor([ids])
+    length = ids.shape[1]
+    hidden = model.hidden(ids, torch.arange(length)[None], torch.ones(1, 1, length, length, dtype=torch.bool).tril())
+    logs = model.logits(hidden)[0].log_softmax(dim=-1)
+    first = length - len(builder.text(text)) - 1
+    return sum(float(logs[place - 1, ids[0, place]]) for place in range(first, length))
+
+
+def test_recognition_scores_are_log_probabilities_of_the_text(model, builder):
+    units = [np.array([1, 4, 4]), np.array([11]), np.array([], dtype=int), np.arange(9)]
+    expected = [heard(model, builder, one, "some words") for one in units]
+    found = recognition_scores(model, builder, units, "some words", "en")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name, part", [("tts", 0), ("s2st", 0), ("ast+s2st", 1)])
+def test_the_answer_that_is_recognised_best_is_taken(model, builder, name, part):
+    task = get_task(name)
+    given = examples(task)
+    prompts = [builder.prompt(task, example) for example in given]
+    found = beam_search(model, prompts, task, VOCABULARY, CONFIG)
+    if name == "tts":
+        texts = [example.fields[TRANSCRIPT] for example in given]
+    elif name == "s2st":
+        translate = get_task("ast")
+        answers = generate(model, [builder.prompt(translate, example) for example in given], list("abc"), translate,
+                           VOCABULARY, CONFIG)
+        texts = [Letters().decode(answer.parts[0]) for answer in answers]
+    else:
+        texts = [Letters().decode(answers[0].parts[0]) for answers in found]
+    best = []
+    for text, answers in zip(texts, found, strict=True):
+        scores = [heard(model, builder, answer.parts[part] - 40, text) for answer in answers]
+        best.append(answers[int(np.argmax(scores))])
+    chosen = decode_batch(model, builder, task, given, CONFIG)
+    for ours, expected in zip(chosen, best, strict=True):
+        assert [one.tolist() for one in ours.parts] == [one.tolist() for one in expected.parts]
+    first = [answers[0].parts[part].tolist() for answers in found]
+    assert [answer.parts[part].tolist() for answer in chosen] != first  # or else nothing was chosen
+
+
+@pytest.mark.parametrize("name, beam", [("asr", 4), ("tts", 1)])
+def test_nothing_to_choose_from_is_refused(model, builder, name, beam):
+    task = get_task(name)
+    with pytest.raises(AudioPaLMError, match=f"rescore chooses .* task '{name}' with beam={beam}"):
+        decode_batch(model, builder, task, examples(task), DecodingConfig(5, 7, beam=beam, rescore=True))
