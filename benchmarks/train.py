@@ -1,13 +1,13 @@
 """Training speed of the language model: ours, and transformers' Trainer with padding and with packing, in turn.
 
-    (cd egs/mini && ./run.sh --stop_stage 6) && . tools/path.sh && python benchmarks/train.py
+    cd egs/mini && ./run.sh --stop_stage 6 && . ./path.sh && python ../../benchmarks/train.py
 
-All train the same architecture (ours, exported) on the documents of the same batches of egs/mini's mixture, with AdamW,
-clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones: padding is not counted.
-Each round is `--steps` steps behind as many that warm up. The limit is the time of the matrix products alone: 6 operations
+All train the same architecture (ours, exported) on the documents of the same batches of egs/mini, with AdamW,
+clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones, without padding.
+Each round is `--steps` steps behind as many that warm up. The limit is the time of the matrix products: 6 operations
 for each weight and token that must meet (audiopalm/train/lm.py, Work) at the speed of a large square product.
 
-`--memory` trains 135 M parameters on 2,048 tokens a step instead, each way in a process of its own, and prints its peak.
+`--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak.
 """
 
 import argparse

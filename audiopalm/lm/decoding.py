@@ -1,9 +1,9 @@
 """Answers to a batch of examples, as the decoding settings say: greedy, sampled, searched, or searched and rescored.
 
 Rescoring asks of each of the answers that beam search has found whether the model itself recognises what it has said:
-the answer whose units make the text most probable under `[ASR English]` is taken. The text is the one to be spoken: the
-input of TTS, the translation that stands before the speech in a combined answer, and for S2ST alone what the model
-answers to `[AST ...]`. So a number that is read wrongly is noticed, at the price of a beam and one pass over each answer.
+the answer whose units make the text most probable under `[ASR English]` is taken. The text is the one to be spoken:
+the input of TTS, the translation that stands before the speech in a combined answer, and for S2ST alone what the model
+answers to `[AST ...]`. So a number that is read wrongly is noticed, at the price of a beam and a pass over each answer.
 """
 
 import numpy as np
@@ -55,7 +55,8 @@ def _spoken_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples
         translate = get_task("ast")
         prompts = [builder.prompt(translate, example) for example in examples]
         names = [example.utterance for example in examples]
-        ids = [answer.parts[0] for answer in generate(model, prompts, names, translate, builder.vocabulary, config, seed)]
+        answers = generate(model, prompts, names, translate, builder.vocabulary, config, seed)
+        ids = [answer.parts[0] for answer in answers]
     return [" ".join(builder.tokenizer.decode(list(one)).split()) for one in ids]
 
 

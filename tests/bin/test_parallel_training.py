@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import psutil
 import pytest
 from lm_commands import Prepared, check
 from safetensors.numpy import load_file
@@ -51,6 +52,12 @@ def test_two_processes_have_the_losses_of_one(tmp_path, prepared):
                                                                         for name, weight in theirs.items()}
 
 
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
+                for child in (task / "children").read_text().split()]
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_killed_processes_go_on_exactly(tmp_path, prepared, strategy):
     overrides = ["training.steps=40", "training.accumulate=2", "training.workers=2", "dropout=0.1",
@@ -61,8 +68,8 @@ def test_two_killed_processes_go_on_exactly(tmp_path, prepared, strategy):
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed" / "snapshot.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:  # torchrun gives each its own session
-        one.kill()
+    for pid in (process.pid, *descendants(process.pid)):  # torchrun gives each a session of its own
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "model.safetensors").exists(), "killed too late to test anything"
     resumed = train(prepared, 2, tmp_path / "killed", *overrides)
