@@ -18,10 +18,10 @@ from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation import DecodingConfig, Generated, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import AUDIO, parse_tag
+from audiopalm.tasks import AUDIO, Task, parse_tag
 from audiopalm.tokenizers.audio import UnitTokenizer
 from audiopalm.tokenizers.vocabulary import load_vocabulary
 
@@ -82,8 +82,7 @@ class AudioPaLM:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
         vocabulary = self.builder.vocabulary
-        generated = generate(self.lm, [self.builder.prompt(row, example)], ["input"], row, vocabulary, self.decoding,
-                             seed)[0]
+        generated = self.generate(self.builder.prompt(row, example), row, seed)
         text, audio = {}, None
         for output, ids in zip(row.outputs, generated.parts, strict=True):
             if output.is_audio:
@@ -91,6 +90,10 @@ class AudioPaLM:
             else:
                 text[output.part] = " ".join(self.builder.tokenizer.decode(list(ids)).split())
         return Answer(text, audio, generated.truncated)
+
+    def generate(self, prompt: np.ndarray, task: Task, seed: int) -> Generated:
+        """Answer a prompt (int64 `[T]`, see SequenceBuilder.prompt)."""
+        return generate(self.lm, [prompt], ["input"], task, self.builder.vocabulary, self.decoding, seed)[0]
 
     def speak(self, units: np.ndarray, prompt: str | Path | np.ndarray, seed: int = 0) -> np.ndarray:
         """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""

@@ -54,9 +54,8 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     model.eval()
     device = model.embedding.weight.device
     longest = max(len(prompt) for prompt in prompts)
-    limits = [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
-    ends = [vocabulary.newline] * (len(limits) - 1) + [vocabulary.eos]
-    allowed = _allowed(task, vocabulary, ends).to(device)
+    allowed, ends, limits = grammar(task, vocabulary, config)
+    allowed = allowed.to(device)
 
     # Left padding, so that every row writes at the same place of the cache.
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -104,8 +103,10 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     return [Generated([np.array(part, dtype=np.int64) for part in row.parts], row.truncated) for row in finished]
 
 
-def _allowed(task: Task, vocabulary: Vocabulary, ends: list[int]) -> Tensor:
-    """bool `[parts, vocabulary]`: the ids that may be written in each part."""
+def grammar(task: Task, vocabulary: Vocabulary, config: DecodingConfig) -> tuple[Tensor, list[int], list[int]]:
+    """Of each part: ids that may be in it, bool `[parts, vocabulary]`; the id that ends it; most ids before that."""
+    limits = [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
+    ends = [vocabulary.newline] * (len(limits) - 1) + [vocabulary.eos]
     allowed = torch.zeros(len(task.outputs), vocabulary.size, dtype=torch.bool)
     for part, output in enumerate(task.outputs):
         if output.is_audio:
@@ -114,7 +115,7 @@ def _allowed(task: Task, vocabulary: Vocabulary, ends: list[int]) -> Tensor:
             allowed[part, :vocabulary.text_size] = True
             allowed[part, [vocabulary.newline, vocabulary.eos]] = False
         allowed[part, ends[part]] = True
-    return allowed
+    return allowed, ends, limits
 
 
 def _choose(logits: Tensor, rows: list[_Row], task: Task, config: DecodingConfig) -> Tensor:
