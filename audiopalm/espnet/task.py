@@ -103,7 +103,8 @@ class AudioPaLMTask(AbsTask):
             except pickle.UnpicklingError:
                 raise AudioPaLMError(f"{model_file} is not a file of weights, like latest.pth") from None
             except RuntimeError as error:
-                raise AudioPaLMError(f"{model_file} does not fit {config_file}: {error}") from None
+                line = " ".join(str(error).split())
+                raise AudioPaLMError(f"{model_file} does not fit {config_file}: {line}") from None
         return model.to(device), args
 
     @classmethod

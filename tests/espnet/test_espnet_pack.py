@@ -1,11 +1,8 @@
 """ESPnet's pack of a model, and inference from it, with tiny random models of the real kinds."""
 
 import importlib.util
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +16,11 @@ from audiopalm.lm.generation import DecodingConfig
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)
 
+from audiopalm.bin import espnet_pack
 from audiopalm.espnet.convert import to_espnet
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.inference import Speech2Any
 
-ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("[ASR Spanish]", "[ASR AST S2ST Spanish English]")
 SHORT = DecodingConfig(8, 8)
 
@@ -39,14 +36,14 @@ def recipe(tmp_path_factory):
     return root
 
 
-def pack(recipe, *arguments):
-    return subprocess.run([sys.executable, "-m", "audiopalm.bin.espnet_pack", *map(str, arguments)], cwd=recipe,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+def pack(recipe, monkeypatch, *arguments):
+    monkeypatch.chdir(recipe)
+    monkeypatch.setattr(sys, "argv", ["espnet_pack", *map(str, arguments)])
+    espnet_pack.main()
 
 
-def test_the_unpacked_model_answers_as_before(recipe, tmp_path):
-    done = pack(recipe, "--model_file", "exp/espnet_lm/valid.loss.best.pth", "--outpath", tmp_path / "pack.zip")
-    assert done.returncode == 0, done.stderr
+def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
+    pack(recipe, monkeypatch, "--model_file", "exp/espnet_lm/valid.loss.best.pth", "--outpath", tmp_path / "pack.zip")
     wav = tone(tmp_path / "x.wav")
     before = AudioPaLM.from_pretrained(recipe / "exp", SHORT)
     (moved := tmp_path / "elsewhere").mkdir()
@@ -66,16 +63,16 @@ def test_the_unpacked_model_answers_as_before(recipe, tmp_path):
     assert wide(wav, TASKS[1]).audio is not None
 
 
-def test_what_cannot_be_packed_is_one_line(recipe, tmp_path):
+def test_what_cannot_be_packed_is_named(recipe, tmp_path, monkeypatch):
     config = recipe / "exp" / "espnet_lm" / "config.yaml"
     (other := recipe / "other.yaml").write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()),
                                                                "vocabulary_hash": "0123456789abcdef"}))
     shutil.copy(config, tmp_path / "outside.yaml")
     for config_file, message in ((other, "vocabulary mismatch"), (tmp_path / "outside.yaml", "not below the current"),
                                  ("nowhere.yaml", "nowhere.yaml does not exist")):
-        done = pack(recipe, "--model_file", "exp/espnet_lm/1epoch.pth", "--config_file", config_file, "--outpath",
-                    tmp_path / "bad.zip")
-        assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
+        with pytest.raises(AudioPaLMError, match=message):
+            pack(recipe, monkeypatch, "--model_file", "exp/espnet_lm/1epoch.pth", "--config_file", config_file,
+                 "--outpath", tmp_path / "bad.zip")
     assert not (tmp_path / "bad.zip").exists()
     with pytest.raises(AudioPaLMError, match="vocabulary mismatch"):
         exp = recipe / "exp"

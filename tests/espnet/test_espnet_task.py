@@ -1,6 +1,7 @@
 """AudioPaLMTask on the digit sets: training by ESPnet's Trainer, its checkpoints, search, conversion."""
 
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from audiopalm.tokenizers.vocabulary import load_vocabulary
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)
 
+from audiopalm.bin import espnet_convert
 from audiopalm.espnet.imports import AbsESPnetModel, AbsTask, BatchScorerInterface
 from audiopalm.espnet.scorer import AudioPaLMScorer, beam_search
 from audiopalm.espnet.task import AudioPaLMTask
@@ -80,14 +82,21 @@ def same(left, right):
 
 
 def in_process(*options):
+    """What the command does, without the seconds that it takes to import ESPnet."""
     AudioPaLMTask.main(cmd=[str(option) for option in options])
 
 
-def test_it_is_a_task_of_espnet_and_prints_its_configuration():
+def convert(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["espnet_convert", *map(str, arguments)])
+    espnet_convert.main()
+
+
+def test_it_is_a_task_of_espnet_and_prints_its_configuration(monkeypatch):
     assert issubclass(AudioPaLMTask, AbsTask) and issubclass(AudioPaLMScorer, BatchScorerInterface)
-    printed = command("espnet_train_lm", "--print_config")
-    check(printed)
-    config = yaml.safe_load(printed.stdout[printed.stdout.index("log_level"):])  # a notice of ESPnet may precede
+    monkeypatch.setattr(sys, "argv", ["espnet_train_lm", "--print_config"])
+    printed = io.StringIO()
+    AudioPaLMTask.print_config(printed)
+    config = yaml.safe_load(printed.getvalue())
     assert config["iterator_type"] == "task" and config["max_epoch"] == 40 and config["row_length"] == 512
     assert config["best_model_criterion"] == [["valid", "loss", "min"]] and config["decoder_conf"] == {}
 
@@ -124,7 +133,7 @@ def test_a_killed_training_ends_with_the_same_weights(prepared, trained, tmp_pat
     options = [*prepared.options, "--output_dir", str(tmp_path)]
     process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.espnet_train_lm", *options],
                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (tmp_path / "latest.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -144,7 +153,7 @@ def test_the_average_is_the_mean_and_loads_strictly(trained, tmp_path):
     assert same(mean, model.state_dict()) and not same(mean, third)
 
     torch.save({name: value for name, value in third.items() if name != "decoder.norm.weight"}, tmp_path / "less.pth")
-    with pytest.raises(AudioPaLMError, match="(?s)less.pth does not fit .*decoder.norm.weight"):
+    with pytest.raises(AudioPaLMError, match="less.pth does not fit .*decoder.norm.weight"):
         AudioPaLMTask.build_model_from_file(trained / "config.yaml", tmp_path / "less.pth")
     with pytest.raises(AudioPaLMError, match="checkpoint.pth is not a file of weights"):
         AudioPaLMTask.build_model_from_file(None, trained / "checkpoint.pth")
@@ -168,15 +177,15 @@ def test_beam_search_of_one_is_greedy_decoding(prepared, trained, name):
         assert len(wider) > 1 and all(len(answer.parts) == len(task.outputs) for _, answer in wider)
 
 
-def test_weights_go_to_our_stages_and_back(prepared, trained, tmp_path):
-    check(command("espnet_convert", "--model_file", trained / "latest.pth", "--output", tmp_path / "lm"))
+def test_weights_go_to_our_stages_and_back(prepared, trained, tmp_path, monkeypatch):
+    convert(monkeypatch, "--model_file", trained / "latest.pth", "--output", tmp_path / "lm")
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     ours = load_model(tmp_path / "lm", vocabulary, "the test").state_dict()
     theirs = weights(trained / "latest.pth")
     assert same({f"decoder.{name}": value for name, value in ours.items()}, theirs)
     check(command(*prepared.decode(tmp_path)))
-    check(command("espnet_convert", "--lm", tmp_path / "lm", "--vocabulary", prepared.path / "vocabulary", "--output",
-                  tmp_path / "back"))
+    convert(monkeypatch, "--lm", tmp_path / "lm", "--vocabulary", prepared.path / "vocabulary", "--output",
+            tmp_path / "back")
     assert same(weights(tmp_path / "back" / "model.pth"), theirs)
     AudioPaLMTask.build_model_from_file(None, tmp_path / "back" / "model.pth")
 
@@ -202,9 +211,7 @@ def test_bad_options_are_named(prepared, tmp_path, options, message):
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_another_vocabulary_than_that_of_the_run_is_one_line(prepared, trained, tmp_path):
+def test_another_vocabulary_than_that_of_the_run_is_refused(prepared, tmp_path):
     (tmp_path / "config.yaml").write_text("vocabulary_hash: 0123456789abcdef\n")
-    result = command("espnet_train_lm", *prepared.options, "--output_dir", tmp_path)
-    errors = [line for line in result.stderr.splitlines() if "error:" in line]
-    assert result.returncode == 1 and len(errors) == 1 and "vocabulary mismatch" in errors[0]
-    assert "Traceback" not in result.stderr
+    with pytest.raises(AudioPaLMError, match="vocabulary mismatch: .*config.yaml was made with"):
+        in_process(*prepared.options, "--output_dir", tmp_path)
