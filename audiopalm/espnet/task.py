@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from audiopalm.config import from_dict, to_dict
+from audiopalm.config import from_dict, load_config, to_dict
 from audiopalm.data.examples import ExampleSet
 from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
@@ -50,7 +50,7 @@ class AudioPaLMTask(AbsTask):
         group.add_argument("--decoder_conf", action=NestedDictAction, default={},
                            help="keys of ModelConfig in audiopalm/lm/model.py; with --init_lm only dropout")
         group = parser.add_argument_group("AudioPaLM: a mixture of tasks")
-        group.add_argument("--mixture", type=yaml.safe_load, help="list of {task: ...} as in conf/lm.yaml")
+        group.add_argument("--mixture", type=yaml.safe_load, help="list of {task: ...}, or conf/lm.yaml, which has one")
         for name in ("train", "valid"):
             group.add_argument(f"--{name}_data_dir", type=str_or_none, help="data directory of stage 2")
             group.add_argument(f"--{name}_tokens", type=str_or_none, help="its tokens of stage 5; none for text only")
@@ -71,6 +71,8 @@ class AudioPaLMTask(AbsTask):
         vocabulary, _ = load_vocabulary(args.vocabulary)
         _check_vocabulary(args, vocabulary)
         _check_averages(args)
+        if isinstance(args.mixture, str):
+            args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
         if args.init_lm is None:
             decoder = Decoder(from_dict(ModelConfig, {**args.decoder_conf, "vocabulary_size": vocabulary.size},
                                         "decoder_conf"))

@@ -102,13 +102,17 @@ def test_it_is_a_task_of_espnet_and_prints_its_configuration(monkeypatch):
 
 
 @pytest.mark.parametrize("conf", sorted(ROOT.glob("egs/*/conf/espnet*.yaml")), ids=lambda path: path.parts[-3])
-def test_configurations_of_recipes_build_their_model(conf, prepared, tmp_path):
+def test_configurations_of_recipes_build_their_model(conf, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(conf.parent.parent)
     in_process("--config", conf, "--vocabulary", prepared.path / "vocabulary", "--init_lm", prepared.path / "textlm",
                "--output_dir", tmp_path, "--dry_run", "true", "--iterator_type", "none")
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     assert written["decoder_conf"]["vocabulary_size"] == vocabulary.size
     assert written["vocabulary_hash"] == vocabulary.layout_hash
+    mixture = yaml.safe_load((conf.parent / "lm.yaml").read_text())["mixture"]
+    assert [(entry["task"], entry["weight"]) for entry in written["mixture"]] == [
+        (entry["task"], entry["weight"]) for entry in mixture]
 
 
 def test_epochs_are_laid_out_as_espnet_does(trained):
@@ -201,7 +205,6 @@ def test_weights_go_to_our_stages_and_back(prepared, trained, tmp_path, monkeypa
     (["--decoder_conf", "dim=32"], "decoder_conf is not that of --init_lm"),
     (["--decoder_conf", "dimension=32"], "unknown key 'dimension'"),
     (["--vocabulary_hash", "0123456789abcdef"], "vocabulary mismatch"),
-    (["--keep_nbest_models", "2", "3"], "averages checkpoints wrongly"),
     (["--train_data_path_and_name_and_type", "text,transcript,text"], "--task says of which"),
     (["--num_att_plot", "1", "--use_matplotlib", "true"], "--num_att_plot must be 0"),
 ])
@@ -209,6 +212,13 @@ def test_bad_options_are_named(prepared, tmp_path, options, message):
     with pytest.raises(AudioPaLMError) as raised:
         in_process(*prepared.options, "--output_dir", tmp_path, *options)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_averages_that_espnet_takes_wrongly_are_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("audiopalm.espnet.task.ESPNET", "202511")
+    for options in (["--keep_nbest_models", "2", "3"], ["--best_model_criterion", "valid,loss,min", "train,loss,min"]):
+        with pytest.raises(AudioPaLMError, match=f"averages checkpoints wrongly with several values of {options[0]};"):
+            in_process(*prepared.options, "--output_dir", tmp_path, *options)
 
 
 def test_another_vocabulary_than_that_of_the_run_is_refused(prepared, tmp_path):
