@@ -164,11 +164,9 @@ def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:
     """`vocabulary` must be that of a given config.yaml, and of the run that this one would go on from."""
     if args.vocabulary_hash is not None:
         vocabulary.check(args.vocabulary_hash, "the configuration")
-    earlier = Path(args.output_dir or ".") / "config.yaml"
-    if args.output_dir and args.resume and earlier.exists():
-        stated = yaml.safe_load(earlier.read_text(encoding="utf-8")).get("vocabulary_hash")
-        if stated is not None:
-            vocabulary.check(stated, str(earlier))
+    earlier = Path(args.output_dir) / "config.yaml"
+    if args.resume and earlier.exists():
+        vocabulary.check(yaml.safe_load(earlier.read_text(encoding="utf-8"))["vocabulary_hash"], str(earlier))
 
 
 def _check_averages(args: argparse.Namespace) -> None:
