@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from lm_commands import Prepared, check, command
 
 from audiopalm.data.examples import ExampleSet
 from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.files import load_model
+from audiopalm.lm.files import load_model, save_model
 from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import load_vocabulary
@@ -159,7 +161,7 @@ def test_the_average_is_the_mean_and_loads_strictly(trained, tmp_path):
     torch.save({name: value for name, value in third.items() if name != "decoder.norm.weight"}, tmp_path / "less.pth")
     with pytest.raises(AudioPaLMError, match="less.pth does not fit .*decoder.norm.weight"):
         AudioPaLMTask.build_model_from_file(trained / "config.yaml", tmp_path / "less.pth")
-    with pytest.raises(AudioPaLMError, match="checkpoint.pth is not a file of weights"):
+    with pytest.raises(AudioPaLMError, match="checkpoint.pth (is not a file of weights|does not fit)"):
         AudioPaLMTask.build_model_from_file(None, trained / "checkpoint.pth")
 
 
@@ -212,6 +214,20 @@ def test_bad_options_are_named(prepared, tmp_path, options, message):
     with pytest.raises(AudioPaLMError) as raised:
         in_process(*prepared.options, "--output_dir", tmp_path, *options)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_tokens_of_other_units_and_an_lm_with_audio_rows_are_refused(prepared, tmp_path):
+    shutil.copytree(prepared.tokens, tmp_path / "tokens")
+    meta = json.loads((tmp_path / "tokens" / "meta.json").read_text())
+    (tmp_path / "tokens" / "meta.json").write_text(json.dumps({**meta, "units_sha256": "others"}))
+    with pytest.raises(AudioPaLMError, match="tokens was made with units others, the vocabulary with "):
+        in_process(*prepared.options, "--output_dir", tmp_path / "exp", "--train_tokens", tmp_path / "tokens")
+
+    vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
+    joint = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1))
+    save_model(tmp_path / "joint", joint.config, joint.state_dict(), vocabulary.layout_hash, 0)
+    with pytest.raises(AudioPaLMError, match="joint is no text LM of stage 7"):
+        in_process(*prepared.options, "--output_dir", tmp_path / "exp", "--init_lm", tmp_path / "joint")
 
 
 def test_averages_that_espnet_takes_wrongly_are_refused(prepared, tmp_path, monkeypatch):
