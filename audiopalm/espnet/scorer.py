@@ -63,22 +63,36 @@ def split(answer: list[int], newline: int, most: int) -> list[list[int]]:
     return parts
 
 
+class _Search(BatchBeamSearch):
+    """Ends when no hypothesis can come among the best `beam_size` any more: log probabilities only fall.
+
+    ESPnet's own test for the end compares lengths as if hypotheses had no prompt.
+    """
+
+    def post_process(self, i, maxlen, minlen, maxlenratio, running_hyps, ended_hyps):
+        running = super().post_process(i, maxlen, minlen, maxlenratio, running_hyps, ended_hyps)
+        scores = sorted((float(hypothesis.score) for hypothesis in ended_hyps), reverse=True)
+        worst = scores[self.beam_size - 1] if len(scores) >= self.beam_size else -torch.inf
+        return self._batch_select(running, torch.nonzero(running.score > worst).view(-1))
+
+
 def beam_search(model: Decoder, prompt: np.ndarray, task: Task, vocabulary: Vocabulary, config: DecodingConfig,
                 beam_size: int) -> list[tuple[float, Generated]]:
-    """The best answers to `prompt` (int64 `[T]`) and their log probabilities, the most probable first; no sampling."""
+    """At most `beam_size` answers to `prompt` (int64 `[T]`) with log probabilities, the best first; none is sampled."""
     model.eval()
     scorer = AudioPaLMScorer(model, task, vocabulary, config)
-    search = BatchBeamSearch({"lm": scorer}, {"lm": 1.0}, beam_size, vocabulary.size, vocabulary.eos, vocabulary.eos,
-                             hyp_primer=prompt.tolist())
+    search = _Search({"lm": scorer}, {"lm": 1.0}, beam_size, vocabulary.size, vocabulary.eos, vocabulary.eos,
+                     hyp_primer=prompt.tolist())
     encoded = torch.zeros(len(prompt), 1, device=model.embedding.weight.device)
     longest = sum(scorer.limits) + len(scorer.limits)
     # A negative ratio is a number of tokens. At the last one the search adds an <eos>: here all have theirs before.
     found = search(encoded, maxlenratio=-(longest + 1))
     answers = []
-    for hypothesis in found:
+    for hypothesis in found[:beam_size]:
+        if not torch.isfinite(hypothesis.score):  # forbidden: fills a beam wider than the grammar
+            continue
         parts = split(hypothesis.yseq.tolist()[len(prompt):-1], vocabulary.newline, len(scorer.limits))
-        truncated = any(len(part) >= limit for part, limit in zip(parts, scorer.limits, strict=False))
-        if torch.isfinite(hypothesis.score):  # a beam that is wider than what is allowed has others
-            answers.append((float(hypothesis.score),
-                            Generated([np.array(part, dtype=np.int64) for part in parts], truncated)))
+        truncated = any(len(part) >= limit for part, limit in zip(parts, scorer.limits, strict=True))
+        answers.append((float(hypothesis.score),
+                        Generated([np.array(part, dtype=np.int64) for part in parts], truncated)))
     return answers
