@@ -19,10 +19,10 @@ from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 from audiopalm.lm.decoding import decode_batch
 from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig
+from audiopalm.lm.generation import DecodingConfig, Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import AUDIO, parse_tag
+from audiopalm.tasks import AUDIO, Task, parse_tag
 from audiopalm.tokenizers.audio import UnitTokenizer
 from audiopalm.tokenizers.vocabulary import load_vocabulary
 
@@ -83,7 +83,7 @@ class AudioPaLM:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
         vocabulary = self.builder.vocabulary
-        generated = decode_batch(self.lm, self.builder, row, [example], self.decoding, seed)[0]
+        generated = self.generate(row, example, seed)
         text, audio = {}, None
         for output, ids in zip(row.outputs, generated.parts, strict=True):
             if output.is_audio:
@@ -91,6 +91,10 @@ class AudioPaLM:
             else:
                 text[output.part] = " ".join(self.builder.tokenizer.decode(list(ids)).split())
         return Answer(text, audio, generated.truncated)
+
+    def generate(self, task: Task, example: Example, seed: int) -> Generated:
+        """The language model's part: the best answer to an example."""
+        return decode_batch(self.lm, self.builder, task, [example], self.decoding, seed)[0]
 
     def speak(self, units: np.ndarray, prompt: str | Path | np.ndarray, seed: int = 0) -> np.ndarray:
         """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""

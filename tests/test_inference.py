@@ -1,65 +1,21 @@
 """The packed model on one recording, by its class and by its command, with tiny random models of the real kinds."""
 
-import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import soundfile
-import torch
-from safetensors.torch import save_file
+from packed import make_pack, tone
 
-from audiopalm.acoustic.generation import GenerationConfig
-from audiopalm.acoustic.soundstorm import ModelConfig as SoundStormConfig
-from audiopalm.acoustic.soundstorm import SoundStorm
-from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.data.audio import read_audio
-from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.files import save_model
-from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.tokenizers.audio import UnitConfig, UnitModel
-from audiopalm.tokenizers.text import train_tokenizer
-from audiopalm.tokenizers.vocabulary import make_vocabulary
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A folder as stage 14 makes it."""
-    root = tmp_path_factory.mktemp("pack")
-    torch.manual_seed(0)
-    train_tokenizer(["uno dos tres", "one two three", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
-                    root / "vocabulary" / "text.model", 400)
-    vocabulary = make_vocabulary(root / "vocabulary", 16, "units", ["en", "es"])
-    lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
-    lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
-    save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0)
-    unit_config = UnitConfig(bands=20, dim=16, heads=2, encoder_blocks=1, code_dim=4, size=16, characters="ab ")
-    codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
-                                  decoder_blocks=1, levels=2, size=16)
-    storm_config = SoundStormConfig(16, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
-    units, codec, storm = UnitModel(unit_config), SpectralModel(codec_config), SoundStorm(storm_config)
-    units.quantiser.codebook.data.normal_()
-    codec.codebooks.normal_()
-    for name, model, config in (
-        ("units", units, dataclasses.asdict(unit_config)),
-        ("codec", codec, dataclasses.asdict(codec_config)),
-        ("acoustic", storm, {"model": dataclasses.asdict(storm_config),
-                             "generation": dataclasses.asdict(GenerationConfig()), "units_size": 16,
-                             "codec_levels": 2, "codec_size": 16}),
-    ):
-        write_json(root / name / "config.json", config)
-        save_file(model.state_dict(), root / name / "model.safetensors")
-    return root
-
-
-def tone(path, rate=16000, seconds=1.0, channels=1):
-    time = np.arange(int(rate * seconds)) / rate
-    samples = 0.1 * np.sin(2 * np.pi * 220 * time)
-    soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
-    return path
+    return make_pack(tmp_path_factory.mktemp("pack"))
 
 
 def test_every_modality(packed, tmp_path):

@@ -10,7 +10,6 @@ from pathlib import Path
 from audiopalm.bin.common import run
 from audiopalm.config import load_config
 from audiopalm.data.examples import ExampleSet
-from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
 from audiopalm.tokenizers.vocabulary import load_vocabulary
@@ -35,9 +34,8 @@ def main() -> None:
     config = load_config(LMConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
     examples = ExampleSet(args.data_dir, args.tokens)
-    if examples.meta and examples.meta["units_sha256"] != vocabulary.units_sha256:
-        raise AudioPaLMError(f"{args.tokens} was made with units {examples.meta['units_sha256']}, the vocabulary with "
-                             f"{vocabulary.units_sha256}; run stages 5 and 6 again")
+    if examples.meta:
+        vocabulary.check_units(examples.meta["units_sha256"], args.tokens)
     if args.show_batch:
         mixture = Mixture(config.mixture, examples, SequenceBuilder(vocabulary, tokenizer), config.training.row_length,
                           config.training.rows, args.seed)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiopalm.lm.generation import DecodingConfig, Generated, allowed_ids, part_ends, part_limits, prefill
+from audiopalm.lm.generation import DecodingConfig, Generated, grammar, prefill
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.tokenizers.vocabulary import Vocabulary
@@ -35,8 +35,8 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
     """Answers to each of `prompts` (int64 `[T]`), at most `config.beam`, the best first."""
     model.eval()
     width, device = config.beam, model.embedding.weight.device
-    limits, ends = part_limits(task, config), part_ends(task, vocabulary)
-    allowed = allowed_ids(task, vocabulary).to(device)
+    allowed, ends, limits = grammar(task, vocabulary, config)
+    allowed = allowed.to(device)
     cache, hidden, position = prefill(model, prompts, sum(limits) + len(limits))
     prompt_length = cache.length
     rows = torch.arange(len(prompts), device=device).repeat_interleave(width)

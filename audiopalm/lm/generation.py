@@ -60,8 +60,8 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     """Answer `prompts` (int64 `[T]` each, see SequenceBuilder.prompt); `names` seed the sampling of each row."""
     model.eval()
     device = model.embedding.weight.device
-    limits, ends = part_limits(task, config), part_ends(task, vocabulary)
-    allowed = allowed_ids(task, vocabulary).to(device)
+    allowed, ends, limits = grammar(task, vocabulary, config)
+    allowed = allowed.to(device)
     cache, hidden, position = prefill(model, prompts, sum(limits) + len(limits))
     rows = [_Row(number, name, seed) for number, name in enumerate(names)]
     finished: list[_Row] = []
@@ -113,19 +113,10 @@ def prefill(model: Decoder, prompts: list[np.ndarray], room: int) -> tuple[KeyVa
     return cache, hidden, positions[:, -1:]
 
 
-def part_limits(task: Task, config: DecodingConfig) -> list[int]:
-    """Most tokens of each part, its end not counted."""
-    return [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
-
-
-def part_ends(task: Task, vocabulary: Vocabulary) -> list[int]:
-    """The id that ends each part."""
-    return [vocabulary.newline] * (len(task.outputs) - 1) + [vocabulary.eos]
-
-
-def allowed_ids(task: Task, vocabulary: Vocabulary) -> Tensor:
-    """bool `[parts, vocabulary]`: the ids that may be written in each part."""
-    ends = part_ends(task, vocabulary)
+def grammar(task: Task, vocabulary: Vocabulary, config: DecodingConfig) -> tuple[Tensor, list[int], list[int]]:
+    """Of each part: ids that may be in it, bool `[parts, vocabulary]`; the id that ends it; most ids before that."""
+    limits = [config.audio_tokens if output.is_audio else config.text_tokens for output in task.outputs]
+    ends = [vocabulary.newline] * (len(limits) - 1) + [vocabulary.eos]
     allowed = torch.zeros(len(task.outputs), vocabulary.size, dtype=torch.bool)
     for part, output in enumerate(task.outputs):
         if output.is_audio:
@@ -134,7 +125,7 @@ def allowed_ids(task: Task, vocabulary: Vocabulary) -> Tensor:
             allowed[part, :vocabulary.text_size] = True
             allowed[part, [vocabulary.newline, vocabulary.eos]] = False
         allowed[part, ends[part]] = True
-    return allowed
+    return allowed, ends, limits
 
 
 def _choose(logits: Tensor, rows: list[_Row], task: Task, config: DecodingConfig) -> Tensor:

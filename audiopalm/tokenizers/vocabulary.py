@@ -46,6 +46,12 @@ class Vocabulary:
                 "use the vocabulary it was trained with, or run stages 6 to 8 again"
             )
 
+    def check_units(self, other_sha256: str, what: str) -> None:
+        """The units of `what`, a folder of stage 5, must be those of this vocabulary."""
+        if other_sha256 != self.units_sha256:
+            raise AudioPaLMError(f"{what} was made with units {other_sha256}, the vocabulary with {self.units_sha256}; "
+                                 "run stages 5 and 6 again")
+
 
 def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, languages: list[str],
                     text_size: int | None = None, eos: int = -1) -> Vocabulary:

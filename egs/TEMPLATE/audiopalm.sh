@@ -13,6 +13,7 @@
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
+#   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
@@ -31,7 +32,7 @@
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
 #
 #   --units_config FILE --codec_config FILE --vocabulary_config FILE --textlm_config FILE --lm_config FILE
-#   --acoustic_config FILE --decode_config FILE      [conf/units.yaml and so on]
+#   --espnet_lm_config FILE --acoustic_config FILE --decode_config FILE      [conf/units.yaml and so on]
 #   --data_args "ARGS"    further arguments of the command of stage 1; likewise --audio_args, --units_args, --codec_args,
 #                         --tokenize_args, --vocabulary_args, --textlm_args, --lm_args, --acoustic_args, --decode_args,
 #                         --synthesize_args, --score_args, --report_args, --pack_args []
@@ -49,6 +50,7 @@ cmd=
 seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
+trainer=own
 init_lm=
 lm_launch=python
 corpus=
@@ -68,6 +70,7 @@ codec_config=conf/codec.yaml
 vocabulary_config=conf/vocabulary.yaml
 textlm_config=conf/textlm.yaml
 lm_config=conf/lm.yaml
+espnet_lm_config=conf/espnet_lm.yaml
 acoustic_config=conf/acoustic.yaml
 decode_config=conf/decode.yaml
 data_args=
@@ -95,6 +98,7 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 
 [ $# -eq 0 ] || die "unexpected argument '$1' (--help lists the options)"
 [[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
+[[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 tokendir=${tokendir:-${dumpdir}/tokens}
 units_exp=${units_exp:-${expdir}/units}
 codec_exp=${codec_exp:-${expdir}/codec}
@@ -257,10 +261,20 @@ main() {
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         reads 6 "${expdir}/vocabulary"
         reads 7 "${expdir}/textlm"
-        run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
-            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
-            --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-            --output "${expdir}/lm" --seed "${seed}" ${lm_args}
+        if [ "${trainer}" = espnet ]; then
+            module espnet_train_lm --config "${espnet_lm_config}" --vocabulary "${expdir}/vocabulary" \
+                --init_lm "${expdir}/textlm" \
+                --train_data_dir "${raw}/${train_set}" --train_tokens "${tokendir}/${train_set}" \
+                --valid_data_dir "${raw}/${valid_set}" --valid_tokens "${tokendir}/${valid_set}" \
+                --output_dir "${expdir}/espnet_lm" --seed "${seed}" ${lm_args}
+            module espnet_convert --model_file "${expdir}/espnet_lm/valid.loss.ave.pth" --output "${expdir}/lm"
+        else
+            run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" \
+                --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
+                --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
+                --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
+                --output "${expdir}/lm" --seed "${seed}" ${lm_args}
+        fi
         writes "${expdir}/lm"
     fi
 

@@ -118,6 +118,16 @@ def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
 
 
+def test_espnet_trains_instead_of_our_loop(recipe):
+    assert recipe("--trainer", "espnet", "--stop_stage", "8", "--seed", "3").returncode == 0
+    train, convert = recipe.commands()[6:]
+    assert train.startswith("espnet_train_lm --config conf/espnet_lm.yaml ") and "--seed 3" in train
+    assert convert == "espnet_convert --model_file exp/espnet_lm/valid.loss.ave.pth --output exp/lm"
+    result = recipe("--trainer", "espnett")
+    assert result.returncode == 1 and result.stderr == (
+        "audiopalm.sh: error: --trainer takes own or espnet, not 'espnett'\n")
+
+
 def test_missing_input_names_the_stage_that_makes_it(recipe):
     result = recipe("--stage", "5")
     assert result.returncode == 1

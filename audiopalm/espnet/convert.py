@@ -1,0 +1,30 @@
+"""A model of ESPnet's Trainer (config.yaml and a file of weights) as one of ours (stage 8), and back."""
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from audiopalm.config import to_dict
+from audiopalm.data.files import atomic_path, read_json, write_text
+from audiopalm.espnet.model import ESPnetAudioPaLMModel
+from audiopalm.espnet.task import AudioPaLMTask
+from audiopalm.lm.files import load_model, save_model
+from audiopalm.tokenizers.vocabulary import load_vocabulary
+
+
+def from_espnet(model_file: str | Path, output: str | Path, config_file: str | Path | None = None) -> None:
+    """Write config.json and model.safetensors into `output`; `config_file` is config.yaml beside the weights."""
+    model, args = AudioPaLMTask.build_model_from_file(config_file, model_file)
+    save_model(output, model.decoder.config, model.decoder.state_dict(), args.vocabulary_hash, args.seed)
+
+
+def to_espnet(lm: str | Path, vocabulary_dir: str | Path, output: str | Path) -> None:
+    """Write config.yaml and model.pth into `output`; for `--init_param`, `build_model_from_file` and the pack."""
+    vocabulary, _ = load_vocabulary(vocabulary_dir)
+    decoder = load_model(lm, vocabulary, "stage 8 (finetune)")
+    config = {"vocabulary": str(vocabulary_dir), "vocabulary_hash": vocabulary.layout_hash,
+              "decoder_conf": to_dict(decoder.config), "seed": read_json(Path(lm) / "config.json")["seed"]}
+    write_text(Path(output) / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    with atomic_path(Path(output) / "model.pth") as temporary:
+        torch.save(ESPnetAudioPaLMModel(decoder).state_dict(), temporary)

@@ -1,0 +1,84 @@
+"""Batches for ESPnet's Trainer: our task mixture, or one task read by ESPnet's own dataset."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from audiopalm.data.examples import Example
+from audiopalm.errors import AudioPaLMError
+from audiopalm.espnet.imports import AbsIterFactory, AbsPreprocessor
+from audiopalm.lm.packing import PackedBatch, collate
+from audiopalm.lm.sequences import Sequence, SequenceBuilder
+from audiopalm.tasks import Task
+from audiopalm.train.mixture import Mixture, Share
+
+LANGUAGE = "utt2lang"  # the name of the data that says in which language an utterance is
+
+Batch = tuple[list[str], dict[str, Any]]  # utterances, and the arguments of ESPnetAudioPaLMModel.forward
+
+
+def tensors(batch: PackedBatch) -> dict[str, Tensor]:
+    return {"ids": batch.ids, "segments": batch.segments, "positions": batch.positions, "targets": batch.targets}
+
+
+class MixtureIterFactory(AbsIterFactory):
+    """The endless mixture cut into epochs of `iterations` batches; of several processes each takes its turns."""
+
+    def __init__(self, mixture: Mixture, iterations: int, workers: int, rank: int, world_size: int):
+        self.mixture, self.iterations, self.workers = mixture, iterations, workers
+        self.rank, self.world_size = rank, world_size
+        self.chunk = (0, 0)
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
+        """The batches of `epoch`, counted from 1; they do not depend on which epochs were built before."""
+        skip = (epoch - 1) * self.iterations * self.world_size
+        chunk = self.chunk if self.chunk[1] <= skip else (0, 0)
+        share = Share(self.mixture, skip, chunk, self.rank, self.world_size)
+        for batch in islice(DataLoader(share, batch_size=None, num_workers=self.workers), self.iterations):
+            self.chunk = batch.chunk  # the next epoch need not draw again what comes before it
+            yield batch.utterances, tensors(batch)
+
+
+class ValidationIterFactory(AbsIterFactory):
+    """The same batches in every epoch, {task: batches} of `Mixture.validation`."""
+
+    def __init__(self, batches: dict[str, list[PackedBatch]]):
+        self.batches = batches
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
+        for task, group in self.batches.items():
+            for batch in group:
+                yield batch.utterances, {**tensors(batch), "task": task}
+
+
+class TaskPreprocessor(AbsPreprocessor):
+    """What ESPnet's readers give for an utterance -> `ids` and `is_output`, int64 `[T]`, of one task.
+
+    The data have the names of the fields of audiopalm/tasks.py (`audio`: units, `transcript`, ...), and `utt2lang`.
+    """
+
+    def __init__(self, train: bool, builder: SequenceBuilder, task: Task, target: str | None):
+        super().__init__(train)
+        self.builder, self.task, self.target = builder, task, target
+
+    def __call__(self, uid: str, data: dict[str, Any]) -> dict[str, np.ndarray]:
+        for name in (*sorted(self.task.fields()), LANGUAGE):
+            if name not in data:
+                raise AudioPaLMError(f"task {self.task.name!r} needs data of the name {name!r}, there are "
+                                     f"{', '.join(data)}: give PATH,{name},TYPE")
+        example = Example(uid, data[LANGUAGE], self.target, {name: data[name] for name in self.task.fields()})
+        sequence = self.builder.sequence(self.task, example)
+        return {"ids": sequence.ids, "is_output": sequence.is_output.astype(np.int64)}
+
+
+def collate_sequences(data: list[tuple[str, dict[str, np.ndarray]]]) -> Batch:
+    """Results of TaskPreprocessor, one sequence a row, padded to the longest."""
+    rows = [[Sequence(uid, item["ids"], item["is_output"].astype(bool))] for uid, item in data]
+    lengths = torch.tensor([len(item["ids"]) for _, item in data])
+    batch = collate(rows, int(lengths.max()))
+    return batch.utterances, {**tensors(batch), "ids_lengths": lengths}

@@ -1,0 +1,178 @@
+"""The language model as a task of ESPnet: its options, its data and the model that ESPnet's Trainer trains.
+
+All else (optimizers, epochs, checkpoints, config.yaml, --print_config, --dry_run, ...) is espnet2.tasks.abs_task.
+"""
+
+import argparse
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+
+from audiopalm.config import from_dict, load_config, to_dict
+from audiopalm.data.examples import ExampleSet
+from audiopalm.data.files import require
+from audiopalm.errors import AudioPaLMError
+from audiopalm.espnet.data import (
+    LANGUAGE,
+    MixtureIterFactory,
+    TaskPreprocessor,
+    ValidationIterFactory,
+    collate_sequences,
+)
+from audiopalm.espnet.imports import ESPNET, AbsIterFactory, AbsTask, NestedDictAction, str_or_none
+from audiopalm.espnet.model import ESPnetAudioPaLMModel
+from audiopalm.lm.files import INITIALISATIONS
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
+from audiopalm.train.lm import LMConfig
+from audiopalm.train.lm import build_model as build_decoder
+from audiopalm.train.mixture import Mixture, MixtureEntry
+
+
+class AudioPaLMTask(AbsTask):
+    """Data are our mixture of tasks (`--iterator_type task`), or come by ESPnet's readers and samplers, for one task.
+
+    Of `args`, every method takes the options below and those of ESPnet.
+    """
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group("AudioPaLM: the model")
+        group.add_argument("--vocabulary", type=str_or_none, help="directory of stage 6")
+        group.add_argument("--vocabulary_hash", type=str_or_none, help="stands in config.yaml and is compared")
+        group.add_argument("--init_lm", type=str_or_none, help="text LM of stage 7 to start from; else from nothing")
+        group.add_argument("--audio_rows", choices=INITIALISATIONS, default="zero", help="how new rows start")
+        group.add_argument("--decoder_conf", action=NestedDictAction, default={},
+                           help="keys of ModelConfig in audiopalm/lm/model.py; with --init_lm only dropout")
+        group = parser.add_argument_group("AudioPaLM: a mixture of tasks")
+        group.add_argument("--mixture", type=yaml.safe_load, help="list of {task: ...}, or conf/lm.yaml, which has one")
+        for name in ("train", "valid"):
+            group.add_argument(f"--{name}_data_dir", type=str_or_none, help="data directory of stage 2")
+            group.add_argument(f"--{name}_tokens", type=str_or_none, help="its tokens of stage 5; none for text only")
+        group.add_argument("--row_length", type=int, default=512, help="tokens of a row; --batch_size is rows")
+        group.add_argument("--validation_sequences", type=int, default=64, help="for each task")
+        group = parser.add_argument_group("AudioPaLM: one task by ESPnet's readers")
+        group.add_argument("--task", type=str_or_none, help="a name of audiopalm/tasks.py, for example asr")
+        group.add_argument("--target_language", type=str_or_none, help="code of the translation's language")
+        parser.set_defaults(
+            required=[*parser.get_default("required"), "vocabulary"], iterator_type="task", optim="adamw", resume=True,
+            best_model_criterion=[("valid", "loss", "min")],
+            num_att_plot=0,  # attention is computed in one piece and never seen
+        )
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetAudioPaLMModel:
+        """The model that a training starts from; `args`, the later config.yaml, then describe it in full."""
+        vocabulary, _ = load_vocabulary(args.vocabulary)
+        _check_vocabulary(args, vocabulary)
+        _check_averages(args)
+        if isinstance(args.mixture, str):
+            args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
+        if args.init_lm is None:
+            decoder = Decoder(from_dict(ModelConfig, {**args.decoder_conf, "vocabulary_size": vocabulary.size},
+                                        "decoder_conf"))
+        else:
+            config = LMConfig([], dropout=args.decoder_conf.get("dropout", 0.0), audio_rows=args.audio_rows)
+            decoder = build_decoder(config, vocabulary, args.init_lm)
+            if decoder.config.vocabulary_size != vocabulary.size:
+                raise AudioPaLMError(f"--init_lm {args.init_lm} is no text LM of stage 7: with audio ids it would have "
+                                     f"{decoder.config.vocabulary_size} rows, the vocabulary has {vocabulary.size}")
+            shape = to_dict(decoder.config)
+            if from_dict(ModelConfig, {**shape, **args.decoder_conf}, "decoder_conf") != decoder.config:
+                raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "
+                                     "be changed")
+        args.decoder_conf, args.vocabulary_hash = to_dict(decoder.config), vocabulary.layout_hash
+        return ESPnetAudioPaLMModel(decoder)
+
+    @classmethod
+    def build_model_from_file(cls, config_file: str | Path | None = None, model_file: str | Path | None = None,
+                              device: str = "cpu") -> tuple[ESPnetAudioPaLMModel, argparse.Namespace]:
+        """The model of a checkpoint and the content of its config.yaml, which lies beside it unless given.
+
+        Needs no other file. Raises AudioPaLMError where the two do not fit: AbsTask loads what it can, and is silent.
+        """
+        config_file = require(config_file or Path(model_file).parent / "config.yaml")
+        args = argparse.Namespace(**yaml.safe_load(config_file.read_text(encoding="utf-8")))
+        model = ESPnetAudioPaLMModel(Decoder(from_dict(ModelConfig, args.decoder_conf, f"{config_file}: decoder_conf")))
+        if model_file is not None:
+            try:
+                model.load_state_dict(torch.load(require(model_file), map_location="cpu", weights_only=True))
+            except pickle.UnpicklingError:
+                raise AudioPaLMError(f"{model_file} is not a file of weights, like latest.pth") from None
+            except RuntimeError as error:
+                line = " ".join(str(error).split())
+                raise AudioPaLMError(f"{model_file} does not fit {config_file}: {line}") from None
+        return model.to(device), args
+
+    @classmethod
+    def build_task_iter_factory(cls, args: argparse.Namespace, iter_options, mode: str) -> AbsIterFactory:
+        """`mode`: train, valid."""
+        if mode == "train":
+            if args.num_iters_per_epoch is None:
+                raise AudioPaLMError("a mixture has no end: --num_iters_per_epoch says how many batches an epoch has")
+            distributed = iter_options.distributed
+            rank = torch.distributed.get_rank() if distributed else 0
+            world_size = torch.distributed.get_world_size() if distributed else 1
+            mixture = _mixture(args, args.train_data_dir, args.train_tokens)
+            return MixtureIterFactory(mixture, args.num_iters_per_epoch, args.num_workers, rank, world_size)
+        if mode == "valid":
+            mixture = _mixture(args, args.valid_data_dir, args.valid_tokens)
+            return ValidationIterFactory(mixture.validation(args.validation_sequences))
+        raise AudioPaLMError(f"there is no data to {mode}: --num_att_plot must be 0")
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> TaskPreprocessor | None:
+        if args.task is None:
+            if args.train_data_path_and_name_and_type:
+                raise AudioPaLMError("ESPnet's readers give the data of one task: --task says of which")
+            return None
+        return TaskPreprocessor(train, _builder(args), get_task(args.task), args.target_language)
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
+        return collate_sequences
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        return (LANGUAGE,)
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        return (*AUDIO_FIELDS, TRANSCRIPT, TRANSLATION)
+
+
+def _builder(args: argparse.Namespace) -> SequenceBuilder:
+    return SequenceBuilder(*load_vocabulary(args.vocabulary))
+
+
+def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
+    if data_dir is None:
+        raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
+    builder, examples = _builder(args), ExampleSet(data_dir, tokens)
+    if examples.meta:
+        builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
+    entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
+    return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
+
+
+def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:
+    """`vocabulary` must be that of a given config.yaml, and of the run that this one would go on from."""
+    if args.vocabulary_hash is not None:
+        vocabulary.check(args.vocabulary_hash, "the configuration")
+    earlier = Path(args.output_dir) / "config.yaml"
+    if args.resume and earlier.exists():
+        vocabulary.check(yaml.safe_load(earlier.read_text(encoding="utf-8"))["vocabulary_hash"], str(earlier))
+
+
+def _check_averages(args: argparse.Namespace) -> None:
+    """ESPnet 202511 adds to the first of the best checkpoints in place, and takes it so for the next average."""
+    several = [name for name in ("best_model_criterion", "keep_nbest_models")
+               if not isinstance(getattr(args, name), int) and len(getattr(args, name)) > 1]
+    if several and ESPNET < "202611":
+        raise AudioPaLMError(f"ESPnet {ESPNET} averages checkpoints wrongly with several values of --{several[0]}; "
+                             "give one")

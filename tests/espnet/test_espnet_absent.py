@@ -1,0 +1,33 @@
+"""Everything but the adapter works where espnet is not installed."""
+
+import subprocess
+import sys
+
+HIDDEN = "import sys; sys.modules.update({'espnet': None, 'espnet2': None}); "  # an import of these fails
+IMPORT_ALL = HIDDEN + """
+import importlib, pkgutil, audiopalm
+names = [module.name for module in pkgutil.walk_packages(audiopalm.__path__, "audiopalm.")]
+core = [name for name in names if not name.startswith("audiopalm.espnet.")]
+for name in core:
+    importlib.import_module(name)
+print(len(core), len(names))
+"""
+
+
+def run(program, *arguments):
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+
+
+def test_the_core_imports_without_espnet():
+    done = run(IMPORT_ALL)
+    assert done.returncode == 0, done.stderr
+    core, everything = map(int, done.stdout.split())
+    assert core > 90 and everything > core
+
+
+def test_commands_of_the_adapter_say_what_is_missing():
+    for name, arguments in (("espnet_train_lm", []), ("espnet_convert", ["--model_file", "x", "--output", "y"])):
+        program = HIDDEN + (f"import runpy; sys.argv = ['{name}', *sys.argv[1:]]; "
+                            f"runpy.run_module('audiopalm.bin.{name}', run_name='__main__')")
+        done = run(program, *arguments)
+        assert done.returncode == 1 and done.stderr == f"{name}: error: espnet is not installed; run tools/setup.sh\n"
