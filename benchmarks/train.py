@@ -1,6 +1,7 @@
-"""Training speed of the language model: ours, and transformers' Trainer with padding and with packing, in turn.
+"""Training speed of the language model: ours, transformers' Trainer with padding and with packing, ESPnet's, in turn.
 
-    cd egs/mini && ./run.sh --stop_stage 6 && . ./path.sh && python ../../benchmarks/train.py
+    cd egs/mini && ./run.sh --stop_stage 6 && . ./path.sh
+    pip install accelerate && python ../../benchmarks/train.py
 
 All train the same architecture (ours, exported) on the documents of the same batches of egs/mini, with AdamW,
 clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones, without padding.
@@ -13,6 +14,7 @@ for each weight and token that must meet (audiopalm/train/lm.py, Work) at the sp
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -25,9 +27,10 @@ from statistics import median
 
 import torch
 
-from audiopalm.config import load_config
+from audiopalm.config import load_config, to_dict
 from audiopalm.data.examples import ExampleSet
 from audiopalm.lm.adapters.pretrained import write_pretrained
+from audiopalm.lm.files import save_model
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.packing import IGNORED, PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
@@ -39,7 +42,7 @@ from audiopalm.train.mixture import Mixture
 LARGE = ArchitectureConfig(dim=576, layers=30, heads=9, kv_heads=3, hidden_dim=1536)
 MIDDLE = ArchitectureConfig(dim=384, layers=10, heads=6, kv_heads=2, hidden_dim=1152)
 LARGE_TEXT = 49152  # ids of its tokenizer
-WAYS = ("audiopalm", "padded", "flattened")
+WAYS = ("audiopalm", "padded", "flattened", "espnet")
 
 
 class Bench:
@@ -62,10 +65,34 @@ class Bench:
 
     def audiopalm(self) -> float:
         """Tokens a second of our loop, the command's own, over the second half of its steps."""
-        with tempfile.TemporaryDirectory() as output:
-            train(self.config, self.vocabulary, self.tokenizer, self.examples, self.examples, Path(output), seed=0)
-            rows = [json.loads(line) for line in (Path(output) / "log.jsonl").read_text().splitlines()]
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "lm"
+            train(self.config, self.vocabulary, self.tokenizer, self.examples, self.examples, output, 0,
+                  self._text_lm(folder))
+            rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
             return rows[-1]["tokens_per_second"]
+
+    def _text_lm(self, folder: str) -> Path:
+        """What our loop and ESPnet's start from."""
+        model = Decoder(ModelConfig(self.vocabulary.text_size, **to_dict(self.config.model)))
+        save_model(Path(folder) / "textlm", model.config, model.state_dict(), self.vocabulary.layout_hash, seed=0)
+        return Path(folder) / "textlm"
+
+    def espnet(self) -> float:
+        """ESPnet's Trainer on our model and batches, the second of two epochs; it has float32 only on a CPU."""
+        data = [part for name, set_name in (("train", "train"), ("valid", "dev")) for part in (
+            f"--{name}_data_dir", self.recipe / "dump" / "raw" / set_name,
+            f"--{name}_tokens", self.recipe / "dump" / "tokens" / set_name)]
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "audiopalm.bin.espnet_train_lm", "--output_dir", folder, *data,
+                       "--mixture", self.recipe / "conf" / "lm.yaml",
+                       "--vocabulary", self.recipe / "exp" / "vocabulary",
+                       "--init_lm", self._text_lm(folder), "--audio_rows", "normal", "--optim", "adamw",
+                       "--batch_size", self.config.training.rows, "--row_length", self.config.training.row_length,
+                       "--num_iters_per_epoch", self.steps, "--max_epoch", 2, "--grad_clip", 1.0]
+            result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+            second = re.search(r"2epoch results: \[train\].*?train_time=([\d.]+)", result.stdout + result.stderr)
+            return self.tokens / self.steps / float(second.group(1))
 
     def padded(self) -> float:
         return self._transformers(pad)
@@ -83,10 +110,9 @@ class Bench:
                 times.append(time.monotonic())
 
         size = self.vocabulary.text_size + self.vocabulary.audio_size
-        architecture = {name: getattr(self.config.model, name) for name in ("dim", "layers", "heads", "kv_heads",
-                                                                            "hidden_dim")}
+        start = Decoder(ModelConfig(size, **to_dict(self.config.model)))
         with tempfile.TemporaryDirectory() as folder:
-            write_pretrained(Decoder(ModelConfig(size, **architecture)), Path(folder), self.vocabulary.eos)
+            write_pretrained(start, Path(folder), self.vocabulary.eos)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             arguments = TrainingArguments(
                 output_dir=folder, max_steps=2 * self.steps, per_device_train_batch_size=1, use_cpu=True,
