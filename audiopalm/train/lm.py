@@ -218,12 +218,13 @@ class Work:
         config = model.config
         self.embedding = config.vocabulary_size * config.dim
         self.rest = sum(p.numel() for p in model.parameters()) - self.embedding * (1 if config.tied else 2)
-        dtype, size = torch.bfloat16 if "bf16" in precision else torch.float32, 1024
-        self.peak = 2 * size ** 3 / matrix_seconds(dtype, size, device)
+        self.dtype, self.device, self.peak = torch.bfloat16 if "bf16" in precision else torch.float32, device, 0.0
 
     def share(self, tokens: int, outputs: int, seconds: float) -> float:
         """Of `tokens` of which `outputs` had logits: 6 operations for each weight that a token meets; attention,
-        padding and the optimizer are not counted."""
+        padding and the optimizer are not counted. What the device can do is the best that was seen so far: others may
+        use it too."""
+        self.peak = max(self.peak, 2 * 1024 ** 3 / matrix_seconds(self.dtype, 1024, self.device))
         return 6 * (self.rest * tokens + self.embedding * outputs) / seconds / self.peak
 
 
