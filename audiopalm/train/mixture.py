@@ -24,7 +24,8 @@ CHUNK = 2048  # examples drawn, packed and shuffled together
 class MixtureEntry:
     """A task with its share of the examples.
 
-    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are.
+    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are. The share is
+    divided among language pairs by their numbers of utterances to the power `by_size`: 0 evenly, 1 as the data are.
     """
 
     task: str
@@ -32,6 +33,7 @@ class MixtureEntry:
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
+    by_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Cell:
 
 
 def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
-    """Entries -> cells; an entry's weight is shared evenly by its language pairs. Raises when nothing can serve it."""
+    """Entries -> cells, one for each language pair of an entry. Raises AudioPaLMError when nothing can serve one."""
     cells: list[Cell] = []
     for entry in entries:
         task = get_task(entry.task)
@@ -62,7 +64,9 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
                                  f"speakers {entry.speakers or 'all'}")
-        cells += [Cell(task, target, utterances, entry.weight / len(found)) for target, utterances in found]
+        sizes = [len(utterances) ** entry.by_size for _, utterances in found]
+        cells += [Cell(task, target, utterances, entry.weight * size / sum(sizes))
+                  for size, (target, utterances) in zip(sizes, found, strict=True)]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
