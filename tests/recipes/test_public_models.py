@@ -32,34 +32,38 @@ def repository(tmp_path_factory):
     return root
 
 
-def run(repository: Path, corpus: str, *arguments: str) -> tuple[Path, set[tuple]]:
-    """The folder of a recipe after its stages, and {(set, task, source, target, metric)} of the model's scores."""
+def run(repository: Path, corpus: str, *arguments: str) -> Path:
+    """The folder of a recipe after its stages."""
     recipe = repository / "egs" / corpus
     MAKERS[corpus](recipe / "downloads")
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
                             capture_output=True, timeout=600, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
-    rows = read_json(recipe / "results.json")
-    return recipe, {(row["set"], row["task"], row["source"], row["target"], row["metric"]) for row in rows
-                    if row["system"] == "model"}
+    return recipe
+
+
+def scores(recipe: Path) -> set[tuple]:
+    """{(set, task, source, target, metric)} of the model."""
+    return {(row["set"], row["task"], row["source"], row["target"], row["metric"])
+            for row in read_json(recipe / "results.json") if row["system"] == "model"}
 
 
 def test_covost2_and_its_models_on_fleurs(repository):
     shrink(repository / "egs/covost2/conf", decode=DECODE)
-    covost2, scores = run(repository, "covost2", "--langs", "fr", "--data_args", "--max_drop 0.9")
-    assert scores >= {(name, "ast", "fr", "en", "bleu") for name in ("dev", "test")}
-    assert scores >= {("test", "asr", "fr", None, "wer"), ("test", "asr+ast", "fr", "en", "bleu")}
+    covost2 = run(repository, "covost2", "--langs", "fr", "--data_args", "--max_drop 0.9", "--stop_stage", "12")
+    assert scores(covost2) >= {("dev", "ast", "fr", "en", "bleu"), ("test", "ast", "fr", "en", "bleu"),
+                               ("test", "asr", "fr", None, "wer"), ("test", "asr+ast", "fr", "en", "bleu")}
     assert not (covost2 / "exp/acoustic").exists() and not (covost2 / "dump/tokens/test/codec.scp").exists()
 
-    fleurs, scores = run(repository, "fleurs", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9")
-    assert scores >= {("test", "ast", "fr", "en", "bleu"), ("test", "asr", "en", None, "wer")}
+    fleurs = run(repository, "fleurs", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9")
+    assert scores(fleurs) >= {("test", "ast", "fr", "en", "bleu"), ("test", "asr", "en", None, "wer")}
     assert not (fleurs / "exp/lm").exists() and not (fleurs / "dump/raw/train").exists()
 
 
 def test_cvss_speaks_and_is_judged(repository):
     shrink(repository / "egs/cvss/conf", decode=DECODE)
-    recipe, scores = run(repository, "cvss", "--langs", "fr", "--data_args", "--max_drop 0.9")
-    assert scores >= {("test", task, "fr", "en", "asr_bleu") for task in ("s2st", "asr+ast+s2st")}
+    recipe = run(repository, "cvss", "--langs", "fr", "--data_args", "--max_drop 0.9", "--skip_stages", "13")
+    assert scores(recipe) >= {("test", task, "fr", "en", "asr_bleu") for task in ("s2st", "asr+ast+s2st")}
     assert len(read_table(recipe / "exp/decode/test/s2st_fr_en/wav.scp")) == 2
     assert (recipe / "exp/pack.zip").is_file()
 
@@ -68,8 +72,8 @@ def test_voxpopuli_with_interpretation(repository):
     """Nothing of the miniature's development set is interpreted, hence --valid_set."""
     shrink(repository / "egs/voxpopuli/conf", lm_s2st=OVERRIDES["lm"],
            decode={"tasks": [{"task": "asr"}, {"task": "s2st"}], **DECODE})
-    recipe, scores = run(repository, "voxpopuli", "--langs", "en", "--data_args", "--max_drop 0.9 --targets de",
-                         "--valid_set", "train", "--lm_config", "conf/lm_s2st.yaml", "--train_codec", "true",
-                         "--tokenize_args", "", "--skip_stages", "")
-    assert scores >= {("test", "asr", "en", None, "wer"), ("train", "s2st", "en", "de", "speaker_win")}
-    assert (recipe / "exp/pack.zip").is_file()
+    recipe = run(repository, "voxpopuli", "--langs", "en", "--data_args", "--max_drop 0.9 --targets de",
+                 "--valid_set", "train", "--lm_config", "conf/lm_s2st.yaml", "--train_codec", "true",
+                 "--tokenize_args", "", "--skip_stages", "", "--stop_stage", "11")
+    assert len(read_table(recipe / "exp/decode/test/asr_en/asr")) == 2
+    assert len(read_table(recipe / "exp/decode/train/s2st_en_de/wav.scp")) == 1
