@@ -18,5 +18,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --test_sets test \
     --pretrained_codec ../mini/pretrained/codec \
     --tokenize_args "--codec_tokens false" \
+    --score_args "--translations none" \
     --skip_stages "9 11 14" \
     "$@"

@@ -18,5 +18,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --test_sets test \
     --models ../covost2/exp \
     --tokenize_args "--codec_tokens false" \
+    --score_args "--translations none" \
     --skip_stages "3 4 6 7 8 9 11 14" \
     "$@"

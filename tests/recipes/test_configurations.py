@@ -1,5 +1,6 @@
 """Every conf/*.yaml of every recipe is read by the dataclass of its stage, and names what exists."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,18 @@ def test_full_scale_is_as_the_paper_has_it():
         rate, steps = learning_rate(config.optimizer, config.training.steps), config.training.steps
         assert config.optimizer.name == "adafactor" and config.dropout == 0.2 and config.audio_rows == "zero"
         assert max(map(rate, range(steps))) == pytest.approx(1e-4) and rate(steps) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["covost2", "cvss", "voxpopuli"])
+def test_options_for_two_cores_fit(recipe):
+    folder = ROOT / "egs" / recipe
+    script = """. ../TEMPLATE/two_cores.conf
+        for name in $(sed -n "s/^\\([a-z_]*\\)=.*/\\1/p" ../TEMPLATE/two_cores.conf); do echo $name: ${!name}; done"""
+    shown = subprocess.run(["bash", "-c", script], cwd=folder, text=True, capture_output=True, check=True).stdout
+    options = dict(line.split(": ", 1) for line in shown.splitlines())
+    assert sorted(options) == ["acoustic_config", "codec_config", "lm_args", "textlm_config", "units_config",
+                               "vocabulary_config"]
+    for name in ("units", "codec", "vocabulary", "textlm", "acoustic"):
+        load_config(CLASSES[name], folder / options[f"{name}_config"])
+    config = load_config(LMConfig, folder / "conf" / "lm.yaml", options["lm_args"].split())
+    assert (config.optimizer.name, config.training.accumulate, config.dropout) == ("muon", 1, 0.0)
