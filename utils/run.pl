@@ -6,7 +6,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
-use POSIX qw(WNOHANG SA_SIGINFO sigaction sigprocmask);
+use POSIX qw(WNOHANG sigprocmask);
 use jobs;
 
 # Cores of this machine. nproc would answer with OMP_NUM_THREADS, which is about the threads of one job.
@@ -40,12 +40,12 @@ sub alive {
 # The jobs are of our process group, which is the caller's: a signal to the group would hit the caller.
 my %told;  # processes that got a signal
 sub forward {
-    my ($signal, $typed) = @_;  # a Ctrl-C typed in the terminal has reached the whole group already
+    my ($signal) = @_;
     my %sent;
     for my $pass (1, 2) {  # the second for processes that were being born in the first
         select undef, undef, undef, 0.1 if $pass == 2;
         for my $process (descendants(), keys %told) {
-            kill $signal, $process unless $sent{$process}++ || ($typed && $pass == 1);
+            kill $signal, $process unless $sent{$process}++;
             $told{$process} = 1;
         }
     }
@@ -76,19 +76,12 @@ my $call = parse_call(@ARGV);
 my $limit = $call->{options}{'max-jobs-run'} // cores();
 open_logs($call);
 
-my ($signal, $typed, $forwarded, %running, %codes);
+my ($signal, %running, %codes);
 my $next = $call->{first};
 $SIG{CHLD} = sub { };  # ends the pause below
-# What is typed comes from the kernel. Elsewhere than on Linux that does not show, and jobs get it from us once more.
-my $SI_KERNEL = 128;
-sub note { ($signal, $typed, $forwarded) = ($_[0], $_[1]{code} == $SI_KERNEL, 0); }
-sigaction($_, POSIX::SigAction->new(\&note, POSIX::SigSet->new, SA_SIGINFO)) for POSIX::SIGINT, POSIX::SIGTERM;
+$SIG{$_} = sub { $signal = $_[0]; forward($signal); } for qw(INT TERM);
 # After a signal a shell may end before what it runs.
 while (%running || ($signal ? grep { alive($_) } keys %told : $next <= $call->{last})) {
-    if ($signal && !$forwarded) {
-        $forwarded = 1;
-        forward($signal, $typed);
-    }
     if (!$signal && $next <= $call->{last} && keys %running < $limit) {
         $running{start(job_script($call, $next))} = $next;
         $next++;

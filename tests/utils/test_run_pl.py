@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -213,23 +212,3 @@ def test_signal_to_the_group_ends_all(tmp_path, start):
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     assert process.communicate(timeout=20)[1] == "run.pl: SIGINT: stopped\n" and process.returncode == 130
     wait_until(lambda: not processes_of_session(process.pid))
-
-
-COUNTING = """trap "echo told >> told.$1" INT
-touch ready.$1
-for i in $(seq 20); do sleep 0.1; done
-"""
-
-
-def test_ctrl_c_typed_in_a_terminal_reaches_a_job_once(tmp_path):
-    """The terminal sends it to the whole group, jobs and run.pl, which must not pass it on."""
-    (tmp_path / "job.sh").write_text(COUNTING)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(tmp_path)
-        os.execv(RUN, [str(RUN), "JOB=1:2", "--max-jobs-run", "2", "log.JOB", "bash job.sh JOB"])
-    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
-    os.write(terminal, b"\x03")
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
-    os.close(terminal)
-    assert [(tmp_path / f"told.{number}").read_text() for number in (1, 2)] == ["told\n", "told\n"]
