@@ -14,18 +14,24 @@ OVERRIDES = {
     "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
                "training": {"steps": 6, "rows": 2, "row_length": 128, "validate_every": 3, "save_every": 3,
                             "validation_sequences": 8}},
-    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "validate_every": 3, "save_every": 3,
+    "lm": {"training": {"steps": 6, "rows": 2, "row_length": 512, "accumulate": 1, "validate_every": 3, "save_every": 3,
                         "validation_sequences": 8}},
     "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
-                 "training": {"steps": 6, "voices": 2, "save_every": 3}},
+                 "training": {"steps": 6, "voices": 2, "save_every": 3, "dev_batch": 4}},
 }
 
 
 def shrink(conf: Path, **more: dict) -> None:
-    """Change the YAML files of a folder `conf`: {file without .yaml: what to change} beside the changes above."""
+    """Change the YAML files of a folder `conf`: {file without .yaml: what to change} beside the changes above.
+
+    A recipe that skips a stage lacks its file. A link to a file that recipes share becomes a file.
+    """
     for name, changes in {**OVERRIDES, **more}.items():
         path = conf / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
+        if path.exists() or name in more:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            path.unlink()
+            path.write_text(yaml.safe_dump(merge(values, changes)))
 
 
 def merge(values, changes):

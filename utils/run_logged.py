@@ -5,8 +5,8 @@
 
 The log is appended to. `usage.tsv` beside it gets a line `log name, seconds, peak MiB, exit code, command`. The peak is
 that of the command and all its children together where /proc tells it (Linux), else of the largest one.
-SIGTERM, or the end of the calling shell, reaches the command as one Ctrl-C, a second SIGTERM as SIGKILL.
-The exit code is the command's; 128 + signal when a signal ended it.
+SIGTERM, or the end of the calling shell or of this process, reaches the command as one Ctrl-C, a second SIGTERM as
+SIGKILL. The exit code is the command's; 128 + signal when a signal ended it.
 """
 
 import os
@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+from audiopalm.bin.common import end_with_parent
 
 PERIOD = 1.0  # seconds between two looks at the memory
 
@@ -64,10 +66,13 @@ def copy(source, log) -> None:
 
 def start(command: list[str]) -> subprocess.Popen:
     # In a process group of its own: a Ctrl-C in the terminal comes once, through this process, to all its workers.
-    # The shell starts this process with SIGINT ignored; the command shall heed it.
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the shell starts this process with SIGINT ignored
+        end_with_parent(signal.SIGINT)
+
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                            preexec_fn=prepare)
 
 
 class Stopper:

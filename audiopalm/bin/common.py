@@ -1,6 +1,7 @@
 """What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr, progress on
-a TTY."""
+a TTY, children that do not outlive it."""
 
+import ctypes
 import logging
 import signal
 import sys
@@ -11,6 +12,9 @@ from typing import TypeVar
 from audiopalm.errors import AudioPaLMError
 
 T = TypeVar("T")
+
+LIBC = ctypes.CDLL(None)
+PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
 
 
 def run(main: Callable[[], None]) -> None:
@@ -25,6 +29,15 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def end_with_parent(number: int) -> None:
+    """In a new process (`preexec_fn`): have the kernel send it the signal when its parent has ended, even by SIGKILL.
+
+    Linux only; elsewhere the process goes on.
+    """
+    if sys.platform == "linux":
+        LIBC.prctl(PARENT_DEATH_SIGNAL, int(number))
 
 
 def progress(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:

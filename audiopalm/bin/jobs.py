@@ -13,6 +13,7 @@ import json
 import logging
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiopalm.bin.common import progress
+from audiopalm.bin.common import end_with_parent, progress
 from audiopalm.errors import AudioPaLMError
 
 POLL = 0.1  # seconds between two looks at what is done
@@ -60,8 +61,9 @@ def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: list,
     stem = str(launcher.folder / "JOB")
     command = [found, *options, f"JOB=1:{number}", f"{stem}.log", sys.executable, "-m", f"audiopalm.bin.{worker}",
                *arguments, "--todo", f"{stem}.todo", "--done", f"{stem}.done"]
-    # In a session of its own: Ctrl-C comes to this process, which then asks the launcher, once, to end its jobs.
-    process = subprocess.Popen(command, start_new_session=True)
+    # In a session of its own: Ctrl-C comes to this process, which then asks the launcher, once, to end its jobs. When
+    # this process is killed, the kernel asks.
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
     try:
         yield from progress(_results(process, launcher.folder, number), len(items), what)
         if process.wait() != 0:

@@ -34,12 +34,14 @@ def main() -> None:
     parser.add_argument("--sets", default="", help="sets to score (default: all that were decoded)")
     parser.add_argument("--judges", default="moonshine",
                         help='English judges; "moonshine pocketsphinx:40": the second hears 40 utterances per decode')
+    parser.add_argument("--translations", choices=["basic", "none"], default="basic",
+                        help="normaliser of BLEU and chrF of text; none: with case and punctuation, as published")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the run: stands in the rows")
     arguments = parser.parse_args()
     began = time.monotonic()
     settings = Run(arguments.recipe, arguments.seed, code_version(), Path(arguments.output),
-                   parse_judges(arguments.judges), arguments.processes)
+                   parse_judges(arguments.judges), arguments.processes, arguments.translations)
     found = sets_of(arguments.decode_dir)
     rows = []
     for name in arguments.sets.split() or found:

@@ -24,7 +24,10 @@ JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}
 
 @dataclass(frozen=True)
 class Run:
-    """What all rows of a scoring share; `judges` is {name: number of utterances judged per folder, or None for all}."""
+    """What all rows of a scoring share; `judges` is {name: number of utterances judged per folder, or None for all}.
+
+    `translations` is the normaliser of BLEU and chrF of text.
+    """
 
     recipe: str
     seed: int
@@ -32,6 +35,7 @@ class Run:
     output: Path
     judges: Mapping[str, int | None]
     processes: int
+    translations: str = "basic"
 
 
 def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
@@ -53,11 +57,18 @@ def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
 def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
     hypotheses = decode.hypotheses(output)
     references = test_set.references(decode, output, hypotheses)
-    pairs = {name: (NORMALISERS["basic"](references[name]), NORMALISERS["basic"](hypotheses[name]))
-             for name in references}
-    return [_row(test_set, decode, output, run, metric, score(metric, *_columns(pairs)), pairs,
-                 normaliser=normaliser_signature("basic"))
-            for metric in output.metrics]
+    rows = []
+    for metric in output.metrics:
+        name = run.translations if metric in ("bleu", "chrf") else "basic"
+        normalise = NORMALISERS[name]
+        pairs = {key: (words, normalise(hypotheses[key])) for key, text in references.items()
+                 if (words := normalise(text))}
+        if len(pairs) < len(references):
+            logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", decode.folder,
+                            len(references) - len(pairs), len(references))
+        rows.append(_row(test_set, decode, output, run, metric, score(metric, *_columns(pairs)), pairs,
+                         normaliser=normaliser_signature(name)))
+    return rows
 
 
 def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:

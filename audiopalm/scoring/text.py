@@ -1,8 +1,9 @@
 """Text metrics: WER and CER by jiwer, BLEU and chrF by sacreBLEU, each with a 95 % bootstrap interval.
 
-Two normalisers, each applied to references and hypotheses alike:
+Three normalisers, each applied to references and hypotheses alike:
 
 `basic`    for text that the model wrote: lower case, no punctuation.
+`none`     for translations whose references are published with case and punctuation, as others score them.
 `english`  for transcripts of an English judge, who writes digits where references have words. whisper-normalizer's
            English normaliser does the work. What it leaves unequal is settled around it: clock times lose their
            colon (`4:05` is `405`), `4:00` is `4 oclock`, `4 pm` is `4 p m`, `$12` is `12 dollars`, `-4` is `minus 4`,
@@ -69,7 +70,7 @@ def english(text: str) -> str:
     return " ".join(word for word in text.split() if word.strip(".,$"))
 
 
-NORMALISERS = {"basic": basic, "english": english}
+NORMALISERS: dict[str, Callable[[str], str]] = {"basic": basic, "none": str, "english": english}
 
 
 def normaliser_signature(name: str) -> str:

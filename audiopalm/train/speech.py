@@ -24,19 +24,21 @@ class Speech:
 
 
 def list_speech(directory: str | Path) -> list[Speech]:
-    """Every audio file of a data directory once, with its text.
+    """Every audio file of a data directory once, with its text; empty for a spoken translation without one.
 
     Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files
     depend on when their sources were written, and a training must not.
-    Raises AudioPaLMError where a recording has no text, is not at 16 kHz, or none is found.
+    Raises AudioPaLMError where an utterance has no text, a recording is not at 16 kHz, or none is found.
     """
     texts: dict[str, str] = {}
     for suffix in ["", *(f".{language}" for language in languages_of(directory, "wav.scp"))]:
-        text = read_table(Path(directory) / f"text{suffix}", "stage 2 (audio)")
+        table = Path(directory) / f"text{suffix}"
+        # Of interpretation the text is not always known.
+        text = read_table(table, "stage 2 (audio)") if table.exists() or not suffix else {}
         for utterance, path in read_table(Path(directory) / f"wav.scp{suffix}", "stage 2 (audio)").items():
-            if utterance not in text:
-                raise AudioPaLMError(f"{directory}/text{suffix} has no line for {utterance!r}")
-            texts.setdefault(path, text[utterance])
+            if utterance not in text and not suffix:
+                raise AudioPaLMError(f"{table} has no line for {utterance!r}")
+            texts.setdefault(path, text.get(utterance, ""))
     if not texts:
         raise AudioPaLMError(f"{directory}/wav.scp is empty")
     return [Speech(path, text, count_samples(path)) for path, text in texts.items()]

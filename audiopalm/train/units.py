@@ -228,7 +228,7 @@ def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
 def measure(model: UnitModel, dev: str | Path | None, speech: list[Speech], most: int = 300) -> dict:
     """Character error rate of CTC behind the quantiser, use of the codebook: on `dev`, else on training speech."""
     model.eval()
-    items = list_speech(dev) if dev else speech
+    items = [item for item in list_speech(dev) if item.text] if dev else speech
     items = items[::-(-len(items) // most)]
     heard, used = [], []
     for item in items:

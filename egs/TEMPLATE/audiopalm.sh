@@ -3,6 +3,7 @@
 #
 #   --stage N             first stage to run [1]
 #   --stop_stage N        last stage to run [14]
+#   --skip_stages "NS"    stages that are left out, such as "9 11" []
 #        1 data        5 tokenize     9 acoustic     13 report
 #        2 audio       6 vocabulary  10 decode       14 pack
 #        3 units       7 textlm      11 synthesize
@@ -25,8 +26,9 @@
 #   --dumpdir DIR         contents of archives of stage 1, audio of stage 2, tokens of stage 5 [dump]
 #   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
 #   --expdir DIR          models, decodes, scores, logs of stages 3 to 14 [exp]
-#   --units_exp DIR       audio tokenizer of stage 3 [EXPDIR/units]
-#   --codec_exp DIR       codec of stage 4 [EXPDIR/codec]
+#   --models DIR          models of stages 3 to 9; with --skip_stages those in the EXPDIR of another recipe [EXPDIR]
+#   --units_exp DIR       audio tokenizer of stage 3 [MODELS/units]
+#   --codec_exp DIR       codec of stage 4 [MODELS/codec]
 #   --train_set NAME      [train]
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
@@ -45,6 +47,7 @@ set -euo pipefail
 
 stage=1
 stop_stage=14
+skip_stages=
 nj=2
 cmd=
 seed=0
@@ -60,6 +63,7 @@ datadir=data
 dumpdir=dump
 tokendir=
 expdir=exp
+models=
 units_exp=
 codec_exp=
 train_set=train
@@ -99,10 +103,12 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [ $# -eq 0 ] || die "unexpected argument '$1' (--help lists the options)"
 [[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
+[[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
 tokendir=${tokendir:-${dumpdir}/tokens}
-units_exp=${units_exp:-${expdir}/units}
-codec_exp=${codec_exp:-${expdir}/codec}
-sets="${train_set} ${valid_set} ${test_sets}"
+models=${models:-${expdir}}
+units_exp=${units_exp:-${models}/units}
+codec_exp=${codec_exp:-${models}/codec}
+sets=$(printf '%s ' "${train_set}" "${valid_set}" "${test_sets}" | tr -s ' ' '\n' | awk '!seen[$0]++')  # each once
 raw=${dumpdir}/raw
 logdir=${expdir}/log
 
@@ -134,8 +140,11 @@ stop() {  # Ctrl-C or SIGTERM: let the command clean up, a second one kills it
 }
 trap stop INT TERM
 
+skipped() { [[ " ${skip_stages} " = *" $1 "* ]]; }
+
 begin() {  # begin N NAME: false when the stage is not asked for
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
+    ! skipped "$1" || return 1
     number=$1 name=$2 started=${SECONDS}
     local table=${logdir}/usage.tsv
     usage_before=0
@@ -146,6 +155,7 @@ begin() {  # begin N NAME: false when the stage is not asked for
 reads() {  # reads N FILE...: shows them; those that are missing are the work of stage N, or of nobody (0)
     local maker=$1 path hint=""
     [ "${maker}" -eq 0 ] || hint="; run stage ${maker} first: $(again --stage "${maker}" --stop_stage "${maker}")"
+    ! skipped "${maker}" || hint="; stage ${maker} is skipped here: --models names the EXPDIR of a recipe that has run it"
     shift
     for path in "$@"; do
         [ -e "${path}" ] || die "stage ${number} (${name}) reads ${path}, which does not exist${hint}"
@@ -239,43 +249,43 @@ main() {
         reads 5 "${tokendir}/${train_set}"
         module make_vocabulary --config "${vocabulary_config}" --data_dir "${raw}/${train_set}" \
             --tokens "${tokendir}/${train_set}" ${init_lm:+--init_lm "${init_lm}"} \
-            --output "${expdir}/vocabulary" ${vocabulary_args}
-        writes "${expdir}/vocabulary"
+            --output "${models}/vocabulary" ${vocabulary_args}
+        writes "${models}/vocabulary"
     fi
 
     if begin 7 textlm; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
-        reads 6 "${expdir}/vocabulary"
+        reads 6 "${models}/vocabulary"
         if [ -n "${init_lm}" ]; then
-            module import_lm --init_lm "${init_lm}" --vocabulary "${expdir}/vocabulary" --output "${expdir}/textlm" \
+            module import_lm --init_lm "${init_lm}" --vocabulary "${models}/vocabulary" --output "${models}/textlm" \
                 --seed "${seed}"
         else
-            run ${lm_launch} -m audiopalm.bin.train_lm --config "${textlm_config}" --vocabulary "${expdir}/vocabulary" \
+            run ${lm_launch} -m audiopalm.bin.train_lm --config "${textlm_config}" --vocabulary "${models}/vocabulary" \
                 --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
-                --output "${expdir}/textlm" --seed "${seed}" ${textlm_args}
+                --output "${models}/textlm" --seed "${seed}" ${textlm_args}
         fi
-        writes "${expdir}/textlm"
+        writes "${models}/textlm"
     fi
 
     if begin 8 finetune; then
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
-        reads 6 "${expdir}/vocabulary"
-        reads 7 "${expdir}/textlm"
+        reads 6 "${models}/vocabulary"
+        reads 7 "${models}/textlm"
         if [ "${trainer}" = espnet ]; then
-            module espnet_train_lm --config "${espnet_lm_config}" --vocabulary "${expdir}/vocabulary" \
-                --init_lm "${expdir}/textlm" \
+            module espnet_train_lm --config "${espnet_lm_config}" --vocabulary "${models}/vocabulary" \
+                --init_lm "${models}/textlm" \
                 --train_data_dir "${raw}/${train_set}" --train_tokens "${tokendir}/${train_set}" \
                 --valid_data_dir "${raw}/${valid_set}" --valid_tokens "${tokendir}/${valid_set}" \
-                --output_dir "${expdir}/espnet_lm" --seed "${seed}" ${lm_args}
-            module espnet_convert --model_file "${expdir}/espnet_lm/valid.loss.ave.pth" --output "${expdir}/lm"
+                --output_dir "${models}/espnet_lm" --seed "${seed}" ${lm_args}
+            module espnet_convert --model_file "${models}/espnet_lm/valid.loss.ave.pth" --output "${models}/lm"
         else
             run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" \
-                --vocabulary "${expdir}/vocabulary" --init_lm "${expdir}/textlm" \
+                --vocabulary "${models}/vocabulary" --init_lm "${models}/textlm" \
                 --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
                 --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-                --output "${expdir}/lm" --seed "${seed}" ${lm_args}
+                --output "${models}/lm" --seed "${seed}" ${lm_args}
         fi
-        writes "${expdir}/lm"
+        writes "${models}/lm"
     fi
 
     if begin 9 acoustic; then
@@ -283,16 +293,16 @@ main() {
         module train_acoustic --config "${acoustic_config}" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-            --codec "${codec_exp}" --output "${expdir}/acoustic" --seed "${seed}" ${acoustic_args}
-        writes "${expdir}/acoustic"
+            --codec "${codec_exp}" --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
+        writes "${models}/acoustic"
     fi
 
     if begin 10 decode; then
         reads 5 $(each "${tokendir}" ${valid_set} ${test_sets})
-        reads 6 "${expdir}/vocabulary"
-        reads 8 "${expdir}/lm"
+        reads 6 "${models}/vocabulary"
+        reads 8 "${models}/lm"
         for set in ${valid_set} ${test_sets}; do
-            module decode --config "${decode_config}" --lm "${expdir}/lm" --vocabulary "${expdir}/vocabulary" \
+            module decode --config "${decode_config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
                 --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \
                 --output "${expdir}/decode/${set}" --seed "${seed}" ${decode_args}
         done
@@ -301,10 +311,10 @@ main() {
 
     if begin 11 synthesize; then
         reads 4 "${codec_exp}"
-        reads 9 "${expdir}/acoustic"
+        reads 9 "${models}/acoustic"
         reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
         for set in ${valid_set} ${test_sets}; do
-            module synthesize --acoustic "${expdir}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
+            module synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
                 --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" --seed "${seed}" ${synthesize_args}
         done
         writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
@@ -325,10 +335,10 @@ main() {
     if begin 14 pack; then
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        reads 6 "${expdir}/vocabulary"
-        reads 8 "${expdir}/lm"
-        reads 9 "${expdir}/acoustic"
-        module pack --expdir "${expdir}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
+        reads 6 "${models}/vocabulary"
+        reads 8 "${models}/lm"
+        reads 9 "${models}/acoustic"
+        module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
         writes "${expdir}/pack" "${expdir}/pack.zip"
     fi
 }
@@ -340,7 +350,7 @@ each() {  # each DIR NAMES...: DIR/NAME of every name
 }
 
 main
-[ -n "${summary}" ] || die "no stage from --stage ${stage} to --stop_stage ${stop_stage}; there are 1 to 14"
+[ -n "${summary}" ] || die "no stage from --stage ${stage} to --stop_stage ${stop_stage}${skip_stages:+ without ${skip_stages}}; there are 1 to 14"
 say "  stage               time      memory"
 say "${summary%$'\n'}"
 say "in all ${SECONDS} s, at most ${peak_memory} MiB of memory"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# CVSS, from the official downloads to data directories with 16 kHz audio (stages 1 and 2).
+# CVSS: translation of speech into speech.
 # Where the downloads lie: --downloads DIR, or db.sh. Which languages: --langs "fr de". --help lists all options.
-# Stages 3 to 14 need configurations in conf/, which are not here yet.
 set -euo pipefail
 
 called_as=$(printf '%q ' "$0" "$@")
@@ -16,5 +15,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets test \
-    --stop_stage 2 \
+    --train_codec true \
+    --synthesize_args "--true_tokens en --true_most 100" \
     "$@"

@@ -3,17 +3,8 @@
 from pathlib import Path
 
 import pytest
-from miniatures import (
-    CLIENT,
-    DAMAGED,
-    PLAIN,
-    clip_name,
-    common_voice,
-    covost2_table,
-    lay_out,
-    make_covost2,
-    pack,
-)
+from miniatures.archives import lay_out, pack
+from miniatures.covost2 import CLIENT, DAMAGED, PLAIN, clip_name, common_voice, covost2_table, make_covost2
 from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
 
 from audiopalm.corpora import covost2

@@ -1,7 +1,10 @@
 """CVSS beside Common Voice 4, from miniatures in the official layout, through the command of stage 1."""
 
 import pytest
-from miniatures import DAMAGED, PLAIN, clip_name, common_voice, lay_out, make_cvss, pack, wav
+from miniatures.archives import lay_out, pack
+from miniatures.covost2 import DAMAGED, PLAIN, clip_name, common_voice
+from miniatures.cvss import make_cvss
+from miniatures.sound import wav
 from preparing import AWKWARD, check_set, errors_of, named, prepare
 
 from audiopalm.corpora import cvss

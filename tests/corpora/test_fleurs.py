@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import HTML, SENTENCES, lay_out, make_fleurs, pack, wav, write_fleurs_parquet
+from miniatures.archives import lay_out, pack
+from miniatures.fleurs import SENTENCES, make_fleurs, write_fleurs_parquet
+from miniatures.sound import HTML, wav
 from preparing import AWKWARD, check_set, errors_of, named, prepare, snapshot
 
 from audiopalm.corpora import fleurs

@@ -3,7 +3,10 @@
 from importlib.util import find_spec
 
 import pytest
-from miniatures import lay_out, make_covost2, make_cvss, make_voxpopuli, segment_name
+from miniatures.archives import lay_out
+from miniatures.covost2 import make_covost2
+from miniatures.cvss import make_cvss
+from miniatures.voxpopuli import make_voxpopuli, segment_name
 from preparing import errors_of, named, prepare
 
 from audiopalm.data.datadir import read_table

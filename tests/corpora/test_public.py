@@ -6,7 +6,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from miniatures import clip_name, common_voice, covost2_table, make_covost2, make_fleurs, pack
+from miniatures.archives import pack
+from miniatures.covost2 import clip_name, common_voice, covost2_table, make_covost2
+from miniatures.fleurs import make_fleurs
+from miniatures.sound import wav
 from preparing import errors_of, named, prepare, snapshot
 
 from audiopalm.corpora.archives import unpack
@@ -180,8 +183,6 @@ def test_ids_that_appear_twice_are_counted(tmp_path):
 
 
 def test_a_wav_file_written_into_a_pipe_is_not_cut_off(tmp_path):
-    from miniatures import wav
-
     content = wav(16000, "PCM_16")
     (tmp_path / "a.wav").write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
     assert look_at(tmp_path / "a.wav").seconds == 1.0

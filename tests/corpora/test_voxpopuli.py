@@ -4,7 +4,9 @@ import gzip
 
 import numpy as np
 import pytest
-from miniatures import SEGMENTS, lay_out, make_voxpopuli, ogg, segment_name, voxpopuli_speech
+from miniatures.archives import lay_out
+from miniatures.sound import ogg
+from miniatures.voxpopuli import SEGMENTS, make_voxpopuli, segment_name, voxpopuli_speech
 from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
 
 from audiopalm.corpora import voxpopuli

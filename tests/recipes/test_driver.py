@@ -21,7 +21,7 @@ echo "output of $name"
 if [ "${FAIL:-}" = "$name" ]; then echo "$name: error: broken on purpose" >&2; exit 3; fi
 if [ "${HANG:-}" = "$name" ]; then
     trap 'echo "$name: interrupted" >&2; exit 130' INT
-    touch hanging
+    echo $$ > hanging.new && mv hanging.new hanging
     for _ in $(seq 600); do sleep 0.1; done
 fi
 while [ $# -gt 1 ]; do
@@ -143,6 +143,9 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["--train_codec", "yes"], "option --train_codec takes true or false, not 'yes'"),
     (["--stage", "two"], "--stage and --stop_stage take a number from 1 to 14"),
     (["--stage", "15"], "no stage from --stage 15 to --stop_stage 14; there are 1 to 14"),
+    (["--stage", "9", "--stop_stage", "9", "--skip_stages", "8 9"],
+     "no stage from --stage 9 to --stop_stage 9 without 8 9; there are 1 to 14"),
+    (["--skip_stages", "9,11"], "--skip_stages takes numbers from 1 to 14, separated by spaces"),
     (["3"], "unexpected argument '3' (--help lists the options)"),
 ])
 def test_bad_options(recipe, arguments, message):
@@ -160,13 +163,18 @@ def test_failing_command(recipe):
     assert not any(line.startswith("tokenize") for line in recipe.commands())
 
 
+def wait_for(true) -> bool:
+    deadline = time.monotonic() + 30
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true()
+
+
 @pytest.mark.parametrize("number, to_group", [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
 def test_interrupt_reaches_the_command_once(recipe, number, to_group):
     process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"}, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 30
-    while not (recipe.path / "hanging").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert wait_for((recipe.path / "hanging").exists)
     start = time.monotonic()
     (os.killpg if to_group else os.kill)(process.pid, number)
     stdout, stderr = process.communicate(timeout=30)
@@ -176,6 +184,19 @@ def test_interrupt_reaches_the_command_once(recipe, number, to_group):
     assert stderr == ("audiopalm.sh: interrupted in stage 3; to go on: "
                       f"{recipe.path}/run.sh --test_sets test --stage 3\n")
     assert recipe("--stage", "3", "--stop_stage", "3").returncode == 0
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_killed_driver_takes_its_command_along(recipe, whole_group):
+    """SIGKILL of run.sh alone, or with its helper, as the out-of-memory killer and time limits of clusters do."""
+    process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = recipe.path / "hanging"
+    assert wait_for(command.exists)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    number = command.read_text().strip()
+    assert wait_for(lambda: not Path(f"/proc/{number}").exists())
 
 
 def test_another_seed_reuses_the_audio_and_tokens(recipe):
@@ -189,6 +210,25 @@ def test_another_seed_reuses_the_audio_and_tokens(recipe):
     assert "--data_dir dump/raw/train --tokens dump/tokens/train" in finetune
     assert "--codec exp/codec" in next(line for line in recipe.commands() if line.startswith("synthesize"))
     assert not (recipe.path / "exp" / "lm").exists()
+
+
+def test_stages_are_skipped_and_models_come_from_another_recipe(recipe):
+    for name in ("units", "codec", "vocabulary", "lm"):
+        (recipe.path / "../other/exp" / name).mkdir(parents=True)
+    arguments = ("--models", "../other/exp", "--skip_stages", "3 4 6 7 8 9 11 14", "--train_set", "dev")
+    result = recipe(*arguments)
+    assert result.returncode == 0, result.stderr
+    commands = {line.split()[0]: line for line in recipe.commands()}
+    assert list(commands) == ["prepare", "format_audio", "tokenize", "decode", "score", "report"]
+    assert "--input data/dev data/test --output" in commands["format_audio"]  # each set once
+    assert "--units ../other/exp/units --codec ../other/exp/codec" in commands["tokenize"]
+    assert "--lm ../other/exp/lm --vocabulary ../other/exp/vocabulary" in commands["decode"]
+    assert "--output exp/decode/test" in commands["decode"]
+    shutil.rmtree(recipe.path / "../other/exp/lm")
+    result = recipe(*arguments, "--stage", "10")
+    assert result.returncode == 1
+    assert result.stderr == ("audiopalm.sh: error: stage 10 (decode) reads ../other/exp/lm, which does not exist; "
+                             "stage 8 is skipped here: --models names the EXPDIR of a recipe that has run it\n")
 
 
 def test_what_a_command_imports_stays_compiled():

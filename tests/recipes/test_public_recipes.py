@@ -13,7 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import make_covost2, make_cvss, make_fleurs, make_voxpopuli
+from miniatures.covost2 import make_covost2
+from miniatures.cvss import make_cvss
+from miniatures.fleurs import make_fleurs
+from miniatures.voxpopuli import make_voxpopuli
 
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
@@ -48,7 +51,8 @@ class Recipe:
             shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
                             ignore=shutil.ignore_patterns("__pycache__", *made))
         self.corpus, self.path = corpus, root / "egs" / corpus
-        self.command = [str(self.path / "run.sh"), "--downloads", "../../downloads", "--langs", LANGUAGES[corpus],
+        self.command = [str(self.path / "run.sh"), "--stop_stage", "2", "--downloads", "../../downloads",
+                        "--langs", LANGUAGES[corpus], *(["--train_set", "train"] if corpus == "fleurs" else []),
                         "--data_args", "--max_drop 0.9", "--audio_args", "--max_drop 0.9"]
 
     def __call__(self):

@@ -1,10 +1,13 @@
 """Rows of a small decoded set with a judge that always hears the same, and voices that are pitches."""
 
+import shutil
+
 import numpy as np
 import pytest
 from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set
 
 from audiopalm.data.audio import read_audio
+from audiopalm.data.datadir import write_table
 from audiopalm.errors import AudioPaLMError
 from audiopalm.report.rows import select
 from audiopalm.scoring import judge
@@ -85,6 +88,22 @@ def test_true_tokens_are_scored_when_they_are_there(tmp_path, monkeypatch):
     found = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
     row = select(found, task="s2st", system="true_tokens", metric="asr_wer")[0]
     assert row["value"] == 0 and row["n"] == 1
+
+
+def test_translations_with_case_and_punctuation_and_references_without_words(tmp_path):
+    root = write_set(tmp_path)
+    for name in ("s2st_es_en", "asr+ast+s2st_es_en"):
+        shutil.rmtree(root / "exp/decode/test" / name)
+    write_table(root / "dump/raw/test/text.en", ENGLISH | {"ana-es-a": "I have two.", "luis-es-a": "...!"})
+    found = {}
+    for normaliser in ("basic", "none"):
+        run = Run("mini", 0, "the code", root / "score", {}, 1, normaliser)
+        rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+        assert {row["normaliser"] for row in select(rows, task="asr")} == {"basic"}
+        (found[normaliser],) = select(rows, task="ast", metric="chrf")
+        assert found[normaliser]["normaliser"] == normaliser
+    assert (found["basic"]["value"], found["basic"]["n"]) == (100, 2)  # nothing is left of the third reference
+    assert found["none"]["value"] < 80 and found["none"]["n"] == 3
 
 
 def test_missing_things_name_their_stage(tmp_path):

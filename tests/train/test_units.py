@@ -1,6 +1,7 @@
 """Training of units: a killed run ends with the weights of one that was left alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,16 @@ def test_recording_without_text_is_named(data):
     (data / "text").write_text("")
     with pytest.raises(AudioPaLMError, match="anna-en-00"):
         list_speech(data)
+
+
+def test_a_spoken_translation_may_lack_its_text(data):
+    """Interpretation of VoxPopuli: the codec hears it, the units are trained on what has a text."""
+    wavs = read_table(data / "wav.scp")
+    copies = {name: shutil.copy(path, data / f"spoken-{name}.flac") for name, path in wavs.items()}
+    write_table(data / "wav.scp.es", copies)
+    assert [speech.text for speech in list_speech(data)][len(wavs):] == [""] * len(wavs)
+    write_table(data / "text.es", {name: "uno" for name in list(wavs)[:3]})
+    assert sorted(speech.text for speech in list_speech(data)[len(wavs):]) == [""] * (len(wavs) - 3) + ["uno"] * 3
 
 
 def test_reach_covers_what_a_unit_depends_on():

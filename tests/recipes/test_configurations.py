@@ -1,0 +1,95 @@
+"""Every conf/*.yaml of every recipe is read by the dataclass of its stage, and names what exists."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiopalm.acoustic.soundstorm import SoundStorm
+from audiopalm.acoustic.training import AcousticConfig
+from audiopalm.bin.decode import DecodeConfig
+from audiopalm.bin.make_vocabulary import VocabularyConfig
+from audiopalm.codec.spectral import SpectralModel
+from audiopalm.config import load_config, to_dict
+from audiopalm.languages import language_name
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.tasks import get_task
+from audiopalm.tokenizers.audio import UnitModel
+from audiopalm.train.codec import CodecTraining
+from audiopalm.train.lm import LMConfig
+from audiopalm.train.optimizer import learning_rate, make_optimizers
+from audiopalm.train.units import UnitTraining
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = {"units": UnitTraining, "codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
+           "lm": LMConfig, "acoustic": AcousticConfig, "decode": DecodeConfig}
+FILES = sorted((ROOT / "egs").glob("*/conf/**/*.yaml"))
+
+
+def load(path: Path):
+    return load_config(CLASSES[path.stem.partition("_")[0]], path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "egs")))
+def test_it_is_read_and_names_what_exists(path):
+    config = load(path)
+    entries = config.mixture if isinstance(config, LMConfig) else getattr(config, "tasks", [])
+    for entry in entries:
+        get_task(entry.task)
+        for code in [*entry.sources, *entry.targets]:
+            language_name(code)
+    with torch.device("meta"):  # shapes alone
+        if isinstance(config, LMConfig):
+            model = Decoder(ModelConfig(32000, **to_dict(config.model)))
+            make_optimizers(config.optimizer, model)
+            assert 0 < learning_rate(config.optimizer, config.training.steps)(0) <= config.optimizer.learning_rate
+        elif isinstance(config, UnitTraining):
+            UnitModel(config.model)
+        elif isinstance(config, CodecTraining):
+            SpectralModel(config.model)
+        elif isinstance(config, AcousticConfig):
+            model = config.model
+            model.units_size, model.levels, model.codec_size = 1024, model.levels or 12, 1024
+            SoundStorm(model)
+
+
+def test_every_stage_that_a_recipe_runs_has_its_configuration():
+    needed = {3: "units", 4: "codec", 6: "vocabulary", 7: "textlm", 8: "lm", 9: "acoustic", 10: "decode"}
+    for run in (ROOT / "egs").glob("*/run.sh"):
+        script = run.read_text(encoding="utf-8")
+        skipped = script.partition('--skip_stages "')[2].partition('"')[0].split()
+        stages = {number for number in needed if str(number) not in skipped}
+        if "--train_codec true" not in script:
+            stages -= {4}
+        missing = [needed[number] for number in sorted(stages)
+                   if not (run.parent / "conf" / f"{needed[number]}.yaml").is_file()]
+        assert missing == [], run
+
+
+def test_full_scale_is_as_the_paper_has_it():
+    folder = ROOT / "egs" / "TEMPLATE" / "conf" / "full_scale"
+    units, codec, acoustic = (load(folder / f"{name}.yaml") for name in ("units", "codec", "acoustic"))
+    assert units.model.size == 1024 and (codec.model.levels, codec.model.size, codec.model.hop) == (12, 1024, 320)
+    assert (acoustic.training.level_bias, acoustic.training.cut_share, acoustic.training.whole_share) == (1, 1, 0)
+    assert acoustic.generation.iterations == [16, 1]
+    for recipe in ("covost2", "cvss", "voxpopuli"):
+        config = load(ROOT / "egs" / recipe / "conf" / "lm.yaml")
+        rate, steps = learning_rate(config.optimizer, config.training.steps), config.training.steps
+        assert config.optimizer.name == "adafactor" and config.dropout == 0.2 and config.audio_rows == "zero"
+        assert max(map(rate, range(steps))) == pytest.approx(1e-4) and rate(steps) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["covost2", "cvss", "voxpopuli"])
+def test_options_for_two_cores_fit(recipe):
+    folder = ROOT / "egs" / recipe
+    script = """. ../TEMPLATE/two_cores.conf
+        for name in $(sed -n "s/^\\([a-z_]*\\)=.*/\\1/p" ../TEMPLATE/two_cores.conf); do echo $name: ${!name}; done"""
+    shown = subprocess.run(["bash", "-c", script], cwd=folder, text=True, capture_output=True, check=True).stdout
+    options = dict(line.split(": ", 1) for line in shown.splitlines())
+    assert sorted(options) == ["acoustic_config", "codec_config", "lm_args", "textlm_config", "units_config",
+                               "vocabulary_config"]
+    for name in ("units", "codec", "vocabulary", "textlm", "acoustic"):
+        load_config(CLASSES[name], folder / options[f"{name}_config"])
+    config = load_config(LMConfig, folder / "conf" / "lm.yaml", options["lm_args"].split())
+    assert (config.optimizer.name, config.training.accumulate, config.dropout) == ("muon", 1, 0.0)
