@@ -29,11 +29,10 @@ def main() -> None:
     parser.add_argument("--true_most", type=int, metavar="N",
                         help="of --true_tokens, the first N utterances (by id) of each source language")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="generation settings, e.g. iterations=[16,1] temperature=0")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="generation settings, for example iterations=[16,1] temperature=0")
     arguments = parser.parse_args()
-    acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.set), load_codec(arguments.codec)
+    acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.overrides), load_codec(arguments.codec)
     check_codec(acoustic, arguments.codec)
     prompts = Prompts(arguments.data_dir, arguments.tokens, acoustic, arguments.acoustic)
     decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts,

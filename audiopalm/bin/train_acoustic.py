@@ -18,13 +18,13 @@ def main() -> None:
     parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
     parser.add_argument("--codec", help="folder of stage 4: its codebooks are what the embeddings start from")
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=10")
     parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=10")
     arguments = parser.parse_args()
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")
-    config = load_config(AcousticConfig, arguments.config, arguments.set)
+    config = load_config(AcousticConfig, arguments.config, arguments.overrides)
     train(config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed, arguments.dev_data_dir,
           arguments.dev_tokens, arguments.codec)
 

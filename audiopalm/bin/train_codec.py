@@ -14,11 +14,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
     parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the configuration")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="key=value, for example decoder_steps=100")
     arguments = parser.parse_args()
-    config = load_config(CodecTraining, arguments.config, arguments.set)
+    config = load_config(CodecTraining, arguments.config, arguments.overrides)
     if (Path(arguments.output) / "report.json").exists():
         logging.info("%s is trained already; remove it to train anew", arguments.output)
         return

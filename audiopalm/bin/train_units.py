@@ -15,11 +15,11 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="data directory of stage 2, with its texts")
     parser.add_argument("--dev_dir", help="data directory on which the units are measured at the end")
     parser.add_argument("--config", help="YAML of audiopalm.train.units.UnitTraining")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the configuration")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="key=value, for example plain_steps=100")
     arguments = parser.parse_args()
-    config = load_config(UnitTraining, arguments.config, arguments.set)
+    config = load_config(UnitTraining, arguments.config, arguments.overrides)
     if (Path(arguments.output) / "report.json").exists():
         logging.info("%s is trained already; remove it to train anew", arguments.output)
         return

@@ -132,7 +132,7 @@ def test_new_units_or_settings_are_spoken_anew(stage, monkeypatch):
     synthesize(stage, monkeypatch)
     assert {soundfile.info(path).frames for path in read_table(folder / "wav.scp").values()} == {40 * 640}
     before = (folder / "wav" / "ann-es-1.wav").read_bytes()
-    synthesize(stage, monkeypatch, "--set", "temperature=0", "iterations=[2, 1]")
+    synthesize(stage, monkeypatch, "temperature=0", "iterations=[2, 1]")
     assert (folder / "wav" / "ann-es-1.wav").read_bytes() != before
 
 

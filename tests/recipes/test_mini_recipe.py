@@ -159,9 +159,9 @@ def test_a_command_before_its_inputs_exist(recipe):
 
 
 @pytest.mark.parametrize("number, folder, arguments", [
-    (3, "units", ("--units_args", "--set plain_steps=100")),
+    (3, "units", ("--units_args", "plain_steps=100")),
     (8, "lm", ("--lm_args", "training.steps=100")),
-    (9, "acoustic", ("--acoustic_args", "--set training.steps=100"))])
+    (9, "acoustic", ("--acoustic_args", "training.steps=100"))])
 def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     experiment = recipe.path / f"exp_{folder}"
     shutil.copytree(recipe.path / "exp", experiment, ignore=shutil.ignore_patterns(folder, "decode", "report", "pack"))
