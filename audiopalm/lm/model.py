@@ -205,6 +205,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.recompute = False  # in training: blocks are computed again for their gradients, nothing of them is kept
         self.embedding = nn.Embedding(config.vocabulary_size, config.dim)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -239,7 +240,10 @@ class Decoder(nn.Module):
             local = rotary, attention_bias(within_window(mask, config.window))
             views = [local if layer in config.local_layers else view for layer, view in enumerate(views)]
         for block, view in zip(self.blocks, views, strict=True):
-            x = block(x, *view, cache)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, *view, cache, use_reentrant=False)
+            else:
+                x = block(x, *view, cache)
         if cache is not None:
             cache.length += ids.shape[1]
         return self.norm(x)

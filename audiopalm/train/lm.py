@@ -46,6 +46,7 @@ class TrainingConfig:
     rows: int = 8
     row_length: int = 512
     accumulate: int = 1
+    recompute: bool = False  # a third more work, and memory for the tokens of one block in place of all
     workers: int = 0  # processes that prepare batches ahead; the batches are the same ones
     precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
     strategy: str = "ddp"  # of several processes: ddp, or fsdp for models that one device cannot hold
@@ -103,6 +104,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
         logging.disable(logging.WARNING)
     torch.manual_seed(seed)
     model = build_model(config, vocabulary, init_lm)
+    model.recompute = training.recompute
     wrapped = fabric.setup_module(model)
     made = make_optimizers(config.optimizer, model)  # of the parameters as they are shared out
     optimizers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in made.items()}

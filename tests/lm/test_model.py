@@ -64,6 +64,22 @@ def test_logits_in_pieces_have_the_loss_and_gradients_of_the_whole(monkeypatch):
         torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-6)
 
 
+def test_recomputed_blocks_have_the_same_loss_and_gradients():
+    batch, results = collate([sequences([20, 17]), sequences([31])], 40), []
+    for recompute in (False, True):
+        model = tiny(dropout=0.3).train()
+        model.recompute = recompute
+        torch.manual_seed(5)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            loss, _ = model(batch.ids, batch.segments, batch.positions, batch.targets)
+        loss.backward()
+        results.append((loss.detach(), [parameter.grad for parameter in model.parameters()], sum(kept)))
+    (whole, expected, much), (again, gradients, little) = results
+    assert torch.equal(whole, again) and all(map(torch.equal, expected, gradients))
+    assert little < much / 3
+
+
 def test_other_document_does_not_matter():
     """Another document in the row leaves the hidden states of the first one unchanged."""
     from audiopalm.lm.model import packed_mask
