@@ -71,7 +71,7 @@ def test_recomputed_blocks_have_the_same_loss_and_gradients():
         model.recompute = recompute
         torch.manual_seed(5)
         kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
             loss, _ = model(batch.ids, batch.segments, batch.positions, batch.targets)
         loss.backward()
         results.append((loss.detach(), [parameter.grad for parameter in model.parameters()], sum(kept)))
