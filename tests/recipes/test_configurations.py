@@ -24,7 +24,8 @@ from audiopalm.train.units import UnitTraining
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"units": UnitTraining, "codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
            "lm": LMConfig, "acoustic": AcousticConfig, "decode": DecodeConfig}
-FILES = sorted((ROOT / "egs").glob("*/conf/**/*.yaml"))
+FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml")
+               if not path.name.startswith("espnet_"))  # options of ESPnet's own parser: tests/espnet/test_espnet_task.py
 
 
 def load(path: Path):
