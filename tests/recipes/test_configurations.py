@@ -24,8 +24,8 @@ from audiopalm.train.units import UnitTraining
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"units": UnitTraining, "codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
            "lm": LMConfig, "acoustic": AcousticConfig, "decode": DecodeConfig}
-FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml")
-               if not path.name.startswith("espnet_"))  # options of ESPnet's own parser: tests/espnet/test_espnet_task.py
+# espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
+FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not path.name.startswith("espnet_"))
 
 
 def load(path: Path):
