@@ -4,11 +4,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-import torch
+from decoders import log_probability, tiny
 
 from audiopalm.lm.beam import beam_search
 from audiopalm.lm.generation import DecodingConfig, generate
-from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
 
@@ -20,20 +20,7 @@ PROMPTS = [np.array(ids) for ids in ([0, 7, 8, 5], [1, 9, 9, 7, 7, 8, 5], [3, 7,
 
 @pytest.fixture(scope="module")
 def model() -> Decoder:
-    torch.manual_seed(0)
-    decoder = Decoder(ModelConfig(10, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48))
-    for parameter in decoder.parameters():
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    return decoder.eval()
-
-
-@torch.no_grad()
-def log_probability(model: Decoder, prompt: np.ndarray, answer: list[int]) -> float:
-    ids = torch.tensor([[*prompt, *answer]])
-    length = ids.shape[1]
-    hidden = model.hidden(ids, torch.arange(length)[None], torch.ones(1, 1, length, length, dtype=torch.bool).tril())
-    logs = model.logits(hidden)[0].log_softmax(dim=-1)
-    return sum(float(logs[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
+    return tiny(10, spread=0.3)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

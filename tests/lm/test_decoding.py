@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
+from decoders import log_probability, tiny
 
 from audiopalm.data.examples import Example
 from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.beam import beam_search
 from audiopalm.lm.decoding import decode_batch, recognition_scores
 from audiopalm.lm.generation import DecodingConfig, generate
-from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
@@ -31,11 +31,7 @@ class Letters:
 
 @pytest.fixture(scope="module")
 def model() -> Decoder:
-    torch.manual_seed(1)
-    decoder = Decoder(ModelConfig(52, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48))
-    for parameter in decoder.parameters():
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    return decoder.eval()
+    return tiny(52, seed=1, spread=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +48,10 @@ def examples(task) -> list[Example]:
             for number, value in enumerate(given)]
 
 
-@torch.no_grad()
 def heard(model, builder, units, text, language="en") -> float:
-    """Log probability of the text after these units, token by token, without batches."""
-    ids = [*builder.prompt(get_task("asr"), Example("", language, None, {AUDIO: units})), *builder.text(text),
-           VOCABULARY.eos]
-    ids = torch.tensor([ids])
-    length = ids.shape[1]
-    hidden = model.hidden(ids, torch.arange(length)[None], torch.ones(1, 1, length, length, dtype=torch.bool).tril())
-    logs = model.logits(hidden)[0].log_softmax(dim=-1)
-    first = length - len(builder.text(text)) - 1
-    return sum(float(logs[place - 1, ids[0, place]]) for place in range(first, length))
+    """Log probability of the text after these units."""
+    prompt = builder.prompt(get_task("asr"), Example("", language, None, {AUDIO: units}))
+    return log_probability(model, prompt, [*builder.text(text), VOCABULARY.eos])
 
 
 def test_recognition_scores_are_log_probabilities_of_the_text(model, builder):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from decoders import tiny
 
 from audiopalm.lm.files import extend_vocabulary
 from audiopalm.lm.generation import DecodingConfig, generate
-from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.model import Decoder
 from audiopalm.lm.packing import collate, pack_rows
 from audiopalm.lm.sequences import Sequence
 from audiopalm.tasks import get_task
@@ -16,14 +17,6 @@ from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_opti
 
 VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
                         languages=["en", "es"])
-
-
-def tiny(size: int = 50, **options) -> Decoder:
-    torch.manual_seed(0)
-    model = Decoder(ModelConfig(size, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=48, **options))
-    for parameter in model.parameters():  # the initial values are too small to tell tokens apart
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def sequences(lengths: list[int]) -> list[Sequence]:
