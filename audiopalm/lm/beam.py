@@ -32,7 +32,10 @@ class _Hypothesis:
 @torch.inference_mode()
 def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabulary: Vocabulary,
                 config: DecodingConfig) -> list[list[Generated]]:
-    """Answers to each of `prompts` (int64 `[T]`), at most `config.beam`, the best first."""
+    """Answers to each of `prompts` (int64 `[T]`), at most `config.beam`, the best first.
+
+    One of which a part is as long as its limit counts as truncated: what it would have gone on with was not asked.
+    """
     model.eval()
     width, device = config.beam, model.embedding.weight.device
     allowed, ends, limits = grammar(task, vocabulary, config)
