@@ -162,8 +162,8 @@ class Launcher:
             futures = [pool.submit(job) for job in jobs]
             try:
                 for future in as_completed(futures):
-                    if error := future.exception():
-                        logging.error("%s", error)
+                    if future.exception() and not self.stopped:
+                        logging.error("%s", future.exception())
             except KeyboardInterrupt:
                 self.__exit__()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -181,15 +181,13 @@ class Launcher:
         log = folder / "log" / "run.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         for command in commands:
-            if self.stopped:
-                return
             logging.info("%s: %s", folder, shlex.join(command))
             with open(log, "a", encoding="utf-8") as stream:
                 child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment,
                                          preexec_fn=lambda: end_with_parent(signal.SIGTERM))
                 self.children.append(child)
-                if child.wait() != 0 and not self.stopped:
-                    raise AudioPaLMError(f"{folder} failed; its output is in {log}")
+                if child.wait() != 0:
+                    raise AudioPaLMError(f"{folder} {'stopped' if self.stopped else 'failed'}; its output is in {log}")
         logging.info("%s is finished", folder)
 
 

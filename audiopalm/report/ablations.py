@@ -1,8 +1,8 @@
 """The paper's ablations in small: what is trained, what is compared, and TABLES.md from the scores and nothing else.
 
 A comparison is decided by a rule that was fixed before the runs: Welch's 95 % interval of the difference of the means
-over seeds. Wholly on the paper's side of zero the paper's direction holds, wholly on the other side it does not, else the
-question is undecided at this scale.
+over seeds. Wholly on the paper's side of zero the paper's direction holds, wholly on the other side it does not, else
+the question is undecided at this scale.
 """
 
 from collections.abc import Iterable
@@ -24,11 +24,11 @@ HEAD = """\
 Made from `tables.json` by `./tables.sh`; do not edit. What is compared: `conf/tables/tables.yaml`; how to read it:
 `../../docs/tables.md`.
 
-BLEU (0-100) of translation into English, mean of the languages, on the set `test`, unless said; WER is a fraction. The
-paper's figures are of other data and of models thousands of times as large: only the directions can be compared. The
+BLEU (0-100) of translation into English, mean of the languages, on the set `test`, unless said; WER is a fraction.
+The paper's figures are of other data and of models thousands of times as large: only directions can be compared. The
 rule, fixed before the runs: the paper's direction holds where the 95 % interval of the difference of the means over
-seeds (Welch's t) lies on its side of zero, does not hold where it lies on the other side, and is undecided where zero is
-inside."""
+seeds (Welch's t) lies on its side of zero, does not hold where it lies on the other side, and is undecided where zero
+is inside."""
 
 
 @dataclass
