@@ -1,0 +1,206 @@
+"""The paper's ablations in small: what is trained, what is compared, and TABLES.md from the scores and nothing else.
+
+A comparison is decided by a rule that was fixed before the runs: Welch's 95 % interval of the difference of the means
+over seeds. Wholly on the paper's side of zero the paper's direction holds, wholly on the other side it does not, else
+the question is undecided at this scale.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.report.results import number, table
+from audiopalm.report.rows import Row, select
+
+CONFIDENCE = 0.95
+LOWER_IS_BETTER = ("wer", "cer", "asr_wer")
+HEAD = """\
+# The paper's ablations in small
+
+Made from `tables.json` by `./tables.sh`; do not edit. What is compared: `conf/tables/tables.yaml`; how to read it:
+`../../docs/tables.md`.
+
+BLEU (0-100) of translation into English, mean of the languages, on the set `test`, unless said; WER is a fraction.
+The paper's figures are of other data and of models thousands of times as large: only directions can be compared. The
+rule, fixed before the runs: the paper's direction holds where the 95 % interval of the difference of the means over
+seeds (Welch's t) lies on its side of zero, does not hold where it lies on the other side, and is undecided where zero
+is inside."""
+
+
+@dataclass
+class System:
+    """What one system has of its own: files of the recipe's conf and arguments, by the names of options of run.sh."""
+
+    name: str
+    lm_config: str = ""
+    decode_config: str = "conf/tables/decode.yaml"
+    textlm_args: str = ""
+    units_config: str = ""
+    acoustic_config: str = ""
+
+
+@dataclass
+class Side:
+    """One line of a table: a system, its figure in the paper, and the task (or its part) that is scored."""
+
+    system: str
+    label: str
+    paper: str = ""
+    task: str = "ast"
+    part: str = ""
+
+
+@dataclass
+class Comparison:
+    """A table; `paper_says` is what each side is against the one before it: better or worse."""
+
+    name: str
+    title: str
+    paper_says: str
+    small: str
+    sides: list[Side]
+    metric: str = "bleu"
+    sources: list[str] = field(default_factory=lambda: ["es", "fr", "it", "ru"])
+    set: str = "test"
+
+
+@dataclass
+class Ablations:
+    """conf/tables/tables.yaml; `lm_args` are those of every stage 8."""
+
+    lm_args: str
+    systems: list[System]
+    comparisons: list[Comparison]
+
+    def __post_init__(self) -> None:
+        known = [system.name for system in self.systems]
+        for comparison in self.comparisons:
+            if comparison.paper_says not in ("better", "worse"):
+                raise AudioPaLMError(f"{comparison.name}: paper_says is better or worse, not {comparison.paper_says!r}")
+            for side in comparison.sides:
+                if side.system not in known:
+                    raise AudioPaLMError(f"{comparison.name}: unknown system {side.system!r}; "
+                                         f"{nearest(side.system, known)}")
+
+    def chosen(self, names: list[str]) -> list[Comparison]:
+        """The comparisons of these names, or all without names."""
+        known = {comparison.name: comparison for comparison in self.comparisons}
+        for name in names:
+            if name not in known:
+                raise AudioPaLMError(f"unknown row {name!r}; {nearest(name, known)}")
+        return [known[name] for name in names] or self.comparisons
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the second sample less mean of the first, with its interval; None where a sample has one value."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def verdict(self, wanted_sign: int) -> str:
+        """`holds`, `does not hold` or `undecided`, where the paper has a difference of `wanted_sign`."""
+        if self.low is None or self.low <= 0 <= self.high:
+            return "undecided"
+        return "holds" if (self.low > 0) == (wanted_sign > 0) else "does not hold"
+
+
+def welch(first: list[float], second: list[float]) -> Difference:
+    """Welch's t interval of the difference of two means; variances may differ."""
+    value = fmean(second) - fmean(first)
+    if min(len(first), len(second)) < 2:
+        return Difference(value, None, None)
+    parts = [stdev(sample) ** 2 / len(sample) for sample in (first, second)]
+    if sum(parts) == 0:
+        return Difference(value, value, value)
+    freedom = sum(parts) ** 2 / sum(part ** 2 / (len(sample) - 1)
+                                    for part, sample in zip(parts, (first, second), strict=True))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * sum(parts) ** 0.5
+    return Difference(value, value - half, value + half)
+
+
+def figure(comparison: Comparison, side: Side, rows: list[Row]) -> float | None:
+    """The mean over the comparison's languages in the rows of one run; None unless all of them were scored."""
+    found = select(rows, set=comparison.set, task=side.task, part=side.part or None, metric=comparison.metric,
+                   system="model", source=lambda code: code in comparison.sources)
+    into = [row for row in found if row["target"] in (None, "en")]
+    if {row["source"] for row in into} != set(comparison.sources):
+        return None
+    return fmean(row["value"] for row in into)
+
+
+def figures(comparison: Comparison, side: Side, runs: list[dict[str, Any]]) -> dict[int, float]:
+    """{seed: figure} of the runs of tables.json."""
+    found = {run["seed"]: figure(comparison, side, run["rows"]) for run in runs if run["system"] == side.system}
+    return {seed: value for seed, value in sorted(found.items()) if value is not None}
+
+
+def used_rows(comparisons: Iterable[Comparison], system: str, rows: list[Row]) -> list[Row]:
+    """The rows of a run that some comparison needs."""
+    def used(row: Row) -> bool:
+        return any(side.system == system and row["set"] == comparison.set and row["task"] == side.task
+                   and row["metric"] == comparison.metric and row["system"] == "model"
+                   for comparison in comparisons for side in comparison.sides)
+
+    return [row for row in rows if used(row)]
+
+
+def markdown(ablations: Ablations, runs: list[dict[str, Any]]) -> str:
+    """TABLES.md."""
+    parts = [HEAD]
+    for comparison in ablations.comparisons:
+        parts += _chapter(comparison, runs)
+    return "\n\n".join([*parts, *_how(ablations, runs)]) + "\n"
+
+
+def _chapter(comparison: Comparison, runs: list[dict[str, Any]]) -> list[str]:
+    values = {side.system: figures(comparison, side, runs) for side in comparison.sides}
+    seeds = sorted({seed for found in values.values() for seed in found})
+    lines = []
+    for side in comparison.sides:
+        found = values[side.system]
+        mean = number(comparison.metric, fmean(found.values())) if found else "not run"
+        spread = number(comparison.metric, stdev(found.values())) if len(found) > 1 else ""
+        lines.append([side.label, f"`{side.system}`", side.paper, mean, spread,
+                      *(number(comparison.metric, found[seed]) if seed in found else "" for seed in seeds)])
+    metric = {"bleu": "BLEU", "asr_bleu": "ASR-BLEU", "wer": "WER"}[comparison.metric]
+    header = ["", "system", "paper", f"{metric}, mean", "standard deviation", *(f"seed {seed}" for seed in seeds)]
+    run_again = f"    ./tables.sh --only {comparison.name} --seeds \"{' '.join(map(str, seeds or [0, 1, 2]))}\""
+    return [f"## {comparison.title}", comparison.small, table(header, lines), " ".join(sentences(comparison, values)),
+            run_again]
+
+
+def sentences(comparison: Comparison, values: dict[str, dict[int, float]]) -> list[str]:
+    """One for each side and the one before it."""
+    better = -1 if comparison.metric in LOWER_IS_BETTER else 1
+    wanted = better if comparison.paper_says == "better" else -better
+    found = []
+    sides = [side for side in comparison.sides if values[side.system]]
+    for before, after in zip(sides, sides[1:], strict=False):
+        difference = welch(list(values[before.system].values()), list(values[after.system].values()))
+        verdict = difference.verdict(wanted)
+        unit = 1 if comparison.metric.endswith("bleu") else 3
+        interval = ("one seed has no spread" if difference.low is None else
+                    f"interval {difference.low:+.{unit}f} to {difference.high:+.{unit}f}")
+        found.append(f"{after.label} against {before.label}: {difference.value:+.{unit}f} ({interval}); that it is "
+                     f"{comparison.paper_says} **{verdict}{' at this scale' if verdict == 'undecided' else ''}**.")
+    return found or ["Nothing to compare yet."]
+
+
+def _how(ablations: Ablations, runs: list[dict[str, Any]]) -> list[str]:
+    rows = [row for run in runs for row in run["rows"]]
+    lines = [f"- {title}: " + "; ".join(f"`{value}`" for value in sorted({row[key] for row in rows if row[key]}))
+             for title, key in (("metrics", "signature"), ("normalisers", "normaliser"), ("judges", "judge"),
+                                ("made by", "code")) if any(row[key] for row in rows)]
+    commands = []
+    for name in dict.fromkeys(system.name for system in ablations.systems):
+        of_system = [run for run in runs if run["system"] == name]
+        if of_system:
+            commands.append(f"`{name}`, seed {of_system[0]['seed']}:\n\n"
+                            + "\n".join(f"    {line}" for line in of_system[0]["commands"]))
+    return ["## How it was run", "\n".join(lines), *commands] if rows else []
