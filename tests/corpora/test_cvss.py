@@ -113,6 +113,17 @@ def test_a_cut_off_archive_is_refused(tmp_path):
         cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
 
 
+@pytest.mark.parametrize("lost", ["train.tsv", "dev.tsv", "test.tsv"])
+def test_an_archive_that_lacks_a_table_is_refused(tmp_path, lost):
+    """Cut off behind its first tables, or made so: none of its sets is taken for the whole."""
+    lay_out(tmp_path / "fr", common_voice("fr"))
+    files = {f"{name}.tsv": f"{clip_name('fr', 1)}\ttext\n".encode() for name in ("train", "dev", "test")}
+    del files[lost]
+    pack(tmp_path / "cvss_c_fr_en_v1.0.tar.gz", files)
+    with pytest.raises(AudioPaLMError, match=r"lacks one of train\.tsv, dev\.tsv, test\.tsv"):
+        cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+
+
 def test_what_is_missing_is_named(tmp_path):
     make_cvss(tmp_path)
     for more, message in ((["--langs", "zh"], "no source language 'zh'"),
