@@ -43,8 +43,8 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["clip missing"] == clip_name("fr", 40) and names["clip of zero bytes"] == clip_name("fr", 41)
     assert names["empty sentence"] == clip_name("fr", 42) and names["path appears twice"] == clip_name("fr", 1)
     assert names["unknown split 'dev_covost'"] == clip_name("fr", 45)
-    assert names["9 columns instead of 8"] == "validated.tsv:24"
-    assert names["4 columns instead of 3"] == "covost_v2.fr_en.tsv:23"
+    assert names["row of 9 columns instead of 8"] == "validated.tsv:24"
+    assert names["row of 4 columns instead of 3"] == "covost_v2.fr_en.tsv:23"
     assert names["id holds a space or a slash"].endswith("common voice")
     assert names["not in validated.tsv"] == clip_name("fr", 46)
 

@@ -43,7 +43,8 @@ def test_every_lost_row_is_named(tmp_path):
     assert prepare("cvss", tmp_path, tmp_path / "data", "--langs", "fr").returncode == 0
     names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv")}
     assert names["clip missing"] == clip_name("fr", 40) and names["clip of zero bytes"] == clip_name("fr", 41)
-    assert names["empty translation"] == clip_name("fr", 54) and names["1 columns instead of 2"] == "train.tsv:14"
+    assert names["empty translation"] == clip_name("fr", 54)
+    assert names["row of 1 columns instead of 2"] == "train.tsv:14"
     names = {reason: name for name, reason in named(tmp_path / "data/test/dropped.tsv")}
     assert names["translation's recording cut off"] == clip_name("fr", list(DAMAGED)[3])
 

@@ -79,7 +79,7 @@ def make_voxpopuli(downloads: Path, layout: str = "raw", language: str = "en") -
                f"{segment_name(language, 2)}\t44.0\t45.5\tZu spät."]
     (downloads / "s2s_de_ref.tsv.gz").write_bytes(gzip.compress("\n".join(targets).encode()))
     reasons = [row[6] for row in BAD_SEGMENTS.values() if row[6]]
-    dropped = {reason: reasons.count(reason) for reason in reasons} | {"3 columns instead of 14": 1}
+    dropped = {reason: reasons.count(reason) for reason in reasons} | {"row of 3 columns instead of 14": 1}
     return kept, {"train": dropped, "dev": {}, "test": {}}
 
 
