@@ -1,8 +1,8 @@
 """Common Voice for recognition, of any release: its own train, dev and test sets, in all languages that are there.
 
-Apart from release 4, which CoVoST 2 and CVSS need, since another release has other clips. `<downloads>/<language>/` holds
-`{train,dev,test}.tsv` and `clips/`, as an archive has them. Which of its clips are in the dev and test sets of CoVoST 2
-is not looked at here: audiopalm/corpora/joint.py takes these out.
+Apart from release 4, which CoVoST 2 and CVSS need, since another release has other clips. `<downloads>/<language>/`
+holds `{train,dev,test}.tsv` and `clips/`, as an archive has them. Which of its clips are in other sets of CoVoST 2 is
+not looked at here: audiopalm/corpora/joint.py takes these out.
 """
 
 import logging
@@ -31,7 +31,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     if missing := [language for language in languages if language not in folders] or not folders:
         what = missing[0] if languages else "any language"
         raise AudioPaLMError(f"Common Voice, {what}: {downloads} has no folder of it with train.tsv and clips/; "
-                             f"unpack the archive there")
+                             "unpack the archive there")
     sets = {name: DataSet() for name in SETS}
     for language in languages or folders:
         if short_code(language) in LANGUAGES:

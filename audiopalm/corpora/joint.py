@@ -1,9 +1,9 @@
 """Several corpora as one: their train sets together, their dev sets together, each test set for itself (egs/joint).
 
 Each corpus is prepared into <output>/<corpus>/{train,dev,test} first. In what is put together an utterance is named
-`<corpus>-<its name there>`, so that the corpus can be told from it, and `segments` says for every one what of a recording it
-is: VoxPopuli has pieces, the others whole files. Clips of Common Voice that are in a dev or test set of any corpus are
-not in the train set: the sets of CoVoST 2 and those of a later release of Common Voice are not the same.
+`<corpus>-<its name there>`, so that the corpus can be told from it, and `segments` says what of a recording it is:
+VoxPopuli has pieces, the others whole files. A later release of Common Voice has divided the clips of CoVoST 2 anew:
+what CoVoST 2 or CVSS have in one set is left out of the others of Common Voice.
 """
 
 import logging
@@ -16,25 +16,23 @@ from pathlib import Path
 
 from audiopalm.corpora import common_voice_asr, covost2, cvss, voxpopuli
 from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
-from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines, write_table
+from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines
 from audiopalm.data.files import atomic_path, require, write_json
 from audiopalm.errors import AudioPaLMError, nearest
 from audiopalm.languages import in_order
 
 KNOWN = {"covost2": INTO_ENGLISH, "cvss": INTO_ENGLISH, "voxpopuli": tuple(voxpopuli.HOURS)}  # codes of --langs
-OF_COMMON_VOICE = ("common_voice", "covost2", "cvss")
-CORPORA = (*OF_COMMON_VOICE, "spoken_mt", "voxpopuli")
-SPEAKS_TEXTS = "audiopalm.bin.speak_texts"
+CORPORA = ("common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli")
 TEXTS = ("text", "utt2spk", "utt2lang")
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
             max_drop: float = 0.05, corpora: list[str] = (), name: str = "joint", version: str = "c",
             targets: list[str] = ()) -> dict:
-    """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return the reports of the corpora, by corpus and set.
+    """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return the reports by `<corpus>/<set>`.
 
-    `languages` are Common Voice's codes; a corpus takes those that it knows. `version` is CVSS's, `targets` are those of
-    VoxPopuli's interpretation. `spoken_mt` is what audiopalm.bin.speak_texts has left in <output>/spoken_mt. Raises
+    `languages` are Common Voice's codes; a corpus takes those that it knows. `version` is CVSS's, `targets` are
+    VoxPopuli's. `spoken_mt` is what audiopalm.bin.speak_texts has left in <output>/spoken_mt. Raises
     AudioPaLMError for an unknown corpus, one that has none of the languages, and all that the readers raise.
     """
     output, downloads, report = Path(output), Path(downloads), {}
@@ -45,7 +43,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
             "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
     for corpus in sorted(corpora):
         if corpus == "spoken_mt":
-            require(output / corpus / "train" / "wav.scp", SPEAKS_TEXTS)
+            require(output / corpus / "train" / "wav.scp", "audiopalm.bin.speak_texts")
             continue
         logging.info("reading %s", corpus)
         # A folder of its own for a corpus, or one folder for all; CoVoST 2 and CVSS look for theirs themselves.
@@ -55,12 +53,16 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
         report |= {f"{corpus}/{kind}": entry for kind, entry in found.items()}
     sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)
                       if (output / corpus / kind / "text").is_file()} for kind in ("train", "dev", "test")}
-    held_out = {clip_of(corpus, key) for kind in ("dev", "test") for corpus, source in sources[kind].items()
-                if corpus in OF_COMMON_VOICE for key in read_table(source / "text")}
-    unite(output / f"train_{name}", sources["train"], lambda corpus, key: clip_of(corpus, key) not in held_out)
-    unite(output / f"dev_{name}", sources["dev"])
+    divided = {clip_of(key): kind for kind, found in sources.items() for corpus, source in found.items()
+               if corpus in ("covost2", "cvss") for key, _ in _rows(source / "text")}
+
+    def wanted(kind: str, corpus: str, key: str) -> bool:
+        return corpus != "common_voice" or divided.get(clip_of(key), kind) == kind
+
+    for kind in ("train", "dev"):
+        unite(output / f"{kind}_{name}", sources[kind], partial(wanted, kind))
     for corpus, source in sources["test"].items():
-        unite(output / f"{corpus}_test", {corpus: source})
+        unite(output / f"{corpus}_test", {corpus: source}, partial(wanted, "test"))
     return report
 
 
@@ -76,12 +78,12 @@ def _known(corpus: str, languages: list[str], folder: Path) -> list[str]:
     return found
 
 
-def clip_of(corpus: str, utterance: str) -> str:
-    """What names the recording, in every corpus that has it: `fr-<speaker>-common_voice_fr_1` -> `common_voice_fr_1`."""
-    return utterance.rpartition("-")[2] if corpus in OF_COMMON_VOICE else f"{corpus}-{utterance}"
+def clip_of(utterance: str) -> str:
+    """`fr-<speaker>-common_voice_fr_1` -> `common_voice_fr_1`, in every corpus that has the clip."""
+    return utterance.rpartition("-")[2]
 
 
-def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool] = lambda corpus, key: True) -> None:
+def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> None:
     """One data directory of those of several corpora, without the utterances that are not `wanted` (corpus, id).
 
     Tables are written line by line: ids are in order, since those of a corpus begin with its name. Beside them
@@ -98,7 +100,7 @@ def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], b
     spoken = set(read_table(target / "utt2lang").values())
     write_json(target / "languages.json", {"translated": in_order(spoken & translated),
                                            "transcribed_only": in_order(spoken - translated)})
-    logging.info("wrote %s: %s", target, ", ".join(f"{number} utterances of {corpus}" for corpus, number in kept.items()))
+    logging.info("wrote %s: %s", target, ", ".join(f"{number} of {corpus}" for corpus, number in kept.items()))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
