@@ -1,4 +1,4 @@
-"""What a finetuning needs, by formula: memory of a device, operations, hours. Nothing is run, so these are estimates."""
+"""What a finetuning needs, by formula: memory of a device, operations, hours. Nothing is run: these are estimates."""
 
 from dataclasses import dataclass
 
@@ -77,8 +77,8 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
 
 
 def activation_bytes(shape: ModelConfig, bf16: bool) -> int:
-    """What one token leaves in one block for the gradient, counted from audiopalm/lm/model.py with dropout, and a kernel
-    of attention that keeps no scores."""
+    """What one token leaves in one block for the gradient, counted from audiopalm/lm/model.py; the kernel of attention
+    keeps no scores."""
     heads, hidden = shape.heads * shape.head_dim, shape.hidden_dim
     if bf16:  # the stream between the blocks and its norms are float32
         return 16 * shape.dim + 2 * (7 * shape.dim + 4 * heads + 4 * hidden)

@@ -2,7 +2,7 @@
 # The paper's two mixtures over several corpora. Options of its own (defaults in brackets), before those of all recipes:
 #
 #   --mixture NAME        ast: recognition and translation into text; s2st: into speech too [ast]
-#   --corpora "NAMES"     covost2 cvss voxpopuli common_voice spoken_mt [all but cvss for ast, all for s2st; spoken_mt with
+#   --corpora "NAMES"     covost2 cvss voxpopuli common_voice spoken_mt [all, for ast without cvss; spoken_mt only with
 #                         --synthesize_mt]
 #   --size NAME           128M, 1B or 8B: the text LM, launch and batch of conf/NAME/options.conf [none: stage 7 trains one]
 #   --mt_text DIR         parallel texts to train on as well, such as WMT's: news.fr-en.tsv, or news.fr-en.fr and
@@ -32,8 +32,10 @@ while [ $# -gt 0 ]; do
     case "${name}" in
         mixture | corpora | size | mt_text | synthesize_mt | data_args | lm_args | textlm_args) printf -v "${name}" '%s' "$2" ;;
         stage | nj) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
-        # shellcheck disable=SC1090
-        config) . "$2"; others+=("$1" "$2") ;;  # it may have *_args
+        config)  # it may have *_args
+            # shellcheck disable=SC1090
+            . "$2"
+            others+=("$1" "$2") ;;
         *) others+=("$1" "$2") ;;
     esac
     shift 2
@@ -41,7 +43,7 @@ done
 
 case "${mixture}" in
     ast)
-        corpora=${corpora:-covost2 voxpopuli common_voice} decoded="covost2 voxpopuli" more=""
+        corpora=${corpora:-covost2 voxpopuli common_voice${synthesize_mt:+ spoken_mt}} decoded="covost2 voxpopuli" more=""
         options=(--lm_config conf/lm.yaml --decode_config conf/decode.yaml --skip_stages "9 11 14"
             --pretrained_codec ../mini/pretrained/codec --tokenize_args "--codec_tokens false") ;;
     s2st)

@@ -1,0 +1,124 @@
+"""egs/joint from stage 1 to the report on miniatures of all its corpora, and egs/fleurs with its models."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from miniatures.archives import lay_out
+from miniatures.covost2 import make_covost2
+from miniatures.cvss import make_cvss
+from miniatures.fleurs import make_fleurs
+from miniatures.sound import mp3, wav
+from miniatures.voxpopuli import make_voxpopuli
+from tiny import OVERRIDES, shrink
+
+from audiopalm.data.checks import Options, problems
+from audiopalm.data.datadir import read_table
+from audiopalm.data.files import read_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DECODE = {"decoding": {"text_tokens": 8, "audio_tokens": 12}}
+HEADER = "client_id\tpath\tsentence\n"
+
+
+def make_downloads(downloads: Path) -> None:
+    """All corpora in one folder. Of Common Voice's later release clips 20 and 30 are in the dev and test set of CoVoST 2;
+    Ukrainian is in no other corpus."""
+    make_covost2(downloads)
+    make_cvss(downloads)
+    make_voxpopuli(downloads / "voxpopuli", language="fr")
+    for language in ("fr", "uk"):
+        sets = {"train": (1, 20, 30, 61), "dev": (2, 20, 62), "test": (63,)}
+        tables = {f"{name}.tsv": (HEADER + "".join(
+            f"{number:064x}\tcommon_voice_{language}_{number}.mp3\tPhrase {number}.\n" for number in numbers)).encode()
+            for name, numbers in sets.items()}
+        clips = {f"clips/common_voice_{language}_{number}.mp3": mp3(seed=number)
+                 for numbers in sets.values() for number in numbers}
+        lay_out(downloads / "common_voice" / language, tables | clips)
+    lay_out(downloads / "texts", {"news.fr-en.tsv": "Un.\tOne.\nDeux.\tTwo.\n\tEmpty.\n".encode(),
+                                  "ted.fr-en.fr": "Trois.\nQuatre.\n".encode(),
+                                  "ted.fr-en.en": "Three.\nFour.\n".encode(), "tone.wav": wav(16000, "PCM_16")})
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/pretrained", "egs/joint", "egs/fleurs"):
+        made = () if name == "audiopalm" else ("data", "dump", "exp", "downloads")  # by runs of the recipe
+        shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
+                        ignore=shutil.ignore_patterns("__pycache__", *made))
+    shrink(root / "egs/joint/conf", lm_s2st=OVERRIDES["lm"], decode=DECODE, decode_s2st=DECODE)
+    make_downloads(root / "egs/joint/downloads")
+    make_fleurs(root / "egs/fleurs/downloads")
+    return root
+
+
+def run(recipe: Path, *arguments: str) -> None:
+    result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
+                            capture_output=True, timeout=600, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+
+
+def corpora(directory: Path) -> dict[str, set[str]]:
+    """{corpus: ends of the ids of its utterances}"""
+    found: dict[str, set[str]] = {}
+    for name in read_table(directory / "text"):
+        found.setdefault(name.partition("-")[0], set()).add(name.rpartition("-")[2])
+    return found
+
+
+def test_speech_to_speech_and_its_models_on_fleurs(repository):
+    joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"
+    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de",
+        "--mt_text", "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
+        "--test_sets", "cvss_test", "--stop_stage", "13")
+    for directory in (joint / "data/train_s2st", joint / "dump/raw/train_s2st", joint / "dump/raw/dev_s2st"):
+        assert problems(directory, Options()) == []
+    train, dev = (corpora(joint / f"data/{name}_s2st") for name in ("train", "dev"))
+    assert train.keys() == dev.keys() == {"common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli"}
+    clips = {f"common_voice_{language}_{number}" for language in ("fr", "uk") for number in (1, 20, 30, 61)}
+    assert train["common_voice"] == clips - {"common_voice_fr_20", "common_voice_fr_30"}
+    assert "common_voice_fr_2" not in dev["common_voice"] and "common_voice_fr_20" in dev["common_voice"]
+    assert read_json(joint / "data/train_s2st/languages.json") == {"translated": ["fr"], "transcribed_only": ["uk"]}
+    raw = joint / "dump/raw/train_s2st"
+    assert any(name.startswith("spoken_mt-") for name in read_table(raw / "wav.scp.en"))
+    assert any(name.startswith("voxpopuli-") for name in read_table(raw / "wav.scp.de"))
+    # A clip is there once, whichever corpora have it: CoVoST 2's and CVSS's are the same file.
+    audio = {name.partition("-")[0]: path for name, path in read_table(raw / "wav.scp").items()
+             if name.endswith("common_voice_fr_1")}
+    assert audio["covost2"] == audio["cvss"] != audio["common_voice"]
+    usage = (joint / "exp/s2st/log/usage.tsv").read_text()
+    assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
+    rows = read_json(joint / "results.json")
+    assert {row["recipe"] for row in rows} == {"joint_s2st"}
+    assert {("cvss_test", task, "asr_bleu") for task in ("s2st", "asr+ast+s2st")} <= {
+        (row["set"], row["task"], row["metric"]) for row in rows if row["system"] == "model"}
+    assert (joint / "exp/s2st/report/index.html").is_file()
+
+    run(fleurs, "--models", "../joint/exp/s2st", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
+        "--stop_stage", "12")
+    found = {(row["task"], row["source"]) for row in read_json(fleurs / "results.json") if row["set"] == "test"}
+    assert found == {("ast", "fr"), ("asr", "fr"), ("asr", "en")}
+
+
+def test_the_other_mixture_beside_it(repository):
+    """Of the same downloads without CVSS; nothing of the first mixture is touched."""
+    joint = repository / "egs/joint"
+    before = (joint / "data/train_s2st/text").read_bytes()
+    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--stop_stage", "1")
+    assert corpora(joint / "data/train_ast").keys() == {"common_voice", "covost2", "voxpopuli"}
+    assert (joint / "data/train_s2st/text").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--mixture", "tts"], "--mixture takes ast or s2st, not 'tts'"), (["--size", "2B"], "not '2B'"),
+    (["--langs", "et"], "common_voice has none of --langs et"),
+    (["--corpora", "covost"], "unknown corpus 'covost'"),
+    (["--corpora", "covost2 spoken_mt", "--langs", "fr"], "run audiopalm.bin.speak_texts first")])
+def test_what_is_wrong_is_said(repository, arguments, message):
+    result = subprocess.run([repository / "egs/joint/run.sh", "--stop_stage", "1", "--datadir", "other", *arguments],
+                            text=True, capture_output=True, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+    assert result.returncode == 1 and message in result.stderr, result.stderr
