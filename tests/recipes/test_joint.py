@@ -25,7 +25,7 @@ HEADER = "client_id\tpath\tsentence\n"
 
 
 def make_downloads(downloads: Path) -> None:
-    """All corpora in one folder. Of Common Voice's later release clips 20 and 30 are in the dev and test set of CoVoST 2;
+    """All corpora in one folder. Of the later release of Common Voice CoVoST 2 has clips 20 and 30 for dev and test;
     Ukrainian is in no other corpus."""
     make_covost2(downloads)
     make_cvss(downloads)
@@ -38,9 +38,9 @@ def make_downloads(downloads: Path) -> None:
         clips = {f"clips/common_voice_{language}_{number}.mp3": mp3(seed=number)
                  for numbers in sets.values() for number in numbers}
         lay_out(downloads / "common_voice" / language, tables | clips)
-    lay_out(downloads / "texts", {"news.fr-en.tsv": "Un.\tOne.\nDeux.\tTwo.\n\tEmpty.\n".encode(),
-                                  "ted.fr-en.fr": "Trois.\nQuatre.\n".encode(),
-                                  "ted.fr-en.en": "Three.\nFour.\n".encode(), "tone.wav": wav(16000, "PCM_16")})
+    lay_out(downloads / "texts", {"news.fr-en.tsv": b"Un.\tOne.\nDeux.\tTwo.\n\tEmpty.\n",
+                                  "ted.fr-en.fr": b"Trois.\nQuatre.\n",
+                                  "ted.fr-en.en": b"Three.\nFour.\n", "tone.wav": wav(16000, "PCM_16")})
 
 
 @pytest.fixture(scope="module")
