@@ -39,12 +39,11 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     for corpus in corpora:
         if corpus not in CORPORA:
             raise AudioPaLMError(f"unknown corpus {corpus!r}; {nearest(corpus, CORPORA)}")
+    if "spoken_mt" in corpora:
+        require(output / "spoken_mt" / "train" / "wav.scp", "audiopalm.bin.speak_texts")
     read = {"covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
             "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
-    for corpus in sorted(corpora):
-        if corpus == "spoken_mt":
-            require(output / corpus / "train" / "wav.scp", "audiopalm.bin.speak_texts")
-            continue
+    for corpus in sorted(read.keys() & set(corpora)):
         logging.info("reading %s", corpus)
         # A folder of its own for a corpus, or one folder for all; CoVoST 2 and CVSS look for theirs themselves.
         own = downloads / corpus

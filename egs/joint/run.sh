@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./db.sh
 
 mixture=ast corpora="" size="" mt_text="" synthesize_mt=""
-stage=1 nj=2                            # the driver's, seen here too
+stage=1 nj=2 datadir=data               # the driver's, seen here too
 data_args="" lm_args="" textlm_args=""  # the driver's, joined with what is below
 others=()
 while [ $# -gt 0 ]; do
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     name=${name//-/_}
     case "${name}" in
         mixture | corpora | size | mt_text | synthesize_mt | data_args | lm_args | textlm_args) printf -v "${name}" '%s' "$2" ;;
-        stage | nj) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
+        stage | nj | datadir) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
         config)  # it may have *_args
             # shellcheck disable=SC1090
             . "$2"
@@ -69,12 +69,13 @@ if [ -n "${mt_text}" ] && [ "${stage}" -le 1 ]; then
     ../../tools/setup.sh
     # shellcheck source=egs/TEMPLATE/path.sh
     . ./path.sh
-    python -m audiopalm.bin.prepare_texts --input "${mt_text}" --output data/mt_text
+    python -m audiopalm.bin.prepare_texts --input "${mt_text}" --output "${datadir}/mt_text"
     [ -z "${synthesize_mt}" ] ||
-        python -m audiopalm.bin.speak_texts --input data/mt_text --output data/spoken_mt --command "${synthesize_mt}" --nj "${nj}"
+        python -m audiopalm.bin.speak_texts --input "${datadir}/mt_text" --output "${datadir}/spoken_mt" \
+            --command "${synthesize_mt}" --nj "${nj}"
 fi
-if [ -d data/mt_text ]; then
-    texts="--text_dir data/mt_text/train --dev_text_dir data/mt_text/dev"
+if [ -d "${datadir}/mt_text" ]; then
+    texts="--text_dir ${datadir}/mt_text/train --dev_text_dir ${datadir}/mt_text/dev"
     lm_args="${texts} ${lm_args}" textlm_args="${texts} ${textlm_args}"
 fi
 
