@@ -93,5 +93,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --expdir "exp/${mixture}" \
     --tokendir "dump/tokens_${mixture}" \
     --score_args "--translations none --recipe joint_${mixture}" \
+    --report_args "--recipe joint_${mixture}" \
     "${options[@]}" \
     "${others[@]}"

@@ -13,14 +13,18 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.sound import mp3, wav
 from miniatures.voxpopuli import make_voxpopuli
-from tiny import OVERRIDES, shrink
+from tiny import shrink
 
+from audiopalm.config import load_config
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
+from audiopalm.data.examples import ExampleSet
 from audiopalm.data.files import read_json
+from audiopalm.train.lm import LMConfig
+from audiopalm.train.mixture import expand
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DECODE = {"decoding": {"text_tokens": 8, "audio_tokens": 12}}
+DECODE = {"decoding": {"text_tokens": 8}}
 HEADER = "client_id\tpath\tsentence\n"
 
 
@@ -50,7 +54,7 @@ def repository(tmp_path_factory):
         made = () if name == "audiopalm" else ("data", "dump", "exp", "downloads")  # by runs of the recipe
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
                         ignore=shutil.ignore_patterns("__pycache__", *made))
-    shrink(root / "egs/joint/conf", lm_s2st=OVERRIDES["lm"], decode=DECODE, decode_s2st=DECODE)
+    shrink(root / "egs/joint/conf", decode=DECODE)
     make_downloads(root / "egs/joint/downloads")
     make_fleurs(root / "egs/fleurs/downloads")
     return root
@@ -70,47 +74,55 @@ def corpora(directory: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_speech_to_speech_and_its_models_on_fleurs(repository):
-    joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"
-    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de",
-        "--mt_text", "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
-        "--test_sets", "cvss_test", "--stop_stage", "13")
-    for directory in (joint / "data/train_s2st", joint / "dump/raw/train_s2st", joint / "dump/raw/dev_s2st"):
+def test_the_mixture_of_speech_to_speech(repository):
+    """Stages 1 and 2 with all there is, and what each entry of the mixture draws from."""
+    joint = repository / "egs/joint"
+    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de", "--mt_text",
+        "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
+        "--stop_stage", "2")
+    data, raw = joint / "data", joint / "dump/raw"
+    for directory in (data / "train_s2st", raw / "train_s2st", raw / "dev_s2st", raw / "voxpopuli_test"):
         assert problems(directory, Options()) == []
-    train, dev = (corpora(joint / f"data/{name}_s2st") for name in ("train", "dev"))
+    train, dev = (corpora(data / f"{name}_s2st") for name in ("train", "dev"))
     assert train.keys() == dev.keys() == {"common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli"}
     clips = {f"common_voice_{language}_{number}" for language in ("fr", "uk") for number in (1, 20, 30, 61)}
     assert train["common_voice"] == clips - {"common_voice_fr_20", "common_voice_fr_30"}
     assert "common_voice_fr_2" not in dev["common_voice"] and "common_voice_fr_20" in dev["common_voice"]
-    assert read_json(joint / "data/train_s2st/languages.json") == {"translated": ["fr"], "transcribed_only": ["uk"]}
-    raw = joint / "dump/raw/train_s2st"
-    assert any(name.startswith("spoken_mt-") for name in read_table(raw / "wav.scp.en"))
-    assert any(name.startswith("voxpopuli-") for name in read_table(raw / "wav.scp.de"))
+    assert read_json(data / "train_s2st/languages.json") == {"translated": ["fr"], "transcribed_only": ["uk"]}
     # A clip is there once, whichever corpora have it: CoVoST 2's and CVSS's are the same file.
-    audio = {name.partition("-")[0]: path for name, path in read_table(raw / "wav.scp").items()
+    audio = {name.partition("-")[0]: path for name, path in read_table(raw / "train_s2st/wav.scp").items()
              if name.endswith("common_voice_fr_1")}
     assert audio["covost2"] == audio["cvss"] != audio["common_voice"]
-    usage = (joint / "exp/s2st/log/usage.tsv").read_text()
-    assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
-    rows = read_json(joint / "results.json")
-    assert {row["recipe"] for row in rows} == {"joint_s2st"}
-    assert {("cvss_test", task, "asr_bleu") for task in ("s2st", "asr+ast+s2st")} <= {
-        (row["set"], row["task"], row["metric"]) for row in rows if row["system"] == "model"}
-    assert (joint / "exp/s2st/report/index.html").is_file()
 
-    run(fleurs, "--models", "../joint/exp/s2st", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
-        "--stop_stage", "12")
-    found = {(row["task"], row["source"]) for row in read_json(fleurs / "results.json") if row["set"] == "test"}
-    assert found == {("ast", "fr"), ("asr", "fr"), ("asr", "en")}
+    examples = ExampleSet(raw / "train_s2st", text_dir=data / "mt_text/train")
+    examples.units = read_table(raw / "train_s2st/wav.scp")
+    examples.target_units = {code: read_table(raw / f"train_s2st/wav.scp.{code}") for code in ("de", "en")}
+    mixture = load_config(LMConfig, REPOSITORY / "egs/joint/conf/lm_s2st.yaml").mixture
+    drawn = {(cell.task.name, cell.target, name.partition("-")[0]) for cell in expand(mixture, examples)
+             for name in cell.utterances}
+    assert {found for found in drawn if "s2st" in found[0]} == {
+        ("s2st", "de", "voxpopuli"), ("s2st", "en", "cvss"), ("s2st", "en", "spoken_mt"),
+        ("asr+ast+s2st", "en", "cvss"), ("asr+ast+s2st", "en", "spoken_mt")}
+    assert {found[2] for found in drawn if found[0] == "asr"} == {"common_voice", "covost2", "voxpopuli"}
+    assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "cvss", "mt", "spoken_mt"}
 
 
-def test_the_other_mixture_beside_it(repository):
-    """Of the same downloads without CVSS; nothing of the first mixture is touched."""
-    joint = repository / "egs/joint"
+def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
+    """The other mixture, from stage 1 to the report; nothing of the first one is touched."""
+    joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"
     before = (joint / "data/train_s2st/text").read_bytes()
-    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--stop_stage", "1")
-    assert corpora(joint / "data/train_ast").keys() == {"common_voice", "covost2", "voxpopuli"}
+    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--test_sets", "", "--stop_stage", "13")
+    assert corpora(joint / "dump/raw/train_ast").keys() == {"common_voice", "covost2", "voxpopuli"}
     assert (joint / "data/train_s2st/text").read_bytes() == before
+    usage = (joint / "exp/ast/log/usage.tsv").read_text()
+    assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
+    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "results.json")} == {
+        ("joint_ast", "dev_ast", "asr+ast")}
+    assert (joint / "exp/ast/report/index.html").is_file()
+
+    run(fleurs, "--models", "../joint/exp/ast", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
+        "--train_set", "test", "--valid_set", "test", "--test_sets", "", "--stop_stage", "10")
+    assert {path.parent.name for path in fleurs.glob("exp/decode/test/*/meta.json")} == {"ast_fr_en", "asr_fr", "asr_en"}
 
 
 @pytest.mark.parametrize("arguments, message", [
