@@ -104,7 +104,7 @@ def test_the_mixture_of_speech_to_speech(repository):
         ("s2st", "de", "voxpopuli"), ("s2st", "en", "cvss"), ("s2st", "en", "spoken_mt"),
         ("asr+ast+s2st", "en", "cvss"), ("asr+ast+s2st", "en", "spoken_mt")}
     assert {found[2] for found in drawn if found[0] == "asr"} == {"common_voice", "covost2", "voxpopuli"}
-    assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "cvss", "mt", "spoken_mt"}
+    assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "mt"}
 
 
 def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
@@ -122,7 +122,8 @@ def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
 
     run(fleurs, "--models", "../joint/exp/ast", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
         "--train_set", "test", "--valid_set", "test", "--test_sets", "", "--stop_stage", "10")
-    assert {path.parent.name for path in fleurs.glob("exp/decode/test/*/meta.json")} == {"ast_fr_en", "asr_fr", "asr_en"}
+    decoded = {path.parent.name for path in fleurs.glob("exp/decode/test/*/meta.json")}
+    assert decoded == {"ast_fr_en", "asr_fr", "asr_en"}
 
 
 @pytest.mark.parametrize("arguments, message", [
