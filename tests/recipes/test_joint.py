@@ -134,4 +134,4 @@ def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
 def test_what_is_wrong_is_said(repository, arguments, message):
     result = subprocess.run([repository / "egs/joint/run.sh", "--stop_stage", "1", "--datadir", "other", *arguments],
                             text=True, capture_output=True, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
-    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert result.returncode == 1 and message in result.stdout + result.stderr, result.stdout + result.stderr
