@@ -45,9 +45,9 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
             "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
     for corpus in sorted(read.keys() & set(corpora)):
         logging.info("reading %s", corpus)
-        # A folder of its own for a corpus, or one folder for all; CoVoST 2 and CVSS look for theirs themselves.
+        # CoVoST 2 and CVSS look for folders of their own themselves; release 4, which is theirs, must not be taken here.
         own = downloads / corpus
-        folder = own if corpus in ("voxpopuli", "common_voice") and own.is_dir() else downloads
+        folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
         found = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
         report |= {f"{corpus}/{kind}": entry for kind, entry in found.items()}
     sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)

@@ -59,7 +59,7 @@ class ExampleSet:
 
     def _add_texts(self, directory: Path) -> None:
         for table, name in ((self.text, "text"), (self.language, "utt2lang"), (self.speaker, "utt2spk")):
-            table.update(read_table(directory / name))
+            table.update(read_table(directory / name, "audiopalm.bin.prepare_texts"))
         for code in languages_of(directory, "text"):
             self.translations.setdefault(code, {}).update(read_table(directory / f"text.{code}"))
 
