@@ -45,7 +45,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
             "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
     for corpus in sorted(read.keys() & set(corpora)):
         logging.info("reading %s", corpus)
-        # CoVoST 2 and CVSS look for folders of their own themselves; release 4, which is theirs, must not be taken here.
+        # CoVoST 2 and CVSS look for folders of their own; release 4, which is theirs, must not be taken for another.
         own = downloads / corpus
         folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
         found = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
