@@ -1,7 +1,8 @@
 """Stage 2: every utterance and its spoken translations as 16 kHz mono FLAC, each piece of speech written once.
 
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
-one or more `recording start end` joined in order); `wav.scp.<language>` or `segments.<language>` hold the translations.
+one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi); `wav.scp.<language>` or
+`segments.<language>` hold the translations.
 A FLAC file is named by a hash of its source and cuts, so equal speech shares one file, and a rerun makes only what is
 missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
 """
@@ -27,6 +28,7 @@ from audiopalm.data.files import read_json, require, write_json, write_text
 from audiopalm.errors import AudioPaLMError
 
 MADE_BY = "stage 1 (prepare)"
+WHOLE = ["0", "-1"]  # in `segments`: from the beginning to the end of a recording
 FASTEST = 40  # characters a second: more is not the text of this recording
 
 
@@ -68,7 +70,7 @@ def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
                          for i in range(0, len(fields), 3))
         except (KeyError, ValueError) as error:
             raise AudioPaLMError(f"{segments}: {key}: unknown recording or bad time: {error}") from None
-        table[key] = Speech(cuts[0][0], cuts)
+        table[key] = Speech(cuts[0][0], () if fields[1:] == WHOLE else cuts)
     return table
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from audiopalm.bin.common import run
 from audiopalm.errors import AudioPaLMError
 
-CORPORA = ("covost2", "cvss", "fleurs", "folder", "mini", "voxpopuli")  # modules of audiopalm.corpora
+CORPORA = ("covost2", "cvss", "fleurs", "folder", "joint", "mini", "voxpopuli")  # modules of audiopalm.corpora
 
 
 def main() -> None:
@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of rows of a set that may be dropped")
     parser.add_argument("--version", default="c", help="of CVSS: c, in one voice, or t, in the source's")
     parser.add_argument("--targets", nargs="+", default=[], help="of VoxPopuli: languages of interpretation to add")
+    parser.add_argument("--corpora", nargs="+", default=[], help="of joint: the corpora to put together")
+    parser.add_argument("--name", default="joint", help="of joint: what its sets end with, train_NAME and dev_NAME")
     parser.add_argument("--lhotse", choices=("true", "false"), default="false",
                         help="also write lhotse's manifests, into OUTPUT/lhotse")
     arguments = parser.parse_args()
@@ -39,7 +41,9 @@ def main() -> None:
     if arguments.corpus == "mini":
         report = corpus.prepare(arguments.downloads, arguments.output)
     else:
-        more = {"cvss": {"version": arguments.version}, "voxpopuli": {"targets": arguments.targets}}
+        version, targets = {"version": arguments.version}, {"targets": arguments.targets}
+        joint = {"corpora": arguments.corpora, "name": arguments.name, **version, **targets}
+        more = {"cvss": version, "voxpopuli": targets, "joint": joint}
         # Absolute paths in wav.scp hold wherever the recipe is called from.
         report = corpus.prepare(arguments.downloads.resolve(), arguments.output, arguments.langs,
                                 (arguments.unpacked or arguments.output / "unpacked").resolve(),

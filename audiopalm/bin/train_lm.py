@@ -23,8 +23,10 @@ def main() -> None:
     parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--tokens", help="tokens of --data_dir (stage 5); none for text-only training")
+    parser.add_argument("--text_dir", help="a data directory of parallel texts without audio, to train on as well")
     parser.add_argument("--dev_data_dir", required=True)
     parser.add_argument("--dev_tokens")
+    parser.add_argument("--dev_text_dir")
     parser.add_argument("--init_lm", help="directory of a text LM to start from")
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -33,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(LMConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
-    examples = ExampleSet(args.data_dir, args.tokens)
+    examples = ExampleSet(args.data_dir, args.tokens, args.text_dir)
     if examples.meta:
         vocabulary.check_units(examples.meta["units_sha256"], args.tokens)
     if args.show_batch:
@@ -41,8 +43,8 @@ def main() -> None:
                           config.training.rows, args.seed)
         print(show_batch(next(mixture.batches()), vocabulary, tokenizer))
         return
-    train(config, vocabulary, tokenizer, examples, ExampleSet(args.dev_data_dir, args.dev_tokens),
-          Path(args.output), args.seed, args.init_lm)
+    dev = ExampleSet(args.dev_data_dir, args.dev_tokens, args.dev_text_dir)
+    train(config, vocabulary, tokenizer, examples, dev, Path(args.output), args.seed, args.init_lm)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ class Example:
 class ExampleSet:
     """All utterances of a data directory; `tokens` is its folder of stage 5, or None for text-only training.
 
+    `text_dir` is a data directory without audio, of parallel texts (egs/joint), whose utterances are added.
+
     `languages` are the codes that occur in it, as source or as target.
     """
 
-    def __init__(self, data_dir: str | Path, tokens: str | Path | None = None):
+    def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None):
         self.data_dir = Path(data_dir)
         self.text = read_table(self.data_dir / "text", DATA_STAGE)
         self.language = read_table(self.data_dir / "utt2lang", DATA_STAGE)
@@ -46,12 +48,20 @@ class ExampleSet:
             self.target_units = {path.name.split(".")[1]: TokenArchive(path)
                                  for path in sorted(Path(tokens).glob("units.*.scp"))}
             self.meta = read_json(Path(tokens) / "meta.json", "stage 5 (tokenize)")
+        if text_dir is not None:
+            self._add_texts(Path(text_dir))
         self.languages = in_order({*self.language.values(), *self.translations, *self.target_units})
         self._of_language = {code: [] for code in self.languages}
         for utterance in sorted(self.language):
             self._of_language[self.language[utterance]].append(utterance)
         if not self.text:
             raise AudioPaLMError(f"{self.data_dir}/text is empty")
+
+    def _add_texts(self, directory: Path) -> None:
+        for table, name in ((self.text, "text"), (self.language, "utt2lang"), (self.speaker, "utt2spk")):
+            table.update(read_table(directory / name, "audiopalm.bin.prepare_texts"))
+        for code in languages_of(directory, "text"):
+            self.translations.setdefault(code, {}).update(read_table(directory / f"text.{code}"))
 
     def utterances(self, fields: set[str], source: str, target: str | None) -> list[str]:
         """Ids spoken in `source` for which all `fields` (names of audiopalm/tasks.py) exist, sorted."""

@@ -26,9 +26,10 @@ CHUNK = 2048  # examples drawn, packed and shuffled together
 class MixtureEntry:
     """A task with its share of the examples.
 
-    `sources` and `targets` are language codes, `speakers` who speaks the source; empty for all there are. Its language
-    pairs share the weight evenly, or with a `temperature` T in proportion to n^(1/T) for pairs of n utterances (1: by
-    size; the larger T, the more even).
+    `sources` and `targets` are language codes, `speakers` who speaks the source, `corpora` of those that egs/joint puts
+    together, whose utterances are named `<corpus>-...`; empty for all there are. Its language pairs share the weight
+    evenly, or with a `temperature` T in proportion to n^(1/T) for pairs of n utterances (1: by size; the larger T, the
+    more even).
     """
 
     task: str
@@ -36,6 +37,7 @@ class MixtureEntry:
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
+    corpora: list[str] = field(default_factory=list)
     temperature: float | None = None
 
 
@@ -61,12 +63,13 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
                 if target != source:
                     utterances = [utterance for utterance in examples.utterances(task.fields(), source, target)
-                                  if not entry.speakers or examples.speaker[utterance] in entry.speakers]
+                                  if (not entry.speakers or examples.speaker[utterance] in entry.speakers)
+                                  and (not entry.corpora or utterance.partition("-")[0] in entry.corpora)]
                     found += [(target, utterances)] if utterances else []
         if not found:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
-                                 f"speakers {entry.speakers or 'all'}")
+                                 f"speakers {entry.speakers or 'all'}, corpora {entry.corpora or 'all'}")
         power = 1 / entry.temperature if entry.temperature else 0.0
         sizes = [len(utterances) ** power for _, utterances in found]
         cells += [Cell(task, target, utterances, entry.weight * size / sum(sizes))

@@ -6,4 +6,5 @@ export MINI=corpus  # the embedded corpus, egs/mini/corpus
 export COVOST2=downloads  # CoVoST 2 and Common Voice 4; egs/covost2/README.md says what lies where
 export CVSS=downloads  # CVSS and Common Voice 4
 export FLEURS=downloads
+export JOINT=downloads  # all of these; egs/joint/README.md says what lies where
 export VOXPOPULI=downloads

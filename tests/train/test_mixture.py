@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.examples import ExampleSet
+from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import Sequence
 from audiopalm.train.mixture import Mixture, MixtureEntry, Share, expand
@@ -25,6 +26,22 @@ def test_entries_are_limited_to_languages_and_speakers(digit_sets):
     assert everyone.utterances == sorted(english) and bella.utterances == sorted(english[:5])
     both = expand([MixtureEntry("s2st", weight=2)], examples)
     assert [(cell.target, cell.weight) for cell in both] == [("es", 1), ("en", 1)]
+
+
+def test_entries_are_limited_to_corpora_and_draw_from_parallel_texts(digit_sets, tmp_path):
+    data, tokens, _, _ = digit_sets
+    for name, value in (("text", "ein Satz"), ("text.en", "a sentence"), ("utt2lang", "de"), ("utt2spk", "mt-de-en-a")):
+        write_table(tmp_path / name, {"mt-de-en-a-0": value})
+    examples = ExampleSet(data, tokens, tmp_path)
+    cells = expand([MixtureEntry("mt")], examples)
+    assert [(cell.utterances[0].partition("-")[0], cell.target) for cell in cells] == [
+        ("anna", "es"), ("anna", "en"), ("mt", "en")]
+    (only,) = expand([MixtureEntry("mt", corpora=["mt"])], examples)
+    assert only.utterances == ["mt-de-en-a-0"]
+    assert examples.example("mt-de-en-a-0", {"transcript", "translation"}, "en").fields == {
+        "transcript": "ein Satz", "translation": "a sentence"}
+    with pytest.raises(AudioPaLMError, match=r"task 'asr'.*corpora \['mt'\]"):
+        expand([MixtureEntry("asr", corpora=["mt"])], examples)
 
 
 def test_language_pairs_share_the_weight_evenly_or_by_temperature(digit_sets):

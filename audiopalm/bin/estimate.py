@@ -1,0 +1,51 @@
+"""Estimate, by formula, what stage 8 needs for a text LM: parameters, memory of a device, operations, hours.
+
+Nothing is run: the figures are estimates, and the share of a device's peak that a training gets is a guess.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from audiopalm.bin.common import run
+from audiopalm.config import load_config
+from audiopalm.lm.adapters.pretrained import read_config
+from audiopalm.train.estimate import Device, Estimate, estimate
+from audiopalm.train.lm import LMConfig
+
+GIB = 2 ** 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="that of stage 8, for example conf/lm.yaml")
+    parser.add_argument("--init_lm", type=Path, required=True,
+                        help="folder with the config.json of a text LM; its weights need not be there")
+    parser.add_argument("--audio_size", type=int, default=1024, help="audio ids that are added to the vocabulary")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--peak", type=float, default=Device.peak, help="operations a second of one device")
+    parser.add_argument("--share", type=float, default=Device.share, help="of the peak that a training gets")
+    parser.add_argument("--output_share", type=float, default=1.0, help="of the tokens that carry loss (1: all)")
+    parser.add_argument("overrides", nargs="*", help="key=value, for example training.rows=4")
+    arguments = parser.parse_args()
+    config = load_config(LMConfig, arguments.config, arguments.overrides)
+    shape = read_config(arguments.init_lm)
+    shape = replace(shape, vocabulary_size=shape.vocabulary_size + arguments.audio_size)
+    found = estimate(shape, config, Device(arguments.devices, arguments.peak, arguments.share), arguments.output_share)
+    print(table(found, arguments.devices))
+
+
+def table(found: Estimate, devices: int) -> str:
+    memory = [(name, getattr(found, name)) for name in
+              ("weights", "gradients", "optimizer", "activations", "logits", "gathered", "memory")]
+    lines = [f"{found.parameters / 1e6:.0f} M parameters, {found.tokens_per_step} tokens a step, "
+             f"{found.tokens / 1e9:.2f} G tokens"]
+    lines += [f"{name:12s} {value / GIB:8.2f} GiB{' in all, of one device' if name == 'memory' else ''}"
+              for name, value in memory]
+    lines.append(f"{found.operations:.2e} operations: {found.device_hours:.0f} device hours, "
+                 f"{found.device_hours / devices:.0f} h on {devices} (estimates)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)

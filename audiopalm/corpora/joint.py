@@ -1,0 +1,168 @@
+"""Several corpora as one: their train sets together, their dev sets together, each test set for itself (egs/joint).
+
+Each corpus is prepared into <output>/<corpus>/{train,dev,test} first. In what is put together an utterance is named
+`<corpus>-<its name there>`, so that the corpus can be told from it, and `segments` says what of a recording it is:
+VoxPopuli has pieces, the others whole files. A later release of Common Voice has divided the clips of CoVoST 2 anew:
+what CoVoST 2 or CVSS have in one set is left out of the others of Common Voice.
+"""
+
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from audiopalm.corpora import common_voice_asr, covost2, cvss, voxpopuli
+from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
+from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines
+from audiopalm.data.files import atomic_path, require, write_json
+from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.languages import in_order
+
+KNOWN = {"covost2": INTO_ENGLISH, "cvss": INTO_ENGLISH, "voxpopuli": tuple(voxpopuli.HOURS)}  # codes of --langs
+CORPORA = ("common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli")
+TEXTS = ("text", "utt2spk", "utt2lang")
+
+
+def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
+            max_drop: float = 0.05, corpora: list[str] = (), name: str = "joint", version: str = "c",
+            targets: list[str] = ()) -> dict:
+    """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return the reports by `<corpus>/<set>`.
+
+    `languages` are Common Voice's codes; a corpus takes those that it knows. `version` is CVSS's, `targets` are
+    VoxPopuli's. `spoken_mt` is what audiopalm.bin.speak_texts has left in <output>/spoken_mt. Raises
+    AudioPaLMError for an unknown corpus, one that has none of the languages, and all that the readers raise.
+    """
+    output, downloads, report = Path(output), Path(downloads), {}
+    for corpus in corpora:
+        if corpus not in CORPORA:
+            raise AudioPaLMError(f"unknown corpus {corpus!r}; {nearest(corpus, CORPORA)}")
+    if "spoken_mt" in corpora:
+        require(output / "spoken_mt" / "train" / "wav.scp", "audiopalm.bin.speak_texts")
+    read = {"covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
+            "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
+    for corpus in sorted(read.keys() & set(corpora)):
+        logging.info("reading %s", corpus)
+        # CoVoST 2 and CVSS look for folders of their own; release 4, which is theirs, must not be taken for another.
+        own = downloads / corpus
+        folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
+        found = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
+        report |= {f"{corpus}/{kind}": entry for kind, entry in found.items()}
+    sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)
+                      if (output / corpus / kind / "text").is_file()} for kind in ("train", "dev", "test")}
+    divided = {clip_of(key): kind for kind, found in sources.items() for corpus, source in found.items()
+               if corpus in ("covost2", "cvss") for key, _ in _rows(source / "text")}
+
+    def wanted(kind: str, corpus: str, key: str) -> bool:
+        return corpus != "common_voice" or divided.get(clip_of(key), kind) == kind
+
+    for kind in ("train", "dev"):
+        unite(output / f"{kind}_{name}", sources[kind], partial(wanted, kind))
+    for corpus, source in sources["test"].items():
+        unite(output / f"{corpus}_test", {corpus: source}, partial(wanted, "test"))
+    return report
+
+
+def _known(corpus: str, languages: list[str], folder: Path) -> list[str]:
+    """Those of the languages that the corpus has, as it spells them; none stands for all."""
+    if corpus == "common_voice":
+        found = [language for language in languages if (folder / language).is_dir()]
+    else:
+        spelt = {code if code in KNOWN[corpus] else short_code(code) for code in languages}
+        found = [code for code in KNOWN[corpus] if code in spelt]
+    if languages and not found:
+        raise AudioPaLMError(f"{corpus} has none of --langs {' '.join(languages)}; leave it out by --corpora")
+    return found
+
+
+def clip_of(utterance: str) -> str:
+    """`fr-<speaker>-common_voice_fr_1` -> `common_voice_fr_1`, in every corpus that has the clip."""
+    return utterance.rpartition("-")[2]
+
+
+def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> None:
+    """One data directory of those of several corpora, without the utterances that are not `wanted` (corpus, id).
+
+    Tables are written line by line: ids are in order, since those of a corpus begin with its name. Beside them
+    languages.json says which source languages have translations and which have transcripts only.
+    """
+    shutil.rmtree(target, ignore_errors=True)  # tables of an earlier choice of corpora
+    for table in TEXTS:
+        write_lines(target / table, _lines(sources, table, wanted))
+    for code in sorted({code for source in sources.values() for code in languages_of(source, "text")}):
+        write_lines(target / f"text.{code}", _lines(sources, f"text.{code}", wanted))
+    write_lines(target / "spk2utt", _speakers(sources, wanted))
+    kept = _write_segments(target, sources, wanted)
+    translated = {language for corpus, source in sources.items() for language in _translated(source)}
+    spoken = set(read_table(target / "utt2lang").values())
+    write_json(target / "languages.json", {"translated": in_order(spoken & translated),
+                                           "transcribed_only": in_order(spoken - translated)})
+    logging.info("wrote %s: %s", target, ", ".join(f"{number} of {corpus}" for corpus, number in kept.items()))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str]]:
+    """(id, value) of a table in the order of the file; nothing where there is no file."""
+    if path.is_file():
+        with open(path, encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                key, _, value = line.rstrip("\n").partition(" ")
+                yield key, value
+
+
+def _lines(sources: dict[str, Path], table: str, wanted: Callable[[str, str], bool]) -> Iterator[tuple[str, str]]:
+    for corpus, source in sources.items():
+        for key, value in _rows(source / table):
+            if wanted(corpus, key):
+                yield f"{corpus}-{key}", f"{corpus}-{value}" if table == "utt2spk" else value
+
+
+def _speakers(sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> Iterator[tuple[str, str]]:
+    for corpus, source in sources.items():
+        for speaker, keys in _rows(source / "spk2utt"):
+            kept = [f"{corpus}-{key}" for key in keys.split() if wanted(corpus, key)]
+            if kept:
+                yield f"{corpus}-{speaker}", " ".join(kept)
+
+
+def _write_segments(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> dict[str, int]:
+    """`segments`, `segments.<language>` and `wav.scp`; returns how many utterances of each corpus there are."""
+    kept: dict[str, int] = defaultdict(int)
+    with ExitStack() as stack:
+        files = {}
+
+        def write(name: str, key: str, value: str) -> None:
+            if name not in files:
+                temporary = stack.enter_context(atomic_path(target / name))
+                files[name] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            files[name].write(table_line(key, value))
+
+        for corpus, source in sources.items():
+            recordings: dict[str, str] = {}
+            in_pieces = (source / "segments").is_file()
+            name = "segments" if in_pieces else "wav.scp"
+            for suffix in ["", *(f".{code}" for code in languages_of(source, name))]:
+                for key, value in _rows(source / f"{name}{suffix}"):
+                    if not wanted(corpus, key):
+                        continue
+                    kept[corpus] += not suffix
+                    if in_pieces:
+                        fields = value.split()
+                        fields[::3] = [f"{corpus}-{recording}" for recording in fields[::3]]
+                        write(f"segments{suffix}", f"{corpus}-{key}", " ".join(fields))
+                    else:
+                        recordings[f"{corpus}-{key}{suffix}"] = value
+                        write(f"segments{suffix}", f"{corpus}-{key}", f"{corpus}-{key}{suffix} 0 -1")
+            if in_pieces:
+                recordings = {f"{corpus}-{key}": value for key, value in _rows(source / "wav.scp")}
+            for key in sorted(recordings, key=str.encode):
+                write("wav.scp", key, recordings[key])
+    return dict(kept)
+
+
+def _translated(source: Path) -> set[str]:
+    """Languages of utterances that have a translation, as text or as speech."""
+    language = read_table(source / "utt2lang")
+    tables = [f"{name}.{code}" for name in ("text", "wav.scp", "segments") for code in languages_of(source, name)]
+    return {language[key] for table in tables for key, _ in _rows(source / table)}

@@ -1,0 +1,109 @@
+"""Parallel texts (WMT, TED ...) as data directories without audio: what the tasks `mt` and `lm` can learn from.
+
+Two layouts are read: `<name>.<source>-<target>.tsv`, two columns; and `<name>.<source>-<target>.<source>` beside
+`<name>.<source>-<target>.<target>`, line by line. Languages are codes of audiopalm/languages.py.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from audiopalm.corpora.tables import counts
+from audiopalm.data.datadir import table_line
+from audiopalm.data.files import atomic_path, write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import language_name
+
+DEV_EVERY = 1000  # of the pairs of a file one is for dev, the first among them
+LONGEST = 1000  # characters of a text; longer ones are rarely one sentence
+
+
+def prepare(texts: str | Path, output: str | Path) -> dict:
+    """Write <output>/{train,dev} with text, text.<target>, utt2lang, utt2spk, spk2utt; return what was kept, dropped.
+
+    An utterance is a pair, `mt-<source>-<target>-<name>-<line>`, its speaker the file. Pairs with an empty or a long
+    side are dropped. Raises AudioPaLMError for an unknown language, files of unequal length, or when nothing is left.
+    """
+    files = sorted(((f"mt-{pair}-{name}", pair.split("-"), path) for path in Path(texts).iterdir()
+                    for name, pair in [_name_and_pair(path)] if pair), key=lambda file: f"{file[0]}-".encode())
+    report = {"kept": 0, "dropped": {}}
+    dropped: list[tuple[str, str]] = []
+    kinds = ("train", "dev")
+    with ExitStack() as stack:
+        tables = {}
+
+        def write(kind: str, name: str, key: str, value: str) -> None:
+            if (kind, name) not in tables:
+                temporary = stack.enter_context(atomic_path(Path(output) / kind / name))
+                tables[kind, name] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            tables[kind, name].write(table_line(key, value))
+
+        for speaker, (source, target), path in files:
+            for code in (source, target):
+                language_name(code)
+            kept: dict[str, list[str]] = {kind: [] for kind in kinds}
+            for number, pair in enumerate(_pairs(path, source, target)):
+                key = f"{speaker}-{number:09d}"
+                reason = pair if isinstance(pair, str) else _problem(pair)
+                if reason:
+                    dropped.append((key, reason))
+                    continue
+                kind = "train" if number % DEV_EVERY else "dev"
+                kept[kind].append(key)
+                for name, value in (("text", pair[0]), (f"text.{target}", pair[1]), ("utt2lang", source),
+                                    ("utt2spk", speaker)):
+                    write(kind, name, key, value)
+            for kind, keys in kept.items():
+                if keys:
+                    write(kind, "spk2utt", speaker, " ".join(keys))
+            report["kept"] += sum(map(len, kept.values()))
+            logging.info("%s: %d pairs", path, sum(map(len, kept.values())))
+        missing = [kind for kind in kinds if (kind, "text") not in tables]
+        if missing:
+            raise AudioPaLMError(f"{texts} has no pair of texts for {missing[0]}; expected are files such as "
+                                 "news.fr-en.tsv, or news.fr-en.fr and news.fr-en.en, with some lines each")
+    report["dropped"] = counts(dropped)
+    write_json(Path(output) / "report.json", report)
+    return report
+
+
+def _problem(pair: tuple[str, str]) -> str:
+    """Why a pair is left out; empty for one that is fit."""
+    if any("\ufffd" in text for text in pair):
+        return "not UTF-8"
+    return "" if all(0 < len(text) <= LONGEST for text in pair) else "an empty or a long text"
+
+
+def _name_and_pair(path: Path) -> tuple[str, str]:
+    """`news.fr-en.tsv` and `news.fr-en.fr` -> (`news`, `fr-en`); an empty pair for other files."""
+    name, _, ending = path.name.rpartition(".")
+    name, _, pair = name.rpartition(".")
+    source, _, target = pair.partition("-")
+    return (name, pair) if name and target and ending in ("tsv", source) else ("", "")
+
+
+def _pairs(path: Path, source: str, target: str) -> Iterator[tuple[str, str] | str]:
+    """The pairs of a file, or of two; in place of one that is none, what is wrong with it."""
+    with ExitStack() as stack:
+        def lines(path: Path) -> Iterator[str]:
+            try:
+                return stack.enter_context(open(path, encoding="utf-8", errors="replace", newline="\n"))
+            except OSError as error:
+                raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
+
+        if path.suffix == ".tsv":
+            for line in lines(path):
+                cells = [_one_line(cell) for cell in line.split("\t")]
+                yield (cells[0], cells[1]) if len(cells) == 2 else "not two columns"
+            return
+        other = path.with_suffix(f".{target}")
+        try:
+            for left, right in zip(lines(path), lines(other), strict=True):
+                yield _one_line(left), _one_line(right)
+        except ValueError:
+            raise AudioPaLMError(f"{path} and {other} have not as many lines: they do not belong together") from None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,137 @@
+"""egs/joint from stage 1 to the report on miniatures of all its corpora, and egs/fleurs with its models."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from miniatures.archives import lay_out
+from miniatures.covost2 import make_covost2
+from miniatures.cvss import make_cvss
+from miniatures.fleurs import make_fleurs
+from miniatures.sound import mp3, wav
+from miniatures.voxpopuli import make_voxpopuli
+from tiny import shrink
+
+from audiopalm.config import load_config
+from audiopalm.data.checks import Options, problems
+from audiopalm.data.datadir import read_table
+from audiopalm.data.examples import ExampleSet
+from audiopalm.data.files import read_json
+from audiopalm.train.lm import LMConfig
+from audiopalm.train.mixture import expand
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DECODE = {"decoding": {"text_tokens": 8}}
+HEADER = "client_id\tpath\tsentence\n"
+
+
+def make_downloads(downloads: Path) -> None:
+    """All corpora in one folder. Of the later release of Common Voice CoVoST 2 has clips 20 and 30 for dev and test;
+    Ukrainian is in no other corpus."""
+    make_covost2(downloads)
+    make_cvss(downloads)
+    make_voxpopuli(downloads / "voxpopuli", language="fr")
+    for language in ("fr", "uk"):
+        sets = {"train": (1, 20, 30, 61), "dev": (2, 20, 62), "test": (63,)}
+        tables = {f"{name}.tsv": (HEADER + "".join(
+            f"{number:064x}\tcommon_voice_{language}_{number}.mp3\tPhrase {number}.\n" for number in numbers)).encode()
+            for name, numbers in sets.items()}
+        clips = {f"clips/common_voice_{language}_{number}.mp3": mp3(seed=number)
+                 for numbers in sets.values() for number in numbers}
+        lay_out(downloads / "common_voice" / language, tables | clips)
+    lay_out(downloads / "texts", {"news.fr-en.tsv": b"Un.\tOne.\nDeux.\tTwo.\n\tEmpty.\n",
+                                  "ted.fr-en.fr": b"Trois.\nQuatre.\n",
+                                  "ted.fr-en.en": b"Three.\nFour.\n", "tone.wav": wav(16000, "PCM_16")})
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/pretrained", "egs/joint", "egs/fleurs"):
+        made = () if name == "audiopalm" else ("data", "dump", "exp", "downloads")  # by runs of the recipe
+        shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
+                        ignore=shutil.ignore_patterns("__pycache__", *made))
+    shrink(root / "egs/joint/conf", decode=DECODE)
+    make_downloads(root / "egs/joint/downloads")
+    make_fleurs(root / "egs/fleurs/downloads")
+    return root
+
+
+def run(recipe: Path, *arguments: str) -> None:
+    result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
+                            capture_output=True, timeout=600, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+
+
+def corpora(directory: Path) -> dict[str, set[str]]:
+    """{corpus: ends of the ids of its utterances}"""
+    found: dict[str, set[str]] = {}
+    for name in read_table(directory / "text"):
+        found.setdefault(name.partition("-")[0], set()).add(name.rpartition("-")[2])
+    return found
+
+
+def test_the_mixture_of_speech_to_speech(repository):
+    """Stages 1 and 2 with all there is, and what each entry of the mixture draws from."""
+    joint = repository / "egs/joint"
+    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de", "--mt_text",
+        "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
+        "--stop_stage", "2")
+    data, raw = joint / "data", joint / "dump/raw"
+    for directory in (data / "train_s2st", raw / "train_s2st", raw / "dev_s2st", raw / "voxpopuli_test"):
+        assert problems(directory, Options()) == []
+    train, dev = (corpora(data / f"{name}_s2st") for name in ("train", "dev"))
+    assert train.keys() == dev.keys() == {"common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli"}
+    clips = {f"common_voice_{language}_{number}" for language in ("fr", "uk") for number in (1, 20, 30, 61)}
+    assert train["common_voice"] == clips - {"common_voice_fr_20", "common_voice_fr_30"}
+    assert "common_voice_fr_2" not in dev["common_voice"] and "common_voice_fr_20" in dev["common_voice"]
+    assert read_json(data / "train_s2st/languages.json") == {"translated": ["fr"], "transcribed_only": ["uk"]}
+    # A clip is there once, whichever corpora have it: CoVoST 2's and CVSS's are the same file.
+    audio = {name.partition("-")[0]: path for name, path in read_table(raw / "train_s2st/wav.scp").items()
+             if name.endswith("common_voice_fr_1")}
+    assert audio["covost2"] == audio["cvss"] != audio["common_voice"]
+
+    examples = ExampleSet(raw / "train_s2st", text_dir=data / "mt_text/train")
+    examples.units = read_table(raw / "train_s2st/wav.scp")
+    examples.target_units = {code: read_table(raw / f"train_s2st/wav.scp.{code}") for code in ("de", "en")}
+    mixture = load_config(LMConfig, REPOSITORY / "egs/joint/conf/lm_s2st.yaml").mixture
+    drawn = {(cell.task.name, cell.target, name.partition("-")[0]) for cell in expand(mixture, examples)
+             for name in cell.utterances}
+    assert {found for found in drawn if "s2st" in found[0]} == {
+        ("s2st", "de", "voxpopuli"), ("s2st", "en", "cvss"), ("s2st", "en", "spoken_mt"),
+        ("asr+ast+s2st", "en", "cvss"), ("asr+ast+s2st", "en", "spoken_mt")}
+    assert {found[2] for found in drawn if found[0] == "asr"} == {"common_voice", "covost2", "voxpopuli"}
+    assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "mt"}
+
+
+def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
+    """The other mixture, from stage 1 to the report; nothing of the first one is touched."""
+    joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"
+    before = (joint / "data/train_s2st/text").read_bytes()
+    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--test_sets", "", "--stop_stage", "13")
+    assert corpora(joint / "dump/raw/train_ast").keys() == {"common_voice", "covost2", "voxpopuli"}
+    assert (joint / "data/train_s2st/text").read_bytes() == before
+    usage = (joint / "exp/ast/log/usage.tsv").read_text()
+    assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
+    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "results.json")} == {
+        ("joint_ast", "dev_ast", "asr+ast")}
+    assert (joint / "exp/ast/report/index.html").is_file()
+
+    run(fleurs, "--models", "../joint/exp/ast", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
+        "--train_set", "test", "--valid_set", "test", "--test_sets", "", "--stop_stage", "10")
+    decoded = {path.parent.name for path in fleurs.glob("exp/decode/test/*/meta.json")}
+    assert decoded == {"ast_fr_en", "asr_fr", "asr_en"}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--mixture", "tts"], "--mixture takes ast or s2st, not 'tts'"), (["--size", "2B"], "not '2B'"),
+    (["--langs", "et"], "common_voice has none of --langs et"),
+    (["--corpora", "covost"], "unknown corpus 'covost'"),
+    (["--corpora", "covost2 spoken_mt", "--langs", "fr"], "run audiopalm.bin.speak_texts first")])
+def test_what_is_wrong_is_said(repository, arguments, message):
+    result = subprocess.run([repository / "egs/joint/run.sh", "--stop_stage", "1", "--datadir", "other", *arguments],
+                            text=True, capture_output=True, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+    assert result.returncode == 1 and message in result.stdout + result.stderr, result.stdout + result.stderr
