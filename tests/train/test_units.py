@@ -16,7 +16,8 @@ from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json, sha256
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
+from audiopalm.tokenizers.audio import UnitTokenizer
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
 from audiopalm.train.speech import length_batches, list_speech
 from audiopalm.train.units import UnitTraining, augment, train_units, voiceless
 
@@ -76,9 +77,9 @@ def test_another_seed_does_not_go_on_from_this_snapshot(data, tmp_path, monkeypa
 
     monkeypatch.setattr("audiopalm.train.units.start_codebook", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_units(data, None, config, tmp_path / "out", seed=0)
+        train_units(data, config, tmp_path / "out", seed=0)
     with pytest.raises(AudioPaLMError, match="seed 0, this one has 1"):
-        train_units(data, None, config, tmp_path / "out", seed=1)
+        train_units(data, config, tmp_path / "out", seed=1)
 
 
 def test_augmentation_keeps_shapes_in_step():
