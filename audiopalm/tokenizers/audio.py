@@ -19,11 +19,13 @@ from audiopalm.tokenizers.huggingface import HuggingFaceConfig, HuggingFaceUnits
 from audiopalm.tokenizers.log_mel import LogMelConfig, LogMelUnits
 from audiopalm.tokenizers.quantiser import nearest as nearest_codes
 from audiopalm.tokenizers.usm import UnitConfig, UnitModel
+from audiopalm.tokenizers.w2v_bert import W2vBert, W2vBertConfig
 
 MADE_BY = "stage 3 (units)"
 # `kind` of config.json -> the class of its other settings, the encoder
 KINDS: dict[str, tuple[type, type[SpeechEncoder]]] = {
     "usm-v2": (UnitConfig, UnitModel),
+    "w2v-bert": (W2vBertConfig, W2vBert),
     "huggingface": (HuggingFaceConfig, HuggingFaceUnits),
     "log-mel": (LogMelConfig, LogMelUnits),
 }

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from audiopalm.data.audio import SAMPLE_RATE
@@ -31,10 +30,3 @@ def count_units(samples: int) -> int:
 def pad_to_units(samples: Tensor) -> Tensor:
     """Zeros behind `[T]`, up to a whole number of units."""
     return nn.functional.pad(samples, (0, count_units(len(samples)) * HOP - len(samples)))
-
-
-class ClusteredEncoder(SpeechEncoder):
-    """An encoder whose codebook is the k-means centroids of its features, which are not normalised (paper 3.1)."""
-
-    def set_codebook(self, size: int, dim: int) -> None:
-        self.register_buffer("codebook", torch.zeros(size, dim))

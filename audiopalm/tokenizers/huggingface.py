@@ -16,7 +16,7 @@ from torch.nn import functional
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError, nearest
-from audiopalm.tokenizers.encoder import HOP, ClusteredEncoder, count_units
+from audiopalm.tokenizers.encoder import HOP, SpeechEncoder, count_units
 
 WINDOW = 30 * SAMPLE_RATE  # samples that one pass hears of a longer recording: what Whisper was trained on
 SHORTEST = 1600  # samples; the convolutions of a shorter recording would have nothing to give
@@ -42,7 +42,7 @@ class HuggingFaceConfig:
     extractor: dict = field(default_factory=dict)  # its preprocessor_config.json. Set by training
 
 
-class HuggingFaceUnits(ClusteredEncoder):
+class HuggingFaceUnits(SpeechEncoder):
     """The layers up to the one that is clustered, and the input that they want."""
 
     def __init__(self, config: HuggingFaceConfig):
@@ -54,8 +54,8 @@ class HuggingFaceUnits(ClusteredEncoder):
         settings = model.config_class(**config.encoder)
         self.encoder = bare_encoder(model(settings), config.layer, config.last)
         self.extractor = extractor(**config.extractor)
-        hidden = self.encoder.config
-        self.set_codebook(config.size, hidden.d_model if self.family == "whisper" else hidden.hidden_size)
+        dim = settings.d_model if self.family == "whisper" else settings.hidden_size
+        self.register_buffer("codebook", torch.zeros(config.size, dim))
 
     def features(self, samples: Tensor) -> Iterator[Tensor]:
         for start in range(0, len(samples), WINDOW):

@@ -1,4 +1,4 @@
-"""Units that need no training but k-means: `log-mel`, and `huggingface` with an encoder that others trained."""
+"""K-means on features of speech; the kinds that need no other training: `log-mel`, and `huggingface`."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.adapters.pretrained import find_pretrained
 from audiopalm.tokenizers.audio import save_units
-from audiopalm.tokenizers.encoder import ClusteredEncoder, count_units
+from audiopalm.tokenizers.encoder import SpeechEncoder, count_units
 from audiopalm.tokenizers.huggingface import read_huggingface
 from audiopalm.tokenizers.log_mel import LogMelConfig, LogMelUnits
 from audiopalm.tokenizers.quantiser import kmeans
@@ -60,7 +60,7 @@ def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Pat
 
 
 @torch.inference_mode()
-def fit_codebook(model: ClusteredEncoder, speech: list[Speech], config: KMeansConfig, seed: int) -> None:
+def fit_codebook(model: SpeechEncoder, speech: list[Speech], config: KMeansConfig, seed: int) -> None:
     """Set the codebook to the k-means centroids of features of recordings drawn at random.
 
     Memory holds `config.frames` rows of features and no more, however much speech there is.

@@ -8,10 +8,12 @@ from audiopalm.config import load_config, read_values
 from audiopalm.errors import AudioPaLMError, nearest
 from audiopalm.train.clustering import HuggingFaceTraining, LogMelTraining, train_huggingface, train_log_mel
 from audiopalm.train.units import UnitTraining, train_units
+from audiopalm.train.w2v_bert import W2vBertTraining, train_w2v_bert
 
 # kind -> the class of its configuration; what trains by it, (data directory, configuration, output, seed)
 TRAININGS: dict[str, tuple[type, Callable[[Path, Any, Path, int], None]]] = {
     "usm-v2": (UnitTraining, train_units),
+    "w2v-bert": (W2vBertTraining, train_w2v_bert),
     "huggingface": (HuggingFaceTraining, train_huggingface),
     "log-mel": (LogMelTraining, train_log_mel),
 }
