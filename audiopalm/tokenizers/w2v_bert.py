@@ -91,7 +91,7 @@ def contrast(guess: Tensor, chosen: Tensor, recording: Tensor) -> Tensor:
 
 
 def draw_mask(valid: Tensor, start: float, span: int) -> Tensor:
-    """Mask `[B, T]` of what to hide: a valid frame begins a span with probability `start`, one in each recording does."""
+    """Mask `[B, T]` of what to hide: valid frames begin spans with probability `start`, one in a recording always."""
     begins = (torch.rand(valid.shape) < start) & valid
     first = (torch.rand(len(valid)) * valid.sum(1)).long()
     begins[torch.arange(len(valid)), first] = True
