@@ -104,29 +104,37 @@ def measure_units(tokenizer: UnitTokenizer, data: str | Path, most: int = 300) -
 
 def measure_phones(tokenizer: UnitTokenizer, data: str | Path, most: int) -> dict:
     """Purity on English recordings; empty, and said so, where there are none or nothing that aligns them."""
-    texts, languages = read_table(Path(data) / "text"), read_table(Path(data) / "utt2lang")
-    wavs = {name: path for name, path in read_table(Path(data) / "wav.scp").items() if languages[name] == "en"}
-    wavs = dict(list(wavs.items())[::max(1, -(-len(wavs) // most))])
+    texts = english_speech(Path(data))
+    texts = dict(list(texts.items())[::max(1, -(-len(texts) // most))])
     try:
-        aligner = PhoneAligner() if wavs else None
+        if not texts:
+            raise AudioPaLMError(f"{data} has no English recordings with texts")
+        aligner = PhoneAligner()
     except AudioPaLMError as error:
         logging.warning("purity of phones is not measured: %s", error)
-        return {}
-    if not wavs:
-        logging.warning("purity of phones is not measured: %s has no English recordings", data)
         return {}
     phones: list[str] = []
     codes: list[int] = []
     aligned = 0
-    for name, path in wavs.items():
+    for path, text in texts.items():
         samples = read_audio(path)
-        if (spoken := aligner.align(samples, texts[name])) is not None:
+        if (spoken := aligner.align(samples, text)) is not None:
             phones += spoken
             codes += tokenizer.encode_one(samples).tolist()
             aligned += 1
-    logging.info("aligned %d of %d English recordings", aligned, len(wavs))
-    counts = {"aligned": aligned, "not_aligned": len(wavs) - aligned}
+    logging.info("aligned %d of %d English recordings", aligned, len(texts))
+    counts = {"aligned": aligned, "not_aligned": len(texts) - aligned}
     return counts | round_all(purity(phones, codes)) if aligned else counts
+
+
+def english_speech(data: Path) -> dict[str, str]:
+    """{audio file: text} of the English utterances and of English spoken translations."""
+    languages, texts = read_table(data / "utt2lang"), read_table(data / "text")
+    spoken = {path: texts[name] for name, path in read_table(data / "wav.scp").items() if languages[name] == "en"}
+    if (data / "wav.scp.en").exists() and (data / "text.en").exists():
+        texts = read_table(data / "text.en")
+        spoken |= {path: texts[name] for name, path in read_table(data / "wav.scp.en").items() if name in texts}
+    return spoken
 
 
 def round_all(figures: dict[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Every kind of units: features are those of their encoder, ids those of the nearest code, files those of a twin run."""
+"""Every kind of units: features are those of the encoder, ids those of the nearest code, files those of a twin run."""
 
 import json
 

@@ -42,6 +42,7 @@ def data(tmp_path):
         wavs[f"anna-en-{number:02d}"], texts[f"anna-en-{number:02d}"] = str(path), text
     write_table(directory / "wav.scp", wavs)
     write_table(directory / "text", texts)
+    write_table(directory / "utt2lang", dict.fromkeys(wavs, "fr"))
     return directory
 
 
@@ -178,7 +179,6 @@ def stage(data, output, *overrides):
 
 
 def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, monkeypatch):
-    write_table(data / "utt2lang", dict.fromkeys(read_table(data / "wav.scp"), "fr"))
     stage(data, tmp_path / "whole", *W2V_BERT)
     steps = []
 
@@ -201,7 +201,6 @@ def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, 
 
 
 def test_log_mel_units_are_those_of_a_second_run_and_of_a_seed(data, tmp_path):
-    write_table(data / "utt2lang", dict.fromkeys(read_table(data / "wav.scp"), "fr"))
     settings = ["kind=log-mel", "model.size=8", "kmeans.frames=100"]
     for name, more in (("one", []), ("two", []), ("more", ["kmeans.frames=120"])):
         stage(data, tmp_path / name, *settings, *more)
