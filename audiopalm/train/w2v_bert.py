@@ -73,7 +73,7 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
         losses = train_step(model, optimizers, batch, step / config.steps, config)
         if step % 20 == 0 or step + 1 == config.steps:
             seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, **losses, seconds=seconds)
+            log.write(step=step + 1, **{f"{name}_loss": value for name, value in losses.items()}, seconds=seconds)
             logging.info("step %d/%d %s, %.0f s", step + 1, config.steps,
                          ", ".join(f"{name} {value:.3f}" for name, value in losses.items()), seconds)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
