@@ -210,7 +210,7 @@ def test_log_mel_units_are_those_of_a_second_run_and_of_a_seed(data, tmp_path):
 
 
 def test_an_encoder_that_nobody_gives_is_one_line(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(AudioPaLMError, match="no/such-encoder is not a folder, and the Hugging Face hub") as raised:
         stage(data, tmp_path / "units", "kind=huggingface", "encoder=no/such-encoder", "layer=1")
     assert "\n" not in str(raised.value)
