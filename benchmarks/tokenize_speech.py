@@ -49,7 +49,7 @@ def main() -> None:
             paths = make_speech(Path(folder) / "audio", arguments.seconds)
             hubert = make_hubert(Path(folder) / "hubert")
             compare("log-mel", LogMelUnits(LogMelConfig(size=arguments.size)), None, paths, Path(folder), arguments)
-            compare("HuBERT base, random", read_huggingface(Path(folder) / "hubert", LAYER, True, arguments.size),
+            compare("hubert", read_huggingface(Path(folder) / "hubert", LAYER, True, arguments.size),
                     hubert, paths, Path(folder), arguments)
 
 
@@ -67,7 +67,7 @@ def make_hubert(folder: Path) -> torch.nn.Module:
     model = transformers.HubertModel(transformers.HubertConfig()).eval()
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return model
+    return model  # HuBERT base, of random weights
 
 
 @torch.inference_mode()
