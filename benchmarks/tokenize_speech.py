@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=120, help="of audio")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--size", type=int, default=1024, help="units")
+    parser.add_argument("--size", type=int, default=512, help="units")
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def make_hubert(folder: Path) -> torch.nn.Module:
 def compare(name: str, model: SpeechEncoder, whole: torch.nn.Module | None, paths: list[str], folder: Path,
             arguments: argparse.Namespace) -> None:
     """`whole` is the encoder with all its layers, as transformers has it; None where there is but one way."""
-    features = [torch.cat(list(model.features(torch.from_numpy(read_audio(path))))) for path in paths[:10]]
+    features = [torch.cat(list(model.features(torch.from_numpy(read_audio(path))))) for path in paths[:100]]
     model.codebook.copy_(torch.from_numpy(kmeans(torch.cat(features).numpy(), arguments.size, 0, 3)))
     labeller = KMeans(arguments.size, init=model.codebook.numpy(), n_init=1, max_iter=1).fit(model.codebook.numpy())
     labeller.cluster_centers_ = model.codebook.numpy()
