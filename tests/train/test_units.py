@@ -178,7 +178,7 @@ def stage(data, output, *overrides):
         train_units_command.main()
 
 
-def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, monkeypatch, caplog):
     stage(data, tmp_path / "whole", *W2V_BERT)
     steps = []
 
@@ -193,7 +193,9 @@ def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         stage(data, tmp_path / "stopped", *W2V_BERT)
     monkeypatch.setattr(w2v_bert, "train_step", train_step)
-    stage(data, tmp_path / "stopped", *W2V_BERT)
+    with caplog.at_level("INFO"):
+        stage(data, tmp_path / "stopped", *W2V_BERT)
+    assert "going on from step 4" in caplog.text
     assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
     assert "phone_purity" not in read_json(tmp_path / "whole/report.json")  # no English in it
     with pytest.raises(AudioPaLMError, match="kind w2v-bert, asked for are log-mel"):
