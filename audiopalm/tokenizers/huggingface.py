@@ -89,8 +89,8 @@ def import_transformers() -> Any:
 def bare_encoder(model: nn.Module, layer: int, last: bool) -> nn.Module:
     """The encoder of `model` up to `layer`, such that `last_hidden_state` is what that layer puts out.
 
-    transformers lists the outputs of layers as `hidden_states`. In families that normalise behind all layers, the last
-    of them is normalised and the others are not.
+    That is one of transformers' `hidden_states`. Only the last layer is followed by the norm that some families have
+    behind all layers: it is taken as the whole encoder gives it.
     """
     family = model.config.model_type
     if family == "whisper":
