@@ -20,6 +20,11 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: list[st
 
     Raises AudioPaLMError for a missing file, an unknown key or a value of the wrong type.
     """
+    return from_dict(cls, read_values(path, overrides), str(path or "command line"))
+
+
+def read_values(path: str | Path | None = None, overrides: list[str] = ()) -> dict[str, Any]:
+    """The YAML file with the overrides in it, not yet checked."""
     values: dict = {}
     if path is not None:
         if not Path(path).is_file():
@@ -34,7 +39,7 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: list[st
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = yaml.safe_load(text)
-    return from_dict(cls, values, str(path or "command line"))
+    return values
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:

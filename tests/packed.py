@@ -15,8 +15,8 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.data.files import write_json
 from audiopalm.lm.files import save_model
 from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.tokenizers.audio import UnitConfig, UnitModel
 from audiopalm.tokenizers.text import train_tokenizer
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
 from audiopalm.tokenizers.vocabulary import make_vocabulary
 
 

@@ -1,4 +1,8 @@
-"""Stage 3: train the unit tokenizer (speech -> 25 Hz ids) on the recordings and texts of a data directory."""
+"""Stage 3: make the unit tokenizer (speech -> 25 Hz ids) from the recordings of a data directory, and measure it.
+
+Which kind is said by `kind` of the configuration: usm-v2 (trained on texts), w2v-bert (trained without), huggingface
+(an encoder that others trained), log-mel (no encoder). Writes config.json, model.safetensors and report.json.
+"""
 
 import argparse
 import json
@@ -6,25 +10,33 @@ import logging
 from pathlib import Path
 
 from audiopalm.bin.common import run
-from audiopalm.config import load_config
-from audiopalm.train.units import UnitTraining, train_units
+from audiopalm.bin.units_report import report_units
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.tokenizers.audio import kind_of
+from audiopalm.train.unit_kinds import load_training, train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="data directory of stage 2, with its texts")
-    parser.add_argument("--dev_dir", help="data directory on which the units are measured at the end")
-    parser.add_argument("--config", help="YAML of audiopalm.train.units.UnitTraining")
-    parser.add_argument("--output", required=True, help="directory to write, or to go on in")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", type=Path, required=True, help="data directory of stage 2, with its texts")
+    parser.add_argument("--dev_dir", type=Path, help="data directory on which units are measured [--data_dir]")
+    parser.add_argument("--config", help="YAML of a class of audiopalm.train.unit_kinds.TRAININGS")
+    parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example plain_steps=100")
+    parser.add_argument("overrides", nargs="*", help="key=value, for example kind=log-mel")
     arguments = parser.parse_args()
-    config = load_config(UnitTraining, arguments.config, arguments.overrides)
-    if (Path(arguments.output) / "report.json").exists():
+    config = load_training(arguments.config, arguments.overrides)
+    settings = arguments.output / "config.json"
+    if settings.exists():
+        if (kind := kind_of(read_json(settings), settings)) != config.kind:
+            raise AudioPaLMError(f"{arguments.output} holds units of kind {kind}, asked for are {config.kind}: give "
+                                 "another --output (--units_exp of run.sh), or remove it")
         logging.info("%s is trained already; remove it to train anew", arguments.output)
-        return
-    report = train_units(arguments.data_dir, arguments.dev_dir, config, arguments.output, arguments.seed)
-    print(json.dumps(report, indent=1))
+    else:
+        train(arguments.data_dir, config, arguments.output, arguments.seed)
+    if not (arguments.output / "report.json").exists():
+        print(json.dumps(report_units(arguments.output, arguments.dev_dir or arguments.data_dir), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,102 +1,34 @@
-"""Speech -> unit ids at 25 Hz, the `usm-v2` kind.
+"""Speech -> unit ids at 25 Hz, by one of four kinds of encoders, each with a codebook behind it.
 
-Log-mel, a Conformer, a vector quantiser; CTC behind it makes the units carry words.
+Encoding and the search for the nearest code are one pass; features are never written.
 """
 
-from dataclasses import dataclass
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from audiopalm.config import from_dict
-from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.files import read_json, require
-from audiopalm.data.mel import LogMel
-from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.conformer import ConformerBlock
-from audiopalm.tokenizers.quantiser import VectorQuantiser, nearest
+from audiopalm.config import from_dict, to_dict
+from audiopalm.data.files import atomic_path, read_json, require, write_json
+from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.tokenizers.encoder import RATE, SpeechEncoder
+from audiopalm.tokenizers.huggingface import HuggingFaceConfig, HuggingFaceUnits
+from audiopalm.tokenizers.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.tokenizers.quantiser import nearest as nearest_codes
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
+from audiopalm.tokenizers.w2v_bert import W2vBert, W2vBertConfig
 
-HOP = 640  # samples of one unit: 25 Hz
-MEL_HOP = 160  # samples of one mel frame: 100 Hz
-WINDOW = 500  # units that one pass computes of a longer recording: 20 s
-
-
-@dataclass
-class UnitConfig:
-    bands: int = 80
-    dim: int = 192
-    heads: int = 4
-    kernel: int = 9  # frames of the Conformer's depthwise convolutions
-    context: int = 10  # frames of attention to each side
-    encoder_blocks: int = 4  # before the quantiser
-    head_blocks: int = 1  # between the quantiser and CTC; the tokenizer never runs them
-    dropout: float = 0.0
-    code_dim: int = 32
-    size: int = 512  # codes
-    characters: str = ""  # of the CTC head, which has one class more: 0 is blank. Set by training
-
-
-class UnitModel(nn.Module):
-    """The encoder, the quantiser and, for training, two heads behind it: CTC, and the spectrum of each unit."""
-
-    def __init__(self, config: UnitConfig):
-        super().__init__()
-        self.config = config
-        self.log_mel = LogMel(config.bands, n_fft=512, hop=MEL_HOP)
-        self.register_buffer("mean", torch.zeros(config.bands))
-        self.register_buffer("scale", torch.ones(config.bands))
-        # Even kernels with a stride of 2: T mel frames become exactly T / 4, centred between their inputs.
-        self.halve = nn.Conv1d(config.bands, config.dim, 6, stride=2, padding=2)
-        self.halve_again = nn.Conv1d(config.dim, config.dim, 4, stride=2, padding=1)
-        self.input_norm = nn.LayerNorm(config.dim)
-        self.encoder = self._blocks(config.encoder_blocks)
-        self.to_code = nn.Linear(config.dim, config.code_dim)
-        self.code_norm = nn.LayerNorm(config.code_dim, elementwise_affine=False)
-        self.quantiser = VectorQuantiser(config.size, config.code_dim)
-        self.from_code = nn.Linear(config.code_dim, config.dim)
-        self.head = self._blocks(config.head_blocks)
-        self.ctc = nn.Linear(config.dim, 1 + len(config.characters))
-        self.spectrum = nn.Sequential(nn.Linear(config.code_dim, config.dim), nn.SiLU(),
-                                      nn.Linear(config.dim, 4 * config.bands))
-
-    def _blocks(self, number: int) -> nn.ModuleList:
-        config = self.config
-        return nn.ModuleList(ConformerBlock(config.dim, config.heads, config.kernel, config.context, config.dropout)
-                             for _ in range(number))
-
-    @property
-    def reach(self) -> int:
-        """How many frames to either side one unit depends on, the subsampling and the mel window included."""
-        return sum(block.reach for block in self.encoder) + 2
-
-    def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
-        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> latents `[B, T, code_dim]` in front of the quantiser."""
-        mel = (mel - self.mean) / self.scale * valid.repeat_interleave(4, dim=1)[:, :, None]
-        x = functional.silu(self.halve(mel.transpose(1, 2))) * valid.repeat_interleave(2, dim=1)[:, None, :]
-        x = self.input_norm(functional.silu(self.halve_again(x)).transpose(1, 2))
-        for block in self.encoder:
-            x = block(x, valid)
-        return self.code_norm(self.to_code(x).float())
-
-    def classify(self, codes: Tensor, valid: Tensor) -> Tensor:
-        """Codes or latents `[B, T, code_dim]` -> log-probabilities of characters `[B, T, 1 + characters]`."""
-        x = self.from_code(codes)
-        for block in self.head:
-            x = block(x, valid)
-        return self.ctc(x).float().log_softmax(-1)
-
-    def sound(self, codes: Tensor) -> Tensor:
-        """Codes or latents `[B, T, code_dim]` -> scaled log-mels `[B, 4 T, bands]`, each from its own code alone."""
-        return self.spectrum(codes).float().unflatten(-1, (4, -1)).flatten(1, 2)
-
-    def text(self, log_probabilities: Tensor) -> str:
-        """The text of the best CTC path `[T, classes]`."""
-        best = torch.unique_consecutive(log_probabilities.argmax(-1)).tolist()
-        return "".join(self.config.characters[index - 1] for index in best if index)
+MADE_BY = "stage 3 (units)"
+# `kind` of config.json -> the class of its other settings, the encoder
+KINDS: dict[str, tuple[type, type[SpeechEncoder]]] = {
+    "usm-v2": (UnitConfig, UnitModel),
+    "w2v-bert": (W2vBertConfig, W2vBert),
+    "huggingface": (HuggingFaceConfig, HuggingFaceUnits),
+    "log-mel": (LogMelConfig, LogMelUnits),
+}
 
 
 class UnitTokenizer:
@@ -105,20 +37,28 @@ class UnitTokenizer:
     >>> UnitTokenizer.load("exp/units").encode([samples])[0]
     """
 
-    rate = SAMPLE_RATE // HOP  # Hz
+    rate = RATE  # Hz
 
-    def __init__(self, model: UnitModel):
+    def __init__(self, model: SpeechEncoder):
         self.model = model.eval()
         self.size = model.config.size
 
     @classmethod
     def load(cls, directory: str | Path, device: str = "cpu") -> "UnitTokenizer":
-        """Read config.json and model.safetensors of stage 3."""
-        made_by = "stage 3 (units)"
+        """Read config.json and model.safetensors of stage 3.
+
+        Raises AudioPaLMError when they are missing, of an unknown kind or of different trainings.
+        """
         path = Path(directory) / "config.json"
-        config = from_dict(UnitConfig, read_json(path, made_by), str(path))
-        model = UnitModel(config)
-        model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        settings = read_json(path, MADE_BY)
+        kind, codes = kind_of(settings, path), settings.pop("codebook_sha256", None)
+        config_class, model_class = KINDS[kind]
+        model = model_class(from_dict(config_class, settings, str(path)))
+        weights = require(Path(directory) / "model.safetensors", MADE_BY)
+        model.load_state_dict(load_file(weights))
+        if codes not in (None, tensor_sha256(model.codebook)):
+            raise AudioPaLMError(f"the codebook in {weights} is not the one of {path}; remove both and run {MADE_BY} "
+                                 "again")
         return cls(model.to(device))
 
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
@@ -131,20 +71,30 @@ class UnitTokenizer:
 
     @torch.inference_mode()
     def encode_one(self, samples: np.ndarray) -> np.ndarray:
-        samples = check_samples(samples)
-        frames = -(-len(samples) // HOP)
-        padded = np.zeros(frames * HOP, dtype=np.float32)
-        padded[:len(samples)] = samples
-        device = self.model.mean.device
-        mel = self.model.log_mel(torch.from_numpy(padded)[None].to(device))
-        ids = []
-        for start in range(0, frames, WINDOW):
-            # Each window sees all that its units depend on, so that cutting changes nothing.
-            first, last = max(0, start - self.model.reach), min(frames, start + WINDOW + self.model.reach)
-            valid = torch.ones(1, last - first, dtype=torch.bool, device=device)
-            latents = self.model.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
-            ids.append(nearest(latents, self.model.quantiser.codebook))
-        return torch.cat(ids).cpu().numpy()
+        codebook = self.model.codebook
+        parts = self.model.features(torch.from_numpy(check_samples(samples)).to(codebook.device))
+        return torch.cat([nearest_codes(part, codebook) for part in parts]).cpu().numpy()
+
+
+def kind_of(settings: dict, path: Path) -> str:
+    """Take `kind` out of the settings of `path`; before there was a choice all were usm-v2."""
+    kind = settings.pop("kind", "usm-v2")
+    if kind not in KINDS:
+        raise AudioPaLMError(f"{path}: unknown kind of units {kind!r}; {nearest(kind, KINDS)}")
+    return kind
+
+
+def save_units(model: SpeechEncoder, output: Path) -> None:
+    """Write model.safetensors and config.json with the kind and the hash of the codebook."""
+    kind = next(name for name, (_, model_class) in KINDS.items() if isinstance(model, model_class))
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    write_json(output / "config.json", {"kind": kind, "codebook_sha256": tensor_sha256(model.codebook),
+                                        **to_dict(model.config)})
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def check_samples(samples: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training of the unit tokenizer: CTC on the plain encoder, k-means on its latents, CTC through the quantiser."""
+"""Training of `usm-v2` units: CTC on the plain encoder, k-means on its latents, CTC through the quantiser."""
 
 import itertools
 import logging
@@ -10,15 +10,16 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.files import atomic_path, write_json
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import HOP, MEL_HOP, UnitConfig, UnitModel
+from audiopalm.tokenizers.audio import save_units
+from audiopalm.tokenizers.encoder import HOP
+from audiopalm.tokenizers.mel_conformer import measure_scale, valid_mask
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
 from audiopalm.train.log import StepLog
 from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
 from audiopalm.train.snapshot import Snapshots, seed_step
@@ -27,6 +28,7 @@ from audiopalm.train.speech import Speech, ahead, length_batches, list_speech
 
 @dataclass
 class UnitTraining:
+    kind: str = "usm-v2"
     model: UnitConfig = field(default_factory=UnitConfig)
     batch_seconds: float = 12.0  # padding included
     longest_seconds: float = 16.0  # longer recordings are left out
@@ -99,9 +101,8 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, 
     return mel, frames, clean
 
 
-def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, output: str | Path, seed: int) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
-    output = Path(output)
+def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int) -> None:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
     speech = [item for item in list_speech(data) if item.samples <= config.longest_seconds * SAMPLE_RATE and item.text]
     if not speech:
         raise AudioPaLMError(f"{data} has no recording of at most {config.longest_seconds} s with a text")
@@ -121,7 +122,7 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
     snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
     first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
     if first == 0:
-        measure_scale(model, [load(number) for number in range(min(4, total))])
+        measure_scale(model, [(batch.samples, batch.frames) for batch in map(load, range(min(4, total)))])
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
     for step, batch in zip(range(first, total), ahead(load, first, total), strict=True):
@@ -139,11 +140,8 @@ def train_units(data: str | Path, dev: str | Path | None, config: UnitTraining, 
                          " (quantised)" * quantised, seconds)
         if (step + 1) % config.checkpoint_every == 0:
             snapshots.save({"model": model}, optimizers, {"step": step + 1})
-    report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **measure(model, dev, speech)}
     save_units(model, output)
-    write_json(output / "report.json", report)
     snapshots.remove()
-    return report
 
 
 def plan_batches(speech: list[Speech], config: UnitTraining, seed: int) -> list[list[int]]:
@@ -162,10 +160,6 @@ def schedule(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.02 + 0.98 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
-
-
-def valid_mask(frames: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest)[None, :] < frames[:, None]
 
 
 def train_step(model: UnitModel, optimizers: Optimizers, batch: Batch, quantised: bool,
@@ -204,15 +198,6 @@ def voiceless(model: UnitModel, mel: Tensor, valid: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_scale(model: UnitModel, batches: list[Batch]) -> None:
-    """Set the mean and the deviation of each mel band, the same for every recording."""
-    frames = torch.cat([model.log_mel(batch.samples)[valid_mask(4 * batch.frames, batch.samples.shape[1] // MEL_HOP)]
-                        for batch in batches])
-    model.mean.copy_(frames.mean(0))
-    model.scale.copy_(frames.std(0) + 1e-3)
-
-
-@torch.no_grad()
 def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
     """Set the codebook by k-means on latents of speech as it is, without augmentation."""
     model.eval()
@@ -225,28 +210,14 @@ def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
 
 
 @torch.no_grad()
-def measure(model: UnitModel, dev: str | Path | None, speech: list[Speech], most: int = 300) -> dict:
-    """Character error rate of CTC behind the quantiser, use of the codebook: on `dev`, else on training speech."""
+def character_error_rate(model: UnitModel, speech: list[Speech]) -> float:
+    """Of CTC behind the quantiser, on the recordings that have a text."""
     model.eval()
-    items = [item for item in list_speech(dev) if item.text] if dev else speech
-    items = items[::-(-len(items) // most)]
-    heard, used = [], []
+    items = [item for item in speech if item.text]
+    heard = []
     for item in items:
         batch = make_batch([item], model.config.characters)
         valid = valid_mask(batch.frames, int(batch.frames.max()))
-        codes, index = model.quantiser(model.encode(model.log_mel(batch.samples), valid)[0])
+        codes, _ = model.quantiser(model.encode(model.log_mel(batch.samples), valid)[0])
         heard.append(model.text(model.classify(codes[None], valid)[0]))
-        used.append(index)
-    share = torch.bincount(torch.cat(used), minlength=model.config.size) / sum(map(len, used))
-    bits = -(share * share.clamp(min=1e-12).log2()).sum().item()
-    cer = jiwer.cer([item.text for item in items], heard)
-    return {"set": str(dev or "train"), "recordings": len(items), "cer": round(cer, 4),
-            "codes_used": int((share > 0).sum()), "size": model.config.size, "perplexity": round(2 ** bits, 1),
-            "bits_per_second": round(SAMPLE_RATE / HOP * math.log2(model.config.size), 1),
-            "entropy_bits_per_second": round(SAMPLE_RATE / HOP * bits, 1)}
-
-
-def save_units(model: UnitModel, output: Path) -> None:
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(temporary))
-    write_json(output / "config.json", to_dict(model.config))
+    return jiwer.cer([item.text for item in items], heard)

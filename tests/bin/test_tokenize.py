@@ -17,9 +17,9 @@ from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
+from audiopalm.tokenizers.audio import UnitTokenizer, save_units
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
 from audiopalm.train.codec import save_codec
-from audiopalm.train.units import save_units
 
 
 def make_units(directory, seed: int) -> None:

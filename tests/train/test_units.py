@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from audiopalm.bin import train_units as train_units_command
 from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json, sha256
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import UnitConfig, UnitModel, UnitTokenizer
+from audiopalm.tokenizers.audio import UnitTokenizer
+from audiopalm.tokenizers.usm import UnitConfig, UnitModel
+from audiopalm.train import w2v_bert
 from audiopalm.train.speech import length_batches, list_speech
 from audiopalm.train.units import UnitTraining, augment, train_units, voiceless
 
@@ -39,6 +42,7 @@ def data(tmp_path):
         wavs[f"anna-en-{number:02d}"], texts[f"anna-en-{number:02d}"] = str(path), text
     write_table(directory / "wav.scp", wavs)
     write_table(directory / "text", texts)
+    write_table(directory / "utt2lang", dict.fromkeys(wavs, "fr"))
     return directory
 
 
@@ -76,9 +80,9 @@ def test_another_seed_does_not_go_on_from_this_snapshot(data, tmp_path, monkeypa
 
     monkeypatch.setattr("audiopalm.train.units.start_codebook", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_units(data, None, config, tmp_path / "out", seed=0)
+        train_units(data, config, tmp_path / "out", seed=0)
     with pytest.raises(AudioPaLMError, match="seed 0, this one has 1"):
-        train_units(data, None, config, tmp_path / "out", seed=1)
+        train_units(data, config, tmp_path / "out", seed=1)
 
 
 def test_augmentation_keeps_shapes_in_step():
@@ -160,3 +164,57 @@ def test_reach_covers_what_a_unit_depends_on():
     valid = torch.ones(1, 60, dtype=torch.bool)
     differs = (model.encode(mel, valid) != model.encode(changed, valid)).any(-1)[0]
     assert differs[:20].all() and not differs[20 + model.reach:].any()
+
+
+W2V_BERT = ["kind=w2v-bert", "steps=16", "batch_seconds=4", "checkpoint_every=4", "kmeans.frames=200", "model.dim=16",
+            "model.heads=2", "model.kernel=5", "model.contrastive_blocks=1", "model.masked_blocks=1", "model.layer=2",
+            "model.target_codes=8", "model.target_dim=4", "model.size=16"]
+
+
+def stage(data, output, *overrides):
+    arguments = ["train_units", "--data_dir", str(data), "--output", str(output), "--seed", "3", *overrides]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", arguments)
+        train_units_command.main()
+
+
+def test_a_w2v_bert_that_was_stopped_ends_with_the_same_weights(data, tmp_path, monkeypatch, caplog):
+    stage(data, tmp_path / "whole", *W2V_BERT)
+    steps = []
+
+    def stop_after_six(*arguments):
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        steps.append(arguments)
+        return train_step(*arguments)
+
+    train_step = w2v_bert.train_step
+    monkeypatch.setattr(w2v_bert, "train_step", stop_after_six)
+    with pytest.raises(KeyboardInterrupt):
+        stage(data, tmp_path / "stopped", *W2V_BERT)
+    monkeypatch.setattr(w2v_bert, "train_step", train_step)
+    with caplog.at_level("INFO"):
+        stage(data, tmp_path / "stopped", *W2V_BERT)
+    assert "going on from step 4" in caplog.text
+    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
+    assert "phone_purity" not in read_json(tmp_path / "whole/report.json")  # no English in it
+    with pytest.raises(AudioPaLMError, match="kind w2v-bert, asked for are log-mel"):
+        stage(data, tmp_path / "whole", "kind=log-mel")
+
+
+def test_log_mel_units_are_those_of_a_second_run_and_of_a_seed(data, tmp_path):
+    settings = ["kind=log-mel", "model.size=8", "kmeans.frames=100"]
+    for name, more in (("one", []), ("two", []), ("more", ["kmeans.frames=120"])):
+        stage(data, tmp_path / name, *settings, *more)
+    hashes = [sha256(tmp_path / name / "model.safetensors") for name in ("one", "two", "more")]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert read_json(tmp_path / "one/report.json")["codes_used"] <= 8
+
+
+def test_an_encoder_that_nobody_gives_is_one_line(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(AudioPaLMError, match="no/such-encoder is not a folder, and the Hugging Face hub") as raised:
+        stage(data, tmp_path / "units", "kind=huggingface", "encoder=no/such-encoder", "layer=1")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(AudioPaLMError, match="unknown kind of units 'usm-v1'.*usm-v2"):
+        stage(data, tmp_path / "units", "kind=usm-v1")

@@ -1,0 +1,99 @@
+"""The `w2v-bert` kind: a Conformer trained on speech alone, one of its middle layers clustered.
+
+w2v-BERT (arXiv 2108.06209): of masked speech, the first blocks must tell the true code of a masked frame from those of
+others, and the blocks behind them must name it. Here the Conformer is the one of usm-v2, whose attention is bounded:
+units of a word depend on its surroundings alone, and recordings of any length are encoded in parts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiopalm.tokenizers.mel_conformer import MelConformer, blocks
+
+
+@dataclass
+class W2vBertConfig:
+    bands: int = 80
+    dim: int = 512
+    heads: int = 8
+    kernel: int = 9  # frames of the Conformer's depthwise convolutions
+    context: int = 25  # frames of attention to each side
+    contrastive_blocks: int = 6
+    masked_blocks: int = 6  # behind the contrastive ones
+    layer: int = 8  # the block whose output is clustered, from 1; the tokenizer runs none behind it
+    dropout: float = 0.1
+    target_codes: int = 1024  # of the training's own quantiser, whose codes are not the units
+    target_dim: int = 256
+    size: int = 1024  # units
+
+
+class W2vBert(MelConformer):
+    def __init__(self, config: W2vBertConfig):
+        super().__init__(config.bands, config.dim)
+        self.config = config
+        self.blocks = blocks(config.contrastive_blocks + config.masked_blocks, config.dim, config.heads, config.kernel,
+                             config.context, config.dropout)
+        self.mask_vector = nn.Parameter(torch.randn(config.dim) * 0.1)
+        self.to_target = nn.Linear(config.dim, config.target_codes)
+        self.targets = nn.Parameter(torch.rand(config.target_codes, config.target_dim))
+        self.guess = nn.Linear(config.dim, config.target_dim)
+        self.head = nn.Linear(config.dim, config.target_codes)
+        self.register_buffer("codebook", torch.zeros(config.size, config.dim))
+
+    @property
+    def reach(self) -> int:
+        return sum(block.reach for block in self.blocks[:self.config.layer]) + 2
+
+    def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the output of the layer `[B, T, dim]`, not normalised further."""
+        x = self.subsample(mel, valid)
+        for block in self.blocks[:self.config.layer]:
+            x = block(x, valid)
+        return x
+
+    def losses(self, mel: Tensor, valid: Tensor, masked: Tensor, temperature: float) -> dict[str, Tensor]:
+        """Of log-mel `[B, 4 T, bands]` of which the frames `masked` `[B, T]` are hidden; the sum is what is trained.
+
+        `temperature` is that of the Gumbel softmax that draws the codes.
+        """
+        x = self.subsample(mel, valid)
+        scores = self.to_target(x[masked]).float()
+        chosen = functional.gumbel_softmax(scores, temperature, hard=True) @ self.targets
+        x = torch.where(masked[:, :, None], self.mask_vector, x)
+        for block in self.blocks[:self.config.contrastive_blocks]:
+            x = block(x, valid)
+        guess = self.guess(x[masked]).float()
+        for block in self.blocks[self.config.contrastive_blocks:]:
+            x = block(x, valid)
+        share = scores.softmax(-1).mean(0)
+        perplexity = (-(share * share.clamp(min=1e-9).log()).sum()).exp()
+        recording = masked.nonzero()[:, 0]
+        return {"contrastive": contrast(guess, chosen, recording),
+                "masked": functional.cross_entropy(self.head(x[masked]).float(), scores.detach().argmax(-1)),
+                "diversity": 0.1 * (1 - perplexity / len(share))}
+
+
+def contrast(guess: Tensor, chosen: Tensor, recording: Tensor) -> Tensor:
+    """Cross-entropy of finding the own code of each of N masked frames among those of its recording.
+
+    `guess`, `chosen` `[N, target_dim]`, `recording` `[N]`. Cosines divided by 0.1, as wav2vec 2.0 has it; all masked
+    frames of the recording with other codes compete, of which the paper draws 100.
+    """
+    cosine = functional.normalize(guess, dim=-1) @ functional.normalize(chosen, dim=-1).T / 0.1
+    same_code = (chosen.detach()[:, None] == chosen.detach()[None]).all(-1)
+    own = torch.eye(len(guess), dtype=torch.bool, device=guess.device)
+    rivals = (recording[:, None] == recording[None]) & ~same_code | own
+    return functional.cross_entropy(cosine.masked_fill(~rivals, float("-inf")),
+                                    torch.arange(len(guess), device=guess.device))
+
+
+def draw_mask(valid: Tensor, start: float, span: int) -> Tensor:
+    """Mask `[B, T]` of what to hide: valid frames begin spans with probability `start`, one in a recording always."""
+    begins = (torch.rand(valid.shape) < start) & valid
+    first = (torch.rand(len(valid)) * valid.sum(1)).long()
+    begins[torch.arange(len(valid)), first] = True
+    reached = functional.max_pool1d(functional.pad(begins[:, None].float(), (span - 1, 0)), span, stride=1)[:, 0] > 0
+    return reached & valid
