@@ -5,7 +5,8 @@ import pytest
 import sacrebleu
 
 from audiopalm.errors import AudioPaLMError
-from audiopalm.scoring.text import basic, english, score
+from audiopalm.scoring.metrics import score
+from audiopalm.scoring.text import basic, english
 
 REFERENCES = ["you have two new messages", "the conference is full", "press one to leave the conference"] * 4
 HYPOTHESES = ["you have new messages", "the conference is full", "press two to leave a conference"] * 3 + [
