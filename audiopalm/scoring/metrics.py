@@ -77,6 +77,13 @@ def overlap_metric(metric: str, language: str, references: list[list[str]] | Non
     return BLEU(tokenize="char" if language in BY_CHARACTER else None, references=references)
 
 
+def error_counts(references: dict[str, str], hypotheses: dict[str, str]) -> list[tuple[int, int]]:
+    """(errors, words of the reference) of every utterance."""
+    names = sorted(references, key=str.encode)
+    texts = [[table[name] for name in names] for table in (references, hypotheses)]
+    return [tuple(map(int, row)) for row in statistics("wer", *texts, "").counts]
+
+
 def _error_rate(process: Callable, references: list[str], hypotheses: list[str]) -> Statistics:
     rows = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from audiopalm.data.datadir import write_table
-from audiopalm.scoring.decodes import Decode, TestSet
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.decodes import SCORE, Decode, TestSet
 from audiopalm.scoring.judge import judge_signature, transcribe
 from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
 from audiopalm.scoring.text import Normaliser, get_normaliser
@@ -71,6 +72,18 @@ def texts_path(row: Mapping[str, Any]) -> Path:
     system = "" if row["system"] == "model" else row["system"]
     name = ".".join(word for word in (row.get("part") or row["task"], judge, system) if word)
     return Path(row["set"]) / decode / name
+
+
+def scored_texts(score_dir: str | Path, row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """References and hypotheses behind a row, normalised.
+
+    Raises AudioPaLMError when they are missing or of different utterances.
+    """
+    stem = f"{score_dir}/{texts_path(row)}"
+    references, hypotheses = (read_table(f"{stem}.{ending}", SCORE) for ending in ("ref", "hyp"))
+    if odd := sorted(references.keys() ^ hypotheses.keys()):
+        raise AudioPaLMError(f"{stem}.ref and .hyp have different utterances, e.g. {odd[0]!r}; run {SCORE} again")
+    return references, hypotheses
 
 
 def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:

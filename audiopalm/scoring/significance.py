@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from sacrebleu.significance import PairedTest
 
-from audiopalm.data.datadir import read_table
-from audiopalm.data.files import require
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring.decodes import SCORE
 from audiopalm.scoring.metrics import BOOTSTRAP_SEED, OVERLAPS, RESAMPLES, overlap_metric, statistics
-from audiopalm.scoring.rows import JUDGED, texts_path
+from audiopalm.scoring.rows import JUDGED, scored_texts
 
 # What names a figure, and what must be equal before two systems are compared by it.
 FIGURE = ("set", "task", "source", "target", "part", "metric", "system")
@@ -63,8 +61,8 @@ def figure_name(row: dict) -> str:
 
 def compare(first_dir: str, second_dir: str, first: dict, second: dict) -> Comparison:
     """The figure of `first` and `second`, rows that `comparable` has paired; their texts are read from the folders."""
-    references, one = _texts(first_dir, first)
-    same, other = _texts(second_dir, second)
+    references, one = scored_texts(first_dir, first)
+    same, other = scored_texts(second_dir, second)
     if references != same:
         raise AudioPaLMError(f"{figure_name(first)}: the references in {first_dir} and {second_dir} differ; run "
                              f"{SCORE} again for both")
@@ -74,15 +72,6 @@ def compare(first_dir: str, second_dir: str, first: dict, second: dict) -> Compa
     language = first["source"] if (first.get("part") or first["task"]) in ("asr", "tts") else first["target"]
     test = _overlap_test if metric in OVERLAPS else _error_rate_test
     return Comparison(first, first["value"], second["value"], test(metric, language, *texts))
-
-
-def _texts(folder: str, row: dict) -> tuple[dict[str, str], dict[str, str]]:
-    """References and hypotheses behind a row, of the same utterances."""
-    stem = f"{folder}/{texts_path(row)}"
-    references, hypotheses = (read_table(require(f"{stem}.{ending}", SCORE)) for ending in ("ref", "hyp"))
-    if odd := sorted(references.keys() ^ hypotheses.keys()):
-        raise AudioPaLMError(f"{stem}.ref and .hyp have different utterances, e.g. {odd[0]!r}; run {SCORE} again")
-    return references, hypotheses
 
 
 def _overlap_test(metric: str, language: str, references: list[str], first: list[str], second: list[str]) -> float:
