@@ -65,8 +65,8 @@ def test_examples(page):
 
 
 def test_alignment():
-    assert align("a b c d", "a x c d e", "en") == ([["=", "a", "a"], ["s", "b", "x"], ["=", "c d", "c d"], ["i", "", "e"]],
-                                                   0.5)
+    words, error = align("a b c d", "a x c d e", "en")
+    assert words == [["=", "a", "a"], ["s", "b", "x"], ["=", "c d", "c d"], ["i", "", "e"]] and error == 0.5
     assert align("我们来", "我来", "zh") == ([["=", "我", "我"], ["d", "们", ""], ["=", "来", "来"]], 0.333)
 
 
