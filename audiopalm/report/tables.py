@@ -54,8 +54,8 @@ def _main_table(title: str, lines: list[Line], results: Results) -> str:
         full = small = ""
         if line.ours:
             wanted, places = line.ours.wanted, line.ours.full
-            found = [(recipe, _shown(select(results.full, recipe=recipe, set=name, **wanted))) for recipe, name in places]
-            full = "; ".join(f"{value} ({recipe})" for recipe, value in found if value)
+            found = {recipe: _shown(select(results.full, recipe=recipe, set=name, **wanted)) for recipe, name in places}
+            full = "; ".join(f"{value} ({recipe})" for recipe, value in found.items() if value)
             if places[0][0] != "fleurs":  # the small corpus has no language with ASR alone: see zero_shot
                 small = _shown(select(results.small, **wanted))
         cells.append([line.figure, line.model, line.paper, full, small])
@@ -70,8 +70,9 @@ def _ablation_table(comparison: Comparison, results: Results) -> str:
 
 def _at_full_scale(comparison: Comparison, side: Side, rows: list[Row]) -> str:
     """Rows of recipes that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), all their languages."""
-    return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task, part=side.part or None,
-                   metric=comparison.metric, system="model", target=lambda code: code in (None, "en")))
+    return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
+                         part=side.part or None, metric=comparison.metric, system="model",
+                         target=lambda code: code in (None, "en")))
 
 
 def _shown(rows: list[Row]) -> str:
