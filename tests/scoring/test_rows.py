@@ -11,7 +11,7 @@ from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.errors import AudioPaLMError
 from audiopalm.report.rows import select
-from audiopalm.scoring import judge
+from audiopalm.scoring import judge, metrics
 from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.metrics import score
 from audiopalm.scoring.rows import Run, score_set, scored_texts
@@ -124,6 +124,7 @@ def test_every_ingredient_changes_the_score_line(tmp_path, monkeypatch, field, c
     monkeypatch.setitem(judge.JUDGES, "magpie", Magpie)
     monkeypatch.setattr(judge, "_judges", {})
     monkeypatch.setattr(Voices, "_one", pitch_voice)
+    monkeypatch.setattr(metrics, "RESAMPLES", 5)  # intervals are not looked at
     root = write_set(tmp_path)
 
     def values(**options):
@@ -168,7 +169,8 @@ def test_wrong_ids_and_languages(tmp_path):
         score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
 
 
-def test_missing_things_name_their_stage(tmp_path):
+def test_missing_things_name_their_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     with pytest.raises(AudioPaLMError, match=r"does not exist; run stage 10 \(decode\) first"):
         sets_of(tmp_path / "exp/decode")
     root = write_set(tmp_path)
