@@ -81,6 +81,10 @@ class Transformers:
         from transformers import pipeline
 
         self.pipeline = pipeline("automatic-speech-recognition", model=str(_folder(name)), device="cpu")
+        kind = type(self.pipeline.model).__name__
+        if not kind.endswith("ForCTC") and not kind.startswith("Whisper"):
+            raise AudioPaLMError(f"the judge {name!r} cannot run: it is a {kind}, not a Whisper or CTC model; take "
+                                 "another --judges")
         settings = getattr(self.pipeline.model, "generation_config", None)
         several = getattr(settings, "is_multilingual", False)
         self.arguments = {"generate_kwargs": {"language": "en", "task": "transcribe"}} if several else {}

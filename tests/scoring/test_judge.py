@@ -119,9 +119,12 @@ def test_judges_that_cannot_run(tiny_ctc, tmp_path, monkeypatch):
         judge.judge_signature("nobody/no-model")
     broken = shutil.copytree(tiny_ctc[0], tmp_path / "broken")
     settings = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps(settings | {"model_type": "bert"}))
-    with pytest.raises(AudioPaLMError, match="^the judge '.*broken' cannot run: .*; take another --judges$"):
+    (broken / "config.json").write_text(json.dumps(settings | {"model_type": "bert", "architectures": ["BertModel"]}))
+    with pytest.raises(AudioPaLMError, match="broken' cannot run: it is a BertModel, not a Whisper or CTC model"):
         judge.transcribe(str(broken), {"u": write_wav(tmp_path / "a.wav", 200)}, tmp_path / "cache")
+    (broken / "config.json").write_text("{}")
+    with pytest.raises(AudioPaLMError, match="^the judge '.*broken' cannot run: .*; take another --judges$"):
+        judge.transcribe(str(broken), {"u": str(tmp_path / "a.wav")}, tmp_path / "cache")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioPaLMError, match=r"has no \*.safetensors"):
         judge.judge_signature(str(tmp_path / "empty"))
