@@ -72,6 +72,7 @@ def bars_by_language(rows: Iterable[Row], title: str) -> str | None:
     figure, axes = _small(title)
     values = np.array([[row["value"], row["value"] - row["low"], row["high"] - row["value"]] for row in found.values()])
     axes.bar(list(found), values[:, 0], yerr=np.maximum(values[:, 1:].T, 0), color="#2456a6", alpha=0.85, capsize=3)
+    axes.set_xlim(-1, len(found))
     axes.tick_params(axis="x", rotation=0 if len(found) < 8 else 90)
     return _picture(figure, "svg")
 
