@@ -16,39 +16,32 @@ sub cores {
     return $status == 0 && $text =~ /^([1-9]\d*)$/ ? $1 : 1;
 }
 
-sub descendants {
-    my %children;
+# The jobs are a process group of their own, so that a Ctrl-C in the terminal comes once, through us (and a Ctrl-Z does
+# not come at all). Its keeper ends them when we are killed.
+my ($self, $keeper) = $$;
+sub start_keeper {
+    $keeper = fork;
+    fail("cannot start a process: $!") unless defined $keeper;
+    setpgrp $keeper, $keeper;
+    return if $keeper;
+    $SIG{$_} = 'IGNORE' for qw(INT TERM HUP);
+    open $_, '+<', '/dev/null' for \*STDIN, \*STDOUT, \*STDERR;
+    sleep 1 while getppid == $self;
+    kill TERM => -$$;
+    exit;
+}
+END { kill KILL => $keeper if $keeper && $$ == $self; }
+
+# Whether a process of the jobs is left, zombies aside.
+sub jobs_left {
+    my @lines;
     if (-e "/proc/$$/stat") {
         for my $path (glob '/proc/[0-9]*/stat') {
             open my $file, '<', $path or next;  # it ended meanwhile
-            push @{$children{$2}}, $1 if join('', <$file>) =~ /^(\d+) \(.*\) \S (\d+)/s;
+            push @lines, "$1 $3 $2" if join('', <$file>) =~ /^(\d+) \(.*\) (\S) \d+ (\d+)/s;
         }
-    } else {
-        for (`ps -A -o pid= -o ppid=`) { my ($process, $parent) = split; push @{$children{$parent}}, $process; }
-    }
-    my ($number, @found) = (0, @{$children{$$} // []});
-    while ($number < @found) { push @found, @{$children{$found[$number++]} // []}; }
-    return @found;
-}
-
-sub alive {
-    my ($process) = @_;
-    if (open my $file, '<', "/proc/$process/stat") { return join('', <$file>) !~ /\) Z /; }  # not a zombie
-    return !-e "/proc/$$/stat" && kill 0, $process;
-}
-
-# The jobs are of our process group, which is the caller's: a signal to the group would hit the caller.
-my %told;  # processes that got a signal
-sub forward {
-    my ($signal) = @_;
-    my %sent;
-    for my $pass (1, 2) {  # the second for processes that were being born in the first
-        select undef, undef, undef, 0.1 if $pass == 2;
-        for my $process (descendants(), keys %told) {
-            kill $signal, $process unless $sent{$process}++;
-            $told{$process} = 1;
-        }
-    }
+    } else { @lines = `ps -A -o pid= -o pgid= -o stat=`; }
+    return grep { /^\s*(\d+)\s+$keeper\s+[^Z]/ && $1 != $keeper } @lines;
 }
 
 sub start {
@@ -62,6 +55,7 @@ sub start {
     sigprocmask(POSIX::SIG_BLOCK, $signals, $before);
     my $process = fork;
     fail("cannot start a process: $!") unless defined $process;
+    setpgrp $process, $keeper;
     if (!$process) {
         $SIG{INT} = $SIG{TERM} = 'DEFAULT';
         sigprocmask(POSIX::SIG_SETMASK, $before);
@@ -75,13 +69,14 @@ sub start {
 my $call = parse_call(@ARGV);
 my $limit = $call->{options}{'max-jobs-run'} // cores();
 open_logs($call);
+start_keeper();
 
 my ($signal, %running, %codes);
 my $next = $call->{first};
 $SIG{CHLD} = sub { };  # ends the pause below
-$SIG{$_} = sub { $signal = $_[0]; forward($signal); } for qw(INT TERM);
+$SIG{$_} = sub { $signal = $_[0]; kill $signal => -$keeper; } for qw(INT TERM);
 # After a signal a shell may end before what it runs.
-while (%running || ($signal ? grep { alive($_) } keys %told : $next <= $call->{last})) {
+while (%running || ($signal ? jobs_left() : $next <= $call->{last})) {
     if (!$signal && $next <= $call->{last} && keys %running < $limit) {
         $running{start(job_script($call, $next))} = $next;
         $next++;

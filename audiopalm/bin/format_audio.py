@@ -177,12 +177,13 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: di
 
 
 def compare_hours(directory: Path, hours: float) -> None:
-    """Warn where the hours of a set differ from the published ones, which stage 1 leaves in <directory>/report.json."""
+    """Warn where the hours of a set differ from those that stage 1 leaves in <directory>/report.json."""
     report = directory / "report.json"
     facts = read_json(report) if report.exists() else {}
     published = facts.get("published_hours", {})
     if published and published.keys() == facts["languages"].keys():
-        compare(f"{directory}, {' '.join(published)}", "hours", [hours], [float(sum(published.values()))], 0.02)
+        compare(f"{directory}, {' '.join(published)}", "hours", [hours], [float(sum(published.values()))], 0.02,
+                source="CVSS's paper, as remembered, has")
 
 
 def main() -> None:

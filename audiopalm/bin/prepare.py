@@ -45,12 +45,24 @@ def main() -> None:
                                 (arguments.unpacked or arguments.output / "unpacked").resolve(),
                                 arguments.max_drop, **more.get(arguments.corpus, {}))
     for name, entry in report.items():
-        dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
-        hours = f", {entry['hours']:.2f} h, {entry['seconds']['mean']:.1f} s on average" if "hours" in entry else ""
-        logging.info("%s/%s: %d utterances%s; dropped: %s", arguments.output, name, entry["kept"], hours, dropped)
+        logging.info("%s/%s: %s", arguments.output, name, summary(entry))
         if arguments.lhotse == "true":
             write_manifests(arguments.output / name, arguments.output / "lhotse", arguments.corpus)
     logging.info("wrote %s in %.1f s", arguments.output, time.monotonic() - start)
+
+
+def summary(entry: dict) -> str:
+    """The report of a set as one line; all of it is in its report.json."""
+    speakers, seconds = entry["speakers"], entry.get("seconds")
+    facts = [f"{entry['kept']} of {entry['rows']} rows kept",
+             f"{speakers if isinstance(speakers, int) else len(speakers)} speakers"]
+    if seconds:
+        facts.append(f"{entry['hours']:.2f} h of {seconds['min']:.1f} to {seconds['max']:.1f} s, on average "
+                     f"{seconds['mean']:.1f} s")
+    if "ids_sha256" in entry:
+        facts.append(f"checksum of ids {entry['ids_sha256'][:12]}")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
+    return f"{', '.join(facts)}; dropped: {dropped}"
 
 
 if __name__ == "__main__":

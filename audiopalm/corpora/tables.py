@@ -125,7 +125,7 @@ def fitting_rows(lines: Iterable[str], number: int, layout: Layout, bad: Account
 def _problem(cells: list[str], width: int) -> str:
     if len(cells) == width:
         return "not UTF-8"
-    return f"{len(cells)} columns instead of {width}" if len(cells) < 1000 else "not a table row"
+    return f"row of {len(cells)} columns instead of {width}" if len(cells) < 1000 else "not a table row"
 
 
 def _is_utf8(line: str) -> bool:

@@ -165,7 +165,7 @@ def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, 
         write_json(tmp_path / "report.json", {"published_hours": published, "languages": {"fr": 7}})
         caplog.clear()
         compare_hours(tmp_path, hours)
-        assert ("1.5 hours; published are 2.0" in caplog.text) == warned
+        assert ("1.5 hours; CVSS's paper, as remembered, has 2.0" in caplog.text) == warned
     compare_hours(tmp_path / "no report", 1.0)
 
 

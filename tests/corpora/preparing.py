@@ -1,5 +1,6 @@
 """Stage 1 as a user runs it, and what every data directory that it writes must fulfil."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def check_set(directory: Path, texts: dict[str, str], dropped: dict[str, int], s
     assert {next(name for name in wanted if key.endswith(name)): value for key, value in text.items()} == wanted
     assert report["kept"] == len(text) and report["dropped"] == dropped
     assert report["rows"] == len(text) + sum(dropped.values())
+    assert report["ids_sha256"] == hashlib.sha256("".join(f"{key}\n" for key in ids).encode()).hexdigest()
     names = named(directory / "dropped.tsv")
     assert all(name for name, _ in names)
     assert {reason: [why for _, why in names].count(reason) for _, reason in names} == dropped

@@ -62,7 +62,7 @@ def test_only_blocks_that_are_not_plain_are_cut_in_python(tmp_path, monkeypatch)
     monkeypatch.setattr(columns, "_careful", lambda block, *more: cut.append(block) or careful(block, *more))
     bad = Account()
     assert len(read_columns(tmp_path / "t.tsv", ["a", "b"], bad)[0]) == 120
-    assert bad.dropped == [("t.tsv:62", "1 columns instead of 3")] and len(cut) == 1 and b"bad" in cut[0]
+    assert bad.dropped == [("t.tsv:62", "row of 1 columns instead of 3")] and len(cut) == 1 and b"bad" in cut[0]
 
 
 @pytest.mark.parametrize("content, message", [

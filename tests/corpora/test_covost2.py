@@ -43,10 +43,25 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["clip missing"] == clip_name("fr", 40) and names["clip of zero bytes"] == clip_name("fr", 41)
     assert names["empty sentence"] == clip_name("fr", 42) and names["path appears twice"] == clip_name("fr", 1)
     assert names["unknown split 'dev_covost'"] == clip_name("fr", 45)
-    assert names["9 columns instead of 8"] == "validated.tsv:24"
-    assert names["4 columns instead of 3"] == "covost_v2.fr_en.tsv:23"
+    assert names["row of 9 columns instead of 8"] == "validated.tsv:24"
+    assert names["row of 4 columns instead of 3"] == "covost_v2.fr_en.tsv:23"
     assert names["id holds a space or a slash"].endswith("common voice")
     assert names["not in validated.tsv"] == clip_name("fr", 46)
+
+
+def test_texts_of_tables_without_a_bad_line_stay_as_they_are(tmp_path):
+    """Such tables are read by Arrow, those of the miniature row by row."""
+    lay_out(tmp_path / "fr", {f"clips/{clip_name('fr', number)}": b"x" for number in PLAIN})
+    for path, header, line in (
+            (tmp_path / "fr/validated.tsv", "client_id\tpath\tsentence", "a\t{name}\t{row[0]}"),
+            (tmp_path / "covost_v2.fr_en.tsv", "path\ttranslation\tsplit", "{name}\t{row[1]}\t{row[2]}")):
+        lines = [line.format(name=clip_name("fr", number), row=row) for number, row in PLAIN.items()]
+        path.write_bytes("\n".join([header, *lines]).encode())
+    covost2.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.0)
+    for place, table in enumerate(("text", "text.en")):
+        found = {int(key.rsplit("_", 1)[1]): value for name in ("train", "dev", "test")
+                 for key, value in read_table(tmp_path / "data" / name / table).items()}
+        assert found == {number: row[place] for number, row in PLAIN.items()}
 
 
 def test_speakers_whose_ids_begin_alike_are_told_apart(tmp_path):

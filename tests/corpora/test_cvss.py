@@ -43,7 +43,8 @@ def test_every_lost_row_is_named(tmp_path):
     assert prepare("cvss", tmp_path, tmp_path / "data", "--langs", "fr").returncode == 0
     names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv")}
     assert names["clip missing"] == clip_name("fr", 40) and names["clip of zero bytes"] == clip_name("fr", 41)
-    assert names["empty translation"] == clip_name("fr", 54) and names["1 columns instead of 2"] == "train.tsv:14"
+    assert names["empty translation"] == clip_name("fr", 54)
+    assert names["row of 1 columns instead of 2"] == "train.tsv:14"
     names = {reason: name for name, reason in named(tmp_path / "data/test/dropped.tsv")}
     assert names["translation's recording cut off"] == clip_name("fr", list(DAMAGED)[3])
 
@@ -110,6 +111,17 @@ def test_a_cut_off_archive_is_refused(tmp_path):
     archive = tmp_path / "cvss_c_fr_en_v1.0.tar.gz"
     archive.write_bytes(archive.read_bytes()[:archive.stat().st_size // 2])
     with pytest.raises(AudioPaLMError, match="cut off; fetch it again"):
+        cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+
+
+@pytest.mark.parametrize("lost", ["train.tsv", "dev.tsv", "test.tsv"])
+def test_an_archive_that_lacks_a_table_is_refused(tmp_path, lost):
+    """Cut off behind its first tables, or made so: none of its sets is taken for the whole."""
+    lay_out(tmp_path / "fr", common_voice("fr"))
+    files = {f"{name}.tsv": f"{clip_name('fr', 1)}\ttext\n".encode() for name in ("train", "dev", "test")}
+    del files[lost]
+    pack(tmp_path / "cvss_c_fr_en_v1.0.tar.gz", files)
+    with pytest.raises(AudioPaLMError, match=r"lacks one of train\.tsv, dev\.tsv, test\.tsv"):
         cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
 
 

@@ -66,8 +66,8 @@ def test_rows_that_do_not_fit_are_named_by_their_line(tmp_path):
     table.write_bytes(b"\xef\xbb\xbfa\tb\r\n1\tx\r\n\n2\t\xff\n3\n4\ty\tz\n5\t\xe2\x80\xa8\"\\\n6\t\x00" + b"\t" * 2000)
     assert list(read_rows(table, ["b", "a"], bad)) == [("x", "1"), ('\u2028"\\', "5")]
     assert bad.rows == 4 and bad.dropped == [
-        ("t.tsv:4", "not UTF-8"), ("t.tsv:5", "1 columns instead of 2"), ("t.tsv:6", "3 columns instead of 2"),
-        ("t.tsv:8", "not a table row")]
+        ("t.tsv:4", "not UTF-8"), ("t.tsv:5", "row of 1 columns instead of 2"),
+        ("t.tsv:6", "row of 3 columns instead of 2"), ("t.tsv:8", "not a table row")]
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:

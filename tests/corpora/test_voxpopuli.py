@@ -44,15 +44,18 @@ def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
         assert report["dropped"] == dropped[name] and not any(":" in key for key in text)
         assert report["rows"] == len(texts) + sum(dropped[name].values())
         assert len(named(output / name / "dropped.tsv")) == sum(dropped[name].values())
+    assert "data/train: 4 of 12 rows kept, 3 speakers, 0.00 h of 1.0 to 1.8 s, on average 1.2 s, checksum of ids" in (
+        result.stderr)
     assert "1 recordings of original 2014 are missing; is original_2014.tar there?" in result.stderr
     assert "original 2015" not in result.stderr and "recording cannot be decoded; fetch it again" in result.stderr
     spoken = read_table(output / "train/segments.de")
     assert [key[-2:] for key in spoken] == ["_1"] and spoken.popitem()[1].split()[1:] == ["1.000000", "3.000000"]
     assert list(read_table(output / "train/text.de").values()) == ["Zwei Stücke."]
-    assert len(read_table(output / "test/segments.de")) == 1 and not (output / "test/text.de").exists()
+    assert len(read_table(output / "dev/segments.de")) == 1 and len(read_table(output / "test/segments.de")) == 2
+    assert list(read_table(output / "test/text.de").values()) == ["Eine lange Zelle."]  # the other has none
     train = read_json(output / "train/report.json")
     assert train["seconds"] == {"min": 1.0, "mean": pytest.approx(1.19, abs=0.01), "max": 1.75}
-    assert read_json(output / "test/report.json")["hours_of_translations"] == {"de": 0.0}
+    assert read_json(output / "test/report.json")["hours_of_translations"] == {"de": 0.001}
     assert "VoxPopuli, en: 0.0 hours; published are 543" in result.stderr
     before = snapshot(output)
     assert prepare("voxpopuli", downloads, output, "--langs", "en", "--targets", "de").returncode == 0
@@ -67,11 +70,11 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["recording of the session missing"] == segment_name("en", 12)
     assert names["recording of the session cannot be decoded"] == segment_name("en", 16)
     assert names["no speech inside the recording"] == segment_name("en", 11)
-    assert names["3 columns instead of 14"].startswith("asr_en.tsv.gz:")
+    assert names["row of 3 columns instead of 14"].startswith("asr_en.tsv.gz:")
     assert named(tmp_path / "data/dropped.de.tsv") == [
-        [segment_name("en", 77), "no such source utterance"], ["s2s_de_ref.tsv.gz:5", "1 columns instead of 4"],
+        [segment_name("en", 77), "no such source utterance"], ["s2s_de_ref.tsv.gz:7", "row of 1 columns instead of 4"],
         [segment_name("en", 15), "recording missing"], [segment_name("en", 2), "outside of the recording"]]
-    assert "2 utterances with interpretation into de; left out: 1 no such source utterance" in result.stderr
+    assert "4 utterances with interpretation into de; left out: 1 no such source utterance" in result.stderr
 
 
 def test_voxpopuli_joins_the_pieces_of_vad(tmp_path):

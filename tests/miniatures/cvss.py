@@ -36,8 +36,8 @@ def make_cvss(downloads: Path, language: str = "fr", version: str = "c") -> tupl
         files[f"{name}.tsv"] = ("\n".join(rows) + "\n").encode()
     pack(downloads / f"cvss_{version}_{short}_en_v1.0.tar.gz", files)
     dropped = {"train": {"clip appears twice": 1, "empty sentence": 1, "not in validated.tsv": 1, "clip missing": 1,
-                         "clip of zero bytes": 1, "empty translation": 1, "1 columns instead of 2": 1,
-                         "9 columns instead of 8": 1, "not UTF-8": 1},
+                         "clip of zero bytes": 1, "empty translation": 1, "row of 1 columns instead of 2": 1,
+                         "row of 9 columns instead of 8": 1, "not UTF-8": 1},
                "dev": {}, "test": {"translation's recording missing": 1, **{
                    f"translation's recording {problem}": 1 for problem, _ in broken.values()}}}
     return kept, dropped

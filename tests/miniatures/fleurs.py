@@ -38,7 +38,7 @@ def make_fleurs(downloads: Path, layout: str = "google") -> tuple[dict, dict]:
         _write_fleurs(downloads, code, rows, files, layout)
     reasons = ["recording missing", "empty sentence", "file appears twice"]
     reasons += [f"recording {problem}" for problem, _ in broken.values()]
-    reasons += [] if layout == "parquet" else ["6 columns instead of 7", "id is no number"]
+    reasons += [] if layout == "parquet" else ["row of 6 columns instead of 7", "id is no number"]
     return kept, {"train": dict.fromkeys(reasons, 1), "dev": {}, "test": {}}
 
 

@@ -71,13 +71,15 @@ def make_voxpopuli(downloads: Path, layout: str = "raw", language: str = "en") -
             tar.addfile(member, io.BytesIO(content))
     targets = ["id\tstart_time\tend_time\ttgt_text",
                f"{segment_name(language, 1)}\t1.0\t3.0\tZwei Stücke.", f"{segment_name(language, 5)}\t4.0\t5.5\t",
+               f"{segment_name(language, 4)}\t5.0\t6.5\tHinter dem Ende.",
+               f"{segment_name(language, 6)}\t6.0\t7.5\tEine lange Zelle.",
                f"{segment_name(language, 77)}\t4.0\t5.5\tNiemand.", "one column",
                f"{segment_name('fr', 1)}\t4.0\t5.5\tAus einer anderen Sprache.",
                f"{segment_name(language, 15)}\t1.0\t2.0\tEin Jahr ohne Dolmetscher.",
                f"{segment_name(language, 2)}\t44.0\t45.5\tZu spät."]
     (downloads / "s2s_de_ref.tsv.gz").write_bytes(gzip.compress("\n".join(targets).encode()))
     reasons = [row[6] for row in BAD_SEGMENTS.values() if row[6]]
-    dropped = {reason: reasons.count(reason) for reason in reasons} | {"3 columns instead of 14": 1}
+    dropped = {reason: reasons.count(reason) for reason in reasons} | {"row of 3 columns instead of 14": 1}
     return kept, {"train": dropped, "dev": {}, "test": {}}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -202,13 +203,51 @@ def test_signal_reaches_the_jobs_and_run_pl_waits_for_them(tmp_path, start, name
     assert not (tmp_path / "ready.3").exists() and (tmp_path / "log.3").read_text() == ""
     log = (tmp_path / "log.1").read_text()
     assert f"# Ended (code {code}) at" in log and "\nafter\n" not in log
-    assert f"\n{process.pid}\n" in log  # the process group of the job is that of run.pl
+    groups = [(tmp_path / f"log.{number}").read_text().split("\n")[2] for number in (1, 2)]
+    assert groups[0] == groups[1] != str(process.pid)  # the jobs are one process group, not that of run.pl
     wait_until(lambda: not processes_of_session(process.pid))
 
 
-def test_signal_to_the_group_ends_all(tmp_path, start):
+COUNTS_INTERRUPTS = """import pathlib, signal, sys, time
+told = []
+signal.signal(signal.SIGINT, lambda *_: told.append(1))
+pathlib.Path("ready." + sys.argv[1]).touch()
+while not told:
+    time.sleep(0.01)
+end = time.monotonic() + 0.5
+while time.monotonic() < end:
+    time.sleep(0.01)
+print("interrupts:", len(told))
+"""
+
+
+def test_ctrl_c_in_a_terminal_reaches_each_job_once(tmp_path):
+    (tmp_path / "job.py").write_text(COUNTS_INTERRUPTS)
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(tmp_path)
+        os.execv(RUN, [RUN, "--max-jobs-run", "2", "JOB=1:2", "log.JOB", sys.executable, "job.py", "JOB"])
+    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
+    os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    os.close(terminal)
+    assert [re.findall("interrupts: .*", (tmp_path / f"log.{number}").read_text()) for number in (1, 2)] == [
+        ["interrupts: 1"]] * 2
+    wait_until(lambda: not processes_of_session(process))
+
+
+def test_jobs_end_when_run_pl_is_killed(tmp_path, start):
+    (tmp_path / "job.sh").write_text(JOB_WITH_TRAP)
+    process = start("--max-jobs-run", "2", "JOB=1:2", "log.JOB", "sh job.sh JOB")
+    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
+    process.kill()
+    wait_until(lambda: not processes_of_session(process.pid))
+    assert sorted(path.name for path in tmp_path.glob("told.*")) == ["told.1", "told.2"]
+
+
+def test_signal_to_the_group_of_run_pl_ends_all(tmp_path, start):
     process = start("JOB=1:2", "--max-jobs-run", "2", "log.JOB", "touch ready.JOB; sleep 60 | cat")
     wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=20)[1] == "run.pl: SIGINT: stopped\n" and process.returncode == 130
     wait_until(lambda: not processes_of_session(process.pid))
