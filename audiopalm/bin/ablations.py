@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _is_here(system: System) -> bool:
-    for file in (system.lm_config, system.units_config, system.acoustic_config):
+    for file in (system.lm_config, system.units_config, system.acoustic_config, system.needs):
         if file and not Path(file).exists():
             logging.warning("the system %s is left out: the recipe has no %s", system.name, file)
             return False
