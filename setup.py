@@ -13,6 +13,7 @@ setup(
     description="An open AudioPaLM: one language model over text and audio tokens, as Kaldi/ESPnet-style recipes",
     license="Apache-2.0",
     packages=find_packages(include=["audiopalm", "audiopalm.*"]),
+    package_data={"audiopalm.report": ["page.html"]},
     python_requires=">=3.11",
     install_requires=[
         "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",

@@ -22,7 +22,8 @@ from audiopalm.errors import AudioPaLMError
 from audiopalm.report.ablations import Ablations, System, markdown, used_rows
 
 BASE = Path("exp")  # of the finished run
-SET = "test"
+DEV, SET = "dev", "test"
+SPOKEN = "s2st_es_en"  # what the finished run has decoded and acoustic models speak
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _is_here(system: System) -> bool:
-    for file in (system.lm_config, system.units_config, system.acoustic_config):
+    for file in (system.lm_config, system.units_config, system.acoustic_config, system.needs):
         if file and not Path(file).exists():
             logging.warning("the system %s is left out: the recipe has no %s", system.name, file)
             return False
@@ -113,12 +114,10 @@ class Run:
         """Links to what the finished run has, and the decodes that are to be spoken."""
         system = self.system
         if system.acoustic_config:
-            for meta in require(BASE / "decode" / SET, "./run.sh --stage 10").parent.glob("*/s2st_*/meta.json"):
-                copy = self.folder / "decode" / meta.parent.parent.name / meta.parent.name
-                copy.mkdir(parents=True, exist_ok=True)
-                for name in ("meta.json", "units.scp"):
-                    if not (copy / name).exists():
-                        write_text(copy / name, (meta.parent / name).read_text(encoding="utf-8"))
+            for path in (Path("decode", data, SPOKEN, name) for data in (DEV, SET)
+                         for name in ("units.scp", "meta.json")):
+                if not (self.folder / path).exists():
+                    write_text(self.folder / path, require(BASE / path, "./run.sh").read_text(encoding="utf-8"))
             return
         inherited = [] if system.units_config else ["vocabulary"] if system.textlm_args else ["vocabulary", "textlm"]
         for name in inherited:

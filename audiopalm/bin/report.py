@@ -1,4 +1,4 @@
-"""Stage 13: one page with figures, loss curves, and speech to listen to."""
+"""Stage 13: one page in one file, with figures, plots, and speech to listen to."""
 
 import argparse
 import logging
@@ -17,15 +17,14 @@ def main() -> None:
     parser.add_argument("--results", default="results.json", help="rows of stage 12")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
     parser.add_argument("--output", required=True, help="folder of the page, e.g. exp/report")
-    parser.add_argument("--examples", type=int, default=4, help="utterances per decode")
+    parser.add_argument("--examples", type=int, default=8, help="utterances per decode")
     arguments = parser.parse_args()
     began = time.monotonic()
-    # The decodes at hand are of the seed that was scored last, which its own results state.
+    # The decodes at hand are those that were scored last, which has results of its own.
     last = read_rows(Path(arguments.expdir) / "score" / "results.json")
     page = Page(Path(arguments.expdir), Path(arguments.data_dir), Path(arguments.output), arguments.examples)
-    path = write_page(page, read_rows(arguments.results), arguments.recipe, last[0]["seed"] if last else 0)
-    size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-    logging.info("open %s (%.1f MB with its audio), %.1f s", path, size / 1e6, time.monotonic() - began)
+    path = write_page(page, read_rows(arguments.results), last, arguments.recipe)
+    logging.info("open %s (%.1f MB), %.1f s", path, path.stat().st_size / 1e6, time.monotonic() - began)
 
 
 if __name__ == "__main__":

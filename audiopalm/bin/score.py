@@ -33,15 +33,21 @@ def main() -> None:
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
     parser.add_argument("--sets", default="", help="sets to score (default: all that were decoded)")
     parser.add_argument("--judges", default="moonshine",
-                        help='English judges; "moonshine pocketsphinx:40": the second hears 40 utterances per decode')
-    parser.add_argument("--translations", choices=["basic", "none"], default="basic",
+                        help='English judges; "moonshine pocketsphinx:40": the second hears 40 utterances per decode; '
+                             "a folder or hub id: a Whisper or CTC model")
+    parser.add_argument("--translations", choices=["basic", "none", "cvss"], default="basic",
                         help="normaliser of BLEU and chrF of text; none: with case and punctuation, as published")
+    parser.add_argument("--recognition", choices=["basic", "whisper"], default="basic",
+                        help="normaliser of WER and CER of text")
+    parser.add_argument("--speech", choices=["english", "cvss", "whisper"], default="english",
+                        help="normaliser of what the judges hear and should hear")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the run: stands in the rows")
     arguments = parser.parse_args()
     began = time.monotonic()
     settings = Run(arguments.recipe, arguments.seed, code_version(), Path(arguments.output),
-                   parse_judges(arguments.judges), arguments.processes, arguments.translations)
+                   parse_judges(arguments.judges), arguments.processes, arguments.translations,
+                   arguments.recognition, arguments.speech)
     found = sets_of(arguments.decode_dir)
     rows = []
     for name in arguments.sets.split() or found:
@@ -60,10 +66,11 @@ def main() -> None:
 
 
 def parse_judges(text: str) -> dict[str, int | None]:
-    """`moonshine pocketsphinx:40` -> {"moonshine": None, "pocketsphinx": 40}."""
+    """`moonshine pocketsphinx:40` -> {"moonshine": None, "pocketsphinx": 40}; raises for one that is not there."""
     judges: dict[str, int | None] = {}
     for word in text.split():
         name, _, count = word.partition(":")
+        name = name.rstrip("/")
         judge_signature(name)
         if count and not (count.isdigit() and int(count) > 0):
             raise AudioPaLMError(f"--judges {word!r}: {count!r} is not a number of utterances")

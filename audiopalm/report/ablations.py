@@ -33,7 +33,10 @@ is inside."""
 
 @dataclass
 class System:
-    """What one system has of its own: files of the recipe's conf and arguments, by the names of options of run.sh."""
+    """What one system has of its own: files of the recipe's conf and arguments, by the names of options of run.sh.
+
+    Without its files, and without what it `needs`, a system is left out.
+    """
 
     name: str
     lm_config: str = ""
@@ -41,6 +44,7 @@ class System:
     textlm_args: str = ""
     units_config: str = ""
     acoustic_config: str = ""
+    needs: str = ""
 
 
 @dataclass

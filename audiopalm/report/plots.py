@@ -1,6 +1,9 @@
-"""Pictures of the page as SVG or PNG files: loss curves and spectrograms."""
+"""Pictures of the page, as data URIs: loss curves, errors by length, BLEU by language, spectrograms."""
 
+import base64
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -8,10 +11,12 @@ import numpy as np
 from scipy.signal import stft
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.files import atomic_path
+from audiopalm.report.rows import Row
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the choice of backend)
+
+LENGTHS = 4  # groups of utterances by length
 
 
 def read_log(path: str | Path) -> list[dict]:
@@ -25,24 +30,54 @@ def read_log(path: str | Path) -> list[dict]:
     return lines
 
 
-def loss_curves(log: list[dict], title: str, output: str | Path) -> bool:
-    """Every field named `loss` or `...loss` over `step`; False, and no file, when the log has none."""
+def loss_curves(log: list[dict], title: str) -> str | None:
+    """Every field named `loss` or `...loss` over `step`; None when the log has none."""
     names = sorted({key for line in log if "step" in line for key, value in line.items()
                     if key.endswith("loss") and isinstance(value, int | float)})
     if not names:
-        return False
-    figure, axes = pyplot.subplots(figsize=(5, 2.8), layout="constrained")
+        return None
+    figure, axes = _small(title)
     for name in names:
         points = [(line["step"], line[name]) for line in log if "step" in line and name in line]
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, marker="." if len(points) < 20 else "")
-    axes.set(title=title, xlabel="step")
-    axes.grid(alpha=0.25)
+    axes.set(xlabel="step")
     axes.legend(frameon=False, fontsize=8)
-    _save(figure, output)
-    return True
+    return _picture(figure, "svg")
 
 
-def spectrograms(files: dict[str, str | Path], output: str | Path) -> None:
+def errors_by_length(counts: dict[str, list[tuple[int, int]]], title: str) -> str | None:
+    """{label: (errors, words of the reference) of each utterance} as the error rate of short to long utterances."""
+    lengths = [length for rows in counts.values() for _, length in rows]
+    if not lengths:
+        return None
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1)[1:-1]))
+    figure, axes = _small(title)
+    for label, rows in sorted(counts.items()):
+        errors, words = np.array(rows).T
+        groups = np.searchsorted(edges, words)
+        present = [group for group in range(len(edges) + 1) if (groups == group).any()]
+        axes.plot([words[groups == group].mean() for group in present],
+                  [errors[groups == group].sum() / words[groups == group].sum() for group in present],
+                  marker="o", markersize=4, linewidth=1.2, label=label)
+    axes.set(xlabel="words of the reference", ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+    return _picture(figure, "svg")
+
+
+def bars_by_language(rows: Iterable[Row], title: str) -> str | None:
+    """The values of rows by their languages, with their intervals."""
+    found = {f"{row['source']}-{row['target']}" if row["target"] else row["source"]: row for row in rows}
+    if not found:
+        return None
+    figure, axes = _small(title)
+    values = np.array([[row["value"], row["value"] - row["low"], row["high"] - row["value"]] for row in found.values()])
+    axes.bar(list(found), values[:, 0], yerr=np.maximum(values[:, 1:].T, 0), color="#2456a6", alpha=0.85, capsize=3)
+    axes.set_xlim(-1, len(found))
+    axes.tick_params(axis="x", rotation=0 if len(found) < 8 else 90)
+    return _picture(figure, "svg")
+
+
+def spectrograms(files: dict[str, str | Path]) -> str:
     """{title: audio} side by side, 0 to 8 kHz, 80 dB, one time scale."""
     figure, grid = pyplot.subplots(1, len(files), figsize=(3.4 * len(files), 2.1), layout="constrained", squeeze=False,
                                    sharey=True)
@@ -56,10 +91,21 @@ def spectrograms(files: dict[str, str | Path], output: str | Path) -> None:
         axes.set(title=title, xlim=(0, longest))
         axes.title.set_fontsize(9)
     grid[0][0].set_ylabel("kHz")
-    _save(figure, output)
+    return _picture(figure, "png")
 
 
-def _save(figure: pyplot.Figure, output: str | Path) -> None:
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=90, metadata={"Date": None} if Path(output).suffix == ".svg" else None)
+def _small(title: str) -> tuple[pyplot.Figure, pyplot.Axes]:
+    figure, axes = pyplot.subplots(figsize=(5, 2.8), layout="constrained")
+    axes.set(title=title)
+    axes.title.set_fontsize(10)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _picture(figure: pyplot.Figure, kind: str) -> str:
+    """`data:image/...`, and the figure is closed."""
+    written = io.BytesIO()
+    figure.savefig(written, format=kind, dpi=80, metadata={"Date": None} if kind == "svg" else None)
     pyplot.close(figure)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(written.getvalue()).decode()}"

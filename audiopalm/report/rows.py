@@ -39,6 +39,13 @@ def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     return [row for row in rows if fits(row)]
 
 
+def one_judge(rows: Iterable[Row]) -> list[Row]:
+    """Without the rows of all judges but one: Moonshine, or the first."""
+    judges = sorted({row["judge"] for row in rows if row["judge"]},
+                    key=lambda judge: (not judge.startswith("moonshine"), judge))
+    return [row for row in rows if row["judge"] in (None, *judges[:1])]
+
+
 def by_seed(rows: Iterable[Row]) -> dict[int, float]:
     """{seed: mean of the values over language pairs}."""
     values: dict[int, list[float]] = {}

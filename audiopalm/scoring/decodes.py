@@ -8,9 +8,11 @@ from typing import Any
 from audiopalm.data.datadir import read_table
 from audiopalm.data.files import read_json, require
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import language_name
 from audiopalm.tasks import TASKS, Output, Task
 
 DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
+SCORE = "stage 12 (score)"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Decode:
         """The language of the audio part."""
         return self.target or self.source
 
+    def language(self, output: Output) -> str:
+        """The language of a part."""
+        return self.source if output.part in ("asr", "tts") else self.target
+
     def hypotheses(self, output: Output) -> dict[str, str]:
         """{utterance: text} of a text part, {utterance: audio path} of the audio part."""
         path = self.folder / ("wav.scp" if output.is_audio else output.part)
@@ -43,6 +49,11 @@ class Decode:
         if len(table) != self.meta["count"]:
             raise AudioPaLMError(f"{path} has {len(table)} utterances, meta.json says {self.meta['count']}; "
                                  f"run {SYNTHESIZE if output.is_audio else DECODE} again")
+        others = [self.folder / part.part for part in self.task.outputs if not part.is_audio and part is not output]
+        for other in others:  # the parts of a combined answer have the same utterances
+            if odd := sorted(read_table(other, DECODE).keys() ^ table.keys()):
+                raise AudioPaLMError(f"{path} and {other} have different utterances, e.g. {odd[0]!r}; run {DECODE} "
+                                     "again")
         return table
 
 
@@ -69,8 +80,18 @@ class TestSet:
         return self._tables[name]
 
     def references(self, decode: Decode, output: Output, utterances: Iterable[str]) -> dict[str, str]:
-        """{utterance: words that the part should have}; raises AudioPaLMError when one has no words."""
+        """{utterance: words that the part should have}.
+
+        Raises AudioPaLMError when an utterance has no words there, or is not in the language of the decode.
+        """
+        for code in (decode.source, decode.target):
+            if code:
+                language_name(code)
         table = self.table("text" if output.part in ("asr", "tts") else f"text.{decode.target}")
+        languages = self.table("utt2lang")
+        if strange := [name for name in utterances if languages.get(name, decode.source) != decode.source]:
+            raise AudioPaLMError(f"{decode.folder} is of {decode.source!r}, but {strange[0]!r} is "
+                                 f"{languages[strange[0]]!r} in {self.data_dir}/utt2lang; run {DECODE} again")
         found = {name: table.get(name, "") for name in utterances}
         if missing := [name for name, words in found.items() if not words]:
             raise AudioPaLMError(f"{self.data_dir} has no reference for {missing[0]!r}, which {decode.folder} decoded; "

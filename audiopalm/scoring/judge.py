@@ -1,4 +1,6 @@
-"""Independent English ASR judges, and their transcripts cached by the content of the audio file.
+"""Independent ASR judges of English, and their transcripts cached by the content of the audio file.
+
+A judge is one of JUDGES, or any Whisper or CTC model in Hugging Face's layout, by its folder or hub id.
 
 Moonshine cuts speech by its own voice activity detector, which loses the first and last sound of a tightly cut
 file. 0.3 s of silence on both sides took its WER on 150 true composed English recordings from 0.35 to 0.12. So every
@@ -8,8 +10,11 @@ strings: the ceiling on true recordings carries them too.
 
 import logging
 import multiprocessing
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
@@ -67,18 +72,72 @@ class Pocketsphinx:
         return found.hypstr if found else ""
 
 
+class Transformers:
+    """Any Whisper or CTC model that transformers loads, greedily."""
+
+    package = "transformers"
+
+    def __init__(self, name: str) -> None:
+        from transformers import pipeline
+
+        self.pipeline = pipeline("automatic-speech-recognition", model=str(_folder(name)), device="cpu")
+        kind = type(self.pipeline.model).__name__
+        if not kind.endswith("ForCTC") and not kind.startswith("Whisper"):
+            raise AudioPaLMError(f"the judge {name!r} cannot run: it is a {kind}, not a Whisper or CTC model; take "
+                                 "another --judges")
+        settings = getattr(self.pipeline.model, "generation_config", None)
+        several = getattr(settings, "is_multilingual", False)
+        self.arguments = {"generate_kwargs": {"language": "en", "task": "transcribe"}} if several else {}
+
+    def transcribe(self, samples: np.ndarray) -> str:
+        speech = {"raw": samples.astype(np.float32), "sampling_rate": SAMPLE_RATE}
+        return " ".join(self.pipeline(speech, **self.arguments)["text"].split())
+
+
 JUDGES: dict[str, type[Judge]] = {"moonshine": Moonshine, "pocketsphinx": Pocketsphinx}
 
 
+def short_name(name: str) -> str:
+    """The name of a judge without the path to its folder; a hub id stays whole."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
+def file_name(name: str) -> str:
+    """For files of a judge: `openai/whisper-tiny` -> `openai_whisper-tiny`."""
+    return re.sub(r"[^\w.-]+", "_", short_name(name))
+
+
+@cache
+def _folder(name: str) -> Path:
+    from audiopalm.lm.adapters.pretrained import find_pretrained  # imports torch
+
+    return find_pretrained(name)
+
+
+@cache
+def _model_hash(name: str) -> str:
+    weights = sorted(_folder(name).glob("*.safetensors"))
+    if not weights:
+        raise AudioPaLMError(f"the judge {name!r} has no *.safetensors in {_folder(name)}")
+    return sha256(weights[0] if len(weights) == 1 else _folder(name) / "model.safetensors.index.json")[:16]
+
+
 def judge_signature(name: str) -> str:
-    """`moonshine-voice 0.0.73, 0.3 s silence around`; raises AudioPaLMError for an unknown judge or no package."""
-    if name not in JUDGES:
-        raise AudioPaLMError(f"unknown judge {name!r}; {nearest(name, JUDGES)}")
-    package = JUDGES[name].package
+    """`moonshine-voice 0.0.73, 0.3 s silence around`, of a model also its hash.
+
+    Raises AudioPaLMError for an unknown judge, a missing package, or a model that is not there.
+    """
+    own = name not in JUDGES
+    if own and "/" not in name and not Path(name).is_dir():
+        raise AudioPaLMError(f"unknown judge {name!r}, and no folder or hub id of a model; {nearest(name, JUDGES)}")
+    package = Transformers.package if own else JUDGES[name].package
     try:
-        return f"{package} {version(package)}, {PAD_SECONDS} s silence around"
+        found = f"{package} {version(package)}"
     except PackageNotFoundError:
         raise AudioPaLMError(f"the judge {name!r} needs the package {package}; run tools/setup.sh") from None
+    if own:
+        found = f"{short_name(name)}, {found}, model {_model_hash(name)}"
+    return f"{found}, {PAD_SECONDS} s silence around"
 
 
 def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, processes: int = 2) -> dict[str, str]:
@@ -87,7 +146,7 @@ def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, proce
     Transcripts are kept in `cache_dir` by judge and SHA-256 of the file: a file is judged once, whoever asks.
     """
     signature = judge_signature(name)
-    path = Path(cache_dir) / f"{name}.json"
+    path = Path(cache_dir) / f"{file_name(name)}.json"
     cached = read_json(path) if path.exists() else {}
     if cached.get("signature") != signature:
         cached = {"signature": signature, "transcripts": {}}
@@ -95,7 +154,7 @@ def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, proce
     hashes = {utterance: sha256(_existing(file)) for utterance, file in files.items()}
     missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in known}
     heard = _hear(name, missing.values(), processes)
-    for count, (digest, text) in enumerate(zip(missing, progress(heard, len(missing), f"judging by {name}"),
+    for count, (digest, text) in enumerate(zip(missing, progress(heard, len(missing), f"judging by {short_name(name)}"),
                                                strict=True), start=1):
         known[digest] = text
         if count % SAVE_EVERY == 0 or count == len(missing):
@@ -112,9 +171,12 @@ def _existing(file: str) -> str:
 
 
 def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
-    """Transcripts in the order of `files`; a few files are not worth the start of processes."""
+    """Transcripts in the order of `files`; a few files are not worth the start of processes.
+
+    A model of transformers uses all cores by itself.
+    """
     files = list(files)
-    if processes <= 1 or len(files) < 16:
+    if processes <= 1 or len(files) < 16 or name not in JUDGES:
         _start(name)
         yield from map(_judge_file, files)
         return
@@ -122,6 +184,9 @@ def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(name,)) as pool:
         try:
             yield from pool.map(_judge_file, files, chunksize=4)
+        except BrokenProcessPool:
+            raise AudioPaLMError(f"the judge {name!r} cannot run here: its processes ended at once; try --processes 1, "
+                                 "which says why") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -133,8 +198,15 @@ _current = ""
 def _start(name: str) -> None:
     global _current
     _current = name
-    if name not in _judges:
-        _judges[name] = JUDGES[name]()
+    if name in _judges:
+        return
+    try:
+        _judges[name] = JUDGES[name]() if name in JUDGES else Transformers(name)
+    except AudioPaLMError:
+        raise
+    except Exception as error:  # of its package, its libraries or its model: the same to the user
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AudioPaLMError(f"the judge {name!r} cannot run: {reason}; take another --judges") from None
 
 
 def _judge_file(file: str) -> str:

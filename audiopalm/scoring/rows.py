@@ -1,7 +1,13 @@
-"""Rows of results.json for one set: every part of every decode, with the ceilings of speech beside it."""
+"""Rows of results.json for one set: every part of every decode, with the ceilings of speech beside it.
+
+What was scored lies beside the rows, normalised, as tables: `<output>/<set>/<decode>/<part>.ref` and `.hyp`, for speech
+`<part>.<judge>[.<ceiling>].ref` and so on. sacreBLEU and jiwer give the same values for their texts, and
+audiopalm.bin.compare takes two folders of them.
+"""
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from audiopalm.data.datadir import write_table
-from audiopalm.scoring.decodes import Decode, TestSet
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.decodes import SCORE, Decode, TestSet
 from audiopalm.scoring.judge import judge_signature, transcribe
-from audiopalm.scoring.text import NORMALISERS, Score, bootstrap, normaliser_signature, score
+from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
+from audiopalm.scoring.text import Normaliser, get_normaliser
 from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
 from audiopalm.tasks import Output
 
@@ -26,7 +34,8 @@ JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}
 class Run:
     """What all rows of a scoring share; `judges` is {name: number of utterances judged per folder, or None for all}.
 
-    `translations` is the normaliser of BLEU and chrF of text.
+    Normalisers: `translations` of BLEU and chrF of text, `recognition` of WER and CER of text, `speech` of what a judge
+    has heard and what should have been said.
     """
 
     recipe: str
@@ -36,10 +45,12 @@ class Run:
     judges: Mapping[str, int | None]
     processes: int
     translations: str = "basic"
+    recognition: str = "basic"
+    speech: str = "english"
 
 
 def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
-    """All rows of a set; transcripts of the judges are written to `<output>/<set>/<decode>.<judge>[.<ceiling>]`."""
+    """All rows of a set; what each judge heard is also written as it is, to `.heard` beside `.ref` and `.hyp`."""
     rows, voices = [], Voices(run.output / "voice")
     for decode in test_set.decodes:
         for output in decode.task.outputs:
@@ -54,21 +65,34 @@ def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def texts_path(row: Mapping[str, Any]) -> Path:
+    """Where the texts behind a row of results.json are, in the folder of the scores; without `.ref` or `.hyp`."""
+    decode = "_".join([row["task"], row["source"], *([row["target"]] if row["target"] else [])])
+    judge = re.sub(r"[^\w.-]+", "_", row["judge"].split(",")[0]) if row["judge"] else ""
+    system = "" if row["system"] == "model" else row["system"]
+    name = ".".join(word for word in (row.get("part") or row["task"], judge, system) if word)
+    return Path(row["set"]) / decode / name
+
+
+def scored_texts(score_dir: str | Path, row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """References and hypotheses behind a row, normalised.
+
+    Raises AudioPaLMError when they are missing or of different utterances.
+    """
+    stem = f"{score_dir}/{texts_path(row)}"
+    references, hypotheses = (read_table(f"{stem}.{ending}", SCORE) for ending in ("ref", "hyp"))
+    if odd := sorted(references.keys() ^ hypotheses.keys()):
+        raise AudioPaLMError(f"{stem}.ref and .hyp have different utterances, e.g. {odd[0]!r}; run {SCORE} again")
+    return references, hypotheses
+
+
 def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
     hypotheses = decode.hypotheses(output)
     references = test_set.references(decode, output, hypotheses)
-    rows = []
-    for metric in output.metrics:
-        name = run.translations if metric in ("bleu", "chrf") else "basic"
-        normalise = NORMALISERS[name]
-        pairs = {key: (words, normalise(hypotheses[key])) for key, text in references.items()
-                 if (words := normalise(text))}
-        if len(pairs) < len(references):
-            logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", decode.folder,
-                            len(references) - len(pairs), len(references))
-        rows.append(_row(test_set, decode, output, run, metric, score(metric, *_columns(pairs)), pairs,
-                         normaliser=normaliser_signature(name)))
-    return rows
+    language = decode.language(output)
+    name = run.translations if set(output.metrics) & set(OVERLAPS) else run.recognition
+    return _scored(test_set, decode, output, run, references, hypotheses, get_normaliser(name, language), language,
+                   {metric: metric for metric in output.metrics})
 
 
 def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
@@ -84,13 +108,28 @@ def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) ->
                 logging.info("%s: no %s to judge", decode.folder, system)
                 continue
             heard = transcribe(judge, {name: files[name] for name in names}, run.output / "judge", run.processes)
-            suffix = "" if system == "model" else f".{system}"
-            write_table(run.output / test_set.name / f"{decode.folder.name}.{judge}{suffix}", heard)
-            normalise = NORMALISERS["english"]
-            pairs = {name: (normalise(references[name]), normalise(heard[name])) for name in names}
-            rows += [_row(test_set, decode, output, run, metric, score(JUDGED[metric], *_columns(pairs)), pairs, system,
-                          normaliser_signature("english"), judge_signature(judge))
-                     for metric in output.metrics]
+            found = _scored(test_set, decode, output, run, {name: references[name] for name in names}, heard,
+                            get_normaliser(run.speech, JUDGED_LANGUAGE), JUDGED_LANGUAGE,
+                            {metric: JUDGED[metric] for metric in output.metrics}, system, judge_signature(judge))
+            write_table(run.output / f"{texts_path(found[0])}.heard", heard)
+            rows += found
+    return rows
+
+
+def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, references: Mapping[str, str],
+            hypotheses: Mapping[str, str], normalise: Normaliser, language: str, metrics: Mapping[str, str],
+            system: str = "model", judge: str | None = None) -> list[dict]:
+    """A row for each of `metrics`, {name in the row: metric}, and the texts behind them."""
+    pairs = {name: (words, normalise(hypotheses[name])) for name, text in references.items()
+             if (words := normalise(text))}
+    if len(pairs) < len(references):
+        logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", decode.folder,
+                        len(references) - len(pairs), len(references))
+    rows = [_row(test_set, decode, output, run, name, score(metric, *_columns(pairs), language), pairs, system,
+                 normalise.signature, judge) for name, metric in metrics.items()]
+    for column, ending in enumerate(("ref", "hyp")):
+        texts = {name: pair[column] for name, pair in pairs.items()}
+        write_table(run.output / f"{texts_path(rows[0])}.{ending}", texts)
     return rows
 
 

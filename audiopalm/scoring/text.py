@@ -1,9 +1,10 @@
-"""Text metrics: WER and CER by jiwer, BLEU and chrF by sacreBLEU, each with a 95 % bootstrap interval.
-
-Three normalisers, each applied to references and hypotheses alike:
+"""Normalisers, each applied to references and hypotheses alike.
 
 `basic`    for text that the model wrote: lower case, no punctuation.
 `none`     for translations whose references are published with case and punctuation, as others score them.
+`whisper`  Whisper's own, which many publish WER with: the English one for English, the basic one elsewhere. That one
+           cuts words at combining marks; scripts that write vowels with them keep them.
+`cvss`     for the translations of CVSS, which are published without case and punctuation: a-z, 0-9 and the apostrophe.
 `english`  for transcripts of an English judge, who writes digits where references have words. whisper-normalizer's
            English normaliser does the work. What it leaves unequal is settled around it: clock times lose their
            colon (`4:05` is `405`), `4:00` is `4 oclock`, `4 pm` is `4 p m`, `$12` is `12 dollars`, `-4` is `minus 4`,
@@ -11,34 +12,32 @@ Three normalisers, each applied to references and hypotheses alike:
            Not settled: `4 pm` for a spoken "four o'clock p m", a cardinal for an ordinal (`February 6`), numbers
            with their parts apart (`80 4` for 84), and "twenty one" equals "two one". All of it meets the true
            recordings too, so that the ceiling shows it.
+
+The references of VoxPopuli are its `normed_text` already; `basic` leaves them as they are but for a final full stop.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 
-import jiwer
-import numpy as np
-import sacrebleu
+from audiopalm.errors import AudioPaLMError, nearest
 
-from audiopalm.errors import AudioPaLMError
-
-RESAMPLES = 1000
-BOOTSTRAP_SEED = 12345
+# Languages whose scripts write vowels, tones or the absence of a vowel as combining marks.
+MARKS = frozenset("as bn gu hi kn ml mr ne or pa ta te km lo my th".split())
 
 
 @dataclass(frozen=True)
-class Score:
-    """A metric over `n` utterances with its 95 % bootstrap interval; WER and CER are fractions, BLEU and chrF 0-100."""
+class Normaliser:
+    """What is done to a text, and how a score line names it."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    apply: Callable[[str], str]
     signature: str
+
+    def __call__(self, text: str) -> str:
+        return self.apply(text)
 
 
 def basic(text: str) -> str:
@@ -48,11 +47,28 @@ def basic(text: str) -> str:
     return " ".join(word.strip("'") for word in kept.split() if word.strip("'"))
 
 
+def cvss(text: str) -> str:
+    """Lower case; all but letters a-z, digits and apostrophes is a space."""
+    return " ".join(re.sub(r"[^a-z0-9']", " ", text.lower().replace("’", "'")).split())
+
+
 @cache
 def _whisper_english() -> Callable[[str], str]:
-    from whisper_normalizer.english import EnglishTextNormalizer  # slow to import, needed for judged speech only
+    from whisper_normalizer.english import EnglishTextNormalizer  # slow to import
 
     return EnglishTextNormalizer()
+
+
+@cache
+def _whisper_basic(keep_marks: bool) -> Callable[[str], str]:
+    from whisper_normalizer.basic import BasicTextNormalizer
+
+    return BasicTextNormalizer(preserve_marks=keep_marks)
+
+
+def whisper(text: str, language: str) -> str:
+    """Whisper's normaliser for a language."""
+    return (_whisper_english() if language == "en" else _whisper_basic(language in MARKS))(text).strip()
 
 
 def english(text: str) -> str:
@@ -70,56 +86,21 @@ def english(text: str) -> str:
     return " ".join(word for word in text.split() if word.strip(".,$"))
 
 
-NORMALISERS: dict[str, Callable[[str], str]] = {"basic": basic, "none": str, "english": english}
+NORMALISERS = ("basic", "none", "whisper", "cvss", "english")
 
 
-def normaliser_signature(name: str) -> str:
-    return f"english, whisper-normalizer {version('whisper-normalizer')}, digits apart" if name == "english" else name
-
-
-def score(metric: str, references: list[str], hypotheses: list[str]) -> Score:
-    """`metric` (wer, cer, bleu or chrf) of normalised texts.
-
-    Raises AudioPaLMError when there is nothing to score or a reference is empty.
-    """
-    if not references or len(references) != len(hypotheses):
-        raise AudioPaLMError(f"{metric}: {len(references)} references for {len(hypotheses)} hypotheses")
-    if not all(references):
-        raise AudioPaLMError(f"{metric}: a reference is empty")
-    statistics, compute, signature = _METRICS[metric](references, hypotheses)
-    low, high = bootstrap(statistics, compute)
-    return Score(compute(statistics.sum(axis=0)), low, high, len(references), signature)
-
-
-def bootstrap(statistics: np.ndarray, compute: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """95 % interval of `compute(sum of rows)` over resamples of the rows of `statistics` [utterances, counts]."""
-    count = len(statistics)
-    draws = np.random.default_rng(BOOTSTRAP_SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    values = [compute(total) for total in draws @ statistics]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _error_rate(process: Callable, references: list[str], hypotheses: list[str]) -> tuple:
-    rows = []
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        found = process(reference, hypothesis)
-        errors = found.substitutions + found.deletions + found.insertions
-        rows.append((errors, found.hits + found.substitutions + found.deletions))
-    return np.array(rows), lambda total: float(total[0] / total[1]), f"jiwer:{version('jiwer')}"
-
-
-def _overlap(metric: sacrebleu.BLEU | sacrebleu.CHRF, references: list[str], hypotheses: list[str]) -> tuple:
-    metric.corpus_score(hypotheses, [references])  # the signature is known only after a corpus was seen
-    # sacreBLEU's own sufficient statistics, so that 1000 resamples cost milliseconds instead of minutes.
-    rows = np.array(metric._extract_corpus_statistics(hypotheses, [references]))
-    signature = f"{type(metric).__name__}|{metric.get_signature()}"
-    return rows, lambda total: float(metric._compute_score_from_stats(total.tolist()).score), signature
-
-
-_METRICS = {
-    "wer": lambda references, hypotheses: _error_rate(jiwer.process_words, references, hypotheses),
-    "cer": lambda references, hypotheses: _error_rate(jiwer.process_characters, references, hypotheses),
-    "bleu": lambda references, hypotheses: _overlap(sacrebleu.BLEU(), references, hypotheses),
-    "chrf": lambda references, hypotheses: _overlap(sacrebleu.CHRF(), references, hypotheses),
-}
+def get_normaliser(name: str, language: str) -> Normaliser:
+    """The normaliser `name` for texts of a language; raises AudioPaLMError where it is for English only."""
+    if name not in NORMALISERS:
+        raise AudioPaLMError(f"unknown normaliser {name!r}; {nearest(name, NORMALISERS)}")
+    if name in ("english", "cvss") and language != "en":
+        raise AudioPaLMError(f"the normaliser {name!r} is for English, not for {language!r}; take basic or whisper")
+    if name in ("basic", "none"):
+        return Normaliser(basic if name == "basic" else str, name)
+    if name == "cvss":
+        return Normaliser(cvss, "cvss, a-z 0-9 '")
+    package = f"whisper-normalizer {version('whisper-normalizer')}"
+    if name == "english":
+        return Normaliser(english, f"english, {package}, digits apart")
+    kind = "english" if language == "en" else "basic, marks kept" if language in MARKS else "basic"
+    return Normaliser(partial(whisper, language=language), f"whisper {kind}, {package}")

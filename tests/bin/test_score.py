@@ -1,12 +1,15 @@
 """The command of stage 12 on a small decoded set."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scoring_data import Parrot, write_set
 
 from audiopalm.bin import score
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring import judge, voice
 
@@ -33,11 +36,37 @@ def test_rows_page_and_transcripts(recipe, monkeypatch):
     assert [row["task"] for row in rows] == sorted(row["task"] for row in rows)
     assert {row["recipe"] for row in rows} == {"mini"} and {row["seed"] for row in rows} == {0}
     assert (recipe / "RESULTS.md").read_text().startswith("# Results: mini\n")
-    heard = (recipe / "exp/score/test/s2st_es_en.parrot").read_text().splitlines()
+    (path,) = (recipe / "exp/score/test/s2st_es_en").glob("s2st.numpy_?.?.?.heard")
+    heard = path.read_text().splitlines()
     assert heard == ["ana-es-a i have two", "ana-es-b i have two", "luis-es-a"]
     before = (recipe / "results.json").read_bytes(), (recipe / "RESULTS.md").read_bytes()
     command(monkeypatch)
     assert ((recipe / "results.json").read_bytes(), (recipe / "RESULTS.md").read_bytes()) == before
+
+
+def test_scores_equal_those_of_the_command_lines(recipe, monkeypatch, tmp_path):
+    """sacreBLEU's and jiwer's own commands on the texts that stage 12 leaves."""
+    write_table(recipe / "exp/decode/test/ast_es_en/ast",
+                {"ana-es-a": "i have got two", "ana-es-b": "four and five", "luis-es-a": "they have three"})
+    command(monkeypatch)
+    rows = {(row["task"], row["metric"]): row for row in json.loads((recipe / "results.json").read_text())}
+    plain = {}
+    for part in ("asr_es/asr", "ast_es_en/ast"):
+        for ending in ("ref", "hyp"):
+            table = read_table(recipe / f"exp/score/test/{part}.{ending}")
+            plain[ending] = tmp_path / f"{part[:3]}.{ending}"
+            plain[ending].write_text("\n".join(table.values()) + "\n")
+    scripts = Path(sys.executable).parent
+
+    def call(*words):
+        return subprocess.run([scripts / words[0], *words[1:]], capture_output=True, text=True, check=True).stdout
+
+    for metric in ("bleu", "chrf"):
+        said = call("sacrebleu", f"{tmp_path}/ast.ref", "-i", f"{tmp_path}/ast.hyp", "-m", metric, "-w", "5", "-b")
+        assert float(said) == pytest.approx(rows["ast", metric]["value"], abs=1e-5)
+    for metric, option in (("wer", []), ("cer", ["-c"])):
+        said = call("jiwer", "-r", f"{tmp_path}/asr.ref", "-h", f"{tmp_path}/asr.hyp", *option)
+        assert float(said) == pytest.approx(rows["asr", metric]["value"], abs=1e-5)
 
 
 def test_a_seed_that_is_not_that_of_the_model(recipe, monkeypatch):

@@ -1,13 +1,17 @@
 """Transcripts of the judges, and their cache by content."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import pytest
 from scoring_data import write_wav
 
+from audiopalm.data.audio import read_audio
+from audiopalm.data.files import sha256
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring import judge
 from audiopalm.scoring.text import english
@@ -66,6 +70,64 @@ def test_unknown_judge_and_missing_package(counting, monkeypatch):
     monkeypatch.setattr(Counting, "package", "no-such-package")
     with pytest.raises(AudioPaLMError, match="needs the package no-such-package; run tools/setup.sh"):
         judge.judge_signature("counting")
+
+
+@pytest.fixture(scope="module")
+def tiny_ctc(tmp_path_factory):
+    """A wav2vec 2.0 of random weights that writes letters, as transformers saves it."""
+    transformers = pytest.importorskip("transformers", reason="a judge of transformers needs it (extra dev)")
+    torch = pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("judge") / "tiny-ctc"
+    folder.mkdir()
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefgh"]
+    (folder / "vocab.json").write_text(json.dumps({letter: number for number, letter in enumerate(letters)}))
+    torch.manual_seed(1)
+    model = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(16, 16), conv_stride=(20, 16), conv_kernel=(20, 16), num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)).eval()
+    transformers.Wav2Vec2Processor(transformers.Wav2Vec2FeatureExtractor(),
+                                   transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json")).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder, model, letters
+
+
+def test_a_judge_of_transformers_from_a_folder(tiny_ctc, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "_judges", {})
+    folder, model, letters = tiny_ctc
+    file = write_wav(tmp_path / "a.wav", 200)
+    heard = judge.transcribe(str(folder), {"u": file}, tmp_path / "cache")["u"]
+    samples = np.pad(read_audio(file), 4800)
+    import torch
+
+    with torch.no_grad():
+        speech = torch.tensor((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7))
+        best = model(speech[None]).logits[0].argmax(-1)
+    collapsed = [letters[number] for number, _ in itertools.groupby(best.tolist())]
+    wanted = " ".join("".join(letter for letter in collapsed if not letter.startswith("<")).replace("|", " ").split())
+    assert heard == wanted and len(set(heard)) > 1
+    weights = sha256(folder / "model.safetensors")[:16]
+    assert judge.judge_signature(str(folder)).startswith("tiny-ctc, transformers ")
+    assert f"model {weights}, 0.3 s silence around" in judge.judge_signature(str(folder))
+    assert (tmp_path / "cache/tiny-ctc.json").exists()
+
+
+def test_judges_that_cannot_run(tiny_ctc, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "_judges", {})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(AudioPaLMError, match="nobody/no-model is not a folder, and the Hugging Face hub does not"):
+        judge.judge_signature("nobody/no-model")
+    broken = shutil.copytree(tiny_ctc[0], tmp_path / "broken")
+    settings = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(settings | {"model_type": "bert", "architectures": ["BertModel"]}))
+    with pytest.raises(AudioPaLMError, match="broken' cannot run: it is a BertModel, not a Whisper or CTC model"):
+        judge.transcribe(str(broken), {"u": write_wav(tmp_path / "a.wav", 200)}, tmp_path / "cache")
+    (broken / "config.json").write_text("{}")
+    with pytest.raises(AudioPaLMError, match="^the judge '.*broken' cannot run: .*; take another --judges$"):
+        judge.transcribe(str(broken), {"u": str(tmp_path / "a.wav")}, tmp_path / "cache")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AudioPaLMError, match=r"has no \*.safetensors"):
+        judge.judge_signature(str(tmp_path / "empty"))
 
 
 # A quick, accented reading: Moonshine gets 2 of 12 words wrong ("Fare again. Fale better"), PocketSphinx most of them.

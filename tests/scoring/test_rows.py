@@ -1,5 +1,6 @@
 """Rows of a small decoded set with a judge that always hears the same, and voices that are pitches."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,9 +11,10 @@ from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.errors import AudioPaLMError
 from audiopalm.report.rows import select
-from audiopalm.scoring import judge
+from audiopalm.scoring import judge, metrics
 from audiopalm.scoring.decodes import TestSet, sets_of
-from audiopalm.scoring.rows import Run, score_set
+from audiopalm.scoring.metrics import score
+from audiopalm.scoring.rows import Run, score_set, scored_texts
 from audiopalm.scoring.voice import Voices
 
 FIELDS = {"recipe", "set", "task", "source", "target", "metric", "value", "low", "high", "n", "system", "seed",
@@ -36,6 +38,10 @@ def rows(tmp_path, monkeypatch):
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
     return score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+
+
+class Magpie(Parrot):
+    package = "scipy"
 
 
 def value(rows, **wanted):
@@ -106,7 +112,65 @@ def test_translations_with_case_and_punctuation_and_references_without_words(tmp
     assert found["none"]["value"] < 80 and found["none"]["n"] == 3
 
 
-def test_missing_things_name_their_stage(tmp_path):
+@pytest.mark.parametrize("field, change", [
+    ("normaliser", {"options": {"recognition": "whisper"}}), ("normaliser", {"options": {"speech": "cvss"}}),
+    ("normaliser", {"options": {"translations": "none"}}), ("judge", {"options": {"judges": {"magpie": None}}}),
+    ("code", {"options": {"code": "other code"}}), ("tag", {"meta": {"tag": "[ASR Castilian]"}}),
+    ("decoding", {"meta": {"decoding": {"beam": 4}}}), ("model", {"meta": {"model_sha256": "c" * 64}}),
+    ("vocabulary", {"meta": {"vocabulary_hash": "d" * 64}}), ("ids", {"text": {"luis-es-a": "tengo seis"}}),
+    ("ids", {"names": "Luis-es-a"})])
+def test_every_ingredient_changes_the_score_line(tmp_path, monkeypatch, field, change):
+    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
+    monkeypatch.setitem(judge.JUDGES, "magpie", Magpie)
+    monkeypatch.setattr(judge, "_judges", {})
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
+    monkeypatch.setattr(metrics, "RESAMPLES", 5)  # intervals are not looked at
+    root = write_set(tmp_path)
+
+    def values(**options):
+        usual = {"code": "the code", "output": root / "score", "judges": {"parrot": None}, "processes": 1}
+        run = Run("mini", 0, **usual | options)
+        return {str(row[field]) for row in score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)}
+
+    before = values()
+    for path in (root / "exp/decode/test").glob("*/meta.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | change.get("meta", {})))
+    write_table(root / "dump/raw/test/text", SPANISH | change.get("text", {}))
+    if "names" in change:
+        for path in [*(root / "dump/raw/test").iterdir(), *(root / "exp/decode/test").glob("*/[aw]*")]:
+            path.write_text(path.read_text().replace("luis-es-a ", f"{change['names']} "))
+    assert values(**change.get("options", {})) - before
+
+
+def test_the_texts_behind_a_row_give_its_value(tmp_path, rows):
+    for row in rows:
+        if row["normaliser"] is not None:
+            references, hypotheses = scored_texts(tmp_path / "score", row)
+            names = sorted(references)
+            texts = [[table[name] for name in names] for table in (references, hypotheses)]
+            again = score(row["metric"].removeprefix("asr_"), *texts).value
+            assert round(again, 5) == row["value"]
+
+
+def test_wrong_ids_and_languages(tmp_path):
+    root = write_set(tmp_path)
+    run = Run("mini", 0, "the code", root / "score", {}, 1)
+    folder = root / "exp/decode/test/asr+ast+s2st_es_en"
+    test_set = TestSet(root / "exp/decode", root / "dump/raw", "test")
+    write_table(folder / "ast", {name.replace("luis", "lois"): text for name, text in ENGLISH.items()})
+    with pytest.raises(AudioPaLMError, match="different utterances, e.g. 'lois-es-a'; run stage 10"):
+        score_set(test_set, run)
+    shutil.rmtree(folder)
+    write_table(root / "dump/raw/test/utt2lang", dict.fromkeys(SPANISH, "fr"))
+    with pytest.raises(AudioPaLMError, match="asr_es is of 'es', but 'ana-es-a' is 'fr'"):
+        score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+    write_decode(root, "asr_es", "asr", "xx", None, {"asr": SPANISH})
+    with pytest.raises(AudioPaLMError, match="unknown language 'xx'"):
+        score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+
+
+def test_missing_things_name_their_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     with pytest.raises(AudioPaLMError, match=r"does not exist; run stage 10 \(decode\) first"):
         sets_of(tmp_path / "exp/decode")
     root = write_set(tmp_path)

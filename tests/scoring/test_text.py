@@ -3,9 +3,12 @@
 import jiwer
 import pytest
 import sacrebleu
+from whisper_normalizer.basic import BasicTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
 
 from audiopalm.errors import AudioPaLMError
-from audiopalm.scoring.text import basic, english, score
+from audiopalm.scoring.metrics import score
+from audiopalm.scoring.text import basic, english, get_normaliser
 
 REFERENCES = ["you have two new messages", "the conference is full", "press one to leave the conference"] * 4
 HYPOTHESES = ["you have new messages", "the conference is full", "press two to leave a conference"] * 3 + [
@@ -72,3 +75,41 @@ def test_normaliser_does_not_hide_errors():
     assert english("three zero five") != english("304")
     assert english("4:30 a.m.") != english("four thirty p m")
     assert english("i am here") == "i am here"
+
+
+def test_languages_without_spaces_are_scored_by_character():
+    references, hypotheses = ["我们明天去北京。", "他在家"], ["我们明天到北京。", "他在家里"]
+    for language in ("zh", "ja", "th"):
+        found = score("bleu", references, hypotheses, language)
+        assert found.value == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references], tokenize="char").score)
+        assert "tok:char" in found.signature
+    assert score("bleu", references, hypotheses, "en").value < 1 < found.value
+
+
+def test_whisper_normalisers_by_language():
+    text = "Won't the Colour (red) be «twenty one»?"
+    assert get_normaliser("whisper", "en")(text) == EnglishTextNormalizer()(text)
+    assert get_normaliser("whisper", "fr")(text) == BasicTextNormalizer()(text).strip()
+    assert "english" in get_normaliser("whisper", "en").signature
+    assert get_normaliser("whisper", "fr").signature != get_normaliser("whisper", "hi").signature
+
+
+@pytest.mark.parametrize("language, text", [("hi", "नमस्ते दुनिया"), ("ta", "வணக்கம் உலகம்"), ("th", "สวัสดีครับ")])
+def test_scripts_with_vowel_signs_keep_them(language, text):
+    for name in ("whisper", "basic"):
+        assert get_normaliser(name, language)(f"{text}!") == text
+
+
+def test_texts_of_the_corpora():
+    # VoxPopuli's normed_text stays as it is, but for the full stop that some rows have
+    assert basic("i therefore have the experience, i'll say.") == "i therefore have the experience i'll say"
+    assert basic("l'été où j'étais") == "l'été où j'étais"
+    # CVSS: no case, no punctuation but the apostrophe
+    assert get_normaliser("cvss", "en")("It’s  a “Café”, isn't it? 21!") == "it's a caf isn't it 21"
+
+
+def test_normalisers_that_are_not_for_the_language():
+    with pytest.raises(AudioPaLMError, match="'cvss' is for English, not for 'fr'"):
+        get_normaliser("cvss", "fr")
+    with pytest.raises(AudioPaLMError, match="unknown normaliser 'wisper'; did you mean 'whisper'"):
+        get_normaliser("wisper", "en")

@@ -1,0 +1,117 @@
+"""Examples of the page: utterances of every decode with what was heard, said and written, ready for its JSON."""
+
+import base64
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import soundfile
+
+from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.languages import language_name
+from audiopalm.report.rows import Row
+from audiopalm.scoring.decodes import Decode, TestSet
+from audiopalm.scoring.metrics import BY_CHARACTER
+from audiopalm.scoring.rows import scored_texts
+from audiopalm.tasks import Output
+
+PEAKS = 120  # columns of a waveform
+KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
+
+
+class Sounds:
+    """Recordings of the page, each once: MP3, which every browser plays, and the outline of its waveform."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, file: str | None) -> int | None:
+        """The number of the sound in `entries`; None, with a warning, for a file that is gone."""
+        if file is None:
+            return None
+        if file not in self._numbers:
+            if not Path(file).is_file():
+                logging.warning("audio %s is gone; the page goes without it", file)
+                return None
+            self._numbers[file] = len(self.entries)
+            self.entries.append(_sound(read_audio(file)))
+        return self._numbers[file]
+
+
+def _sound(samples: np.ndarray) -> dict[str, Any]:
+    coded = io.BytesIO()
+    soundfile.write(coded, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
+    columns = np.array_split(np.abs(samples), PEAKS)
+    peaks = np.array([column.max() if len(column) else 0 for column in columns])
+    return {"mp3": base64.b64encode(coded.getvalue()).decode(), "seconds": round(len(samples) / SAMPLE_RATE, 2),
+            "peaks": [round(100 * float(peak)) for peak in peaks / max(peaks.max(), 1e-3)]}
+
+
+def examples(test_set: TestSet, rows: list[Row], score_dir: Path, most: int, sounds: Sounds) -> list[dict[str, Any]]:
+    """At most `most` utterances of each decode; `rows` are those of its scores, which lie in `score_dir`."""
+    found = []
+    for decode in test_set.decodes:
+        parts = [(output, _texts(rows, score_dir, decode, output)) for output in decode.task.outputs]
+        tables = {output.part: decode.hypotheses(output) for output in decode.task.outputs}
+        for name in _by_turns(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
+            shown = [_part(test_set, decode, output, texts, tables[output.part][name], name, sounds)
+                     for output, texts in parts]
+            heard = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == "audio" else None
+            errors = [part["error"] for part in shown if part["error"] is not None]
+            found.append({"id": name, "task": decode.task.name, "tag": decode.meta["tag"], "source": decode.source,
+                          "languages": " to ".join(map(language_name, filter(None, (decode.source, decode.target)))),
+                          "text": test_set.table("text").get(name, ""), "sound": heard, "parts": shown,
+                          "error": max(errors, default=0)})
+    return found
+
+
+def _by_turns(names: list[str], speakers: dict[str, str]) -> list[str]:
+    """One utterance of each speaker in turn, so that a few of them let all voices be heard."""
+    count: dict[str, int] = {}
+    turns = {}
+    for name in sorted(names, key=str.encode):
+        turns[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
+    return sorted(names, key=lambda name: (turns[name], name.encode()))
+
+
+def _texts(rows: list[Row], score_dir: Path, decode: Decode, output: Output) -> dict[str, dict[str, tuple[str, str]]]:
+    """{system: {utterance: (reference, hypothesis)}} as they were scored; of several judges the first."""
+    meta, found = decode.meta, {}
+    for row in rows:
+        same = all(row[key] == meta[key] for key in ("set", "task", "source", "target"))
+        if same and row.get("part") in (None, output.part) and row["normaliser"] and row["system"] not in found:
+            references, hypotheses = scored_texts(score_dir, row)
+            found[row["system"]] = {name: (references[name], hypotheses[name]) for name in references}
+    return found
+
+
+def _part(test_set: TestSet, decode: Decode, output: Output, texts: dict, answer: str, name: str,
+          sounds: Sounds) -> dict[str, Any]:
+    language = decode.language(output) if not output.is_audio else "en"
+    words, error = align(*texts["model"][name], language) if name in texts.get("model", {}) else ([], None)
+    part = {"part": output.part, "words": words, "error": error}
+    if output.is_audio:
+        true_texts = texts.get("true_audio", {})
+        part |= {"sound": sounds.add(answer), "true_sound": sounds.add(test_set.true_audio(decode).get(name)),
+                 "true_words": align(*true_texts[name], language)[0] if name in true_texts else []}
+    elif not words:
+        part["plain"] = answer
+    return part
+
+
+def align(reference: str, hypothesis: str, language: str) -> tuple[list[list[str]], float]:
+    """[[kind, reference words, hypothesis words], ...] with kind `=`, `s`, `d` or `i`, and the error rate.
+
+    By words, or by characters where a language has no spaces.
+    """
+    if language in BY_CHARACTER:
+        reference, hypothesis = (" ".join(text.replace(" ", "")) for text in (reference, hypothesis))
+    found = jiwer.process_words(reference, hypothesis)
+    left, right = found.references[0], found.hypotheses[0]
+    words = [[KINDS[chunk.type], " ".join(left[chunk.ref_start_idx:chunk.ref_end_idx]),
+              " ".join(right[chunk.hyp_start_idx:chunk.hyp_end_idx])] for chunk in found.alignments[0]]
+    return words, round(found.wer, 3)

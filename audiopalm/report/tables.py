@@ -1,0 +1,91 @@
+"""The paper's tables beside ours: its figures, ours at full scale where somebody has run that, and ours in small."""
+
+from pathlib import Path
+from statistics import fmean, stdev
+
+from audiopalm.config import load_config
+from audiopalm.data.files import read_json
+from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.report.ablations import Ablations, Comparison, Side, figures
+from audiopalm.report.paper import TABLES, Line
+from audiopalm.report.results import number, table
+from audiopalm.report.rows import Row, by_seed, one_judge, read_rows, select
+
+RECIPES = ("joint", "covost2", "cvss", "voxpopuli", "fleurs")
+HEADER = ["paper", "ours at full scale", "ours in small"]
+NOTE = """\
+In small is the recipe `mini` on its own sentences, which are another task: only directions can be compared. Mean over
+seeds, with the standard deviation where there are several. Empty: not verified, or nobody has run it."""
+
+
+class Results:
+    """All rows and ablations below egs/, of recipes that have some."""
+
+    def __init__(self, egs: Path):
+        self.full = _rows(egs, RECIPES)
+        self.small = select(_rows(egs, ("mini",)), recipe="mini", set="test")
+        self.ablations = load_config(Ablations, egs / "mini/conf/tables/tables.yaml")
+        runs = egs / "mini/tables.json"
+        self.runs = read_json(runs) if runs.exists() else []
+
+
+def _rows(egs: Path, recipes: tuple[str, ...]) -> list[Row]:
+    paths = [egs / recipe / "results.json" for recipe in recipes]
+    return [row for path in paths if path.exists() for row in read_rows(path)]
+
+
+def print_tables(egs: Path, wanted: list[str]) -> str:
+    """Markdown of the tables of these numbers, or of all without numbers."""
+    results = Results(egs)
+    made = {key: _main_table(title, lines, results) for key, (title, lines) in TABLES.items()}
+    for comparison in results.ablations.comparisons:
+        key = comparison.title.partition(":")[0].removeprefix("Table ")
+        key = key if key.isdigit() else comparison.name
+        made[key] = "\n\n".join(filter(None, [made.get(key), _ablation_table(comparison, results)]))
+    for key in wanted:
+        if key not in made:
+            raise AudioPaLMError(f"no table {key!r}; {nearest(key, made)}")
+    return "\n\n".join([NOTE, *(made[key] for key in wanted or made)])
+
+
+def _main_table(title: str, lines: list[Line], results: Results) -> str:
+    cells = []
+    for line in lines:
+        full = small = ""
+        if line.ours:
+            wanted, places = line.ours.wanted, line.ours.full
+            found = {recipe: _shown(select(results.full, recipe=recipe, set=name, **wanted)) for recipe, name in places}
+            full = "; ".join(f"{value} ({recipe})" for recipe, value in found.items() if value)
+            if places[0][0] != "fleurs":  # the small corpus has no language with ASR alone: see zero_shot
+                small = _shown(select(results.small, **wanted))
+        cells.append([line.figure, line.model, line.paper, full, small])
+    return f"## {title}\n\n{table(['', 'model', *HEADER], cells)}"
+
+
+def _ablation_table(comparison: Comparison, results: Results) -> str:
+    cells = [[side.label, f"`{side.system}`", side.paper, _at_full_scale(comparison, side, results.full),
+              _spread(comparison.metric, figures(comparison, side, results.runs))] for side in comparison.sides]
+    return f"## {comparison.title}\n\n{table(['', 'system', *HEADER], cells)}"
+
+
+def _at_full_scale(comparison: Comparison, side: Side, rows: list[Row]) -> str:
+    """Rows of recipes that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), all their languages."""
+    return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
+                         part=side.part or None, metric=comparison.metric, system="model",
+                         target=lambda code: code in (None, "en")))
+
+
+def _shown(rows: list[Row]) -> str:
+    """Their means over language pairs; of several judges the first."""
+    rows = one_judge(rows)
+    return _spread(rows[0]["metric"], by_seed(rows)) if rows else ""
+
+
+def _spread(metric: str, values: dict[int, float]) -> str:
+    """`18.5`, or `18.5 ± 0.4` over seeds; WER in per cent, as the paper has it."""
+    if not values:
+        return ""
+    scale, metric = (100, "bleu") if metric in ("wer", "asr_wer", "cer") else (1, metric)
+    numbers = [scale * value for value in values.values()]
+    spread = f" ± {number(metric, stdev(numbers))}" if len(numbers) > 1 else ""
+    return number(metric, fmean(numbers)) + spread
