@@ -40,6 +40,48 @@ def test_chain_learns_and_decodes(tmp_path, prepared):
 
     again = command(*prepared.decode(tmp_path))
     assert again.stderr.count("is finished") == 6  # asr en es, mt both ways, s2st, combined
+    check_other_ways(tmp_path, prepared)
+
+
+def check_other_ways(tmp_path, prepared):
+    """The same bytes by two jobs, from an export, and after a kill; and what ESPnet's tools read."""
+    expected = files(tmp_path / "decode")
+    decode = [str(part) for part in prepared.decode(tmp_path)]
+    others = {"jobs": ["--nj", "2"], "export": ["--lm", str(tmp_path / "export")], "killed": ["batch_size=1"]}
+    check(command("export", "--lm", tmp_path / "lm", "--vocabulary", prepared.path / "vocabulary", "--output",
+                  tmp_path / "export"))
+    for name, options in others.items():
+        output = tmp_path / name
+        whole = [*decode[:-1], str(output), "--job_dir", str(tmp_path / "jobs"), "--nj", "1", *options]
+        if name == "killed":
+            process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.decode", *whole[1:]],
+                                       stderr=subprocess.DEVNULL, start_new_session=True)
+            deadline = time.monotonic() + 60
+            while not list(output.glob("*/shards/*.json")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kept = len(list(output.glob("*/shards/*.json")))
+            assert kept > 0 and not list(output.glob("*/meta.json"))
+        result = command(*whole)
+        check(result)
+        found = files(output)
+        if name == "killed":
+            assert f"decoded {6 * 3 - kept} shards" in result.stderr  # of 4 utterances, 10 in each folder
+        if name == "export":
+            found = {path: content for path, content in found.items() if path.name != "meta.json"}
+        assert {path: expected[path] for path in found} == found and len(found) >= len(expected) - 6
+    best = tmp_path / "decode" / "asr+ast+s2st_es_en" / "1best_recog"
+    text, scores = read_table(best / "text"), read_table(best / "score")
+    asr, ast = (read_table(best.parent / part) for part in ("asr", "ast"))
+    assert text == {name: f"{asr[name]} | {ast[name]}" for name in asr} and set(scores) == set(asr)
+    assert all(float(score) < 0 for score in scores.values()) and set(read_table(best / "token_int")) == set(asr)
+
+
+def files(folder):
+    """{path in the folder: bytes}; where arks lie stands in scp files."""
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix != ".scp" and "jobs" not in path.parts}
 
 
 def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
