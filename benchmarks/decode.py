@@ -141,7 +141,8 @@ def path(recipe: Path, most: int) -> None:
     audiopalm = AudioPaLM.from_pretrained(recipe / "exp")
     data = recipe / "dump" / "raw" / "test"
     language = read_table(data / "utt2lang")
-    recordings = [recipe / path for name, path in sorted(read_table(data / "wav.scp").items()) if language[name] == "es"]
+    audio = sorted(read_table(data / "wav.scp").items())
+    recordings = [recipe / path for name, path in audio if language[name] == "es"]
     seconds = dict.fromkeys(("tokenize", "language model", "SoundStorm", "codec"), 0.0)
 
     def timed(part, owner, name):
