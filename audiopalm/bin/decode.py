@@ -23,6 +23,7 @@ from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
 from audiopalm.data.files import read_json, write_json
 from audiopalm.errors import AudioPaLMError
+from audiopalm.languages import in_order
 from audiopalm.lm.generation import DecodingConfig
 from audiopalm.lm.loading import describe
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
@@ -62,12 +63,16 @@ class Job:
 
 
 def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
-    """The task and language pairs for which the set has the input and a reference."""
+    """The task and language pairs for which the set has the input and a reference.
+
+    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
+    """
     jobs = []
     for entry in config.tasks:
         if entry.sets and set_name not in entry.sets:
             continue
         task = get_task(entry.task)
+        in_order({*entry.sources, *entry.targets})
         needed = {task.input} | ({"translation"} if task.translates else set())
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:

@@ -12,8 +12,11 @@ import pytest
 from lm_commands import Prepared, check, command
 from safetensors.numpy import load_file
 
+from audiopalm.bin.decode import DecodeConfig, DecodeEntry, plan
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
+from audiopalm.data.examples import ExampleSet
+from audiopalm.errors import AudioPaLMError
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,9 @@ def test_bad_input_is_one_line(tmp_path, prepared, args, message):
 def test_decode_before_training_names_the_stage(tmp_path, prepared):
     result = command(*prepared.decode(tmp_path))
     assert result.returncode == 1 and "run stage 8 (finetune) first" in result.stderr
+
+
+def test_unknown_languages_are_not_decoded(prepared):
+    examples = ExampleSet(prepared.dev_data, prepared.dev_tokens)
+    with pytest.raises(AudioPaLMError, match="unknown language 'sp'"):
+        plan(DecodeConfig([DecodeEntry("asr", sources=["sp"])]), examples, "dev")
