@@ -5,6 +5,8 @@ for training. A row's keys begin at the start of its place, and its shapes do no
 ends up as if it were alone, bit for bit on a CPU in float32.
 """
 
+from weakref import WeakKeyDictionary
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,8 @@ from audiopalm.lm.model import ACTIVATIONS, Block, Decoder, ModelConfig, RMSNorm
 
 CHUNK = 256  # tokens of a prompt that are computed at once: their mask has 256 rows, however long the prompt is
 LEAST_KEYS, KEYS = 64, 32  # that are looked at, and by how many more: sums of other lengths have other last bits
+
+PACKED: WeakKeyDictionary = WeakKeyDictionary()  # {model: (the state of its weights, its packed layers and softmax)}
 
 
 def rounded(length: int) -> int:
@@ -33,8 +37,8 @@ class CachedDecoder:
         self.device, dtype = model.embedding.weight.device, model.embedding.weight.dtype
         self.rows, self.room = max(rows, LEAST_ROWS), rounded(room)
         self.embedding = model.embedding.weight
-        self.layers = [_Layer(block, config) for block in model.blocks]
-        self.norm, self.head = model.norm, PackedLinear([model.head_weight], [])
+        self.layers, self.head = _packed(model)
+        self.norm = model.norm
         shape = (self.rows * config.kv_heads, self.room, config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=self.device) for _ in self.layers]
         self.values = [torch.zeros(shape, dtype=dtype, device=self.device) for _ in self.layers]
@@ -133,6 +137,15 @@ class CachedDecoder:
 
     def _embedded(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.embedding) * (self.config.dim ** 0.5 if self.config.scale_embedding else 1.0)
+
+
+def _packed(model: Decoder) -> tuple[list["_Layer"], PackedLinear]:
+    """Layers and softmax with packed weights, which are kept until the model's weights change, or it is gone."""
+    state = [(parameter.data_ptr(), parameter._version) for parameter in model.parameters()]
+    if model not in PACKED or PACKED[model][0] != state:
+        layers = [_Layer(block, model.config) for block in model.blocks]
+        PACKED[model] = state, (layers, PackedLinear([model.head_weight], []))
+    return PACKED[model][1]
 
 
 def _tables(places: Tensor, config: ModelConfig, theta: float, scaling) -> list[Tensor]:
