@@ -55,6 +55,8 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
     finished: list[list[_Hypothesis]] = [[] for _ in prompts]
     # All but one of a prompt's first hypotheses are impossible: or else they would all go on alike.
     beams = [[_Hypothesis([[]], 0.0)] + [_Hypothesis([[]], -np.inf) for _ in range(width - 1)] for _ in prompts]
+    # How many tokens any two of a prompt's hypotheses have in common, from the first on, int `[width, width]`.
+    common = [np.zeros((width, width), dtype=int) for _ in prompts]
     while places.fill():
         going = [(group, number) for group, number in enumerate(places.numbers) if number is not None]
         rows = [row for group, _ in going for row in places.rows(group)]
@@ -62,7 +64,7 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
         scores = _scores(places.logits()[rows], hypotheses, allowed, ends)
         # Twice as many as go on: some of them may be ends.
         best = scores.view(len(going), -1).topk(2 * width)
-        tokens, moved, sources = [0] * len(places.lengths), [], []
+        tokens = [0] * len(places.lengths)
         for (group, number), found, indices in zip(going, best.values.tolist(), best.indices.tolist(), strict=True):
             fresh, written, parents = [], [], []
             for rank, (score, index) in enumerate(zip(found, indices, strict=True)):
@@ -79,14 +81,15 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
                 places.free(group)
                 continue
             beams[number] = fresh
-            for row, token, parent in zip(places.rows(group), written, parents, strict=True):
-                tokens[row] = token
-                if (source := group * width + parent) != row:
-                    moved.append(row)
-                    sources.append(source)
-        if moved:
-            started = min(len(prompts[number]) for number in places.numbers if number is not None)
-            places.decoder.follow(moved, sources, started, max(places.lengths))
+            tokens[group * width:(group + 1) * width] = written
+            start, end = len(prompts[number]), places.lengths[group * width]
+            moved = [row for row, parent in enumerate(parents) if row != parent]
+            if moved:
+                differs = start + min(common[number][row, parents[row]] for row in moved)
+                places.decoder.follow([group * width + row for row in moved],
+                                      [group * width + parents[row] for row in moved], differs, end)
+            chosen = np.array(parents)
+            common[number] = np.where(chosen[:, None] == chosen, end - start, common[number][chosen][:, chosen])
         if any(number is not None for number in places.numbers):
             places.step(torch.tensor(tokens, device=allowed.device))
     return [[Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score)
