@@ -141,7 +141,8 @@ class CachedDecoder:
 
 def _packed(model: Decoder) -> tuple[list["_Layer"], PackedLinear]:
     """Layers and softmax with packed weights, which are kept until the model's weights change, or it is gone."""
-    state = [(parameter.data_ptr(), parameter._version) for parameter in model.parameters()]
+    state = [(parameter.data_ptr(), None if parameter.is_inference() else parameter._version)
+             for parameter in model.parameters()]
     if model not in PACKED or PACKED[model][0] != state:
         layers = [_Layer(block, model.config) for block in model.blocks]
         PACKED[model] = state, (layers, PackedLinear([model.head_weight], []))
