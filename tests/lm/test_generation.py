@@ -44,8 +44,9 @@ def test_neither_batch_nor_order_change_a_bit(family, temperature):
         assert [contents(answer) for answer in found[::order]] == expected
 
 
-def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypatch):
-    model, task = tiny(), get_task("asr+ast+s2st")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypatch, family):
+    model, task = tiny(**FAMILIES[family]), get_task("asr+ast+s2st")
     config = DecodingConfig(text_tokens=6, audio_tokens=20)
     whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
