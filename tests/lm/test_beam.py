@@ -61,6 +61,9 @@ def test_a_batch_finds_what_each_finds_alone(model):
     for prompt, answers in zip(PROMPTS, together, strict=True):
         (alone,) = beam_search(model, [prompt], task, VOCABULARY, config)
         assert contents(answers) == contents(alone)
+        for answer in answers:
+            ids = [*answer.parts[0], VOCABULARY.newline, *answer.parts[1], VOCABULARY.eos]
+            assert answer.score == pytest.approx(log_probability(model, prompt, ids), rel=1e-4)
 
 
 def contents(answers: list[Generated]) -> list[tuple]:
