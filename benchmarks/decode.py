@@ -85,16 +85,17 @@ class Bench:
                 importlib.import_module(name)
             except Exception:  # whatever an import of a broken installation raises
                 sys.modules[name] = MagicMock()
-        from audiolm_pytorch import SemanticTransformer, SemanticTransformerWrapper
+        import audiolm_pytorch.audiolm_pytorch as theirs
 
         config = self.model.config
+        theirs.get_encoded_dim = lambda name: config.dim  # of a text encoder that is not used: it asks the hub for it
         depth, size = 1, 0
         while size < 0.95 * self.weights:  # as deep as makes it as large
-            transformer = SemanticTransformer(dim=config.dim, depth=depth, heads=config.heads, flash_attn=False,
-                                              num_semantic_tokens=config.vocabulary_size)
+            transformer = theirs.SemanticTransformer(dim=config.dim, depth=depth, heads=config.heads, flash_attn=False,
+                                                     num_semantic_tokens=config.vocabulary_size)
             depth, size = depth + 1, sum(parameter.numel() for parameter in transformer.parameters())
         print(f"audiolm: {size / 1e6:.1f} M parameters, {depth - 1} layers")
-        wrapper = SemanticTransformerWrapper(transformer=transformer, unique_consecutive=False).eval()
+        wrapper = theirs.SemanticTransformerWrapper(transformer=transformer, unique_consecutive=False).eval()
         wrapper.eos_id = -2  # never drawn
 
         def make(prompts, answers):
