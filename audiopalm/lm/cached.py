@@ -26,7 +26,7 @@ def rounded(length: int) -> int:
 
 
 class CachedDecoder:
-    """`rows` places (at least LEAST_ROWS, so that products are the same for any number) with `room` tokens each.
+    """`used` places with `room` tokens each, and so many beside them that products have LEAST_ROWS `rows`.
 
     `keys` and `values` of each layer are `[places * kv_heads, room, head_dim]`, allocated once.
     """
@@ -35,7 +35,7 @@ class CachedDecoder:
         model.eval()
         config = self.config = model.config
         self.device, dtype = model.embedding.weight.device, model.embedding.weight.dtype
-        self.rows, self.room = max(rows, LEAST_ROWS), rounded(room)
+        self.used, self.rows, self.room = rows, max(rows, LEAST_ROWS), rounded(room)
         self.embedding = model.embedding.weight
         self.layers, self.head = _packed(model)
         self.norm = model.norm
@@ -84,14 +84,15 @@ class CachedDecoder:
         config = self.config
         seen = rounded(max(lengths) + 1)
         positions = torch.tensor(lengths, device=self.device)
-        behind = self.places[None, :seen] <= positions[:, None]
+        last = positions[:self.used, None]
+        behind = self.places[:seen] <= last
         views = {False: self._per_head(behind)}
         if config.local_layers:
-            views[True] = self._per_head(behind & (self.places[:seen] > positions[:, None] - config.window))
+            views[True] = self._per_head(behind & (self.places[:seen] > last - config.window))
         tables = {local: table and [one.index_select(0, positions) for one in table]
                   for local, table in self.tables.items()}
         places = self._ends + positions.repeat_interleave(config.kv_heads)
-        width = config.head_dim
+        width, heads = config.head_dim, self.used * config.kv_heads
         x = self._embedded(tokens)
         for number, layer in enumerate(self.layers):
             local = number in config.local_layers
@@ -101,7 +102,9 @@ class CachedDecoder:
                 keys.view(-1, width).index_copy_(0, places, fresh_keys.reshape(-1, width))
                 values.view(-1, width).index_copy_(0, places, fresh_values.reshape(-1, width))
                 queries = queries.reshape(-1, layer.groups, width)
-                return attend_one(queries, keys[:, :seen], values[:, :seen], bias, layer.scale, config.attention_cap)
+                mixed = attend_one(queries[:heads], keys[:heads, :seen], values[:heads, :seen], bias, layer.scale,
+                                   config.attention_cap)
+                return mixed if heads == len(queries) else F.pad(mixed, (0, 0, 0, 0, 0, len(queries) - heads))
 
             x = layer(x, *tables[local], mix)
         return self.norm(x)
@@ -113,6 +116,7 @@ class CachedDecoder:
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows only, in this order; there stay at least LEAST_ROWS places."""
+        self.used = len(rows)
         rows = rows + [0] * (LEAST_ROWS - len(rows))
         self.rows = len(rows)
         chosen = self._heads(rows)
@@ -132,7 +136,7 @@ class CachedDecoder:
                             device=self.device)
 
     def _per_head(self, seen: Tensor) -> Tensor:
-        """bool `[rows, S]` -> bias `[rows * kv_heads, 1, S]`"""
+        """bool `[used, S]` -> bias `[used * kv_heads, 1, S]`"""
         return attention_bias(seen).repeat_interleave(self.config.kv_heads, dim=0)[:, None]
 
     def _embedded(self, ids: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
                 row.truncated |= tokens[place] != ends[row.part]
                 tokens[place] = ends[row.part]
         written = torch.tensor(tokens, device=logits.device)
-        scores = (logits.gather(1, written[:, None])[:, 0] - logits.logsumexp(dim=-1)).tolist()
+        scores = logits.log_softmax(dim=-1).gather(1, written[:, None])[:, 0].tolist()
         for place, row in going:
             if not row.write(tokens[place], scores[place], ends):
                 places.free(place)
