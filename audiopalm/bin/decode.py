@@ -1,29 +1,37 @@
-"""Stage 10: decode every task of the configuration on one set; a folder for each task and language pair.
+"""Stage 10: decode every task of the configuration on each set; a folder for each task and language pair.
 
-Finished folders are left alone, so a stopped decode goes on where it was.
+A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all answers in ESPnet's layout
+(`1best_recog/{text,token_int,score}` and so on), and meta.json last. Folders with meta.json are left alone, and of the
+others the shards that are whole, so a stopped decode goes on where it was.
 """
 
 import argparse
 import logging
+import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiopalm.bin.common import progress, run
+import numpy as np
+
+from audiopalm.bin.common import run
+from audiopalm.bin.decode_shards import read_shard
+from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
 from audiopalm.config import load_config, to_dict
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
-from audiopalm.data.files import read_json, sha256, write_json
+from audiopalm.data.files import read_json, write_json
 from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.decoding import decode_batch
-from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, Generated
-from audiopalm.lm.model import Decoder
-from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import Task, decode_name, get_task
+from audiopalm.languages import in_order
+from audiopalm.lm.generation import DecodingConfig
+from audiopalm.lm.loading import describe
+from audiopalm.tasks import AUDIO, Task, decode_name, get_task
+from audiopalm.tokenizers.text import TextTokenizer
 from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
+
+BATCHES = 4  # in a shard: what a kill loses at most, per job
+PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
 
 
 @dataclass
@@ -42,7 +50,7 @@ class DecodeEntry:
 class DecodeConfig:
     tasks: list[DecodeEntry]
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    batch_size: int = 64
+    batch_size: int = 64  # rows that are decoded at a time; a search has `beam` of them for each utterance
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,16 @@ class Job:
 
 
 def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
-    """The task and language pairs for which the set has the input and a reference."""
+    """The task and language pairs for which the set has the input and a reference.
+
+    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
+    """
     jobs = []
     for entry in config.tasks:
         if entry.sets and set_name not in entry.sets:
             continue
         task = get_task(entry.task)
+        in_order({*entry.sources, *entry.targets})
         needed = {task.input} | ({"translation"} if task.translates else set())
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
@@ -73,68 +85,125 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lm", required=True, help="directory of stage 8")
-    parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--tokens", required=True, help="tokens of --data_dir (stage 5)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lm", type=Path, required=True, help="directory of stage 8, or an export of it")
+    parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
+    parser.add_argument("--data_dir", type=Path, required=True, nargs="+")
+    parser.add_argument("--tokens", type=Path, required=True, nargs="+", help="tokens of each --data_dir (stage 5)")
     parser.add_argument("--config", required=True, help="YAML of DecodeConfig: tasks, decoding, batch_size")
-    parser.add_argument("--output", required=True, help="directory of the set, for example exp/decode/test")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="of each set, such as exp/decode/test")
     parser.add_argument("--seed", type=int, default=0, help="of sampling; greedy decoding does not use it")
     parser.add_argument("overrides", nargs="*", help="key=value, for example batch_size=16")
+    add_launcher_options(parser, "first OUTPUT/jobs")
     args = parser.parse_args()
+    if not len(args.data_dir) == len(args.tokens) == len(args.output):
+        raise AudioPaLMError(f"{len(args.data_dir)} data directories, {len(args.tokens)} folders of tokens, but "
+                             f"{len(args.output)} outputs")
     config = load_config(DecodeConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
-    model = load_model(args.lm, vocabulary, "stage 8 (finetune)")
-    examples = ExampleSet(args.data_dir, args.tokens)
-    builder = SequenceBuilder(vocabulary, tokenizer)
-    settings = {"set": Path(args.data_dir).name, "model_sha256": sha256(Path(args.lm) / "model.safetensors"),
-                "model_seed": read_json(Path(args.lm) / "config.json")["seed"],
-                "vocabulary_hash": vocabulary.layout_hash}
-    jobs = plan(config, examples, settings["set"])
-    for job in progress(jobs, len(jobs), f"decoding {args.output}"):
-        decode(job, Path(args.output), settings, model, vocabulary, builder, examples, config, args.seed)
+    model = describe(args.lm, vocabulary, "stage 8 (finetune)")
+    folders = []
+    for data, tokens, output in zip(args.data_dir, args.tokens, args.output, strict=True):
+        examples = ExampleSet(data, tokens)
+        for job in plan(config, examples, data.name):
+            meta = {"task": job.task.name, "source": job.source, "target": job.target,
+                    "tag": job.task.tag_text(job.source, job.target),
+                    "decoding": to_dict(job.decoding) | {"seed": args.seed}, "set": data.name, **model}
+            folder = Folder(output / decode_name(job.task, job.source, job.target), meta, job, examples)
+            if not folder.is_finished():
+                folders.append(folder)
+    sets = [str(path) for paths in zip(args.data_dir, args.tokens, strict=True) for path in paths]
+    launcher = Launcher(args.cmd, args.nj, args.job_dir or args.output[0] / "jobs")
+    decode(folders, launcher, ["--lm", str(args.lm), "--vocabulary", str(args.vocabulary), "--sets", *sets,
+                               "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
 
 
-def decode(job: Job, output: Path, settings: dict, model: Decoder, vocabulary: Vocabulary, builder: SequenceBuilder,
-           examples: ExampleSet, config: DecodeConfig, seed: int) -> None:
-    """One task in one language pair: text parts as Kaldi tables named by part, units as ark/scp, meta.json last."""
-    folder = output / decode_name(job.task, job.source, job.target)
-    meta = {"task": job.task.name, "source": job.source, "target": job.target,
-            "tag": job.task.tag_text(job.source, job.target),
-            "decoding": to_dict(job.decoding) | {"seed": seed}, **settings}
-    if (folder / "meta.json").exists():
-        found = read_json(folder / "meta.json")
-        if all(found.get(key) == value for key, value in meta.items()):
-            logging.info("%s is finished", folder)
-            return
-        (folder / "meta.json").unlink()
-    start = time.monotonic()
-    answers = dict(_answers(job, model, vocabulary, builder, examples, config, seed))
-    for part, row in enumerate(job.task.outputs):
-        if row.is_audio:
-            units = {name: answer.parts[part] - vocabulary.text_size for name, answer in answers.items()}
-            write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
-        else:
-            write_table(folder / row.part, {name: " ".join(builder.tokenizer.decode(list(answer.parts[part])).split())
-                                            for name, answer in answers.items()})
-    meta |= {"count": len(answers), "truncated": sum(answer.truncated for answer in answers.values()),
-             "seconds": round(time.monotonic() - start, 2)}
-    write_json(folder / "meta.json", meta)
-    logging.info("%s: %d utterances, %d cut at the limit, %.1f s", folder, meta["count"], meta["truncated"],
-                 meta["seconds"])
+class Folder:
+    """A task in one language pair: what it needs, and what it becomes."""
+
+    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
+        self.path, self.meta, self.job, self.examples = path, meta, job, examples
+
+    def is_finished(self) -> bool:
+        """Removes the folder's meta.json where it is of other settings."""
+        if not (self.path / "meta.json").exists():
+            return False
+        found = read_json(self.path / "meta.json")
+        if all(found.get(key) == value for key, value in self.meta.items()):
+            logging.info("%s is finished", self.path)
+            return True
+        (self.path / "meta.json").unlink()
+        return False
+
+    def shards(self, batch_size: int) -> list[dict]:
+        """Items for bin/decode_shards.py; which utterances share one does not depend on the number of jobs."""
+        size = BATCHES * max(batch_size // self.job.decoding.beam, 1)
+        names = self.job.utterances
+        return [{"path": str(self.path / "shards" / f"{number}.json"), "data_dir": str(self.examples.data_dir),
+                 "meta": self.meta, "utterances": names[start:start + size]}
+                for number, start in enumerate(range(0, len(names), size))]
+
+    def finish(self, shards: list[dict], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+        """All tables from the shards, which are removed then. Audio is counted where it is read and where written."""
+        answers: dict[str, list[dict]] = {}
+        seconds = 0.0
+        for shard in shards:
+            content = read_json(Path(shard["path"]))
+            answers |= content["answers"]
+            seconds += content["seconds"]
+        best = {name: found[0] for name, found in answers.items()}
+        units_seen = sum(len(self.examples.units[name]) for name in best) if self.job.task.input == AUDIO else 0
+        for part, output in enumerate(self.job.task.outputs):
+            ids = {name: np.array(answer["parts"][part], dtype=np.int32) for name, answer in best.items()}
+            if output.is_audio:
+                units = {name: one - vocabulary.text_size for name, one in ids.items()}
+                write_table(self.path / "units.scp", write_ark(self.path / "units.ark", units))
+                units_seen += sum(map(len, ids.values()))
+            else:
+                write_table(self.path / output.part, {name: words(tokenizer, one) for name, one in ids.items()})
+        for rank in range(max(map(len, answers.values()))):
+            ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
+            self.write_rank(rank, ranked, tokenizer, vocabulary)
+        cut = sum(answer["truncated"] for answer in best.values())
+        audio = units_seen / self.examples.meta["units_rate"]
+        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": cut,
+                                                         "audio_seconds": round(audio, 2)})
+        shutil.rmtree(self.path / "shards")
+        logging.info("%s: %d utterances, %d cut at the limit; %.0f s of audio in %.1f s of work, %.0f a second",
+                     self.path, len(answers), cut, audio, seconds, audio / max(seconds, 1e-9))
+
+    def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
+        """One of the n best, as the writer of ESPnet's inference lays it out. `token_int` has the newlines between the
+        parts of a combined answer."""
+        folder = self.path / f"{rank + 1}best_recog"
+        written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
+        if written:
+            write_table(folder / "text", {name: PARTS.join(words(tokenizer, answer["parts"][part]) for part in written)
+                                          for name, answer in answers.items()})
+        between = f" {vocabulary.newline} "
+        write_table(folder / "token_int", {name: between.join(" ".join(map(str, part)) for part in answer["parts"])
+                                           for name, answer in answers.items()})
+        write_table(folder / "score", {name: str(answer["score"]) for name, answer in answers.items()})
 
 
-def _answers(job: Job, model: Decoder, vocabulary: Vocabulary, builder: SequenceBuilder, examples: ExampleSet,
-             config: DecodeConfig, seed: int) -> Iterator[tuple[str, Generated]]:
-    """(utterance, answer); prompts of like length share a batch."""
-    chosen = {name: examples.example(name, {job.task.input}, job.target) for name in job.utterances}
-    names = sorted(chosen, key=lambda name: (len(builder.prompt(job.task, chosen[name])), name))
-    size = max(config.batch_size // job.decoding.beam, 1)
-    for start in range(0, len(names), size):
-        batch = names[start:start + size]
-        yield from zip(batch, decode_batch(model, builder, job.task, [chosen[name] for name in batch], job.decoding,
-                                           seed), strict=True)
+def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
+    return " ".join(tokenizer.decode([int(one) for one in ids]).split())
+
+
+def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
+           tokenizer: TextTokenizer) -> None:
+    """All folders by the same jobs; each is finished as soon as all of them are through."""
+    began = time.monotonic()
+    planned = [(folder, folder.shards(batch_size)) for folder in folders]
+    todo = [shard for _, shards in planned for shard in shards if read_shard(shard) is None]
+    # Dealt out like cards: every job gets as many shards of each task.
+    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
+    for result in run_jobs(launcher, "decode_shards", arguments, todo, "shards"):
+        if result["error"]:
+            raise AudioPaLMError(result["error"])
+    for folder, shards in planned:
+        folder.finish(shards, vocabulary, tokenizer)
+    logging.info("decoded %d shards, %.0f s", len(todo), time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audiopalm.espnet.imports import BatchBeamSearch, BatchScorerInterface
-from audiopalm.lm.generation import DecodingConfig, Generated, grammar
+from audiopalm.lm.generation import DecodingConfig, Generated, grammar, part_limits
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.tokenizers.vocabulary import Vocabulary
@@ -22,9 +22,10 @@ class AudioPaLMScorer(BatchScorerInterface):
     step computes the whole hypothesis: ESPnet's hypotheses are of one length, but have no room for a cache of ours.
     """
 
-    def __init__(self, model: Decoder, task: Task, vocabulary: Vocabulary, config: DecodingConfig):
+    def __init__(self, model: Decoder, task: Task, vocabulary: Vocabulary, config: DecodingConfig, prompt_tokens: int):
         self.model, self.newline = model, vocabulary.newline
-        self.allowed, self.ends, self.limits = grammar(task, vocabulary, config)
+        self.allowed, self.ends = grammar(task, vocabulary)
+        self.limits = part_limits(task, config, prompt_tokens)
 
     def score(self, y: Tensor, state: None, x: Tensor) -> tuple[Tensor, None]:
         """`y` int64 `[T]` -> log probabilities float32 `[V]`."""
@@ -80,7 +81,7 @@ def beam_search(model: Decoder, prompt: np.ndarray, task: Task, vocabulary: Voca
                 beam_size: int) -> list[tuple[float, Generated]]:
     """At most `beam_size` answers to `prompt` (int64 `[T]`) with log probabilities, the best first; none is sampled."""
     model.eval()
-    scorer = AudioPaLMScorer(model, task, vocabulary, config)
+    scorer = AudioPaLMScorer(model, task, vocabulary, config, len(prompt))
     search = _Search({"lm": scorer}, {"lm": 1.0}, beam_size, vocabulary.size, vocabulary.eos, vocabulary.eos,
                      hyp_primer=prompt.tolist())
     encoded = torch.zeros(len(prompt), 1, device=model.embedding.weight.device)
@@ -94,5 +95,6 @@ def beam_search(model: Decoder, prompt: np.ndarray, task: Task, vocabulary: Voca
         parts = split(hypothesis.yseq.tolist()[len(prompt):-1], vocabulary.newline, len(scorer.limits))
         truncated = any(len(part) >= limit for part, limit in zip(parts, scorer.limits, strict=True))
         answers.append((float(hypothesis.score),
-                        Generated([np.array(part, dtype=np.int64) for part in parts], truncated)))
+                        Generated([np.array(part, dtype=np.int64) for part in parts], truncated,
+                                  float(hypothesis.score))))
     return answers

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+QUERIES = 2  # of one token and one head of keys that are computed at once
+
 
 def attention_bias(visible: Tensor) -> Tensor:
     """bool `[..., T, S]`, True where a query may look -> 0 or minus infinity, in the type that products have here."""
@@ -30,3 +32,20 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, s
     if bias is not None:
         scores += bias
     return scores.softmax(dim=-1) @ values
+
+
+def attend_one(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scale: float,
+               cap: float | None = None) -> Tensor:
+    """One token a row: `[N, groups, width]`, `[N, S, width]` twice, bias `[N, 1, S]` -> as `queries`.
+
+    N is rows times heads of keys, `groups` the queries that share one. Plain products: there is nothing that a fused
+    kernel could save from memory here. On a CPU those of many queries are not the same for every number of keys.
+    """
+    bias = bias.to(queries.dtype)
+    if queries.shape[1] > QUERIES and queries.device.type == "cpu":
+        return torch.cat([attend_one(part, keys, values, bias, scale, cap) for part in queries.split(QUERIES, 1)], 1)
+    if cap is None:
+        scores = torch.baddbmm(bias, queries, keys.mT, alpha=scale)
+    else:
+        scores = cap * torch.tanh(torch.bmm(queries, keys.mT) * (scale / cap)) + bias
+    return torch.bmm(scores.softmax(dim=-1), values)

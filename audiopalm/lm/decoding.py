@@ -23,24 +23,34 @@ from audiopalm.tasks import AUDIO, TRANSCRIPT, TRANSLATION, Task, get_task
 def decode_batch(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
                  seed: int = 0) -> list[Generated]:
     """The best answer to each example. Raises AudioPaLMError for a rescoring that has nothing to choose from."""
+    return [best for best, *_ in decode_n_best(model, builder, task, examples, config, seed)]
+
+
+def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
+                  seed: int = 0, batch: int = 64) -> list[list[Generated]]:
+    """At most `config.beam` answers to each example, the best first, `batch` rows at a time.
+
+    Raises AudioPaLMError for a rescoring that has nothing to choose from.
+    """
     prompts = [builder.prompt(task, example) for example in examples]
     if config.beam == 1 and not config.rescore:
         names = [example.utterance for example in examples]
-        return generate(model, prompts, names, task, builder.vocabulary, config, seed)
-    found = beam_search(model, prompts, task, builder.vocabulary, config)
+        return [[one] for one in generate(model, prompts, names, task, builder.vocabulary, config, seed, batch)]
+    found = beam_search(model, prompts, task, builder.vocabulary, config, batch)
     if not config.rescore:
-        return [best for best, *_ in found]
+        return found
     spoken = [number for number, output in enumerate(task.outputs) if output.is_audio]
     if not spoken or config.beam == 1:
         raise AudioPaLMError(f"decoding: rescore chooses between the spoken answers of a beam; task {task.name!r} with "
                              f"beam={config.beam} has none to choose from")
     texts = _spoken_texts(model, builder, task, examples, found, config, seed)
-    best = []
+    ordered = []
     for example, text, answers in zip(examples, texts, found, strict=True):
         language = example.source if task.outputs[spoken[0]].field == AUDIO else example.target
         units = [answer.parts[spoken[0]] - builder.vocabulary.text_size for answer in answers]
-        best.append(answers[int(recognition_scores(model, builder, units, text, language).argmax())])
-    return best
+        scores = recognition_scores(model, builder, units, text, language)
+        ordered.append([answers[place] for place in np.argsort(-scores, kind="stable")])
+    return ordered
 
 
 def _spoken_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],

@@ -67,44 +67,6 @@ class ModelConfig:
         self.head_dim = self.head_dim or self.dim // self.heads
 
 
-class KeyValueCache:
-    """Keys and values of all layers for generation, `[layers, B, kv_heads, T_max, head_dim]`, filled up to `length`.
-
-    `visible` `[B, T_max]` is False where a row holds left padding.
-    """
-
-    def __init__(self, config: ModelConfig, visible: Tensor, dtype: torch.dtype):
-        batch, maximum = visible.shape
-        shape = (config.layers, batch, config.kv_heads, maximum, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=visible.device)
-        self.values = torch.zeros_like(self.keys)
-        self.visible = visible
-        self.length = 0
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store `[B, kv_heads, T, head_dim]` behind what is there; return all keys and values so far."""
-        end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length:end] = keys
-        self.values[layer, :, :, self.length:end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with the rows `[B']` of the batch: some may be dropped, some be there several times."""
-        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
-        self.visible = self.visible[rows]
-
-    def _kept(self, tensor: Tensor, rows: Tensor) -> Tensor:
-        kept = tensor.new_empty(tensor.shape[0], len(rows), *tensor.shape[2:])
-        kept[..., :self.length, :] = tensor[:, rows, :, :self.length]  # what is not filled yet need not be moved
-        return kept
-
-    def follow(self, rows: Tensor, since: int) -> None:
-        """Row i goes on from row `rows[i]` `[B]`, which differs from it only from the position `since` on."""
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
-        for tensor in (self.keys, self.values):
-            tensor[:, moved, :, since:self.length] = tensor[:, rows[moved], :, since:self.length]
-
-
 class RMSNorm(nn.Module):
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -139,9 +101,9 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.layer, self.heads, self.kv_heads = layer, config.heads, config.kv_heads
+        self.heads, self.kv_heads = config.heads, config.kv_heads
         self.scale = None if config.attention_divisor is None else config.attention_divisor ** -0.5
         self.cap = config.attention_cap
         self.query = nn.Linear(config.dim, config.heads * config.head_dim, bias=config.qkv_bias)
@@ -151,15 +113,13 @@ class Attention(nn.Module):
         self.query_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
         self.key_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (`attention_bias`) -> `[B, T, dim]`."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
         values = self.value(x).view(batch, length, self.kv_heads, -1).transpose(1, 2)
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
-        if cache is not None:
-            keys, values = cache.append(self.layer, keys, values)
         if self.kv_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
             values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
@@ -180,19 +140,19 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
-        self.attention = Attention(config, layer)
+        self.attention = Attention(config)
         self.attention_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
         self.mlp_norm = None if config.parallel_block else RMSNorm(config.dim, config.norm_eps)
         self.mlp = GatedMLP(config)
         self.mlp_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.dropout(self.attention_post_norm(self.attention(normed, rotary, bias, cache)))
+        attended = self.dropout(self.attention_post_norm(self.attention(normed, rotary, bias)))
         if self.mlp_norm is None:
             return x + attended + self.dropout(self.mlp_post_norm(self.mlp(normed)))
         x = x + attended
@@ -207,7 +167,7 @@ class Decoder(nn.Module):
         self.config = config
         self.recompute = False  # in training: blocks are computed again for their gradients, nothing of them is kept
         self.embedding = nn.Embedding(config.vocabulary_size, config.dim)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocabulary_size, bias=False)
         self.apply(self._initialise)
@@ -225,10 +185,10 @@ class Decoder(nn.Module):
         """`[vocabulary_size, dim]`"""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """Final hidden states `[B, T, dim]`.
 
-        ids, positions: int64 `[B, T]`; mask: bool `[B, 1, T, S]`, True where a query may look.
+        ids, positions: int64 `[B, T]`; mask: bool `[B, 1, T, T]`, True where a query may look.
         """
         config = self.config
         x = self.embedding(ids) * (config.dim ** 0.5 if config.scale_embedding else 1.0)
@@ -241,11 +201,9 @@ class Decoder(nn.Module):
             views = [local if layer in config.local_layers else view for layer, view in enumerate(views)]
         for block, view in zip(self.blocks, views, strict=True):
             if self.recompute and self.training:
-                x = checkpoint(block, x, *view, cache, use_reentrant=False)
+                x = checkpoint(block, x, *view, use_reentrant=False)
             else:
-                x = block(x, *view, cache)
-        if cache is not None:
-            cache.length += ids.shape[1]
+                x = block(x, *view)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@
 #        2 audio       6 vocabulary  10 decode       14 pack
 #        3 units       7 textlm      11 synthesize
 #        4 codec       8 finetune    12 score        what each reads and writes: docs/stages.md
-#   --nj N                jobs of stages 2 and 5 [2]
+#   --nj N                jobs of stages 2, 5 and 10 [2]
 #   --cmd "CMD"           what runs these jobs, with its options: "run.pl" on this machine, "slurm.pl --mem 4G", "queue.pl";
 #                         the command of a stage itself stays on this machine [train_cmd of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
@@ -301,11 +301,10 @@ main() {
         reads 5 $(each "${tokendir}" ${valid_set} ${test_sets})
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
-        for set in ${valid_set} ${test_sets}; do
-            module decode --config "${decode_config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
-                --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \
-                --output "${expdir}/decode/${set}" --seed "${seed}" ${decode_args}
-        done
+        module decode --config "${decode_config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
+            --data_dir $(each "${raw}" ${valid_set} ${test_sets}) --tokens $(each "${tokendir}" ${valid_set} ${test_sets}) \
+            --output $(each "${expdir}/decode" ${valid_set} ${test_sets}) --seed "${seed}" \
+            --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage10" ${decode_args}
         writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
     fi
 

@@ -12,8 +12,11 @@ import pytest
 from lm_commands import Prepared, check, command
 from safetensors.numpy import load_file
 
+from audiopalm.bin.decode import DecodeConfig, DecodeEntry, plan
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
+from audiopalm.data.examples import ExampleSet
+from audiopalm.errors import AudioPaLMError
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,46 @@ def test_chain_learns_and_decodes(tmp_path, prepared):
 
     again = command(*prepared.decode(tmp_path))
     assert again.stderr.count("is finished") == 6  # asr en es, mt both ways, s2st, combined
+    check_other_ways(tmp_path, prepared)
+
+
+def check_other_ways(tmp_path, prepared):
+    """The same bytes from an export, and after a kill by two jobs with other batches; and what ESPnet's tools read."""
+    expected = files(tmp_path / "decode")
+    decode = [*map(str, prepared.decode(tmp_path)[:-1])]
+    check(command("export", "--lm", tmp_path / "lm", "--vocabulary", prepared.path / "vocabulary", "--output",
+                  tmp_path / "export"))
+    check(command(*decode, tmp_path / "exported", "--nj", 1, "--lm", tmp_path / "export"))
+    found = files(tmp_path / "exported")
+    same = {path: content for path, content in expected.items() if path.name != "meta.json"}
+    assert {path: content for path, content in found.items() if path.name != "meta.json"} == same
+
+    output = tmp_path / "killed"
+    whole = [*decode, str(output), "--nj", "2", "batch_size=1"]
+    process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.decode", *whole[1:]], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(output.glob("*/shards/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not list(output.glob("*/meta.json"))
+    result = command(*whole)
+    check(result)
+    shards = int(re.search(r"decoded (\d+) shards", result.stderr).group(1))
+    assert shards < 6 * 3  # of 4 utterances, 10 in each folder
+    assert files(output) == expected
+
+    best = tmp_path / "decode" / "asr+ast+s2st_es_en" / "1best_recog"
+    text, scores = read_table(best / "text"), read_table(best / "score")
+    asr, ast = (read_table(best.parent / part) for part in ("asr", "ast"))
+    assert text == {name: f"{asr[name]} | {ast[name]}" for name in asr} and set(scores) == set(asr)
+    assert all(float(score) < 0 for score in scores.values()) and set(read_table(best / "token_int")) == set(asr)
+
+
+def files(folder):
+    """{path in the folder: bytes}; where arks lie stands in scp files."""
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix != ".scp" and "jobs" not in path.parts}
 
 
 def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
@@ -95,3 +138,9 @@ def test_bad_input_is_one_line(tmp_path, prepared, args, message):
 def test_decode_before_training_names_the_stage(tmp_path, prepared):
     result = command(*prepared.decode(tmp_path))
     assert result.returncode == 1 and "run stage 8 (finetune) first" in result.stderr
+
+
+def test_unknown_languages_are_not_decoded(prepared):
+    examples = ExampleSet(prepared.dev_data, prepared.dev_tokens)
+    with pytest.raises(AudioPaLMError, match="unknown language 'sp'"):
+        plan(DecodeConfig([DecodeEntry("asr", sources=["sp"])]), examples, "dev")

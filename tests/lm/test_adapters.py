@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.adapters.pretrained import find_pretrained, read_config, read_pretrained, write_pretrained
 from audiopalm.lm.adapters.table import ADAPTERS
+from audiopalm.lm.cached import CachedDecoder
 from audiopalm.lm.files import extend_vocabulary
-from audiopalm.lm.model import Decoder, KeyValueCache, ModelConfig, packed_mask
+from audiopalm.lm.model import Decoder, ModelConfig, packed_mask
 
 SIZE, LENGTH = 60, 23
 SHAPE = {"vocab_size": SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -86,24 +87,19 @@ def test_logits_and_gradients_are_those_of_transformers(theirs, folder):
 
 
 @torch.inference_mode()
-def test_cached_equals_uncached(theirs, folder):
-    """One token at a time, behind a prompt with left padding in one of the rows."""
+def test_cached_equals_uncached(theirs, folder, monkeypatch):
+    """Prompts of two lengths in chunks of four, then one token of each at a time."""
+    monkeypatch.setattr("audiopalm.lm.cached.CHUNK", 4)
     model, ids = read_pretrained(folder).eval(), some_ids()
     expected = ours_logits(model, ids)
-    padding = 4
-    padded = torch.cat([torch.zeros(2, padding, dtype=torch.long), ids], dim=1)
-    visible = torch.ones(2, padding + LENGTH, dtype=torch.bool)
-    visible[:, :padding] = False
-    cache = KeyValueCache(model.config, visible, torch.float32)
-    prompt = padding + 9
-    causal, alone = torch.ones(prompt, prompt, dtype=torch.bool).tril(), torch.eye(prompt, dtype=torch.bool)
-    positions = (visible.cumsum(dim=1) - 1).clamp(min=0)
-    mask = ((visible[:, None, :prompt] & causal) | alone)[:, None]
-    states = [model.hidden(padded[:, :prompt], positions[:, :prompt], mask, cache)[:, padding:]]
-    for place in range(prompt, padding + LENGTH):
-        mask = cache.visible[:, None, None, :place + 1]
-        states.append(model.hidden(padded[:, place:place + 1], positions[:, place:place + 1], mask, cache))
-    torch.testing.assert_close(model.logits(torch.cat(states, dim=1)), expected, rtol=1e-4, atol=1e-5)
+    decoder, lengths = CachedDecoder(model, 2, LENGTH), [9, 13, 0, 0]
+    hidden = torch.stack([decoder.prefill(row, ids[row, :lengths[row]]) for row in (0, 1)])
+    torch.testing.assert_close(decoder.logits(hidden), expected[[0, 1], [8, 12]], rtol=1e-4, atol=1e-5)
+    while lengths[1] < LENGTH:
+        tokens = torch.tensor([ids[0, lengths[0]], ids[1, lengths[1]], 0, 0])
+        logits = decoder.logits(decoder.step(tokens, lengths))
+        torch.testing.assert_close(logits[:2], expected[[0, 1], lengths[:2]], rtol=1e-4, atol=1e-5)
+        lengths = [lengths[0] + 1, lengths[1] + 1, 0, 0]
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 10_000])

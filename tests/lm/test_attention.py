@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional
 
-from audiopalm.lm.attention import attend, attention_bias
+from audiopalm.lm.attention import attend, attend_one, attention_bias
 
 
 def test_products_in_bfloat16_are_pytorchs_attention():
@@ -20,3 +20,15 @@ def test_the_bias_has_the_type_of_products():
     assert attention_bias(visible).tolist() == [[0.0, -torch.inf]]
     with torch.autocast("cpu", torch.bfloat16):
         assert attention_bias(visible).dtype == torch.bfloat16
+
+
+def test_one_token_attends_as_pytorch_does_and_unseen_keys_change_no_bit():
+    """Five queries share a head of keys, which are computed in parts."""
+    torch.manual_seed(0)
+    queries, (keys, values) = torch.randn(6, 5, 32), torch.randn(2, 6, 512, 32)
+    bias = torch.zeros(6, 1, 512).masked_fill_(torch.arange(512) >= 200, -torch.inf)
+    found = attend_one(queries, keys, values, bias, 0.3)
+    expected = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=0.3)
+    torch.testing.assert_close(found, expected)
+    for seen in (224, 256, 384):
+        assert torch.equal(attend_one(queries, keys[:, :seen], values[:, :seen], bias[..., :seen], 0.3), found)

@@ -7,7 +7,7 @@ import pytest
 from decoders import log_probability, tiny
 
 from audiopalm.lm.beam import beam_search
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation import DecodingConfig, Generated, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
@@ -37,6 +37,8 @@ def test_a_wide_beam_finds_what_trying_everything_finds(model, penalty):
             scores[tuple(text), tuple(audio)] = log_probability(model, prompt, answer) / len(answer) ** penalty
         best = sorted(scores, key=lambda parts: -scores[parts])[:10]
         assert [tuple(map(tuple, answer.parts)) for answer in found[:10]] == best
+        length = len(best[0][0]) + len(best[0][1]) + 2
+        assert found[0].score == pytest.approx(scores[best[0]] * length ** penalty, rel=1e-4)
         assert len(found) == 300
 
 
@@ -46,14 +48,23 @@ def test_a_beam_of_one_is_greedy(model):
     searched = beam_search(model, PROMPTS, task, VOCABULARY, config)
     for left, (right,) in zip(greedy, searched, strict=True):
         assert [part.tolist() for part in left.parts] == [part.tolist() for part in right.parts]
-        assert left.truncated == right.truncated
+        assert left.truncated == right.truncated and left.score == pytest.approx(right.score, rel=1e-5)
 
 
 def test_a_batch_finds_what_each_finds_alone(model):
     task, config = get_task("asr+ast"), DecodingConfig(text_tokens=8, beam=4)
     together = beam_search(model, PROMPTS, task, VOCABULARY, config)
     assert len({tuple(map(tuple, answers[0].parts)) for answers in together}) > 1
+    for batch in (4, 8, 12):  # one, two and three prompts at a time
+        again = beam_search(model, PROMPTS[::-1], task, VOCABULARY, config, batch)[::-1]
+        assert list(map(contents, again)) == list(map(contents, together))
     for prompt, answers in zip(PROMPTS, together, strict=True):
         (alone,) = beam_search(model, [prompt], task, VOCABULARY, config)
-        assert [[part.tolist() for part in answer.parts] for answer in answers] == [
-            [part.tolist() for part in answer.parts] for answer in alone]
+        assert contents(answers) == contents(alone)
+        for answer in answers:
+            ids = [*answer.parts[0], VOCABULARY.newline, *answer.parts[1], VOCABULARY.eos]
+            assert answer.score == pytest.approx(log_probability(model, prompt, ids), rel=1e-4)
+
+
+def contents(answers: list[Generated]) -> list[tuple]:
+    return [([part.tolist() for part in answer.parts], answer.score) for answer in answers]

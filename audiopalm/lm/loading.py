@@ -1,0 +1,41 @@
+"""A language model to decode with: a folder of stage 8, or its export in Hugging Face's layout."""
+
+import hashlib
+from pathlib import Path
+
+from audiopalm.data.files import read_json, require, sha256
+from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.adapters.pretrained import read_pretrained
+from audiopalm.lm.files import load_model
+from audiopalm.lm.model import Decoder
+from audiopalm.tokenizers.vocabulary import Vocabulary
+
+
+def _is_export(directory: Path) -> bool:
+    return (directory / "generation_config.json").exists()
+
+
+def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
+    """The model in `directory`, whose vocabulary must be `vocabulary`."""
+    directory = Path(directory)
+    if not _is_export(directory):
+        return load_model(directory, vocabulary, made_by)
+    vocabulary.check(read_json(directory / "vocabulary.json", "bin/export.py")["layout_hash"], str(directory))
+    return read_pretrained(directory)
+
+
+def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dict[str, str | int]:
+    """`model_sha256` and `vocabulary_hash`; and `model_seed`, which an export does not state.
+
+    Raises AudioPaLMError for a folder without weights.
+    """
+    directory = Path(directory)
+    if not _is_export(directory):
+        weights = require(directory / "model.safetensors", made_by)
+        return {"model_sha256": sha256(weights), "model_seed": read_json(directory / "config.json", made_by)["seed"],
+                "vocabulary_hash": vocabulary.layout_hash}
+    digests = [sha256(path) for path in sorted(directory.glob("*.safetensors"))]
+    if not digests:
+        raise AudioPaLMError(f"{directory} has no weights; export the model again (bin/export.py)")
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return {"model_sha256": digest, "vocabulary_hash": vocabulary.layout_hash}

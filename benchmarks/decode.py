@@ -1,0 +1,208 @@
+"""Decoding speed of the language model: ours, transformers' generate, audiolm-pytorch's semantic stage, in turn.
+
+    cd egs/mini && ./run.sh --stop_stage 9 && . ./path.sh
+    python ../../benchmarks/decode.py
+    python ../../benchmarks/decode.py --path     # shares of the whole way from speech to speech
+
+Ours and transformers have the same weights, prompts, threads and greedy answers of the same length without an end; that
+the answers are equal is checked. audiolm-pytorch (pip install audiolm-pytorch) has a model of about as many weights.
+Where fairseq, encodec or torchaudio cannot be imported, empty modules stand in for them: its semantic stage uses none.
+Tokens are the answers'; prompts are read within the time. At batch 1 every weight is read once for a token: the limit
+is what a product of a large matrix and a vector reads in a second.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+
+from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.datadir import read_table
+from audiopalm.inference import AudioPaLM
+from audiopalm.lm.adapters.pretrained import write_pretrained
+from audiopalm.lm.files import load_model
+from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.tasks import get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
+
+MIDDLE = ModelConfig(1512, dim=384, layers=10, heads=6, kv_heads=2, hidden_dim=1152)  # 18 M parameters, untrained
+WAYS = ("audiopalm", "transformers", "audiolm")
+
+
+class Bench:
+    def __init__(self, model: Decoder, prompt: int, answer: int, ways: tuple[str, ...]):
+        self.model, self.answer = model.eval(), answer
+        size = model.config.vocabulary_size
+        self.prompts = [np.random.default_rng(number).integers(0, size, prompt) for number in range(32)]
+        self.weights = sum(parameter.numel() for parameter in model.parameters())
+        self.makers = {way: getattr(self, way)() for way in ways}
+        self.reference = self.makers["transformers"]
+
+    def audiopalm(self):
+        task, size = get_task("s2st"), self.model.config.vocabulary_size
+
+        def make(prompts, answers):
+            # Any id may be written, and the one that ends an answer is one that never is.
+            unused = min(set(range(size)) - {token for row in answers for token in row})
+            vocabulary = Vocabulary(0, size, unused, unused, "", "", [])
+            names = [str(number) for number in range(len(prompts))]
+            config = DecodingConfig(audio_tokens=self.answer)
+            found = generate(self.model, prompts, names, task, vocabulary, config)
+            return [answer.parts[0].tolist() for answer in found]
+
+        return make
+
+    def transformers(self):
+        from transformers import AutoModelForCausalLM
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_pretrained(self.model, Path(folder), eos=0)
+            theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        theirs.generation_config.eos_token_id = None
+
+        def make(prompts, answers):
+            ids = torch.from_numpy(np.stack(prompts))
+            with torch.inference_mode():
+                written = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
+                                          max_new_tokens=self.answer)
+            return written[:, ids.shape[1]:].tolist()
+
+        return make
+
+    def audiolm(self):
+        for name in ("fairseq", "encodec", "encodec.utils", "torchaudio", "torchaudio.functional",
+                     "torchaudio.transforms"):
+            try:
+                importlib.import_module(name)
+            except Exception:  # whatever an import of a broken installation raises
+                sys.modules[name] = MagicMock()
+        import audiolm_pytorch.audiolm_pytorch as theirs
+
+        config = self.model.config
+        theirs.get_encoded_dim = lambda name: config.dim  # of a text encoder that is not used: it asks the hub for it
+        depth, size = 1, 0
+        while size < 0.95 * self.weights:  # as deep as makes it as large
+            transformer = theirs.SemanticTransformer(dim=config.dim, depth=depth, heads=config.heads, flash_attn=False,
+                                                     num_semantic_tokens=config.vocabulary_size)
+            depth, size = depth + 1, sum(parameter.numel() for parameter in transformer.parameters())
+        print(f"audiolm: {size / 1e6:.1f} M parameters, {depth - 1} layers")
+        wrapper = theirs.SemanticTransformerWrapper(transformer=transformer, unique_consecutive=False).eval()
+        wrapper.eos_id = -2  # never drawn
+
+        def make(prompts, answers):
+            ids = torch.from_numpy(np.stack(prompts))
+            with torch.inference_mode():
+                written = wrapper.generate(max_length=ids.shape[1] + self.answer, prime_ids=ids)
+            return written[:, ids.shape[1]:].tolist()
+
+        return make
+
+    def run(self, name: str, batch: int, rounds: int) -> None:
+        prompts, speeds = self.prompts[:batch], {way: [] for way in self.makers}
+        expected = self.reference(prompts, None)
+        for number in range(rounds + 1):  # the first warms up
+            for way, make in self.makers.items():
+                began = time.perf_counter()
+                found = make(prompts, expected)
+                seconds = time.perf_counter() - began
+                if [len(row) for row in found] != [self.answer] * batch or way != "audiolm" and found != expected:
+                    sys.exit(f"{way} wrote other answers than transformers")
+                if number:
+                    speeds[way].append(batch * self.answer / seconds)
+        ours = median(speeds["audiopalm"])
+        others = ", ".join(f"{way} {median(values):.0f} ({ours / median(values):.2f} times)"
+                           for way, values in speeds.items() if way != "audiopalm")
+        print(f"{name} ({self.weights / 1e6:.1f} M), batch {batch:2}: ours {ours:.0f} tokens/s, {others}", flush=True)
+        if batch == 1:
+            limit = bandwidth() / (4 * self.weights)
+            print(f"  reading the weights allows {limit:.0f} tokens/s: ours are {ours / limit:.0%} of that")
+
+
+def bandwidth() -> float:
+    """Bytes that a matrix-vector product reads in a second: 268 MB, more than any cache holds."""
+    matrix, vector, times = torch.randn(16384, 4096), torch.randn(4096), []
+    for _ in range(8):
+        began = time.perf_counter()
+        matrix @ vector
+        times.append(time.perf_counter() - began)
+    return 4 * matrix.numel() / median(times)
+
+
+def path(recipe: Path, most: int) -> None:
+    """Seconds of each part for Spanish test utterances, one at a time, spoken in English in their own voices."""
+    audiopalm = AudioPaLM.from_pretrained(recipe / "exp")
+    data = recipe / "dump" / "raw" / "test"
+    language = read_table(data / "utt2lang")
+    audio = sorted(read_table(data / "wav.scp").items())
+    recordings = [recipe / path for name, path in audio if language[name] == "es"]
+    seconds = dict.fromkeys(("tokenize", "language model", "SoundStorm", "codec"), 0.0)
+
+    def timed(part, owner, name):
+        function = getattr(owner, name)
+
+        def measured(*arguments, **options):
+            began = time.perf_counter()
+            result = function(*arguments, **options)
+            seconds[part] += time.perf_counter() - began
+            return result
+
+        setattr(owner, name, measured)
+
+    timed("tokenize", audiopalm.units, "encode")
+    timed("language model", audiopalm, "generate")
+    timed("SoundStorm", audiopalm.acoustic, "generate")
+    timed("codec", audiopalm.codec, "encode")
+    timed("codec", audiopalm.codec, "decode")
+    audiopalm(recordings[0], "[S2ST Spanish English]")  # warms up
+    seconds.update(dict.fromkeys(seconds, 0.0))
+    heard = spoken = 0.0
+    began = time.perf_counter()
+    for recording in recordings[:most]:
+        heard += len(read_audio(recording)) / SAMPLE_RATE
+        spoken += len(audiopalm(recording, "[S2ST Spanish English]").audio) / SAMPLE_RATE
+    whole = time.perf_counter() - began
+    print(f"speech to speech, {most} recordings of {heard:.0f} s, {spoken:.0f} s spoken, in {whole:.1f} s: real-time "
+          f"factor {whole / heard:.3f}")
+    for part, value in seconds.items():
+        print(f"  {part:15} {value / whole:4.0%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).resolve().parents[1] / "egs" / "mini")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=["mini", "middle"], choices=["mini", "middle"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--prompt", type=int, default=100, help="tokens of a prompt")
+    parser.add_argument("--answer", type=int, default=100, help="tokens of an answer")
+    parser.add_argument("--audiolm", action="store_true", help="audiolm-pytorch too")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--path", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if args.path:
+        return path(args.recipe, most=20)
+    for name in args.models:
+        if name == "mini":
+            vocabulary, _ = load_vocabulary(args.recipe / "exp" / "vocabulary")
+            model = load_model(args.recipe / "exp" / "lm", vocabulary, "stage 8 (finetune)")
+        else:
+            model = Decoder(MIDDLE)
+        bench = Bench(model, args.prompt, args.answer, WAYS if args.audiolm else WAYS[:2])
+        for batch in args.batches:
+            bench.run(name, batch, args.rounds)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Continuous batching, prompts in chunks, scores, sampling and limits of generation."""
+
+import numpy as np
+import pytest
+import torch
+from decoders import log_probability, tiny
+
+from audiopalm.errors import AudioPaLMError
+from audiopalm.lm.generation import DecodingConfig, Generated, generate
+from audiopalm.tasks import get_task
+from audiopalm.tokenizers.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
+                        languages=["en", "es"])
+NAMES = list("abcdefg")
+RANDOM = np.random.default_rng(0)
+PROMPTS = [RANDOM.integers(0, 50, length) for length in (7, 19, 300, 3, 40, 1, 11)]
+FAMILIES = {"llama": {}, "mistral": {"window": 9, "local_layers": [0, 1]},
+            "gemma": {"window": 9, "local_layers": [0], "attention_cap": 5.0, "logit_cap": 9.0, "post_norms": True,
+                      "query_key_norm": True, "local_rope_theta": 100.0}}
+
+
+def contents(answer: Generated) -> tuple:
+    return [part.tolist() for part in answer.parts], answer.truncated, answer.score
+
+
+def ids(answer: Generated) -> list[int]:
+    """All tokens of an answer, ends too."""
+    *before, last = [part.tolist() for part in answer.parts]
+    return [token for part in before for token in [*part, VOCABULARY.newline]] + [*last, VOCABULARY.eos]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_neither_batch_nor_order_change_a_bit(family, temperature):
+    """Ids and scores, where places are taken again, prompts come in other orders, and the batch shrinks."""
+    model, task = tiny(**FAMILIES[family]), get_task("ast+s2st")
+    config = DecodingConfig(text_tokens=9, audio_tokens=25, audio_temperature=temperature)
+    expected = [contents(generate(model, [prompt], [name], task, VOCABULARY, config)[0])
+                for prompt, name in zip(PROMPTS, NAMES, strict=True)]
+    assert len({len(answer[0][1]) for answer in expected}) > 2  # they end at different times
+    for batch, order in ((2, -1), (3, 1), (7, -1)):
+        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch=batch)
+        assert [contents(answer) for answer in found[::order]] == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypatch, family):
+    model, task = tiny(**FAMILIES[family]), get_task("asr+ast+s2st")
+    config = DecodingConfig(text_tokens=6, audio_tokens=20)
+    whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
+    for prompt, answer in zip(PROMPTS, whole, strict=True):
+        assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
+    monkeypatch.setattr("audiopalm.lm.cached.CHUNK", 7)
+    for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
+        assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
+
+
+def test_top_p_draws_from_the_nucleus():
+    """First units of many names: each of those before which the better ones have less than top_p together."""
+    model, task, prompt = tiny(), get_task("tts"), PROMPTS[1]
+    places = torch.arange(len(prompt))
+    with torch.no_grad():
+        mask = torch.ones(1, 1, len(prompt), len(prompt), dtype=torch.bool).tril()
+        logits = model.logits(model.hidden(torch.from_numpy(prompt)[None], places[None], mask))[0, -1]
+    logits[:30] = torch.where(torch.arange(30) == VOCABULARY.eos, logits[:30], -torch.inf)
+    shares, order = logits[logits.topk(6).indices].softmax(dim=0).sort(descending=True)
+    before = shares.cumsum(dim=0) - shares
+    nucleus = {int(logits.topk(6).indices[place]) for place in order[before < 0.7]}
+    config = DecodingConfig(audio_tokens=1, audio_temperature=1.0, audio_top_k=6, audio_top_p=0.7)
+    names = [str(number) for number in range(120)]
+    drawn = {ids(answer)[0] for answer in generate(model, [prompt] * 120, names, task, VOCABULARY, config)}
+    assert drawn == nucleus and 1 < len(nucleus) < 6
+
+
+def test_limits_follow_the_input():
+    model, task = tiny(), get_task("ast+s2st")
+    config = DecodingConfig(text_tokens=4, audio_tokens=30, audio_tokens_per_input=0.5)
+    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS, NAMES, task, VOCABULARY, config), strict=True):
+        assert len(answer.parts[0]) <= 4 and len(answer.parts[1]) <= min(30, -(-len(prompt) // 2))
+    longest = generate(model, PROMPTS, NAMES, task, VOCABULARY, DecodingConfig(text_tokens=4, audio_tokens=30))
+    assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
+
+
+def test_impossible_sampling_is_refused():
+    with pytest.raises(AudioPaLMError, match="audio_top_p=0"):
+        DecodingConfig(audio_top_p=0)

@@ -1,0 +1,42 @@
+"""Packed products are PyTorch's, and a row of them does not depend on its company."""
+
+import gc
+
+import pytest
+import torch
+from decoders import tiny
+from torch.nn import functional
+
+from audiopalm.lm.cached import PACKED, CachedDecoder
+from audiopalm.lm.linear import LEAST_ROWS, PackedLinear
+
+
+@pytest.mark.parametrize("width, sizes, biased", [(160, (160, 80, 80), False), (1152, (384,), True)])
+def test_products_joined_and_alone(width, sizes, biased):
+    torch.manual_seed(0)
+    weights, biases = [torch.randn(size, width) for size in sizes], [torch.randn(size) for size in sizes]
+    product, x = PackedLinear(weights, biases if biased else []), torch.randn(70, width)
+    found = product(x)
+    expected = [functional.linear(x, weight, bias if biased else None)
+                for weight, bias in zip(weights, biases, strict=True)]
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
+    for rows in (LEAST_ROWS, 5, 8, 31):
+        assert torch.equal(product(x[3:3 + rows].contiguous()), found[3:3 + rows])
+
+
+def test_packed_weights_follow_the_model_and_go_with_it():
+    model, prompt = tiny(), torch.arange(9)
+    with torch.inference_mode():
+        before = CachedDecoder(model, 1, 20).prefill(0, prompt)
+        assert CachedDecoder(model, 1, 20).head is PACKED[model][1][1]
+    model.logits(model.hidden(prompt[None], prompt[None], torch.ones(1, 1, 9, 9, dtype=torch.bool))).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    with torch.inference_mode():
+        after = CachedDecoder(model, 1, 20).prefill(0, prompt)
+        expected = model.hidden(prompt[None], prompt[None], torch.ones(1, 1, 9, 9, dtype=torch.bool).tril())[0, -1]
+    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(after, before)
+    held = len(PACKED)
+    del model
+    gc.collect()
+    assert len(PACKED) == held - 1
