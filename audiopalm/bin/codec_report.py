@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--language", default="en", help="language of the utterances that are taken; it is the judge's")
     parser.add_argument("--count", type=int, default=40, help="utterances, evenly spread")
     parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
-    parser.add_argument("--dnsmos", choices=["true", "false"], default="true", help="also the quality by DNSMOS")
+    parser.add_argument("--dnsmos", type=int, default=10, help="of them, so many for DNSMOS, which is slow; 0: none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the real-time factor is that of one core
     codec, data = load_codec(arguments.codec), Path(arguments.data_dir)
@@ -65,7 +65,7 @@ def main() -> None:
             continue
         try:
             rows.append({"codec": name, "asked": levels, **measure(make, audio, texts, arguments.judge,
-                                                                   arguments.dnsmos == "true")})
+                                                                   arguments.dnsmos)})
         except AudioPaLMError as error:
             logging.warning("%s %s is left out: %s", name, levels, error)
             continue
@@ -105,14 +105,14 @@ def systems(codec: Codec, ids: dict[str, np.ndarray]) -> Iterator[tuple[str, int
         yield name, bitrate, classic
 
 
-def measure(make: Callable, audio: Audio, texts: dict[str, str], judge: str, quality: bool) -> dict:
-    """Bit/s as they are, mel distance to the recordings, WER (with a judge) and DNSMOS of one way of coding."""
+def measure(make: Callable, audio: Audio, texts: dict[str, str], judge: str, quality: int) -> dict:
+    """Bit/s as they are, mel distance to the recordings, WER (with a judge) and DNSMOS of `quality` utterances."""
     made, bits, distance, distances = {}, 0, MelDistance(), []
     for key, samples in audio.items():
         made[key], used = make(key, samples)
         bits += used
         distances.append(distance(torch.from_numpy(samples)[None], torch.from_numpy(made[key])[None]).item())
-    scores = [dnsmos(samples) for samples in made.values()] if quality else []
+    scores = [dnsmos(samples) for samples in list(made.values())[::-(-len(made) // quality)]] if quality else []
     return {"bitrate": round(bits / sum(map(len, audio.values())) * SAMPLE_RATE),
             "mel_distance": round(float(np.mean(distances)), 3), "wer": word_error_rate(judge, made, texts),
             "dnsmos": round(float(np.mean(scores)), 3) if scores else None}
