@@ -36,12 +36,15 @@ def main() -> None:
                         help='English judges; "moonshine pocketsphinx:40": the second hears 40 utterances per decode')
     parser.add_argument("--translations", choices=["basic", "none"], default="basic",
                         help="normaliser of BLEU and chrF of text; none: with case and punctuation, as published")
+    parser.add_argument("--dnsmos", type=int, default=0, metavar="N",
+                        help="of S2ST, measure DNSMOS too of N utterances per decode, evenly spread; about 2 s each")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the run: stands in the rows")
     arguments = parser.parse_args()
     began = time.monotonic()
     settings = Run(arguments.recipe, arguments.seed, code_version(), Path(arguments.output),
-                   parse_judges(arguments.judges), arguments.processes, arguments.translations)
+                   parse_judges(arguments.judges), arguments.processes, arguments.translations,
+                   quality=arguments.dnsmos)
     found = sets_of(arguments.decode_dir)
     rows = []
     for name in arguments.sets.split() or found:

@@ -1,9 +1,10 @@
 """Acoustic consistency: does the output sound as if it had been recorded where its prompt was.
 
-AudioPaLM (section 4.3) and SoundStorm compare a learned embedding of prompt and output, which is not published. Here it
-is defined by hand: of each of 80 log-mel bands the mean, the deviation and the 10th percentile (the noise beneath
-the speech) over the whole recording, loudness taken away; each number standardised by true recordings of the set; then the cosine.
-Two recordings of the set at random have 0 on average. Equipment, room and noise are in it, and the timbre of the voice.
+AudioPaLM and SoundStorm compare learned embeddings of prompt and output, whose model is not published; figures here
+cannot be compared with theirs. Of each of 80 log-mel bands it takes the mean, the deviation and the 10th percentile
+(the noise beneath the speech) over a whole recording, without its loudness; standardises these by true recordings of
+the set, so that recordings of unlike conditions have a cosine of about 0; and compares by cosine. Equipment, room and
+noise are in it, and the timbre of the voice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ import torch
 from audiopalm.data.audio import read_audio
 from audiopalm.data.mel import LogMel
 
-SIGNATURE = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by the set"
 MOST_RECORDINGS = 100  # of the set, evenly spread, to standardise by
 
 
@@ -30,6 +30,8 @@ def statistics(samples: np.ndarray, mel: LogMel) -> np.ndarray:
 
 class Conditions:
     """Acoustic conditions `[240]` of unit length, standardised by the recordings of one set; of silence all zeros."""
+
+    signature = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by the set"
 
     def __init__(self, recordings: Sequence[str]):
         self.mel, self.known = LogMel(80, n_fft=512, hop=160), {}

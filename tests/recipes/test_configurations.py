@@ -19,6 +19,7 @@ from audiopalm.tokenizers.audio import UnitModel
 from audiopalm.train.codec import CodecTraining
 from audiopalm.train.lm import LMConfig
 from audiopalm.train.optimizer import learning_rate, make_optimizers
+from audiopalm.train.soundstream import SoundStreamTraining
 from audiopalm.train.units import UnitTraining
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,8 @@ FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not p
 
 
 def load(path: Path):
+    if path.stem == "codec_soundstream":
+        return load_config(SoundStreamTraining, path)
     return load_config(CLASSES[path.stem.partition("_")[0]], path)
 
 
