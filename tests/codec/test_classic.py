@@ -32,7 +32,8 @@ def test_pages_add_up_to_the_file():
     file = io.BytesIO()
     soundfile.write(file, buzz(3), 16000, format="OGG", subtype="OPUS")
     content = file.getvalue()
-    sizes, starts = ogg_payloads(content), [place for place in range(len(content)) if content[place:place + 4] == b"OggS"]
+    sizes = ogg_payloads(content)
+    starts = [place for place in range(len(content)) if content[place:place + 4] == b"OggS"]
     assert len(sizes) == len(starts) > 2
     assert sum(sizes) + sum(27 + content[start + 26] for start in starts) == len(content)
 

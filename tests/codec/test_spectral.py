@@ -68,7 +68,7 @@ def test_silence_and_clipped_speech_pass(codec, loudness):
 def test_stereo_at_other_rates_is_read_for_the_codec(codec, tmp_path, rate):
     soundfile.write(tmp_path / "stereo.wav", np.stack([noise(rate), noise(rate, 1)], axis=1), rate)
     assert codec.encode([read_audio(tmp_path / "stereo.wav")])[0].shape == (50, 3)
-    with pytest.raises(AudioPaLMError, match=r"\[T\]"):
+    with pytest.raises(AudioPaLMError, match="one channel"):
         codec.encode([soundfile.read(tmp_path / "stereo.wav", dtype="float32")[0]])
 
 

@@ -75,7 +75,8 @@ def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeyp
     monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
-    found = select(score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run), task="s2st", metric="dnsmos")
+    rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+    found = select(rows, task="s2st", metric="dnsmos")
     # the first and the third of three utterances, of which the third is silent in the model's speech
     assert {row["system"]: (row["value"], row["n"]) for row in found} == {"model": (2, 2), "true_audio": (3, 2)}
 
