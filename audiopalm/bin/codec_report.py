@@ -60,14 +60,16 @@ def main() -> None:
     found = read_json(partial) if partial.exists() else {}
     rows = found["rows"] if found.get("settings") == settings else []
     ids, report = tokens(codec, audio)
-    for name, levels, make in systems(codec, ids):
-        if any((row["codec"], row["asked"]) == (name, levels) for row in rows):
+    absent = set()
+    for name, asked, make in systems(codec, ids):
+        if name in absent or any((row["codec"], row["asked"]) == (name, asked) for row in rows):
             continue
         try:
-            rows.append({"codec": name, "asked": levels, **measure(make, audio, texts, arguments.judge,
-                                                                   arguments.dnsmos)})
+            rows.append({"codec": name, "asked": asked,
+                         **measure(make, audio, texts, arguments.judge, arguments.dnsmos)})
         except AudioPaLMError as error:
-            logging.warning("%s %s is left out: %s", name, levels, error)
+            logging.warning("%s is left out: %s", name, error)
+            absent.add(name)
             continue
         logging.info("%s", rows[-1])
         write_json(partial, {"settings": settings, "rows": rows})

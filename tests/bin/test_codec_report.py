@@ -35,7 +35,7 @@ def command(tmp_path, monkeypatch):
             "--output", str(tmp_path / "report.json"), "--judge", "none", "--dnsmos", "0"]
 
 
-def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, tmp_path, monkeypatch, capsys):
+def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setitem(sys.modules, "pycodec2", None)
     codec_report.main()
@@ -47,18 +47,21 @@ def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, t
     shown = capsys.readouterr().out
     assert "| 2 levels | 400 | " in shown and "codec2" not in shown
     assert not (tmp_path / "report.json.partial").exists()
+    assert caplog.text.count("codec2 is left out: Codec 2 needs the package pycodec2") == 1
 
 
 def test_a_stopped_report_goes_on(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "pycodec2", None)
     measured, measure = [], codec_report.measure
 
     def stop_at_the_third(*arguments):
         if len(measured) == 2:
             measured.append(0)
             raise KeyboardInterrupt
+        row = measure(*arguments)
         measured.append(1)
-        return measure(*arguments)
+        return row
 
     monkeypatch.setattr(codec_report, "measure", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
