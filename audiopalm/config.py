@@ -42,6 +42,15 @@ def read_values(path: str | Path | None = None, overrides: list[str] = ()) -> di
     return values
 
 
+def load_kind(path: str | Path | None, kinds: list[str]) -> str:
+    """The key `kind` of a YAML file, which says what dataclass the file is of; the first of `kinds` without one."""
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path and Path(path).is_file() else None
+    kind = values.get("kind", kinds[0]) if isinstance(values, dict) else kinds[0]
+    if kind not in kinds:
+        raise AudioPaLMError(f"{path}: unknown kind {kind!r}; {nearest(str(kind), kinds)}")
+    return kind
+
+
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
     """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages."""
     if not isinstance(values, dict):

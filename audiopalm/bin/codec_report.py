@@ -1,8 +1,14 @@
-"""Measure a codec: use of every codebook, speed, and per number of levels mel distance, the judge's WER and DNSMOS."""
+"""Measure a codec: use of every codebook, speed, and per number of levels mel distance, the judge's WER and DNSMOS.
+
+Opus stands beside it at the lowest rates that it has and, where pycodec2 is installed, Codec 2. Stopped and started
+again, it measures what is missing.
+"""
 
 import argparse
+import logging
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jiwer
@@ -11,25 +17,31 @@ import torch
 
 from audiopalm.bin.common import run
 from audiopalm.codec.base import Codec, load_codec
+from audiopalm.codec.classic import codec2, opus
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import write_json
+from audiopalm.data.files import read_json, sha256, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring.judge import JUDGES, transcribe
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import english
 from audiopalm.train.codec import MelDistance
 
+LEVELS = (1, 2, 3, 4, 6, 8, 12, 16)
+CLASSIC = [("opus", opus, 6000), ("opus", opus, 12000), ("codec2", codec2, 700), ("codec2", codec2, 1200),
+           ("codec2", codec2, 2400), ("codec2", codec2, 3200)]  # bit/s
+Audio = dict[str, np.ndarray]  # {utterance: samples [T] float32 at 16 kHz}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codec", required=True, help="directory of stage 4")
     parser.add_argument("--data_dir", required=True, help="directory of stage 2 that the codec was not trained on")
     parser.add_argument("--output", required=True, help="JSON file")
     parser.add_argument("--language", default="en", help="language of the utterances that are taken; it is the judge's")
     parser.add_argument("--count", type=int, default=40, help="utterances, evenly spread")
     parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
-    parser.add_argument("--dnsmos", choices=["true", "false"], default="true", help="also the quality by DNSMOS")
+    parser.add_argument("--dnsmos", type=int, default=10, help="of them, so many for DNSMOS, which is slow; 0: none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the real-time factor is that of one core
     codec, data = load_codec(arguments.codec), Path(arguments.data_dir)
@@ -41,20 +53,36 @@ def main() -> None:
     chosen = sorted(paths)[::-(-len(paths) // arguments.count)]
     audio = {key: read_audio(paths[key]) for key in chosen}
     texts = {key: text for key, text in read_table(data / "text").items() if key in audio}
-    report = measure(codec, audio, texts, arguments.judge, arguments.dnsmos == "true")
-    report = {"data": str(data), "language": arguments.language, "utterances": len(audio), **report}
+    settings = {"codec": sha256(Path(arguments.codec) / "model.safetensors"), "data": str(data),
+                "language": arguments.language, "utterances": len(audio), "judge": arguments.judge,
+                "dnsmos": arguments.dnsmos}
+    partial = Path(f"{arguments.output}.partial")
+    found = read_json(partial) if partial.exists() else {}
+    rows = found["rows"] if found.get("settings") == settings else []
+    ids, report = tokens(codec, audio)
+    absent = set()
+    for name, asked, make in systems(codec, ids):
+        if name in absent or any((row["codec"], row["asked"]) == (name, asked) for row in rows):
+            continue
+        try:
+            rows.append({"codec": name, "asked": asked,
+                         **measure(make, audio, texts, arguments.judge, arguments.dnsmos)})
+        except AudioPaLMError as error:
+            if name != "codec2":
+                raise
+            logging.warning("%s is left out: %s", name, error)
+            absent.add(name)
+            continue
+        logging.info("%s", rows[-1])
+        write_json(partial, {"settings": settings, "rows": rows})
+    report = {**settings, **report, "rows": rows}
     write_json(arguments.output, report)
+    partial.unlink(missing_ok=True)
     print(table(report))
 
 
-def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], judge: str, quality: bool) -> dict:
-    """Codebook use, real-time factors, and per number of levels the mel distance, WER (with a judge) and DNSMOS."""
-
-    def heard(audio: dict[str, np.ndarray]) -> dict:
-        scores = [dnsmos(samples) for samples in audio.values()] if quality else []
-        return {"wer": word_error_rate(judge, audio, texts),
-                "dnsmos": round(float(np.mean(scores)), 3) if scores else None}
-
+def tokens(codec: Codec, audio: Audio) -> tuple[dict[str, np.ndarray], dict]:
+    """{utterance: ids `[frames, levels]`}; codebook use and real-time factors."""
     seconds = sum(map(len, audio.values())) / SAMPLE_RATE
     codec.decode(codec.encode(list(audio.values())[:1]))  # the first call is slower than all others
     started = time.monotonic()
@@ -62,15 +90,36 @@ def measure(codec: Codec, audio: dict[str, np.ndarray], texts: dict[str, str], j
     encode_seconds, started = time.monotonic() - started, time.monotonic()
     codec.decode(list(ids.values()))
     decode_seconds = time.monotonic() - started
-    distance = MelDistance()
-    rows = [{"levels": 0, **heard(audio)}]
-    for levels in [levels for levels in (1, 2, 3, 4, 6, 8, 12, 16) if levels <= codec.levels]:
-        made = {key: codec.decode([item[:, :levels]])[0][:len(audio[key])] for key, item in ids.items()}
-        distances = [distance(torch.from_numpy(audio[key])[None], torch.from_numpy(made[key])[None]) for key in audio]
-        rows.append({"levels": levels, "mel_distance": round(float(np.mean(distances)), 3),
-                     **heard(made)})
-    return {"codebooks": codebook_use(np.concatenate(list(ids.values())), codec.size), "rows": rows,
-            "encode_rtf": round(encode_seconds / seconds, 4), "decode_rtf": round(decode_seconds / seconds, 4)}
+    return ids, {"codebooks": codebook_use(np.concatenate(list(ids.values())), codec.size),
+                 "encode_rtf": round(encode_seconds / seconds, 4), "decode_rtf": round(decode_seconds / seconds, 4)}
+
+
+def systems(codec: Codec, ids: dict[str, np.ndarray]) -> Iterator[tuple[str, int, Callable]]:
+    """Each way of coding: its name, the levels or bit/s asked for, and (utterance, samples) -> (samples, bits)."""
+    yield "recordings", 0, lambda key, samples: (samples, 0)
+    for levels in [levels for levels in LEVELS if levels <= codec.levels]:
+        def by_levels(key: str, samples: np.ndarray, levels: int = levels) -> tuple[np.ndarray, float]:
+            return codec.decode([ids[key][:, :levels]])[0][:len(samples)], len(ids[key]) * levels * np.log2(codec.size)
+
+        yield "levels", levels, by_levels
+    for name, code, bitrate in CLASSIC:
+        def classic(key: str, samples: np.ndarray, code: Callable = code, bitrate: int = bitrate):
+            return code(samples, bitrate)
+
+        yield name, bitrate, classic
+
+
+def measure(make: Callable, audio: Audio, texts: dict[str, str], judge: str, quality: int) -> dict:
+    """Bit/s as they are, mel distance to the recordings, WER (with a judge) and DNSMOS of `quality` utterances."""
+    made, bits, distance, distances = {}, 0, MelDistance(), []
+    for key, samples in audio.items():
+        made[key], used = make(key, samples)
+        bits += used
+        distances.append(distance(torch.from_numpy(samples)[None], torch.from_numpy(made[key])[None]).item())
+    scores = [dnsmos(samples) for samples in list(made.values())[::-(-len(made) // quality)]] if quality else []
+    return {"bitrate": round(bits / sum(map(len, audio.values())) * SAMPLE_RATE),
+            "mel_distance": round(float(np.mean(distances)), 3), "wer": word_error_rate(judge, made, texts),
+            "dnsmos": round(float(np.mean(scores)), 3) if scores else None}
 
 
 def codebook_use(ids: np.ndarray, size: int) -> list[dict]:
@@ -83,7 +132,7 @@ def codebook_use(ids: np.ndarray, size: int) -> list[dict]:
     return use
 
 
-def word_error_rate(judge: str, audio: dict[str, np.ndarray], texts: dict[str, str]) -> float | None:
+def word_error_rate(judge: str, audio: Audio, texts: dict[str, str]) -> float | None:
     if judge == "none":
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -96,11 +145,13 @@ def word_error_rate(judge: str, audio: dict[str, np.ndarray], texts: dict[str, s
 
 def table(report: dict) -> str:
     """The report as a Markdown table."""
-    lines = ["| levels | codes used | perplexity | mel distance | WER | DNSMOS |", "|---|---|---|---|---|---|"]
+    lines = ["| codec | bit/s | codes used | perplexity | mel distance | WER | DNSMOS |", "|---" * 7 + "|"]
     for row in report["rows"]:
-        use = report["codebooks"][row["levels"] - 1] if row["levels"] else {"used": "", "perplexity": ""}
+        levels = row["asked"] if row["codec"] == "levels" else 0
+        use = report["codebooks"][levels - 1] if levels else {"used": "", "perplexity": ""}
         heard = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("wer", "dnsmos")]
-        cells = [row["levels"] or "recordings", use["used"], use["perplexity"], row.get("mel_distance", ""), *heard]
+        name = f"{levels} level{'s' * (levels > 1)}" if levels else row["codec"]
+        cells = [name, row["bitrate"] or "", use["used"], use["perplexity"], row["mel_distance"], *heard]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     speed = f"real-time factor on one core: encoding {report['encode_rtf']}, decoding {report['decode_rtf']}"
     return "\n".join([*lines, "", speed])

@@ -41,13 +41,15 @@ def main() -> None:
                         help="normaliser of WER and CER of text")
     parser.add_argument("--speech", choices=["english", "cvss", "whisper"], default="english",
                         help="normaliser of what the judges hear and should hear")
+    parser.add_argument("--dnsmos", type=int, default=0, metavar="N",
+                        help="of S2ST, measure DNSMOS too of N utterances per decode, evenly spread; about 2 s each")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the run: stands in the rows")
     arguments = parser.parse_args()
     began = time.monotonic()
     settings = Run(arguments.recipe, arguments.seed, code_version(), Path(arguments.output),
                    parse_judges(arguments.judges), arguments.processes, arguments.translations,
-                   arguments.recognition, arguments.speech)
+                   arguments.recognition, arguments.speech, arguments.dnsmos)
     found = sets_of(arguments.decode_dir)
     rows = []
     for name in arguments.sets.split() or found:

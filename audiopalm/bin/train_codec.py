@@ -1,4 +1,7 @@
-"""Stage 4: train the spectral codec (speech <-> 50 Hz ids of several levels) on the recordings of a data directory."""
+"""Stage 4: train a codec (speech <-> 50 Hz ids of several levels) on the recordings of a data directory.
+
+`kind` in the configuration says which: `spectral`, which two cores train in half an hour, or `soundstream`.
+"""
 
 import argparse
 import json
@@ -6,23 +9,28 @@ import logging
 from pathlib import Path
 
 from audiopalm.bin.common import run
-from audiopalm.config import load_config
+from audiopalm.config import load_config, load_kind
 from audiopalm.train.codec import CodecTraining, train_codec
+from audiopalm.train.soundstream import SoundStreamTraining, train_soundstream
+
+KINDS = {"spectral": (CodecTraining, train_codec), "soundstream": (SoundStreamTraining, train_soundstream)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
-    parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining")
+    parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining or, with kind: soundstream, of "
+                                         "audiopalm.train.soundstream.SoundStreamTraining")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value, for example decoder_steps=100")
     arguments = parser.parse_args()
-    config = load_config(CodecTraining, arguments.config, arguments.overrides)
+    training, train = KINDS[load_kind(arguments.config, list(KINDS))]
+    config = load_config(training, arguments.config, arguments.overrides)
     if (Path(arguments.output) / "report.json").exists():
         logging.info("%s is trained already; remove it to train anew", arguments.output)
         return
-    print(json.dumps(train_codec(arguments.data_dir, config, arguments.output, arguments.seed), indent=1))
+    print(json.dumps(train(arguments.data_dir, config, arguments.output, arguments.seed), indent=1))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,18 @@ def build_generator(config: SoundStreamConfig) -> nn.Module:
     shim.install()
     from espnet2.gan_codec.soundstream.soundstream import SoundStreamGenerator
 
+    return SoundStreamGenerator(sample_rate=SAMPLE_RATE, **generator_parameters(config))
+
+
+def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:
+    """`generator_params` as ESPnet calls them."""
     rate = SAMPLE_RATE / int(np.prod(config.ratios))
-    bandwidth = config.levels * np.log2(config.size) * rate / 1000  # kbit/s with which ESPnet asks for all levels
-    return SoundStreamGenerator(
-        sample_rate=SAMPLE_RATE, hidden_dim=config.hidden_dim, encdec_n_filters=config.filters,
-        encdec_n_residual_layers=config.residual_layers, encdec_ratios=list(config.ratios),
-        quantizer_n_q=config.levels, quantizer_bins=config.size, quantizer_target_bandwidth=[float(bandwidth)])
+    # kbit/s with which ESPnet asks for all levels; half a level more, as it rounds down
+    bandwidth = (config.levels + 0.5) * np.log2(config.size) * rate / 1000
+    return {"hidden_dim": config.hidden_dim, "encdec_n_filters": config.filters,
+            "encdec_n_residual_layers": config.residual_layers, "encdec_ratios": list(config.ratios),
+            "quantizer_n_q": config.levels, "quantizer_bins": config.size,
+            "quantizer_target_bandwidth": [float(bandwidth)]}
 
 
 class SoundStreamCodec(Codec):

@@ -13,7 +13,7 @@ UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
 of the first seed. `true_audio` is the same measurement on true recordings, `true_tokens` on speech made from the true
-units; both are ceilings. `other` is the cosine to another speaker. Speech is judged in English only."""
+units; both are ceilings. `other` is the likeness to another speaker. Speech is judged in English only."""
 
 
 def number(metric: str, value: float) -> str:

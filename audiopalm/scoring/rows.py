@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.errors import AudioPaLMError
+from audiopalm.scoring.consistency import Conditions
 from audiopalm.scoring.decodes import SCORE, Decode, TestSet
 from audiopalm.scoring.judge import judge_signature, transcribe
 from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
+from audiopalm.scoring.quality import SIGNATURE as DNSMOS
+from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import Normaliser, get_normaliser
 from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
 from audiopalm.tasks import Output
@@ -47,6 +51,7 @@ class Run:
     translations: str = "basic"
     recognition: str = "basic"
     speech: str = "english"
+    quality: int = 0  # utterances of a folder whose DNSMOS is measured, which takes about two seconds each
 
 
 def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
@@ -134,7 +139,8 @@ def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, referen
 
 
 def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[dict]:
-    """Cosine of the output to its source speaker, to another speaker, and between the two true recordings.
+    """Likeness of the output to its source, to another speaker, and between the two true recordings: of the voice, of
+    the acoustic conditions; and DNSMOS of `run.quality` utterances.
 
     The other speaker speaks the same language, or where the set has no such speaker any; the signature says which.
     """
@@ -144,21 +150,35 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
     others = other_speakers(list(spoken), candidates, test_set.table("utt2spk"))
     company = "the same language" if others else "another language"
     others = others or other_speakers(list(spoken), list(recordings), test_set.table("utt2spk"))
-    output_voices = voices.embed(spoken)
-    sources = voices.embed({name: recordings[name] for name in spoken})
-    other_voices = voices.embed({name: recordings[other] for name, other in others.items()})
-    true_files = {name: file for name, file in test_set.true_audio(decode).items() if name in spoken}
-    own, other = cosines(output_voices, sources), cosines(output_voices, other_voices)
-    found = {"model": own, "other": other, "true_audio": cosines(voices.embed(true_files), sources)}
-    measured = [("speaker_cosine", system, {name: value for name, value in values.items() if value is not None})
-                for system, values in found.items()]
-    measured.append(("speaker_win", "model", wins(own, other)))
+    sources = {name: recordings[name] for name in spoken}
+    other_files = {name: recordings[other] for name, other in others.items()}
+    systems = {"model": spoken} | {
+        system: {name: file for name, file in files.items() if name in spoken}
+        for system, files in (("true_tokens", test_set.true_tokens(decode.spoken_language())),
+                              ("true_audio", test_set.true_audio(decode)))}
+    measured, encoders = [], {"speaker_cosine": voices, "acoustic_consistency": Conditions(list(recordings.values()))}
+    for metric, encoder in encoders.items():
+        signature = f"{encoder.signature}, other speaker of {company}"
+        own, other = encoder.embed(sources), encoder.embed(other_files)
+        for system, files in systems.items():
+            made = encoder.embed(files)
+            near, far = cosines(made, own), cosines(made, other)
+            measured.append((metric, system, near, signature))
+            if system == "model":
+                measured.append((metric, "other", far, signature))
+            if metric == "speaker_cosine" and system != "true_audio":
+                measured.append(("speaker_win", system, wins(near, far), signature))
+    if run.quality:
+        chosen = sorted(spoken, key=str.encode)[::-(-len(spoken) // run.quality)]
+        measured += [("dnsmos", system, {name: dnsmos(read_audio(files[name])) for name in chosen if name in files},
+                      DNSMOS) for system, files in systems.items()]
     rows = []
-    for metric, system, values in measured:
+    for metric, system, values, signature in measured:
+        values = {name: value for name, value in values.items() if value is not None}
         if not values:
-            logging.info("%s: no %s of %s (one speaker only, or silence)", decode.folder, metric, system)
+            logging.info("%s: no %s of %s (one speaker, silence, or no such speech)", decode.folder, metric, system)
             continue
-        rows.append(_row(test_set, decode, output, run, metric, _mean(values, company), {name: () for name in values},
+        rows.append(_row(test_set, decode, output, run, metric, _mean(values, signature), {name: () for name in values},
                          system))
     return rows
 
@@ -168,10 +188,10 @@ def _columns(pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]
     return [pairs[name][0] for name in names], [pairs[name][1] for name in names]
 
 
-def _mean(values: Mapping[str, float], company: str) -> Score:
+def _mean(values: Mapping[str, float], signature: str) -> Score:
     statistics = np.array([(values[name], 1) for name in sorted(values, key=str.encode)], dtype=np.float64)
     low, high = bootstrap(statistics, lambda total: total[0] / total[1])
-    return Score(fmean(values.values()), low, high, len(values), f"{Voices.signature}, other speaker of {company}")
+    return Score(fmean(values.values()), low, high, len(values), signature)
 
 
 def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,

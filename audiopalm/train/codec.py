@@ -1,12 +1,10 @@
 """Training of the spectral codec: autoencoder, residual k-means on its latents, decoder on quantised latents."""
 
 import logging
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,14 +16,14 @@ from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.data.mel import LogMel
 from audiopalm.tokenizers.quantiser import kmeans, nearest
-from audiopalm.train.log import StepLog
-from audiopalm.train.snapshot import Snapshots, seed_step
-from audiopalm.train.speech import Speech, ahead, list_speech
+from audiopalm.train.crops import make_crops, set_learning_rate, train_on_crops, update
+from audiopalm.train.speech import list_speech
 from audiopalm.train.units import schedule
 
 
 @dataclass
 class CodecTraining:
+    kind: str = "spectral"
     model: SpectralConfig = field(default_factory=SpectralConfig)
     batch: int = 16  # crops
     crop_seconds: float = 1.28
@@ -53,40 +51,17 @@ class MelDistance(nn.Module):
         return sum((mel(first) - mel(second)).abs().mean() for mel in self.mels) / len(self.mels)
 
 
-def make_crops(speech: list[Speech], number: int, length: int, random: np.random.Generator) -> Tensor:
-    """`[number, length]`: random stretches of random recordings, longer recordings more often, at random loudness."""
-    shares = np.array([item.samples for item in speech], dtype=np.float64)
-    crops = np.zeros((number, length), dtype=np.float32)
-    for row, index in zip(crops, random.choice(len(speech), number, p=shares / shares.sum()), strict=True):
-        start = int(random.integers(max(1, speech[index].samples - length + 1)))
-        samples, _ = soundfile.read(speech[index].path, frames=length, start=start, dtype="float32")
-        row[:len(samples)] = samples * random.uniform(0.4, 1.1)
-    return torch.from_numpy(crops)
-
-
 def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int) -> dict:
     """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
-    output = Path(output)
-    speech = list_speech(data)
-    hours = sum(item.samples for item in speech) / SAMPLE_RATE / 3600
-    logging.info("read %s: %d recordings, %.1f h", data, len(speech), hours)
+    output, speech = Path(output), list_speech(data)
     torch.manual_seed(seed)
     model, judge, distance = SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()
-    modules = {"model": model, "discriminator": judge}
     optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99)),
                   "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
     length = round(config.crop_seconds * SAMPLE_RATE)
     total = config.autoencoder_steps + config.decoder_steps
-    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
-    first = (snapshots.load(modules, optimizers) or {"step": 0})["step"]
-    output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
 
-    def load(number: int) -> Tensor:
-        return make_crops(speech, config.batch, length, np.random.default_rng([seed, number]))
-
-    for step, crops in zip(range(first, total), ahead(load, first, total), strict=True):
-        seed_step(seed, step)
+    def one_step(step: int, crops: Tensor) -> dict[str, float]:
         late = step - config.autoencoder_steps  # the number of the decoder step
         if late == 0:
             random = np.random.default_rng([seed, total])
@@ -94,22 +69,13 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
         peak = config.learning_rate if late < 0 else config.decoder_learning_rate
         share = (schedule(step, config.warmup, config.autoencoder_steps) if late < 0 else
                  schedule(late, config.warmup, config.decoder_steps))
-        for optimizer, rate in zip(optimizers.values(), (peak, config.discriminator_learning_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * share
-        losses = train_step(model, judge, distance, optimizers, crops, quantised=late >= 0,
-                            adversarial=late >= config.adversarial_from, config=config)
-        if step % 20 == 0 or step + 1 == total:
-            seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, **losses, quantised=late >= 0, seconds=seconds)
-            shown = " ".join(f"{key} {value}" for key, value in losses.items())
-            logging.info("step %d/%d %s, %.0f s", step + 1, total, shown, seconds)
-        if (step + 1) % config.checkpoint_every == 0:
-            snapshots.save(modules, optimizers, {"step": step + 1})
-    save_codec(model, output)
-    report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **losses}
-    write_json(output / "report.json", report)
-    snapshots.remove()
-    return report
+        set_learning_rate(optimizers["optimizer"], peak * share)
+        set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
+        return train_step(model, judge, distance, optimizers, crops, quantised=late >= 0,
+                          adversarial=late >= config.adversarial_from, config=config)
+
+    return train_on_crops(speech, config, output, seed, total, {"model": model, "discriminator": judge}, optimizers,
+                          one_step, lambda: save_codec(model, output))
 
 
 def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: MelDistance,
@@ -133,14 +99,7 @@ def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: 
         total = total + config.adversarial_weight * losses["fooling"] + config.feature_weight * losses["features"]
     update(model, optimizers["optimizer"], total)
     judge.requires_grad_(True)
-    return {key: round(value.item(), 4) for key, value in losses.items()}
-
-
-def update(module: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
+    return {key: value.item() for key, value in losses.items()}
 
 
 def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:

@@ -32,16 +32,42 @@ def command(tmp_path, monkeypatch):
     write_table(tmp_path / "text", {"anna-en-0": "one"})
     write_table(tmp_path / "utt2lang", {"anna-en-0": "en"})
     return ["codec_report", "--codec", str(tmp_path), "--data_dir", str(tmp_path),
-            "--output", str(tmp_path / "report.json"), "--judge", "none", "--dnsmos", "false"]
+            "--output", str(tmp_path / "report.json"), "--judge", "none", "--dnsmos", "0"]
 
 
-def test_report_has_a_row_for_every_number_of_levels(command, tmp_path, monkeypatch, capsys):
+def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "pycodec2", None)
     codec_report.main()
     report = read_json(tmp_path / "report.json")
-    assert [row["levels"] for row in report["rows"]] == [0, 1, 2]
-    assert all(row["mel_distance"] > 0 for row in report["rows"][1:])
-    assert "| 2 | " in capsys.readouterr().out
+    assert [(row["codec"], row["asked"]) for row in report["rows"]] == [
+        ("recordings", 0), ("levels", 1), ("levels", 2), ("opus", 6000), ("opus", 12000)]  # no codec2
+    assert [row["bitrate"] for row in report["rows"][:3]] == [0, 200, 400]  # 50 frames of 4 bits a level
+    assert report["rows"][0]["mel_distance"] == 0 < report["rows"][4]["mel_distance"]
+    shown = capsys.readouterr().out
+    assert "| 2 levels | 400 | " in shown and "codec2" not in shown
+    assert not (tmp_path / "report.json.partial").exists()
+    assert caplog.text.count("codec2 is left out: Codec 2 needs the package pycodec2") == 1
+
+
+def test_a_stopped_report_goes_on(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "pycodec2", None)
+    measured, measure = [], codec_report.measure
+
+    def stop_at_the_third(*arguments):
+        if len(measured) == 2:
+            measured.append(0)
+            raise KeyboardInterrupt
+        row = measure(*arguments)
+        measured.append(1)
+        return row
+
+    monkeypatch.setattr(codec_report, "measure", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        codec_report.main()
+    codec_report.main()
+    assert len(read_json(tmp_path / "report.json")["rows"]) == sum(measured)  # each once
 
 
 def test_dnsmos_hears_noise():

@@ -10,6 +10,7 @@ from audiopalm.codec.base import load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig, build_generator
 from audiopalm.config import to_dict
 from audiopalm.data.files import write_json
+from audiopalm.errors import AudioPaLMError
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 
@@ -24,7 +25,7 @@ def codec(tmp_path_factory):
     return load_codec(directory)
 
 
-@pytest.mark.parametrize("samples", [1, 1600, 16001])
+@pytest.mark.parametrize("samples", [1, 1600, 16001, 1920000])  # to 0.1 s and 120 s
 def test_lengths(codec, samples):
     assert (codec.rate, codec.levels, codec.size) == (50, 3, 32)
     ids = codec.encode([np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)])[0]
@@ -36,3 +37,10 @@ def test_a_batch_gives_the_ids_of_single_recordings(codec):
     recordings = [np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32) for samples in (4000, 9000)]
     for ids, recording in zip(codec.encode(recordings), recordings, strict=True):
         assert np.array_equal(ids, codec.encode([recording])[0])
+
+
+def test_silence_and_clipped_speech_pass_and_no_numbers_are_refused(codec):
+    for samples in (np.zeros(1000), np.sign(np.sin(np.arange(1000)))):
+        assert np.isfinite(codec.decode(codec.encode([samples.astype(np.float32)]))[0]).all()
+    with pytest.raises(AudioPaLMError, match="not numbers"):
+        codec.encode([np.array([0.0, np.nan], dtype=np.float32)])

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from audiopalm.codec.base import load_codec
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.data.audio import read_audio
 from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.train.codec import save_codec
@@ -25,7 +27,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
-@pytest.mark.parametrize("samples", [1, 320, 321, 1600, 960000])
+@pytest.mark.parametrize("samples", [1, 320, 321, 1600, 1920000])  # to 0.1 s and 120 s
 def test_lengths_of_ids_and_of_speech(codec, samples):
     ids = codec.encode([noise(samples)])[0]
     assert ids.dtype == np.int64 and ids.shape == (-(-samples // 320), 3)
@@ -56,8 +58,18 @@ def test_every_level_takes_away_from_the_rest(codec):
     assert torch.equal(ids[:, 1], torch.cdist(latents - first, codec.model.codebooks[1]).argmin(1))
 
 
-def test_silence_passes(codec):
-    assert np.isfinite(codec.decode(codec.encode([np.zeros(1000, dtype=np.float32)]))[0]).all()
+@pytest.mark.parametrize("loudness", [0, 1e6], ids=["silence", "clipped"])
+def test_silence_and_clipped_speech_pass(codec, loudness):
+    samples = np.clip(loudness * noise(1000), -1, 1)
+    assert np.isfinite(codec.decode(codec.encode([samples]))[0]).all()
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_stereo_at_other_rates_is_read_for_the_codec(codec, tmp_path, rate):
+    soundfile.write(tmp_path / "stereo.wav", np.stack([noise(rate), noise(rate, 1)], axis=1), rate)
+    assert codec.encode([read_audio(tmp_path / "stereo.wav")])[0].shape == (50, 3)
+    with pytest.raises(AudioPaLMError, match="one channel"):
+        codec.encode([soundfile.read(tmp_path / "stereo.wav", dtype="float32")[0]])
 
 
 @pytest.mark.parametrize("ids", [np.full((4, 3), 16), np.full((4, 3), -1), np.zeros((4, 4), int), np.zeros(4, int),

@@ -1,6 +1,7 @@
 """Every conf/*.yaml of every recipe is read by the dataclass of its stage, and names what exists."""
 
 import subprocess
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from audiopalm.acoustic.training import AcousticConfig
 from audiopalm.bin.decode import DecodeConfig
 from audiopalm.bin.make_vocabulary import VocabularyConfig
 from audiopalm.codec.spectral import SpectralModel
-from audiopalm.config import load_config, to_dict
+from audiopalm.config import load_config, load_kind, to_dict
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.tasks import get_task
@@ -19,6 +20,7 @@ from audiopalm.tokenizers.audio import KINDS
 from audiopalm.train.codec import CodecTraining
 from audiopalm.train.lm import LMConfig
 from audiopalm.train.optimizer import learning_rate, make_optimizers
+from audiopalm.train.soundstream import SoundStreamTraining
 from audiopalm.train.unit_kinds import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +31,11 @@ FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not p
 
 
 def load(path: Path):
-    if path.stem.partition("_")[0] == "units":
+    stage = path.stem.partition("_")[0]
+    if stage == "units":
         return load_training(path)
-    return load_config(CLASSES[path.stem.partition("_")[0]], path)
+    kinds = {"spectral": CodecTraining, "soundstream": SoundStreamTraining}
+    return load_config(kinds[load_kind(path, list(kinds))] if stage == "codec" else CLASSES[stage], path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "egs")))
@@ -73,7 +77,8 @@ def test_every_stage_that_a_recipe_runs_has_its_configuration():
 def test_full_scale_is_as_the_paper_has_it():
     folder = ROOT / "egs" / "TEMPLATE" / "conf" / "full_scale"
     units, codec, acoustic = (load(folder / f"{name}.yaml") for name in ("units", "codec", "acoustic"))
-    assert units.model.size == 1024 and (codec.model.levels, codec.model.size, codec.model.hop) == (12, 1024, 320)
+    assert units.model.size == 1024 and (codec.model.levels, codec.model.size) == (12, 1024)
+    assert (codec.kind, prod(codec.model.ratios)) == ("soundstream", 320)
     assert (acoustic.training.level_bias, acoustic.training.cut_share, acoustic.training.whole_share) == (1, 1, 0)
     assert acoustic.generation.iterations == [16, 1]
     for recipe in ("covost2", "cvss", "voxpopuli"):

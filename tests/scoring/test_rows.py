@@ -72,6 +72,19 @@ def test_voices(rows):
     other = select(rows, task="s2st", metric="speaker_cosine", system="other")[0]
     assert own["n"] == other["n"] == 2 and own["value"] > other["value"]
     assert own["signature"].endswith("other speaker of the same language")
+    systems = {row["system"] for row in select(rows, task="s2st", metric="acoustic_consistency")}
+    assert systems == {"model", "other", "true_audio"} and not select(rows, metric="dnsmos")
+
+
+def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
+    monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
+    root = write_set(tmp_path)
+    run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
+    rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+    found = select(rows, task="s2st", metric="dnsmos")
+    # the first and the third of three utterances, of which the third is silent in the model's speech
+    assert {row["system"]: (row["value"], row["n"]) for row in found} == {"model": (2, 2), "true_audio": (3, 2)}
 
 
 def test_what_rows_say_of_their_making(rows):

@@ -1,16 +1,24 @@
-"""Training of the codec: the loss falls, every code is used, a stopped run goes on with the same result."""
+"""Training of the codec: the loss falls, every code is used, a killed run goes on with the same result."""
+
+import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from audiopalm.bin import train_codec as train_codec_command
 from audiopalm.codec.base import load_codec
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.config import to_dict
 from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
-from audiopalm.data.files import sha256
-from audiopalm.train import codec as training
-from audiopalm.train.codec import CodecTraining, MelDistance, drop_levels, make_crops, train_codec
+from audiopalm.data.files import sha256, write_json
+from audiopalm.errors import AudioPaLMError
+from audiopalm.train.codec import CodecTraining, MelDistance, drop_levels, train_codec
+from audiopalm.train.crops import make_crops
 from audiopalm.train.speech import list_speech
 
 
@@ -35,25 +43,39 @@ def configuration() -> CodecTraining:
                          adversarial_from=4, warmup=2, checkpoint_every=5)
 
 
-def test_a_stopped_run_goes_on_with_the_same_result(data, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_with_the_same_result(data, tmp_path):
     train_codec(data, configuration(), tmp_path / "whole", seed=1)
-    taken, train_step = [], training.train_step
-
-    def stop_at_17(*arguments, **options):
-        if len(taken) == 17:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return train_step(*arguments, **options)
-
-    monkeypatch.setattr(training, "train_step", stop_at_17)
-    with pytest.raises(KeyboardInterrupt):
-        train_codec(data, configuration(), tmp_path / "stopped", seed=1)
-    assert not (tmp_path / "stopped/model.safetensors").exists()
-    monkeypatch.setattr(training, "train_step", train_step)
-    train_codec(data, configuration(), tmp_path / "stopped", seed=1)
-    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
+    write_json(tmp_path / "codec.json", to_dict(configuration()))  # JSON is YAML too
+    arguments = ["train_codec", "--data_dir", str(data), "--config", str(tmp_path / "codec.json"),
+                 "--output", str(tmp_path / "killed"), "--seed", "1"]
+    script = f"""
+import os, signal, sys, torch
+from audiopalm.bin import train_codec
+from audiopalm.train import codec
+torch.set_num_threads({torch.get_num_threads()})
+taken, train_step = [], codec.train_step
+def killed_at_17(*arguments, **options):
+    taken.append(1)
+    return os.kill(os.getpid(), signal.SIGKILL) if len(taken) == 18 else train_step(*arguments, **options)
+codec.train_step = killed_at_17
+sys.argv = {arguments}
+train_codec.main()
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/model.safetensors").exists()
+    train_codec(data, configuration(), tmp_path / "killed", seed=1)
+    assert json.loads((tmp_path / "killed/log.jsonl").read_text().splitlines()[-1])["step"] == 20
+    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "killed/model.safetensors")
     codec = load_codec(tmp_path / "whole")
     assert codec.levels == 2 and codec.model.codebooks.dtype == torch.float32
+
+
+def test_a_configuration_of_an_unknown_kind(tmp_path, monkeypatch):
+    write_json(tmp_path / "codec.yaml", {"kind": "soundstreem"})
+    monkeypatch.setattr(sys, "argv", ["train_codec", "--data_dir", "x", "--config", str(tmp_path / "codec.yaml"),
+                                      "--output", str(tmp_path / "out")])
+    with pytest.raises(AudioPaLMError, match="unknown kind 'soundstreem'; did you mean 'soundstream'"):
+        train_codec_command.main()
 
 
 def test_crops_are_as_long_as_asked_for(data):

@@ -1,0 +1,117 @@
+"""Training of SoundStream (arXiv 2107.03312) out of ESPnet's parts, espnet2.gan_codec.
+
+ESPnet's are the generator (SEANet encoder and decoder, residual vector quantiser with moving averages), both
+discriminators and all losses. Its Trainer and its GANCodecTask are not used: they resume at epochs only, and write
+pickles. Crops, snapshots and the loop are those of the spectral codec.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from audiopalm.codec.soundstream import SoundStreamConfig, generator_parameters
+from audiopalm.config import to_dict
+from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.files import atomic_path, write_json
+from audiopalm.espnet import shim
+from audiopalm.train.crops import set_learning_rate, train_on_crops, update
+from audiopalm.train.speech import list_speech
+from audiopalm.train.units import schedule
+
+# ESPnet's defaults are for 24 kHz and lie in arguments that are shared by all its instances; hence in full.
+SCALE_DISCRIMINATOR = {"in_channels": 1, "out_channels": 1, "kernel_sizes": [15, 41, 5, 3], "max_groups": 16,
+                       "bias": True, "downsample_scales": [2, 2, 4, 4, 1], "nonlinear_activation": "LeakyReLU",
+                       "nonlinear_activation_params": {"negative_slope": 0.1}}
+STFT_DISCRIMINATOR = {"in_channels": 1, "strides": ((1, 2), (2, 2)) * 3, "chan_mults": (1, 2, 4, 4, 8, 8),
+                      "n_fft": 1024, "hop_length": 256, "win_length": 1024, "stft_normalized": False,
+                      "logits_abs": True}
+MEL_LOSS = {"range_start": 6, "range_end": 11, "window": "hann", "n_mels": 64, "fmin": 0, "fmax": None,
+            "log_base": None}
+
+
+@dataclass
+class SoundStreamTraining:
+    kind: str = "soundstream"
+    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
+    scale_channels: int = 128  # of the first convolution of the discriminators of waveforms
+    stft_channels: int = 32  # of that of the discriminator of complex spectra
+    batch: int = 16  # crops
+    crop_seconds: float = 1.28
+    steps: int = 200000
+    adversarial_from: int = 0  # first step with the discriminators
+    mel_weight: float = 45.0
+    feature_weight: float = 2.0
+    adversarial_weight: float = 1.0
+    learning_rate: float = 3e-4
+    discriminator_learning_rate: float = 3e-4
+    warmup: int = 1000
+    checkpoint_every: int = 1000
+
+
+def build_soundstream(config: SoundStreamTraining) -> nn.Module:
+    """ESPnet's untrained `SoundStream`: generator, discriminators, losses. Raises AudioPaLMError without espnet."""
+    shim.install()
+    from espnet2.gan_codec.soundstream.soundstream import SoundStream
+
+    channels = config.scale_channels
+    codec = SoundStream(
+        sampling_rate=SAMPLE_RATE, generator_params=generator_parameters(config.model),
+        discriminator_params={
+            "scale_discriminator_params":
+                {**SCALE_DISCRIMINATOR, "channels": channels, "max_downsample_channels": 8 * channels},
+            "complexstft_discriminator_params": {**STFT_DISCRIMINATOR, "channels": config.stft_channels}},
+        mel_loss_params=dict(MEL_LOSS), use_dual_decoder=False, lambda_mel=config.mel_weight,
+        lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight,
+        cache_generator_outputs=True)  # one pass of the generator a step, for both losses
+    # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
+    bandwidth = codec.generator.target_bandwidths[-1]
+    codec.generator.target_bandwidths = [bandwidth * (levels + 0.5) / (config.model.levels + 0.5)
+                                         for levels in range(1, config.model.levels + 1)]
+    return codec
+
+
+def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int) -> dict:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
+    output, speech = Path(output), list_speech(data)
+    torch.manual_seed(seed)
+    codec = build_soundstream(config).train()
+    optimizers = {
+        "optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=(0.5, 0.9)),
+        "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=(0.5, 0.9))}
+
+    def train_step(step: int, crops: Tensor) -> dict[str, float]:
+        share = schedule(step, config.warmup, config.steps)
+        set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
+        set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
+        if step < config.adversarial_from:
+            loss, losses = reconstruction(codec, crops)
+        else:
+            judged = codec(crops, forward_generator=False)
+            update(codec.discriminator, optimizers["discriminator_optimizer"], judged["loss"])
+            made = codec(crops)  # of the same pass of the generator, which ESPnet has kept
+            loss, losses = made["loss"], made["stats"] | judged["stats"]
+        update(codec.generator, optimizers["optimizer"], loss)
+        return losses
+
+    return train_on_crops(speech, config, output, seed, config.steps, {"codec": codec}, optimizers, train_step,
+                          lambda: save_soundstream(codec.generator, config.model, output))
+
+
+def reconstruction(codec: nn.Module, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step."""
+    crops = crops[:, None]
+    made, commit, quantisation, _ = codec.generator(crops)
+    waveform, mel = codec.generator_reconstruct_loss(crops, made), codec.mel_loss(made, crops)
+    return (codec.lambda_mel * mel + waveform + commit + quantisation,
+            {"mel_loss": codec.lambda_mel * mel.item(), "reconstruct_loss": waveform.item(),
+             "codec_loss": (commit + quantisation).item()})
+
+
+def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:
+    """In float32: ids are computed with the weights that were saved, and counts of codes do not fit float16."""
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file({key: value.contiguous() for key, value in generator.state_dict().items()}, str(temporary))
+    write_json(output / "config.json", to_dict(config))

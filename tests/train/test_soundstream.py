@@ -1,0 +1,59 @@
+"""Training of ESPnet's SoundStream, tiny: both losses are taken, a stopped run goes on bit for bit."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from audiopalm.codec.base import load_codec
+from audiopalm.codec.soundstream import SoundStreamConfig
+from audiopalm.data.audio import write_audio
+from audiopalm.data.datadir import write_table
+from audiopalm.data.files import sha256
+from audiopalm.train import soundstream as training
+from audiopalm.train.soundstream import SoundStreamTraining, build_soundstream, train_soundstream
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
+CONFIGURATION = SoundStreamTraining(
+    model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
+    crop_seconds=0.32, steps=6, adversarial_from=2, warmup=2, checkpoint_every=2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    paths = {f"anna-en-{number}": str(tmp_path / f"data/{number}.flac") for number in range(3)}
+    for number, path in enumerate(paths.values()):
+        write_audio(path, 0.3 * np.sin(np.arange(9000) * (0.05 + 0.05 * number)).astype(np.float32))
+    write_table(tmp_path / "data/wav.scp", paths)
+    write_table(tmp_path / "data/text", dict.fromkeys(paths, "la"))
+    return tmp_path / "data"
+
+
+def test_a_stopped_run_goes_on_with_the_same_result(data, tmp_path, monkeypatch):
+    report = train_soundstream(data, CONFIGURATION, tmp_path / "whole", seed=1)
+    assert {"adv_loss", "feat_match_loss", "mel_loss", "real_loss", "fake_loss"} <= report.keys()
+    updates, update = [], training.update
+
+    def stop_at_the_fifth_step(*arguments):
+        updates.append(1)
+        if len(updates) == 8:  # 2 steps with one update, then 2 each
+            raise KeyboardInterrupt
+        update(*arguments)
+
+    monkeypatch.setattr(training, "update", stop_at_the_fifth_step)
+    with pytest.raises(KeyboardInterrupt):
+        train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
+    assert not (tmp_path / "stopped/model.safetensors").exists()
+    monkeypatch.setattr(training, "update", update)
+    train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
+    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
+    ids = load_codec(tmp_path / "whole").encode([np.zeros(640, dtype=np.float32)])[0]
+    assert ids.shape == (2, 3)
+
+
+def test_training_draws_every_number_of_levels():
+    codec = build_soundstream(CONFIGURATION)
+    quantiser, rate = codec.generator.quantizer, codec.generator.frame_rate
+    drawn = [quantiser.get_num_quantizers_for_bandwidth(rate, bandwidth)
+             for bandwidth in codec.generator.target_bandwidths]
+    assert drawn == [1, 2, 3]
