@@ -8,9 +8,9 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm import ModelConfig as SoundStormConfig
 from audiopalm.acoustic.soundstorm import SoundStorm
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.data.files import write_json
 from audiopalm.lm.files import save_model

@@ -8,8 +8,9 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.generation import GenerationConfig, load_acoustic
+from audiopalm.acoustic.generation import load_acoustic
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig
 from audiopalm.acoustic.synthesis import Prompts, check_codec
 from audiopalm.bin.synthesize import main
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel

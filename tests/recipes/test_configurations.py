@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiopalm.acoustic.soundstorm import SoundStorm
-from audiopalm.acoustic.training import AcousticConfig
+from audiopalm.acoustic.kinds import KINDS, load_training_config
 from audiopalm.bin.decode import DecodeConfig
 from audiopalm.bin.make_vocabulary import VocabularyConfig
 from audiopalm.codec.spectral import SpectralModel
@@ -23,13 +22,15 @@ from audiopalm.train.units import UnitTraining
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"units": UnitTraining, "codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
-           "lm": LMConfig, "acoustic": AcousticConfig, "decode": DecodeConfig}
+           "lm": LMConfig, "decode": DecodeConfig}
+ACOUSTIC = tuple(kind.config for kind in KINDS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not path.name.startswith("espnet_"))
 
 
 def load(path: Path):
-    return load_config(CLASSES[path.stem.partition("_")[0]], path)
+    stage = path.stem.partition("_")[0]
+    return load_training_config(path)[1] if stage == "acoustic" else load_config(CLASSES[stage], path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "egs")))
@@ -49,10 +50,10 @@ def test_it_is_read_and_names_what_exists(path):
             UnitModel(config.model)
         elif isinstance(config, CodecTraining):
             SpectralModel(config.model)
-        elif isinstance(config, AcousticConfig):
+        elif isinstance(config, ACOUSTIC):
             model = config.model
             model.units_size, model.levels, model.codec_size = 1024, model.levels or 12, 1024
-            SoundStorm(model)
+            KINDS[config.kind].model(model)
 
 
 def test_every_stage_that_a_recipe_runs_has_its_configuration():
@@ -91,6 +92,6 @@ def test_options_for_two_cores_fit(recipe):
     assert sorted(options) == ["acoustic_config", "codec_config", "lm_args", "textlm_config", "units_config",
                                "vocabulary_config"]
     for name in ("units", "codec", "vocabulary", "textlm", "acoustic"):
-        load_config(CLASSES[name], folder / options[f"{name}_config"])
+        load(folder / options[f"{name}_config"])
     config = load_config(LMConfig, folder / "conf" / "lm.yaml", options["lm_args"].split())
     assert (config.optimizer.name, config.training.accumulate, config.dropout) == ("muon", 1, 0.0)
