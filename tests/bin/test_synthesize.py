@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused(stage, monkeypatch):
     write_json(stage["tokens"] / "meta.json", meta)
     (stage["codec"] / "model.safetensors").rename(stage["codec"] / "true")
     (stage["codec"] / "model.safetensors").write_bytes(b"another codec")
-    with pytest.raises(AudioPaLMError, match=f"tokens of codec {meta['codec_sha256']}, .*holds"):
+    with pytest.raises(AudioPaLMError, match=f"trained with codec {meta['codec_sha256']}, .*holds"):
         check_codec(load_acoustic(stage["acoustic"]), stage["codec"])
     (stage["codec"] / "true").rename(stage["codec"] / "model.safetensors")
     (stage["acoustic"] / "model.safetensors").unlink()
