@@ -8,11 +8,11 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm import ModelConfig as SoundStormConfig
 from audiopalm.acoustic.soundstorm import SoundStorm
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
-from audiopalm.data.files import write_json
+from audiopalm.data.files import read_json, sha256, write_json
 from audiopalm.lm.files import save_model
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.tokenizers.text import train_tokenizer
@@ -45,6 +45,8 @@ def make_pack(root: Path) -> Path:
     ):
         write_json(root / name / "config.json", config)
         save_file(model.state_dict(), root / name / "model.safetensors")
+    hashes = {f"{name}_sha256": sha256(root / name / "model.safetensors") for name in ("units", "codec")}
+    write_json(root / "acoustic" / "config.json", {**read_json(root / "acoustic" / "config.json"), **hashes})
     return root
 
 

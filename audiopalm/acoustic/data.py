@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiopalm.acoustic.masking import draw_levels, draw_mask, hide
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
 from audiopalm.acoustic.soundstorm import UnitLatents
 from audiopalm.data.archive import TokenArchive
@@ -42,17 +41,13 @@ class Batch:
     """Voice prompts and, for each of them, `targets` sequences of the same speaker, all of equal length.
 
     prompt_units `[V, P / 2]`, prompt_codec `[V, P, levels]`; B = V * targets rows in the order of the prompts:
-    units `[B, T / 2]`, codec `[B, T, levels]` (the truth), shown (with masks put in), mask `[B, T]` (what to predict),
-    level `[B]`, voice `[B]` (row of the prompt).
+    units `[B, T / 2]`, codec `[B, T, levels]`, voice `[B]` (row of the prompt).
     """
 
     prompt_units: np.ndarray
     prompt_codec: np.ndarray
     units: np.ndarray
     codec: np.ndarray
-    shown: np.ndarray
-    mask: np.ndarray
-    level: np.ndarray
     voice: np.ndarray
 
 
@@ -151,14 +146,10 @@ class Corpus:
         units, codec = zip(*parts, strict=True)
         return np.concatenate(units), np.concatenate(codec)
 
-    def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int, bias: float,
-             cut_share: float, whole_share: float) -> Batch:
+    def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int) -> Batch:
         """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
 
         A prompt is of the same speaker in any language, and not the utterance that a target begins with.
-
-        In a share `cut_share` of the sequences everything before t ~ U{0, T-1} is known, the paper's prompt cut: that
-        is what synthesis needs to continue a long utterance.
         """
         chosen = [self.voice[one] for one in random.choice(len(self), voices, p=self.shares)]
         voiced = [self.of_speaker[speaker][random.integers(len(self.of_speaker[speaker]))] for speaker, _ in chosen]
@@ -167,9 +158,4 @@ class Corpus:
                   for one, voice in zip(voiced, chosen, strict=True) for _ in range(targets)]
         prompt_units, prompt_codec = (np.stack(values).astype(np.int64) for values in zip(*prompts, strict=True))
         units, codec = (np.stack(values).astype(np.int64) for values in zip(*pieces, strict=True))
-        rows, frames, _ = codec.shape
-        cuts = np.where(random.random(rows) < cut_share, random.integers(0, frames, rows), 0)
-        level = draw_levels(random, rows, self.levels, bias)
-        mask = draw_mask(random, cuts, frames, whole_share)
-        return Batch(prompt_units, prompt_codec, units, codec, hide(codec, mask, level, cuts, self.codec_size), mask,
-                     level, np.repeat(np.arange(voices), targets))
+        return Batch(prompt_units, prompt_codec, units, codec, np.repeat(np.arange(voices), targets))

@@ -1,18 +1,19 @@
-"""Iterative parallel decoding: units and a voice prompt to codec tokens, many utterances at once."""
+"""Units and a voice prompt to codec tokens, many utterances at once: what every kind of acoustic model shares."""
 
 import json
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from audiopalm.acoustic.masking import still_masked
-from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, fit_prompt
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
+from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE, fit_prompt
 from audiopalm.config import from_dict, load_config
 from audiopalm.data.files import read_json, require
 from audiopalm.errors import AudioPaLMError
@@ -20,24 +21,51 @@ from audiopalm.errors import AudioPaLMError
 CONFIG, MODEL = "config.json", "model.safetensors"
 PROMPT_UNITS = 75  # 3 s
 
+Prompt = tuple[np.ndarray, np.ndarray]  # units `[75]`, codec tokens `[150, levels]`
+Made = list[np.ndarray]  # codec tokens `[frames, levels]` of each utterance so far
+
 
 @dataclass
-class GenerationConfig:
-    """How tokens are chosen; temperature 0 takes the most probable token."""
+class WindowConfig:
+    """Longer speech is made in windows, each going on from the one before."""
 
-    iterations: list = field(default_factory=lambda: [8, 1])  # of each level; the last number serves all further ones
-    temperature: float = 0.8  # of levels with several iterations
-    fine_temperature: float = 0.0  # of levels with one iteration
-    noise: float = 1.0  # on the confidence, fading to 0 at the last iteration
-    window_seconds: float = 8.0  # longer speech is made in windows of this length, each going on from the one before
+    window_seconds: float = 8.0
     overlap_seconds: float = 1.0
     batch_frames: int = 4000  # of a batch, padding included
 
+    def __post_init__(self):
+        if not 0 <= self.overlap_seconds < self.window_seconds:
+            raise AudioPaLMError(f"generation: overlap_seconds {self.overlap_seconds} must be shorter than "
+                                 f"window_seconds {self.window_seconds}")
 
-class Acoustic:
-    """A trained SoundStorm with its decoding settings and the hashes of the tokens it speaks."""
 
-    def __init__(self, model: SoundStorm, generation: GenerationConfig, meta: dict | None = None):
+@dataclass
+class Window:
+    """Units `first` to `last` of an utterance, of whose frames the first `known` are made already."""
+
+    utterance: int
+    first: int
+    last: int
+    known: int
+
+    @property
+    def frames(self) -> int:
+        return FRAMES_PER_UNIT * (self.last - self.first)
+
+    @property
+    def begin(self) -> int:
+        """The first frame of the utterance that is new."""
+        return FRAMES_PER_UNIT * self.first + self.known
+
+    def known_of(self, made: Made) -> np.ndarray:
+        """`[known, levels]`"""
+        return made[self.utterance][self.begin - self.known:self.begin]
+
+
+class Acoustic(ABC):
+    """A trained acoustic model with its decoding settings and the hashes of the tokens it speaks."""
+
+    def __init__(self, model: nn.Module, generation: WindowConfig, meta: dict | None = None):
         self.model, self.generation, self.meta = model.eval(), generation, meta or {}
 
     @torch.inference_mode()
@@ -60,90 +88,45 @@ class Acoustic:
                 outside = np.asarray(values)[(np.asarray(values) < 0) | (np.asarray(values) >= size)]
                 if len(outside):
                     raise AudioPaLMError(f"{what} {outside[0]} is outside 0..{size - 1} of the acoustic model")
-        made = [np.zeros((0, config.levels), dtype=np.int64) for _ in units]
-        pending = [index for index, one in enumerate(units) if len(one)]
-        while pending:
-            pending.sort(key=lambda index: len(self._window(units[index], len(made[index]))[0]))
-            for group in self._groups(pending, units, made):
-                self._extend(group, units, prompts, made, seed)
-            pending = [index for index in pending if len(made[index]) < FRAMES_PER_UNIT * len(units[index])]
-        return made
+        return self.make(units, prompts, seed)
 
-    def _window(self, units: np.ndarray, done: int) -> tuple[np.ndarray, int]:
-        """The next units to work on after `done` frames, and how many of the window's frames are made already."""
-        overlap = min(done, FRAMES_PER_UNIT * round(self.generation.overlap_seconds * 25))
-        first = (done - overlap) // FRAMES_PER_UNIT
-        return units[first:first + round(self.generation.window_seconds * 25)], overlap
+    @abstractmethod
+    def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
+        """What `generate` returns, of checked units and prompts of exactly 3 s."""
 
-    def _groups(self, pending: list[int], units: list[np.ndarray], made: list[np.ndarray]) -> list[list[int]]:
-        """Batches of neighbours in length that hold at most `batch_frames`."""
-        groups: list[list[int]] = []
-        for index in pending:
-            frames = FRAMES_PER_UNIT * len(self._window(units[index], len(made[index]))[0])
-            if not groups or frames * (len(groups[-1]) + 1) > self.generation.batch_frames:
-                groups.append([])
-            groups[-1].append(index)
-        return groups
 
-    def _extend(self, group: list[int], units: list[np.ndarray], prompts: list, made: list[np.ndarray],
-                seed: int) -> None:
-        """Make the next window of each utterance of `group`, appended to `made`."""
-        windows = [self._window(units[index], len(made[index])) for index in group]
-        lengths = [FRAMES_PER_UNIT * len(window) for window, _ in windows]
-        shape = (len(group), max(lengths))
-        unit_batch = np.zeros((shape[0], shape[1] // FRAMES_PER_UNIT), dtype=np.int64)
-        codec_batch = np.full((*shape, self.model.config.levels), self.model.config.codec_size, dtype=np.int64)
-        wanted = np.zeros(shape, dtype=bool)
-        uniform = np.empty((2, sum(self._iterations()), *shape), dtype=np.float32)
-        for row, (index, (window, known), frames) in enumerate(zip(group, windows, lengths, strict=True)):
-            unit_batch[row, :len(window)] = window
-            if known:
-                codec_batch[row, :known] = made[index][-known:]
-            wanted[row, known:frames] = True
-            # One stream of numbers for each utterance and window, so that neighbours in the batch change nothing.
-            random = np.random.default_rng([seed, len(made[index])])
-            uniform[..., row, :frames] = random.random((*uniform.shape[:2], frames), dtype=np.float32)
-        device = self.model.head_bias.device
-        prompt_units, prompt_codec = (torch.from_numpy(np.stack(values)).to(device)
-                                      for values in zip(*(prompts[index] for index in group), strict=True))
-        voice = self.model.encode_prompt(prompt_units, prompt_codec)
-        filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device), voice,
-                           torch.from_numpy(wanted).to(device), torch.tensor(lengths, device=device),
-                           torch.from_numpy(uniform).to(device)).cpu().numpy()
-        for row, index in enumerate(group):
-            made[index] = np.concatenate([made[index], filled[row][wanted[row]]])
+def make_in_windows(lengths: list[int], levels: int, config: WindowConfig,
+                    extend: Callable[[list[Window], Made], list[np.ndarray]]) -> Made:
+    """Codec tokens int64 `[2 * length, levels]` of utterances of `lengths` units.
 
-    def _iterations(self) -> list[int]:
-        given = self.generation.iterations
-        return [given[min(level, len(given) - 1)] for level in range(self.model.config.levels)]
+    `extend` makes the new frames `[n, levels]` of windows of about one length, all of which know equally many frames.
+    """
+    made = [np.zeros((0, levels), dtype=np.int64) for _ in lengths]
+    pending = [index for index, length in enumerate(lengths) if length]
+    while pending:
+        windows = [next_window(index, len(made[index]), lengths[index], config) for index in pending]
+        for group in batches(sorted(windows, key=lambda window: window.frames), config.batch_frames):
+            for window, frames in zip(group, extend(group, made), strict=True):
+                made[window.utterance] = np.concatenate([made[window.utterance], frames])
+        pending = [index for index in pending if len(made[index]) < FRAMES_PER_UNIT * lengths[index]]
+    return made
 
-    def fill(self, units: Tensor, codec: Tensor, voice: Voice, wanted: Tensor, lengths: Tensor,
-             uniform: Tensor) -> Tensor:
-        """`codec [B, T, levels]` with the frames `wanted [B, T]` filled in, level by level; no other frame changes.
 
-        units `[B, T / 2]`; lengths `[B]`, real frames; uniform `[2, passes, B, T]`, numbers in [0, 1):
-        which token, and the noise on its confidence.
-        """
-        step = 0
-        for level, iterations in enumerate(self._iterations()):
-            masked = wanted.clone()
-            for iteration in range(iterations):
-                states = self.model(units, codec, voice, lengths)
-                temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
-                tokens, confidence = choose(self.model.logits(states[masked], codec[masked], level), temperature,
-                                            uniform[0, step][masked])
-                if iteration + 1 < iterations:
-                    fade = self.generation.noise * (1 - (iteration + 1) / iterations)
-                    draw = uniform[1, step][masked].clamp(1e-7, 1 - 1e-7)
-                    confidence = confidence - fade * torch.log(-torch.log(draw))
-                    kept = most_confident(confidence, masked, wanted.sum(dim=1), iteration, iterations)
-                else:
-                    kept = torch.ones_like(tokens, dtype=torch.bool)
-                places = masked.nonzero()[kept]
-                codec[places[:, 0], places[:, 1], level] = tokens[kept]
-                masked[places[:, 0], places[:, 1]] = False
-                step += 1
-        return codec
+def next_window(utterance: int, done: int, length: int, config: WindowConfig) -> Window:
+    """What to work on after `done` frames of an utterance of `length` units."""
+    known = min(done, FRAMES_PER_UNIT * round(config.overlap_seconds * UNITS_RATE))
+    first = (done - known) // FRAMES_PER_UNIT
+    return Window(utterance, first, min(length, first + round(config.window_seconds * UNITS_RATE)), known)
+
+
+def batches(windows: list[Window], most: int) -> list[list[Window]]:
+    """Neighbours in length that hold at most `most` frames, padding included."""
+    groups: list[list[Window]] = []
+    for window in windows:
+        if not groups or window.frames * (len(groups[-1]) + 1) > most:
+            groups.append([])
+        groups[-1].append(window)
+    return groups
 
 
 def choose(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,28 +142,24 @@ def choose(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor,
     return token[:, 0], probability.gather(1, token)[:, 0].clamp(min=1e-30).log()
 
 
-def most_confident(confidence: Tensor, masked: Tensor, totals: Tensor, iteration: int, iterations: int) -> Tensor:
-    """Which masked positions to keep, `[N]` in row-major order of `masked [B, T]`: the cosine schedule per row."""
-    table = torch.full(masked.shape, -torch.inf, device=masked.device)
-    table[masked] = confidence
-    remaining = torch.tensor([still_masked(int(total), iteration, iterations) for total in totals.tolist()],
-                             device=masked.device)
-    rank = table.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return (rank < (masked.sum(dim=1) - remaining)[:, None])[masked]
-
-
 def load_acoustic(directory: str | Path, device: str = "cpu", overrides: list[str] = ()) -> Acoustic:
     """The model that stage 9 wrote; `overrides` change how it generates, for example `temperature=0`.
 
     Raises AudioPaLMError when it is missing or damaged.
     """
+    from audiopalm.acoustic.kinds import find_kind  # here, because the kinds need this module
+
     made_by = "stage 9 (acoustic)"
-    meta = read_json(Path(directory) / CONFIG, made_by)
+    where = Path(directory) / CONFIG
+    meta = read_json(where, made_by)
     weights = require(Path(directory) / MODEL, made_by)
-    model = SoundStorm(from_dict(ModelConfig, meta["model"], f"{directory}/{CONFIG}"))
+    kind = find_kind(meta, where)
+    types = get_type_hints(kind.config)
+    model = kind.model(from_dict(types["model"], meta["model"], str(where)))
     try:
         model.load_state_dict(load_file(str(weights)))
     except (SafetensorError, RuntimeError) as error:
         raise AudioPaLMError(f"{weights} does not hold the model of {CONFIG}: {error}") from None
     stored = [f"{key}={json.dumps(value)}" for key, value in meta["generation"].items()]
-    return Acoustic(model.to(device), load_config(GenerationConfig, overrides=[*stored, *overrides]), meta)
+    generation = load_config(types["generation"], overrides=[*stored, *overrides])
+    return kind.acoustic(model.to(device), generation, meta)

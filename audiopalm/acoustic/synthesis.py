@@ -42,10 +42,19 @@ class Job:
 
 def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:
     """Refuse a codec whose tokens the acoustic model does not speak, showing both hashes."""
-    found, expected = sha256(require(Path(codec_dir) / MODEL, "stage 4 (codec)")), acoustic.meta["codec_sha256"]
+    _check_hash(acoustic, "codec", codec_dir, "stage 4 (codec)")
+
+
+def check_units(acoustic: Acoustic, units_dir: str | Path) -> None:
+    """Refuse a tokenizer whose units the acoustic model does not know, showing both hashes."""
+    _check_hash(acoustic, "units", units_dir, "stage 3 (units)")
+
+
+def _check_hash(acoustic: Acoustic, name: str, directory: str | Path, made_by: str) -> None:
+    found, expected = sha256(require(Path(directory) / MODEL, made_by)), acoustic.meta[f"{name}_sha256"]
     if found != expected:
-        raise AudioPaLMError(f"the acoustic model speaks the tokens of codec {expected}, {codec_dir} holds {found}; "
-                             "tokenize (stage 5) and train the acoustic model (stage 9) with this codec")
+        raise AudioPaLMError(f"the acoustic model was trained with {name} {expected}, {directory} holds {found}; "
+                             "tokenize (stage 5) and train the acoustic model (stage 9) with the same models")
 
 
 class Prompts:

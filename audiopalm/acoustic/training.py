@@ -1,4 +1,4 @@
-"""Training of SoundStorm: the loss of one level per example, exact resume, accuracy per level on a development set.
+"""Training of an acoustic model: exact resume, loss and accuracy of each level on a development set.
 
 Every random choice of step s comes from (seed, s), so a run that was killed goes on bit for bit from its snapshot.
 """
@@ -6,19 +6,19 @@ Every random choice of step s comes from (seed, s), so a run that was killed goe
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from audiopalm.acoustic.data import Batch, Corpus, check_token_meta, read_token_meta
-from audiopalm.acoustic.generation import CONFIG, MODEL, GenerationConfig
-from audiopalm.acoustic.masking import hide
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
+from audiopalm.acoustic.data import Corpus, check_token_meta, read_token_meta
+from audiopalm.acoustic.generation import CONFIG, MODEL, Acoustic
+from audiopalm.acoustic.prompt import UNITS_RATE
 from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
@@ -28,7 +28,7 @@ from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimize
 from audiopalm.train.precision import choose_precision
 from audiopalm.train.snapshot import Snapshots, seed_step
 
-UNITS_RATE = 25  # Hz
+Losses = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
 
 
 @dataclass
@@ -37,14 +37,10 @@ class TrainingConfig:
 
     steps: int = 1000
     voices: int = 8  # prompts in a batch
-    targets: int = 3  # sequences for each of them
     prompt_seconds: float = 3.0
     target_seconds: float = 3.0
-    level_bias: float = 0.8  # each level is drawn this much less often than the one below; the paper: 1
     # how many times as often as others' the speech of a language is drawn
     language_weights: dict[str, float] = field(default_factory=dict)
-    whole_share: float = 0.0  # share of examples whose level is wholly masked, as in decoding by one pass; the paper: 0
-    cut_share: float = 0.2  # share of examples whose known part reaches into the target; the paper: 1
     optimizer: str = "adamw"  # or muon
     learning_rate: float = 2e-3
     warmup: int = 50
@@ -58,53 +54,21 @@ class TrainingConfig:
 
 
 @dataclass
-class AcousticConfig:
-    """conf/acoustic.yaml."""
+class Kind:
+    """All that is particular to one kind of acoustic model.
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    config: dataclass of conf/acoustic.yaml, with `kind`, `model`, `training` and `generation`.
+    build: sizes, corpus and codebooks to a model. loss: model, corpus, training settings and random numbers to the
+    loss of a new batch and what it is made of. evaluate: model, corpus and training settings to loss and accuracy of
+    each level.
+    """
 
-
-def masked_loss(model: SoundStorm, batch: Batch) -> tuple[Tensor, dict[int, tuple[float, int]]]:
-    """Mean cross-entropy over the masked positions of each example's level; and {level: (summed loss, positions)}."""
-    codec, mask, level = torch.from_numpy(batch.codec), torch.from_numpy(batch.mask), torch.from_numpy(batch.level)
-    states = model(torch.from_numpy(batch.units), torch.from_numpy(batch.shown), _voice(model, batch))
-    sums = {}
-    for one in sorted(set(batch.level.tolist())):
-        chosen = mask & (level == one)[:, None]
-        truth = codec[chosen]
-        logits = model.logits(states[chosen], truth, one).float()
-        loss = functional.cross_entropy(logits, truth[:, one], reduction="sum")
-        sums[one] = (loss, len(truth))
-    total = sum(loss for loss, _ in sums.values()) / int(mask.sum())
-    return total, {one: (float(loss.detach()), count) for one, (loss, count) in sums.items()}
-
-
-def _voice(model: SoundStorm, batch: Batch) -> Voice:
-    prompts = model.encode_prompt(torch.from_numpy(batch.prompt_units), torch.from_numpy(batch.prompt_codec))
-    return prompts.select(torch.from_numpy(batch.voice))
-
-
-@torch.no_grad()
-def evaluate(model: SoundStorm, corpus: Corpus, config: TrainingConfig) -> dict[str, list[float]]:
-    """Loss and accuracy of each level when it is wholly masked, the levels below are true; always the same examples."""
-    batch = corpus.draw(np.random.default_rng(0), config.dev_batch, 1, _units(config.prompt_seconds),
-                        _units(config.target_seconds), bias=1.0, cut_share=0.0, whole_share=1.0)
-    everything = np.ones(batch.codec.shape[:2], dtype=bool)
-    cuts = np.zeros(len(everything), dtype=np.int64)
-    losses, accuracies = [], []
-    model.eval()
-    voice = _voice(model, batch)
-    for level in range(corpus.levels):
-        shown = hide(batch.codec, everything, np.full(len(cuts), level), cuts, corpus.codec_size)
-        states = model(torch.from_numpy(batch.units), torch.from_numpy(shown), voice)
-        codec = torch.from_numpy(batch.codec).flatten(0, 1)
-        logits, truth = model.logits(states.flatten(0, 1), codec, level).float(), codec[:, level]
-        losses.append(round(float(functional.cross_entropy(logits, truth)), 4))
-        accuracies.append(round(float((logits.argmax(-1) == truth).float().mean()), 4))
-    model.train()
-    return {"dev_loss": losses, "dev_accuracy": accuracies}
+    model: type[nn.Module]
+    acoustic: type[Acoustic]
+    config: type
+    build: Callable[[Any, Corpus, Tensor | None], nn.Module]
+    loss: Callable[[Any, Corpus, Any, np.random.Generator], tuple[Tensor, Losses]]
+    evaluate: Callable[[Any, Corpus, Any], tuple[list[float], list[float]]]
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -115,11 +79,11 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed: int,
+def train(kind: Kind, config: Any, data_dir: str, tokens: str, output: str, seed: int,
           dev_data_dir: str | None = None, dev_tokens: str | None = None, codec: str | None = None) -> None:
     """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a snapshot if there is one.
 
-    The embeddings start from the codebooks of the folder `codec` where it is given and its kind has them.
+    The embeddings start from the codebooks of the folder `codec` where it is given and that kind of codec has them.
     Raises AudioPaLMError when `output` holds a model of other tokens, another configuration or another seed.
     """
     meta = read_token_meta(tokens)
@@ -136,20 +100,17 @@ def train(config: AcousticConfig, data_dir: str, tokens: str, output: str, seed:
                  corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)
     bf16 = choose_precision(config.training.precision) == "bf16-mixed"
     torch.manual_seed(seed)
-    model = SoundStorm(config.model).train()
     codebooks = load_codec(codec).codebooks() if codec else None
-    if codebooks is not None:
-        codebooks = codebooks[:config.model.levels]
-        model.start_from(codebooks, corpus.unit_latents(codebooks))
+    model = kind.build(config.model, corpus, None if codebooks is None else codebooks[:config.model.levels]).train()
     training = config.training
     optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
                                                  weight_decay=training.weight_decay), model)
     snapshots = Snapshots(output, _kept(settings))
     state = snapshots.load({"model": model}, optimizers) or {"step": 0, "seconds": 0.0, "sums": {}}
-    _run(model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state, snapshots)
+    _run(kind, model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state, snapshots)
 
 
-def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
+def fill_sizes(model: Any, meta: dict, where: object) -> None:
     """Put the sizes of the tokens into the model's configuration; refuse other ones, and more levels, given there."""
     for name, key in (("units_size", "units_size"), ("codec_size", "codec_size")):
         if getattr(model, name) not in (0, meta[key]):
@@ -160,7 +121,7 @@ def fill_sizes(model: ModelConfig, meta: dict, where: object) -> None:
     model.levels = model.levels or meta["codec_levels"]
 
 
-def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus | None,
+def _run(kind: Kind, model: nn.Module, optimizers: Optimizers, corpus: Corpus, dev: Corpus | None,
          config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict, snapshots: Snapshots) -> None:
     began = time.monotonic() - state["seconds"]
     log = StepLog(output / "log.jsonl", state["step"])
@@ -169,11 +130,9 @@ def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus 
     logging.info("%.1f million parameters, %d steps from %d on", sum(map(torch.numel, model.parameters())) / 1e6,
                  config.steps, state["step"])
     for step in range(state["step"], config.steps):
-        batch = corpus.draw(seed_step(seed, step), config.voices, config.targets, _units(config.prompt_seconds),
-                            _units(config.target_seconds), config.level_bias, config.cut_share, config.whole_share)
         set_rate(optimizers, learning_rate(step, config))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss, parts = masked_loss(model, batch)
+            loss, parts = kind.loss(model, corpus, config, seed_step(seed, step))
         if not math.isfinite(loss.item()):
             raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")
         loss.backward()
@@ -184,7 +143,7 @@ def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus 
             sums[level] = [old[0] + value, old[1] + count]
         done, last = step + 1, step + 1 == config.steps
         if done % config.log_every == 0 or last:
-            _log(log, model, dev, config, done, sums, time.monotonic() - began)
+            _log(kind, log, model, dev, config, done, sums, time.monotonic() - began)
             sums = {}
         if done % config.save_every == 0 and not last:
             snapshots.save({"model": model}, optimizers,
@@ -194,14 +153,14 @@ def _run(model: SoundStorm, optimizers: Optimizers, corpus: Corpus, dev: Corpus 
     logging.info("wrote %s after %.0f s", output / MODEL, time.monotonic() - began)
 
 
-def _log(log: StepLog, model: SoundStorm, dev: Corpus | None, config: TrainingConfig, step: int,
+def _log(kind: Kind, log: StepLog, model: nn.Module, dev: Corpus | None, config: TrainingConfig, step: int,
          sums: dict[int, list[float]], seconds: float) -> None:
     line = {"step": step, "loss": round(sum(value for value, _ in sums.values()) / sum(n for _, n in sums.values()), 4),
             "loss_levels": [round(sums[level][0] / sums[level][1], 4) if level in sums else None
                             for level in range(model.config.levels)],
             "learning_rate": learning_rate(step, config)}
     if dev and (step % config.dev_every == 0 or step == config.steps):
-        line |= evaluate(model, dev, config)
+        line |= _evaluate(kind, model, dev, config)
     line["seconds"] = round(seconds, 1)
     logging.info("step %d/%d loss %.3f %.0f s, %.0f s left%s", step, config.steps, line["loss"], seconds,
                  seconds / step * (config.steps - step),
@@ -209,7 +168,16 @@ def _log(log: StepLog, model: SoundStorm, dev: Corpus | None, config: TrainingCo
     log.write(**line)
 
 
-def _units(seconds: float) -> int:
+@torch.no_grad()
+def _evaluate(kind: Kind, model: nn.Module, dev: Corpus, config: TrainingConfig) -> dict[str, list[float]]:
+    model.eval()
+    losses, accuracies = kind.evaluate(model, dev, config)
+    model.train()
+    return {"dev_loss": [round(value, 4) for value in losses],
+            "dev_accuracy": [round(value, 4) for value in accuracies]}
+
+
+def units_of(seconds: float) -> int:
     return round(seconds * UNITS_RATE)
 
 
@@ -219,8 +187,8 @@ def _finished(output: Path, settings: dict) -> bool:
         return False
     found = read_json(output / CONFIG)
     for key, value in _kept(settings).items():
-        if found[key] != value:
-            raise AudioPaLMError(f"{output} was trained with {key} {found[key]}, this run has {value}; "
+        if found.get(key) != value:
+            raise AudioPaLMError(f"{output} was trained with {key} {found.get(key)}, this run has {value}; "
                                  f"remove {output} to train anew")
     if found != settings:  # only how to generate has changed
         write_json(output / CONFIG, settings)
@@ -232,7 +200,7 @@ def _kept(settings: dict) -> dict:
     return {key: value for key, value in settings.items() if key != "generation"}
 
 
-def _save_model(output: Path, settings: dict, model: SoundStorm) -> None:
+def _save_model(output: Path, settings: dict, model: nn.Module) -> None:
     """The finished model; config.json first, since the presence of the weights says that training is done."""
     write_json(output / CONFIG, settings)
     with atomic_path(output / MODEL) as temporary:

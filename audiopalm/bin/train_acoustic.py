@@ -1,13 +1,15 @@
-"""Stage 9: train SoundStorm, which turns audio units and a voice prompt into codec tokens.
+"""Stage 9: train SoundStorm or AudioLM, which turn audio units and a voice prompt into codec tokens.
+
+Which of them, the configuration says: `kind: audiolm`, or SoundStorm by default.
 
 Run again after an interruption, it goes on from its last checkpoint; finished, it does nothing.
 """
 
 import argparse
 
-from audiopalm.acoustic.training import AcousticConfig, train
+from audiopalm.acoustic.kinds import load_training_config
+from audiopalm.acoustic.training import train
 from audiopalm.bin.common import run
-from audiopalm.config import load_config
 
 
 def main() -> None:
@@ -17,16 +19,16 @@ def main() -> None:
     parser.add_argument("--dev_data_dir", help="data directory for the accuracy per level, e.g. dump/raw/dev")
     parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
     parser.add_argument("--codec", help="folder of stage 4: its codebooks are what the embeddings start from")
-    parser.add_argument("--config", required=True, help="conf/acoustic.yaml")
+    parser.add_argument("--config", required=True, help="conf/acoustic.yaml or conf/acoustic_audiolm.yaml")
     parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=10")
     arguments = parser.parse_args()
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")
-    config = load_config(AcousticConfig, arguments.config, arguments.overrides)
-    train(config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed, arguments.dev_data_dir,
-          arguments.dev_tokens, arguments.codec)
+    kind, config = load_training_config(arguments.config, arguments.overrides)
+    train(kind, config, arguments.data_dir, arguments.tokens, arguments.output, arguments.seed,
+          arguments.dev_data_dir, arguments.dev_tokens, arguments.codec)
 
 
 if __name__ == "__main__":

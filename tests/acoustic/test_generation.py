@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.acoustic.generation import PROMPT_UNITS, Acoustic, GenerationConfig, choose, most_confident
+from audiopalm.acoustic.generation import PROMPT_UNITS, Acoustic, choose
 from audiopalm.acoustic.prompt import fit_prompt
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig, SoundStormAcoustic, most_confident
 from audiopalm.errors import AudioPaLMError
 
 UNITS, LEVELS, CODES = 30, 3, 20
@@ -17,7 +18,7 @@ def acoustic() -> Acoustic:
     for weight in model.encoder.parameters():
         if not weight.any():  # the ends of residual branches, which would hide all that the branches do
             torch.nn.init.normal_(weight, std=0.2)
-    return Acoustic(model, GenerationConfig(iterations=[4, 1], fine_temperature=0.5))
+    return SoundStormAcoustic(model, GenerationConfig(iterations=[4, 1], fine_temperature=0.5))
 
 
 def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,11 @@ import torch
 
 from audiopalm.acoustic import conformer, load_acoustic
 from audiopalm.acoustic.data import Corpus
-from audiopalm.acoustic.generation import GenerationConfig
+from audiopalm.acoustic.kinds import KINDS, load_training_config
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, UnitLatents
-from audiopalm.acoustic.training import AcousticConfig, TrainingConfig, train
-from audiopalm.config import load_config
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig
+from audiopalm.acoustic.soundstorm_training import SoundStormConfig, SoundStormTraining, draw_masks
+from audiopalm.acoustic.training import Kind, train
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.files import read_json, write_json
@@ -53,17 +54,18 @@ def tokens(tmp_path) -> Path:
     return tmp_path / "tokens"
 
 
-def small(**training) -> AcousticConfig:
-    return AcousticConfig(ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
-                          TrainingConfig(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0, **training),
-                          GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
+def small(**training) -> tuple[Kind, SoundStormConfig]:
+    return KINDS["soundstorm"], SoundStormConfig(
+        model=ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
+        training=SoundStormTraining(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0, **training),
+        generation=GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
 
 
 def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     write_tokens(tmp_path / "dev", 2, 12)
     torch.set_num_threads(1)
     config = small(steps=240, learning_rate=5e-3, warmup=20, log_every=80, dev_every=240)
-    train(config, tokens, tokens, tmp_path / "exp", 0, tmp_path / "dev", tmp_path / "dev")
+    train(*config, tokens, tokens, tmp_path / "exp", 0, tmp_path / "dev", tmp_path / "dev")
     log = [json.loads(line) for line in (tmp_path / "exp" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [80, 160, 240]
     assert len(log[0]["loss_levels"]) == LEVELS and log[-1]["loss"] < log[0]["loss"]
@@ -80,13 +82,21 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
 
 
-def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog):
+SMALL_FILES = {
+    "soundstorm": "model: {dim: 16, layers: 1, heads: 2}\n"
+                  "training: {steps: 40, save_every: 8, log_every: 10, voices: 2}\n",
+    "audiolm": "kind: audiolm\nmodel: {coarse_levels: 1, coarse: {dim: 16, layers: 1}, fine: {dim: 16, layers: 1}}\n"
+               "training: {steps: 40, save_every: 8, log_every: 10, voices: 1, target_seconds: 0.4, optimizer: muon}\n",
+}
+
+
+@pytest.mark.parametrize("kind", SMALL_FILES)
+def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog, kind):
     caplog.set_level("INFO")
     torch.set_num_threads(1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    (tmp_path / "acoustic.yaml").write_text("model: {dim: 16, layers: 1, heads: 2}\n"
-                                            "training: {steps: 40, save_every: 8, log_every: 10, voices: 2}\n")
-    config = load_config(AcousticConfig, tmp_path / "acoustic.yaml")
+    (tmp_path / "acoustic.yaml").write_text(SMALL_FILES[kind])
+    config = load_training_config(tmp_path / "acoustic.yaml")
     command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
                "--config", str(tmp_path / "acoustic.yaml"), "--output", str(parts)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
@@ -96,26 +106,26 @@ def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog):
     process.wait()
     assert not (parts / "model.safetensors").is_file(), "killed too late to test anything"
 
-    train(config, str(tokens), str(tokens), str(parts), 0)
+    train(*config, str(tokens), str(tokens), str(parts), 0)
     assert "going on from step" in caplog.text
-    train(load_config(AcousticConfig, tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(whole), 0)
+    train(*load_training_config(tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(whole), 0)
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     timeless = [[{key: value for key, value in json.loads(line).items() if key != "seconds"}
                  for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (whole, parts)]
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
-    train(load_config(AcousticConfig, tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(parts), 0)
+    train(*load_training_config(tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(parts), 0)
     assert "nothing to do" in caplog.text
 
 
 def test_other_tokens_are_refused_with_both_hashes(tmp_path, tokens):
-    train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+    train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
     meta = read_json(tokens / "meta.json")
     write_json(tokens / "meta.json", {**meta, "units_sha256": "cccc"})
     with pytest.raises(AudioPaLMError, match="units_sha256 aaaa.* cccc"):
-        train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+        train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
     write_tokens(tmp_path / "dev", 2)
     with pytest.raises(AudioPaLMError, match="units_sha256 differs.*cccc.*aaaa"):
-        train(small(steps=1), tokens, tokens, tmp_path / "other", 0, tmp_path / "dev", tmp_path / "dev")
+        train(*small(steps=1), tokens, tokens, tmp_path / "other", 0, tmp_path / "dev", tmp_path / "dev")
     config = read_json(tmp_path / "exp" / "config.json")
     assert config["units_sha256"] == "aaaa" and config["codec_sha256"] == "bbbb"
     assert (config["units_size"], config["codec_levels"], config["codec_size"]) == (UNITS, LEVELS, CODES)
@@ -125,9 +135,9 @@ def test_tokens_without_codec_are_refused(tmp_path, tokens):
     meta = read_json(tokens / "meta.json")
     write_json(tokens / "meta.json", {**meta, "codec_sha256": None})
     with pytest.raises(AudioPaLMError, match="lacks codec_sha256.*stage 5"):
-        train(small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+        train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
     with pytest.raises(AudioPaLMError, match="stage 5"):
-        train(small(steps=1), tokens, tmp_path / "nothing", tmp_path / "exp", 0)
+        train(*small(steps=1), tokens, tmp_path / "nothing", tmp_path / "exp", 0)
 
 
 def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
@@ -137,18 +147,19 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     assert {corpus.other(random, own[3], own) for _ in range(300)} == set(own) - {own[3]}
     assert corpus.other(random, 7, [7]) == 7
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
-    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60, bias=1.0, cut_share=0.5, whole_share=0.0)
+    batch = corpus.draw(random, voices=4, targets=3, prompt=15, target=60)
+    masked = draw_masks(random, batch.codec, CODES, bias=1.0, cut_share=0.5, whole_share=0.0)
     assert batch.units.shape == (12, 60) and batch.codec.shape == (12, 120, LEVELS)
     assert batch.prompt_units.shape == (4, 15) and batch.prompt_codec.shape == (4, 30, LEVELS)
-    assert batch.mask.any(axis=1).all()
+    assert masked.mask.any(axis=1).all()
     matches = [[(table[speaker, units].reshape(len(units), -1, LEVELS) == codec).all(axis=2).mean(axis=1)
                 for speaker in range(SPEAKERS)]
                for units, codec in ((batch.prompt_units, batch.prompt_codec), (batch.units, batch.codec))]
     prompt_speaker, speaker = (np.argmax(match, axis=0) for match in matches)
     assert (speaker == prompt_speaker[batch.voice]).all()
     assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, but for repeated last frames
-    level_shown = np.take_along_axis(batch.shown, batch.level[:, None, None], axis=2)[..., 0]
-    assert ((level_shown == CODES) == batch.mask).all()
+    level_shown = np.take_along_axis(masked.shown, masked.level[:, None, None], axis=2)[..., 0]
+    assert ((level_shown == CODES) == masked.mask).all()
 
 
 def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
@@ -158,7 +169,7 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
         drawn.append(corpus.voice[utterance][1]), target(random, utterance, length))[1])
     random = np.random.default_rng(0)
     for _ in range(100):
-        corpus.draw(random, voices=4, targets=2, prompt=15, target=30, bias=1.0, cut_share=0.5, whole_share=0.0)
+        corpus.draw(random, voices=4, targets=2, prompt=15, target=30)
     assert 0.54 < drawn.count("es") / len(drawn) < 0.66  # 6 * 6 of 6 * 6 + 24
     with pytest.raises(AudioPaLMError, match="is in 'fr'"):
         Corpus(tokens, tokens, weights={"fr": 2.0})

@@ -8,8 +8,9 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.generation import GenerationConfig, load_acoustic
+from audiopalm.acoustic.generation import load_acoustic
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm_generation import GenerationConfig
 from audiopalm.acoustic.synthesis import Prompts, check_codec
 from audiopalm.bin.synthesize import main
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
@@ -146,7 +147,7 @@ def test_what_does_not_fit_is_refused(stage, monkeypatch):
     write_json(stage["tokens"] / "meta.json", meta)
     (stage["codec"] / "model.safetensors").rename(stage["codec"] / "true")
     (stage["codec"] / "model.safetensors").write_bytes(b"another codec")
-    with pytest.raises(AudioPaLMError, match=f"tokens of codec {meta['codec_sha256']}, .*holds"):
+    with pytest.raises(AudioPaLMError, match=f"trained with codec {meta['codec_sha256']}, .*holds"):
         check_codec(load_acoustic(stage["acoustic"]), stage["codec"])
     (stage["codec"] / "true").rename(stage["codec"] / "model.safetensors")
     (stage["acoustic"] / "model.safetensors").unlink()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiopalm.acoustic.soundstorm import SoundStorm
-from audiopalm.acoustic.training import AcousticConfig
+from audiopalm.acoustic.kinds import KINDS as ACOUSTIC_KINDS
+from audiopalm.acoustic.kinds import load_training_config
 from audiopalm.bin.decode import DecodeConfig
 from audiopalm.bin.make_vocabulary import VocabularyConfig
 from audiopalm.codec.spectral import SpectralModel
@@ -16,7 +16,7 @@ from audiopalm.config import load_config, load_kind, to_dict
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.audio import KINDS
+from audiopalm.tokenizers.audio import KINDS as UNIT_KINDS
 from audiopalm.train.codec import CodecTraining
 from audiopalm.train.lm import LMConfig
 from audiopalm.train.optimizer import learning_rate, make_optimizers
@@ -25,7 +25,8 @@ from audiopalm.train.unit_kinds import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
-           "lm": LMConfig, "acoustic": AcousticConfig, "decode": DecodeConfig}
+           "lm": LMConfig, "decode": DecodeConfig}
+ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_KINDS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not path.name.startswith("espnet_"))
 
@@ -34,6 +35,8 @@ def load(path: Path):
     stage = path.stem.partition("_")[0]
     if stage == "units":
         return load_training(path)
+    if stage == "acoustic":
+        return load_training_config(path)[1]
     kinds = {"spectral": CodecTraining, "soundstream": SoundStreamTraining}
     return load_config(kinds[load_kind(path, list(kinds))] if stage == "codec" else CLASSES[stage], path)
 
@@ -51,14 +54,14 @@ def test_it_is_read_and_names_what_exists(path):
             model = Decoder(ModelConfig(32000, **to_dict(config.model)))
             make_optimizers(config.optimizer, model)
             assert 0 < learning_rate(config.optimizer, config.training.steps)(0) <= config.optimizer.learning_rate
-        elif hasattr(config, "kind") and config.kind != "huggingface":  # its shapes are in the pretrained encoder
-            KINDS[config.kind][1](config.model)
         elif isinstance(config, CodecTraining):
             SpectralModel(config.model)
-        elif isinstance(config, AcousticConfig):
+        elif isinstance(config, ACOUSTIC):
             model = config.model
             model.units_size, model.levels, model.codec_size = 1024, model.levels or 12, 1024
-            SoundStorm(model)
+            ACOUSTIC_KINDS[config.kind].model(model)
+        elif path.stem.startswith("units") and config.kind != "huggingface":  # its shapes are in the pretrained encoder
+            UNIT_KINDS[config.kind][1](config.model)
 
 
 def test_every_stage_that_a_recipe_runs_has_its_configuration():

@@ -1,0 +1,113 @@
+"""AudioLM's stages 2 and 3 speak: codec tokens one after another with a key-value cache, many utterances at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiopalm.acoustic.audiolm import AudioLM, Stage
+from audiopalm.acoustic.generation import Acoustic, Made, Prompt, Window, WindowConfig, choose, make_in_windows
+from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE
+from audiopalm.lm.model import KeyValueCache
+
+
+@dataclass
+class GenerationConfig(WindowConfig):
+    """How tokens are chosen; temperature 0 takes the most probable token. Windows are those of stage 2."""
+
+    temperature: float = 0.8  # of the coarse levels
+    fine_temperature: float = 0.6
+
+
+class AudioLMAcoustic(Acoustic):
+    """Trained stages 2 and 3 with their decoding settings."""
+
+    model: AudioLM
+    generation: GenerationConfig
+
+    def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
+        sizes, settings, lengths = self.model.config, self.generation, [len(one) for one in units]
+
+        def heard(window: Window) -> np.ndarray:
+            both = np.concatenate([prompts[window.utterance][0], units[window.utterance][window.first:window.last]])
+            return both[:, None]
+
+        coarse = _speak(self.model.coarse, lengths, settings, heard,
+                        [codec[:, :sizes.coarse_levels] for _, codec in prompts], settings.temperature, [seed, 2])
+        kept = FRAMES_PER_UNIT * round(sizes.fine_prompt_seconds * UNITS_RATE)
+        endings = [codec[len(codec) - kept:] for _, codec in prompts]
+
+        def heard_coarse(window: Window) -> np.ndarray:
+            made = coarse[window.utterance][FRAMES_PER_UNIT * window.first:FRAMES_PER_UNIT * window.last]
+            return np.concatenate([endings[window.utterance][:, :sizes.coarse_levels], made])
+
+        fine = _speak(self.model.fine, lengths, replace(settings, window_seconds=sizes.fine_seconds), heard_coarse,
+                      [codec[:, sizes.coarse_levels:] for codec in endings], settings.fine_temperature, [seed, 3])
+        return [np.concatenate(levels, axis=1) for levels in zip(coarse, fine, strict=True)]
+
+
+def _speak(stage: Stage, lengths: list[int], windows: WindowConfig, heard: Callable[[Window], np.ndarray],
+           prompts: list[np.ndarray], temperature: float, seed: list[int]) -> Made:
+    """What one stage writes, `[2 * length, levels]` of each utterance.
+
+    heard: the context `[N, read]` of a window, prompt first; prompts: `[P, levels]`.
+    """
+    def extend(group: list[Window], made: Made) -> list[np.ndarray]:
+        known = np.stack([np.concatenate([prompts[window.utterance], window.known_of(made)]) for window in group])
+        # One stream of numbers for each utterance and window, so that neighbours in the batch change nothing.
+        uniform = [np.random.default_rng([*seed, window.begin]).random((window.frames - window.known, stage.levels),
+                                                                       dtype=np.float32) for window in group]
+        return write(stage, [heard(window) for window in group], known, uniform, temperature)
+
+    return make_in_windows(lengths, stage.levels, windows, extend)
+
+
+def write(stage: Stage, contexts: list[np.ndarray], known: np.ndarray, uniform: list[np.ndarray],
+          temperature: float) -> list[np.ndarray]:
+    """Codes `[n, levels]` of each row behind its `known` ones `[B, P, levels]`, which do not change.
+
+    contexts: `[N, read]` each; uniform: numbers in [0, 1), `[n, levels]` each, n never falling from row to row.
+    """
+    decoder, device = stage.decoder, stage.decoder.embedding.weight.device
+    frames = [len(one) for one in uniform]
+    longest = max(map(len, contexts))
+    context = np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in contexts])
+    draws = np.stack([np.pad(one, ((0, frames[-1] - len(one)), (0, 0))) for one in uniform])
+    written = torch.zeros(draws.shape, dtype=torch.long, device=device)
+    draws = torch.from_numpy(draws).to(device)
+    real = torch.arange(longest) < torch.tensor([len(one) for one in contexts])[:, None]
+    real = real.repeat_interleave(stage.read, dim=1).to(device)
+    cache, hidden = _prefill(stage, torch.from_numpy(context).to(device), real, torch.from_numpy(known).to(device),
+                             frames[-1])
+    first = 0  # of the rows that are not finished
+    for frame in range(frames[-1]):
+        finished = sum(count <= frame for count in frames) - first
+        if finished:
+            rows = torch.arange(finished, len(hidden), device=device)
+            hidden, first = hidden[rows], first + finished
+            cache.keep(rows)
+        for level in range(stage.levels):
+            logits = stage.logits(hidden[:, -1], level)
+            codes, _ = choose(logits, temperature, draws[first:, frame, level])
+            written[first:, frame, level] = codes
+            if (frame + 1, level + 1) != (frames[-1], stage.levels):
+                ids, position = stage.written_id(codes, known.shape[1] + frame, level)
+                hidden = decoder.hidden(ids, position, cache.visible[:, None, None, :cache.length + 1], cache)
+    return [codes[:count] for codes, count in zip(written.cpu().numpy(), frames, strict=True)]
+
+
+def _prefill(stage: Stage, context: Tensor, real: Tensor, known: Tensor, frames: int) -> tuple[KeyValueCache, Tensor]:
+    """A cache that holds context and known codes and has room for `frames` more; hidden states `[B, T, dim]`."""
+    decoder = stage.decoder
+    ids, positions = (torch.cat(pair, dim=1)
+                      for pair in zip(stage.read_ids(context), stage.written_ids(known), strict=True))
+    batch, length = ids.shape
+    visible = torch.ones(batch, length + frames * stage.levels, dtype=torch.bool, device=ids.device)
+    visible[:, :real.shape[1]] = real
+    causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+    # Padding lies behind the prompt, so that no query is left without a key.
+    mask = (visible[:, None, :length] & causal)[:, None]
+    cache = KeyValueCache(decoder.config, visible, decoder.embedding.weight.dtype)
+    return cache, decoder.hidden(ids, positions, mask, cache)

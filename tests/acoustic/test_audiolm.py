@@ -1,0 +1,121 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.acoustic.audiolm import AudioLM, ModelConfig
+from audiopalm.acoustic.audiolm_generation import AudioLMAcoustic, GenerationConfig
+from audiopalm.acoustic.soundstorm import UnitLatents
+from audiopalm.errors import AudioPaLMError
+from audiopalm.train.lm import ArchitectureConfig
+
+UNITS, LEVELS, COARSE, CODES = 30, 3, 2, 20
+SHAPE = ArchitectureConfig(dim=32, layers=2, heads=2, kv_heads=2, hidden_dim=48)
+
+
+@pytest.fixture
+def acoustic() -> AudioLMAcoustic:
+    torch.manual_seed(0)
+    model = AudioLM(ModelConfig(UNITS, LEVELS, CODES, COARSE, SHAPE, SHAPE, fine_prompt_seconds=0.4, fine_seconds=0.6))
+    return AudioLMAcoustic(model, GenerationConfig(window_seconds=1.2, overlap_seconds=0.2, batch_frames=200))
+
+
+def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return random.integers(0, UNITS, units), random.integers(0, CODES, (2 * units + surplus, LEVELS))
+
+
+def test_a_batch_equals_its_members(acoustic):
+    random = np.random.default_rng(1)
+    units = [random.integers(0, UNITS, length) for length in (5, 30, 0, 17, 18, 45)]  # 30 and 45 take several windows
+    prompts = [speech(random, 30 + 20 * index, -1) for index in range(6)]
+    together = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=3)
+    for one, prompt, result in zip(units, prompts, together, strict=True):
+        assert result.shape == (2 * len(one), LEVELS) and result.dtype == np.int64
+        alone = acoustic.generate([one], [prompt[0]], [prompt[1]], seed=3)[0]
+        np.testing.assert_array_equal(alone, result)
+    other = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=4)
+    assert (other[1] != together[1]).any()
+
+
+def test_each_token_is_what_the_whole_sequence_says(acoustic):
+    """Speaking with a cache, token for token, agrees with one pass of what learning uses over prompt and answer."""
+    random = np.random.default_rng(2)
+    units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 15), speech(random, 75)
+    acoustic.generation.temperature = acoustic.generation.fine_temperature = 0.0
+    made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
+    both = torch.from_numpy(np.concatenate([prompt_codec, made]))[None]
+    heard = torch.from_numpy(np.concatenate([prompt_units, units]))[None, :, None]
+    model = acoustic.model
+    hidden = model.coarse(heard, both[..., :COARSE])[0, 150:]
+    for level in range(COARSE):
+        assert model.coarse.logits(hidden[:, level], level).argmax(-1).tolist() == made[:, level].tolist()
+    late = both[:, 150 - 20:]  # stage 3 hears 0.4 s of the prompt
+    hidden = model.fine(late[..., :COARSE], late[..., COARSE:])[0, 20:]
+    assert model.fine.logits(hidden[:, 0], 0).argmax(-1).tolist() == made[:, COARSE].tolist()
+
+
+def test_later_tokens_are_not_seen(acoustic):
+    random = np.random.default_rng(3)
+    units, codec = (torch.from_numpy(values)[None] for values in speech(random, 10))
+    stage = acoustic.model.coarse
+    before = stage(units[..., None], codec[..., :COARSE])
+    codec[0, 7, 1] = (codec[0, 7, 1] + 1) % CODES
+    changed = (stage(units[..., None], codec[..., :COARSE]) != before).any(dim=-1)[0]
+    assert not changed[:8].any() and changed[8:].any()
+    units[0, -1] = (units[0, -1] + 1) % UNITS  # all units are heard from the first token on
+    assert (stage(units[..., None], codec[..., :COARSE])[0, 0] != before[0, 0]).any()
+
+
+def test_a_window_goes_on_from_what_is_made(acoustic, monkeypatch):
+    """Prompt and overlap stand before the new frames of each window and come through unchanged."""
+    from audiopalm.acoustic import audiolm_generation
+
+    random = np.random.default_rng(4)
+    units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 45), speech(random, 80)
+    seen, write = [], audiolm_generation.write
+    monkeypatch.setattr(audiolm_generation, "write", lambda stage, contexts, known, *rest: (
+        seen.append(known[0].copy()), write(stage, contexts, known, *rest))[1])
+    made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
+    coarse, fine = ([one for one in seen if one.shape[1] == levels] for levels in (COARSE, LEVELS - COARSE))
+    assert [len(one) for one in coarse] == [150, 160] and [len(one) for one in fine[:2]] == [20, 30]
+    for known in coarse:
+        np.testing.assert_array_equal(known[:150], prompt_codec[:150, :COARSE])
+    np.testing.assert_array_equal(coarse[1][150:], made[50:60, :COARSE])
+    np.testing.assert_array_equal(fine[1][20:], made[20:30, COARSE:])
+
+
+def test_greedy_needs_no_seed_and_the_prompt_matters(acoustic):
+    random = np.random.default_rng(6)
+    acoustic.generation.temperature = acoustic.generation.fine_temperature = 0.0
+    units, codec = speech(random, 20)
+    first, second = (acoustic.generate([units], [units], [codec], seed)[0] for seed in (1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert (acoustic.generate([units], [units], [(codec + 1) % CODES])[0] != first).any()
+
+
+def test_nonsense_is_refused(acoustic):
+    random = np.random.default_rng(7)
+    units, codec = speech(random, 20)
+    with pytest.raises(AudioPaLMError, match="unit 30 is outside 0..29"):
+        acoustic.generate([np.array([UNITS])], [units], [codec])
+    with pytest.raises(AudioPaLMError, match="voice prompt"):
+        acoustic.generate([units], [units[:0]], [codec[:0]])
+    with pytest.raises(AudioPaLMError, match="coarse_levels 3 must be at least 1 and fewer than all 3"):
+        AudioLM(dataclasses.replace(acoustic.model.config, coarse_levels=LEVELS))
+    with pytest.raises(AudioPaLMError, match="overlap_seconds 2.0 must be shorter than window_seconds 1.2"):
+        GenerationConfig(window_seconds=1.2, overlap_seconds=2.0)
+
+
+def test_starts_from_the_codebooks(acoustic):
+    """Rows of a level are as far apart as the codec's vectors are, and a unit is nearest to its average code."""
+    codebooks = torch.randn(LEVELS, CODES, 8)
+    means = codebooks[0][torch.arange(UNITS) % CODES][:, None].expand(-1, 2, -1)
+    acoustic.model.start_from(codebooks, UnitLatents(means, 0.1, 0.1))
+    rows = acoustic.model.coarse.decoder.embedding.weight.detach()
+    for level in range(COARSE):
+        found = torch.pdist(rows[UNITS + level * CODES:][:CODES])
+        assert torch.corrcoef(torch.stack([found, torch.pdist(codebooks[level])]))[0, 1] > 0.999
+    units = rows[:CODES] - rows[:CODES].mean(dim=0)
+    codes = rows[UNITS:UNITS + CODES] - rows[UNITS:UNITS + CODES].mean(dim=0)
+    assert torch.cdist(units, codes).argmin(dim=1).tolist() == list(range(CODES))
