@@ -10,7 +10,7 @@ from torch import Tensor
 from audiopalm.acoustic.audiolm import AudioLM, Stage
 from audiopalm.acoustic.generation import Acoustic, Made, Prompt, Window, WindowConfig, choose, make_in_windows
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE
-from audiopalm.lm.model import KeyValueCache
+from audiopalm.lm.cached import CachedDecoder
 
 
 @dataclass
@@ -70,44 +70,45 @@ def write(stage: Stage, contexts: list[np.ndarray], known: np.ndarray, uniform: 
 
     contexts: `[N, read]` each; uniform: numbers in [0, 1), `[n, levels]` each, n never falling from row to row.
     """
-    decoder, device = stage.decoder, stage.decoder.embedding.weight.device
-    frames = [len(one) for one in uniform]
-    longest = max(map(len, contexts))
-    context = np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in contexts])
+    device, frames = stage.decoder.embedding.weight.device, [len(one) for one in uniform]
     draws = np.stack([np.pad(one, ((0, frames[-1] - len(one)), (0, 0))) for one in uniform])
     written = torch.zeros(draws.shape, dtype=torch.long, device=device)
     draws = torch.from_numpy(draws).to(device)
-    real = torch.arange(longest) < torch.tensor([len(one) for one in contexts])[:, None]
-    real = real.repeat_interleave(stage.read, dim=1).to(device)
-    cache, hidden = _prefill(stage, torch.from_numpy(context).to(device), real, torch.from_numpy(known).to(device),
-                             frames[-1])
+    decoder, hidden, lengths = _prefill(stage, contexts, known, frames[-1])
     first = 0  # of the rows that are not finished
     for frame in range(frames[-1]):
         finished = sum(count <= frame for count in frames) - first
         if finished:
-            rows = torch.arange(finished, len(hidden), device=device)
-            hidden, first = hidden[rows], first + finished
-            cache.keep(rows)
+            rows = list(range(finished, decoder.used))
+            decoder.keep(rows)
+            rows += rows[:1] * (decoder.rows - len(rows))  # products have company that nobody looks at
+            hidden, lengths, first = hidden[rows], [lengths[row] for row in rows], first + finished
         for level in range(stage.levels):
-            logits = stage.logits(hidden[:, -1], level)
+            logits = stage.logits(hidden, level)[:decoder.used]
             codes, _ = choose(logits, temperature, draws[first:, frame, level])
             written[first:, frame, level] = codes
             if (frame + 1, level + 1) != (frames[-1], stage.levels):
-                ids, position = stage.written_id(codes, known.shape[1] + frame, level)
-                hidden = decoder.hidden(ids, position, cache.visible[:, None, None, :cache.length + 1], cache)
+                token, position = stage.written_id(codes, known.shape[1] + frame, level)
+                others = decoder.rows - decoder.used
+                token, position = (torch.cat([one[:, 0], one[:1, 0].expand(others)]) for one in (token, position))
+                hidden = decoder.step(token, lengths, position)
+                lengths = [length + 1 for length in lengths]
     return [codes[:count] for codes, count in zip(written.cpu().numpy(), frames, strict=True)]
 
 
-def _prefill(stage: Stage, context: Tensor, real: Tensor, known: Tensor, frames: int) -> tuple[KeyValueCache, Tensor]:
-    """A cache that holds context and known codes and has room for `frames` more; hidden states `[B, T, dim]`."""
-    decoder = stage.decoder
-    ids, positions = (torch.cat(pair, dim=1)
-                      for pair in zip(stage.read_ids(context), stage.written_ids(known), strict=True))
-    batch, length = ids.shape
-    visible = torch.ones(batch, length + frames * stage.levels, dtype=torch.bool, device=ids.device)
-    visible[:, :real.shape[1]] = real
-    causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-    # Padding lies behind the prompt, so that no query is left without a key.
-    mask = (visible[:, None, :length] & causal)[:, None]
-    cache = KeyValueCache(decoder.config, visible, decoder.embedding.weight.dtype)
-    return cache, decoder.hidden(ids, positions, mask, cache)
+def _prefill(stage: Stage, contexts: list[np.ndarray], known: np.ndarray,
+             frames: int) -> tuple[CachedDecoder, Tensor, list[int]]:
+    """A decoder that has read context and known codes and has room for `frames` more; the last hidden state of each
+    row `[rows, dim]`, and how many tokens it has."""
+    device = stage.decoder.embedding.weight.device
+    pairs = [[torch.cat(parts, dim=1)[0] for parts in zip(
+        stage.read_ids(torch.from_numpy(context)[None].to(device)),
+        stage.written_ids(torch.from_numpy(codes)[None].to(device)), strict=True)]
+        for context, codes in zip(contexts, known, strict=True)]
+    longest = max(len(ids) for ids, _ in pairs) + frames * stage.levels
+    turns = (known.shape[1] + frames) * (stage.read + stage.levels)
+    decoder = CachedDecoder(stage.decoder, len(pairs), longest, max(turns, *(int(pair[1].max()) + 1 for pair in pairs)))
+    hidden = torch.stack([decoder.prefill(row, ids, positions) for row, (ids, positions) in enumerate(pairs)])
+    others = decoder.rows - len(pairs)
+    lengths = [len(ids) for ids, _ in pairs]
+    return decoder, torch.cat([hidden, hidden[:1].expand(others, -1)]), lengths + lengths[:1] * others

@@ -28,10 +28,11 @@ def rounded(length: int) -> int:
 class CachedDecoder:
     """`used` places with `room` tokens each, and so many beside them that products have LEAST_ROWS `rows`.
 
-    `keys` and `values` of each layer are `[places * kv_heads, room, head_dim]`, allocated once.
+    `keys` and `values` of each layer are `[places * kv_heads, room, head_dim]`, allocated once. A token's position is
+    its number in its row, unless positions below `turns` are given with the tokens.
     """
 
-    def __init__(self, model: Decoder, rows: int, room: int):
+    def __init__(self, model: Decoder, rows: int, room: int, turns: int = 0):
         model.eval()
         config = self.config = model.config
         self.device, dtype = model.embedding.weight.device, model.embedding.weight.dtype
@@ -46,24 +47,26 @@ class CachedDecoder:
         self.places = places
         theta = config.local_rope_theta or config.rope_theta
         scaling = config.rope_scaling if config.local_rope_theta is None else None
-        self.tables = {False: _tables(places, config, config.rope_theta, config.rope_scaling),
-                       True: _tables(places, config, theta, scaling) if config.local_layers else None}
+        turned = torch.arange(max(self.room, turns), device=self.device)
+        self.tables = {False: _tables(turned, config, config.rope_theta, config.rope_scaling),
+                       True: _tables(turned, config, theta, scaling) if config.local_layers else None}
         self._ends = torch.arange(self.rows * config.kv_heads, device=self.device) * self.room
 
-    def prefill(self, row: int, prompt: Tensor) -> Tensor:
+    def prefill(self, row: int, prompt: Tensor, positions: Tensor | None = None) -> Tensor:
         """Read a prompt, int64 `[T]` with T of 1 and more, into a place; hidden state `[dim]` of its last token."""
+        positions = self.places if positions is None else positions
         for start in range(0, len(prompt), CHUNK):
             ids = prompt[start:start + CHUNK].to(self.device)
-            hidden = self._prefill_chunk(row, start, ids)
+            hidden = self._prefill_chunk(row, start, ids, positions[start:start + len(ids)])
         return hidden[-1]
 
-    def _prefill_chunk(self, row: int, start: int, ids: Tensor) -> Tensor:
+    def _prefill_chunk(self, row: int, start: int, ids: Tensor, positions: Tensor) -> Tensor:
         config, end = self.config, start + len(ids)
-        positions = self.places[start:end]
-        seen = self.places[None, :end] <= positions[:, None]
+        last = self.places[start:end, None]
+        seen = self.places[None, :end] <= last
         views = {False: attention_bias(seen)}
         if config.local_layers:
-            views[True] = attention_bias(seen & (self.places[:end] > positions[:, None] - config.window))
+            views[True] = attention_bias(seen & (self.places[:end] > last - config.window))
         heads = slice(row * config.kv_heads, (row + 1) * config.kv_heads)
         x = self._embedded(ids)
         for number, layer in enumerate(self.layers):
@@ -76,22 +79,23 @@ class CachedDecoder:
                 mixed = attend(queries.transpose(0, 1)[None], *grouped, bias, layer.scale, config.attention_cap)
                 return mixed[0].transpose(0, 1)
 
-            x = layer(x, *(table[start:end] for table in self.tables[local]), mix)
+            x = layer(x, *(table.index_select(0, positions) for table in self.tables[local]), mix)
         return self.norm(x)
 
-    def step(self, tokens: Tensor, lengths: list[int]) -> Tensor:
+    def step(self, tokens: Tensor, lengths: list[int], positions: Tensor | None = None) -> Tensor:
         """One more token of every row: int64 `[rows]` behind the `lengths` tokens that are there -> `[rows, dim]`."""
         config = self.config
         seen = rounded(max(lengths) + 1)
-        positions = torch.tensor(lengths, device=self.device)
-        last = positions[:self.used, None]
+        ends = torch.tensor(lengths, device=self.device)
+        positions = ends if positions is None else positions
+        last = ends[:self.used, None]
         behind = self.places[:seen] <= last
         views = {False: self._per_head(behind)}
         if config.local_layers:
             views[True] = self._per_head(behind & (self.places[:seen] > last - config.window))
         tables = {local: table and [one.index_select(0, positions) for one in table]
                   for local, table in self.tables.items()}
-        places = self._ends + positions.repeat_interleave(config.kv_heads)
+        places = self._ends + ends.repeat_interleave(config.kv_heads)
         width, heads = config.head_dim, self.used * config.kv_heads
         x = self._embedded(tokens)
         for number, layer in enumerate(self.layers):

@@ -15,6 +15,7 @@ from audiopalm.codec.spectral import SpectralModel
 from audiopalm.config import load_config, load_kind, to_dict
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.report.ablations import Ablations
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.audio import KINDS as UNIT_KINDS
 from audiopalm.train.codec import CodecTraining
@@ -33,6 +34,8 @@ FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not p
 
 def load(path: Path):
     stage = path.stem.partition("_")[0]
+    if path.parent.name == "tables" and stage != "decode":  # the ablations of egs/mini and their mixtures
+        return load_config(Ablations if stage == "tables" else LMConfig, path)
     if stage == "units":
         return load_training(path)
     if stage == "acoustic":
