@@ -106,7 +106,9 @@ class SoundStorm(nn.Module):
         self.voice_out.weight.mul_(0.1)
         self.gain.copy_(means.norm(dim=-1).mean() / self.config.dim ** 0.5)
         scale = turn.norm(dim=1).square().mean()  # of a squared distance in latents
-        errors = FLATTER * scale * torch.tensor([latents.unit_error, *[latents.code_error] * (levels - 1)])[:, None]
+        errors = torch.tensor([latents.unit_error, *[latents.code_error] * (levels - 1)])[:, None]
+        # Where no unit occurs twice its latents have no error, and a distance relative to nothing is no number.
+        errors = FLATTER * scale * errors.clamp(min=float(codebooks.var()) / 1000)
         self.heads.copy_(vectors / errors[..., None])
         self.head_bias.copy_(-vectors.square().sum(dim=-1) / (2 * errors))
 

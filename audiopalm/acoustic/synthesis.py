@@ -9,7 +9,6 @@ import json
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,20 +107,22 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
 
 def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: set[str], most: int | None = None) -> Job:
     """The ceiling: true units of speech in `language`, for the utterances `chosen` (empty: the whole set), of each
-    source language the first `most` by id.
+    source language at most `most`, evenly spread over the ids and with them over the speakers.
 
     Utterances that are spoken in `language` are treated as in text to speech, the others as in speech translation.
     """
     translated = TokenArchive(prompts.tokens / f"units.{language}.scp")
-    units, sources, count = {}, {}, Counter()
+    of_source: dict[str, list[str]] = {}
     for utterance in sorted(chosen or prompts.language, key=str.encode):
-        count[prompts.language[utterance]] += 1
-        if most is not None and count[prompts.language[utterance]] > most:
-            continue
-        if prompts.language[utterance] == language and utterance in prompts.units:
-            units[utterance], sources[utterance] = prompts.units[utterance], prompts.next(utterance)
-        elif utterance in translated:
-            units[utterance], sources[utterance] = translated[utterance], prompts.own(utterance)
+        of_source.setdefault(prompts.language[utterance], []).append(utterance)
+    units, sources = {}, {}
+    for names in of_source.values():
+        count = len(names) if most is None else min(most, len(names))
+        for utterance in (names[(2 * number + 1) * len(names) // (2 * count)] for number in range(count)):
+            if prompts.language[utterance] == language and utterance in prompts.units:
+                units[utterance], sources[utterance] = prompts.units[utterance], prompts.next(utterance)
+            elif utterance in translated:
+                units[utterance], sources[utterance] = translated[utterance], prompts.own(utterance)
     folder = Path(decode_dir) / f"true_tokens_{language}"
     write_json(folder / "meta.json", {"task": "true_tokens", "target": language, "count": len(units)})
     return Job(folder, units, sources)
