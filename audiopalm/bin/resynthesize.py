@@ -16,7 +16,8 @@ from audiopalm.bin.common import run
 from audiopalm.codec.base import load_codec
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import HOP, UnitTokenizer
+from audiopalm.tokenizers.audio import UnitTokenizer
+from audiopalm.tokenizers.encoder import HOP
 
 FORMATS = (".wav", ".flac")
 

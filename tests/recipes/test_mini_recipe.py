@@ -117,7 +117,7 @@ def test_scores(recipe):
 
 def test_page(recipe):
     page = (recipe.path / "exp" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "<audio" in page
+    assert '"mp3"' in page and "data:audio/mpeg;base64," in page
 
 
 def test_packed_model_answers(recipe):

@@ -19,6 +19,8 @@ from audiopalm.data.files import read_json
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKERS = {"covost2": make_covost2, "cvss": make_cvss, "fleurs": make_fleurs, "voxpopuli": make_voxpopuli}
 DECODE = {"decoding": {"text_tokens": 8, "audio_tokens": 12}}
+SOUNDSTREAM = {"model": {"hidden_dim": 8, "filters": 2, "levels": 2, "size": 16}, "scale_channels": 16,
+               "stft_channels": 2, "batch": 2, "crop_seconds": 0.64, "steps": 4, "adversarial_from": 2, "warmup": 1}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_covost2_and_its_models_on_fleurs(repository):
 
 
 def test_cvss_speaks_and_is_judged(repository):
-    shrink(repository / "egs/cvss/conf", decode=DECODE)
+    shrink(repository / "egs/cvss/conf", codec=SOUNDSTREAM, decode=DECODE)
     recipe = run(repository, "cvss", "--langs", "fr", "--data_args", "--max_drop 0.9", "--skip_stages", "13")
     assert scores(recipe) >= {("test", task, "fr", "en", "asr_bleu") for task in ("s2st", "asr+ast+s2st")}
     assert len(read_table(recipe / "exp/decode/test/s2st_fr_en/wav.scp")) == 2

@@ -44,8 +44,9 @@ def test_versions_agree_with_the_shell_scripts(check_install):
     assert f"\nESPNET={check_install.ESPNET}\n" in (ROOT / "tools" / "install_espnet.sh").read_text()
 
 
-# Not installed by tools/setup.sh: who asks for it and lacks it is told (tests/train/test_log.py).
-ON_REQUEST = {"wandb"}
+# Not installed by tools/setup.sh: who asks for them and lacks them is told (tests/train/test_log.py,
+# tests/codec/test_classic.py).
+ON_REQUEST = {"wandb", "pycodec2"}
 
 
 def test_every_import_of_the_package_is_pinned(check_install):

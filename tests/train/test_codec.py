@@ -39,7 +39,7 @@ def data(tmp_path):
 def configuration() -> CodecTraining:
     model = SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16, decoder_blocks=1, levels=2,
                            size=8)
-    return CodecTraining(model, batch=4, crop_seconds=0.32, autoencoder_steps=12, kmeans_crops=8, decoder_steps=8,
+    return CodecTraining(model=model, batch=4, crop_seconds=0.32, autoencoder_steps=12, kmeans_crops=8, decoder_steps=8,
                          adversarial_from=4, warmup=2, checkpoint_every=5)
 
 
