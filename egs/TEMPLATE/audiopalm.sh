@@ -129,13 +129,17 @@ again() {  # the user's command with other stages
     say "$(sed -E 's/ --(stage|stop[_-]stage)[ =][0-9]+//g' <<< "${called_as}") $*"
 }
 
+onwards() {  # the user's command from stage $1 to where it was to end
+    if [ "${stop_stage}" -lt 14 ]; then again --stage "$1" --stop_stage "${stop_stage}"; else again --stage "$1"; fi
+}
+
 stop() {  # Ctrl-C or SIGTERM: let the command clean up, a second one kills it
     trap 'kill -TERM "${child}" 2> /dev/null || true' INT TERM
     if [ -n "${child}" ]; then
         kill -TERM "${child}" 2> /dev/null || true
         while kill -0 "${child}" 2> /dev/null; do wait "${child}" || true; done
     fi
-    say "audiopalm.sh: interrupted in stage ${number}; to go on: $(again --stage "${number}")" >&2
+    say "audiopalm.sh: interrupted in stage ${number}; to go on: $(onwards "${number}")" >&2
     exit 130
 }
 trap stop INT TERM
@@ -171,7 +175,7 @@ run() {  # run COMMAND...: on the screen and in the log of the stage
     child=
     [ "${code}" -ne 137 ] || say "audiopalm.sh: the command was killed; was the memory exhausted?" >&2
     [ "${code}" -eq 0 ] || {
-        say "audiopalm.sh: stage ${number} (${name}) failed; log: ${logdir}/stage${number}.log; to go on: $(again --stage "${number}")" >&2
+        say "audiopalm.sh: stage ${number} (${name}) failed; log: ${logdir}/stage${number}.log; to go on: $(onwards "${number}")" >&2
         exit "${code}"
     }
 }
@@ -192,7 +196,9 @@ writes() {  # writes FILE...: shows them and ends the stage
     [ "${memory}" -le "${peak_memory}" ] || peak_memory=${memory}
     summary+=$(printf '%7d %-11s %6d s %7d MiB' "${number}" "${name}" "${seconds}" "${memory}")$'\n'
     say "took    ${seconds} s, at most ${memory} MiB of memory; log: ${logdir}/stage${number}.log"
-    [ "${number}" -eq 14 ] || say "next    $(again --stage $((number + 1)))"
+    local following=$((number + 1))
+    while skipped "${following}"; do following=$((following + 1)); done
+    [ "${following}" -gt 14 ] || say "next    $(again --stage "${following}")"
     say ""
 }
 

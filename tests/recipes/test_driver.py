@@ -110,6 +110,11 @@ def test_stage_and_stop_stage(recipe):
     assert f"next    {recipe.path}/run.sh --test_sets test --stage 4\n" in result.stdout
 
 
+def test_what_comes_next_is_not_skipped(recipe):
+    result = recipe("--stop_stage", "2", "--skip_stages", "3 4")
+    assert f"next    {recipe.path}/run.sh --test_sets test --skip_stages 3\\ 4 --stage 5\n" in result.stdout
+
+
 def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert recipe("--init_lm", "some models/a lm", "--stop_stage", "8").returncode == 0
     vocabulary, textlm, finetune = recipe.commands()[4:]
@@ -155,11 +160,11 @@ def test_bad_options(recipe, arguments, message):
 
 
 def test_failing_command(recipe):
-    result = recipe(FAIL="train_units")
+    result = recipe("--stop_stage", "9", FAIL="train_units")
     assert result.returncode == 3
     assert "train_units: error: broken on purpose" in result.stdout  # both streams of a command go to screen and log
     assert result.stderr == ("audiopalm.sh: stage 3 (units) failed; log: exp/log/stage3.log; to go on: "
-                             f"{recipe.path}/run.sh --test_sets test --stage 3\n")
+                             f"{recipe.path}/run.sh --test_sets test --stage 3 --stop_stage 9\n")
     assert not any(line.startswith("tokenize") for line in recipe.commands())
 
 
