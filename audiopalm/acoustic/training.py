@@ -98,7 +98,7 @@ def train(kind: Kind, config: Any, data_dir: str, tokens: str, output: str, seed
     dev = Corpus(dev_data_dir, dev_tokens, config.model.levels) if dev_tokens else None
     logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
                  corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)
-    bf16 = choose_precision(config.training.precision) == "bf16-mixed"
+    bf16 = choose_precision(config.training.precision, output) == "bf16-mixed"
     torch.manual_seed(seed)
     codebooks = load_codec(codec).codebooks() if codec else None
     model = kind.build(config.model, corpus, None if codebooks is None else codebooks[:config.model.levels]).train()

@@ -98,7 +98,7 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
     if (output / "model.safetensors").exists():
         logging.info("%s is finished; delete it to train anew", output)
         return
-    precision = choose_precision(training.precision)
+    precision = choose_precision(training.precision, output)
     fabric = start_processes(training.strategy, precision)
     if not fabric.is_global_zero:
         logging.disable(logging.WARNING)

@@ -1,7 +1,9 @@
 """float32 or bfloat16: chosen by measuring, because only some processors have units for bfloat16."""
 
 import logging
+import os
 import time
+from pathlib import Path
 
 import torch
 
@@ -23,12 +25,30 @@ def matrix_seconds(dtype: torch.dtype, size: int = 1024, device: str | torch.dev
     return best
 
 
-def choose_precision(wanted: str) -> str:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true; raises AudioPaLMError for an unknown name."""
+def choose_precision(wanted: str, output: str | Path) -> str:
+    """`auto` becomes bf16-mixed where that is faster, else 32-true; raises AudioPaLMError for an unknown name.
+
+    What a training took stands in `output`/precision.txt: a run that goes on, and every process of one run, take the
+    same, whatever the load of the machine makes them measure.
+    """
     if wanted not in PRECISIONS:
         raise AudioPaLMError(f"training: unknown precision {wanted!r}; {nearest(wanted, PRECISIONS)}")
     if wanted != "auto":
         return wanted
+    path = Path(output) / "precision.txt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"precision.{os.getpid()}.tmp")
+        temporary.write_text(measured_precision(), encoding="utf-8")
+        try:
+            os.link(temporary, path)  # of several processes the first decides
+        except FileExistsError:
+            pass
+        temporary.unlink()
+    return path.read_text(encoding="utf-8")
+
+
+def measured_precision() -> str:
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     speed = matrix_seconds(torch.float32) / matrix_seconds(torch.bfloat16)
