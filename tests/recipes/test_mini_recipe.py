@@ -175,7 +175,7 @@ def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stdout + stderr
-    assert stderr.splitlines()[-1].endswith(f"--stage {number}")
+    assert stderr.splitlines()[-1].endswith(f"--stage {number} --stop_stage {number}")
     assert not (experiment / folder / "model.safetensors").exists()
     assert list(experiment.rglob(".*partial*")) == []
     again = recipe(*options)
