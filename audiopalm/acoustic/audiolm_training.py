@@ -25,14 +25,6 @@ class AudioLMConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-def build(config: ModelConfig, corpus: Corpus, codebooks: Tensor | None) -> AudioLM:
-    """A model that starts from `codebooks [levels, codec_size, latent]` where they are given."""
-    model = AudioLM(config)
-    if codebooks is not None:
-        model.start_from(codebooks, corpus.unit_latents(codebooks))
-    return model
-
-
 def loss(model: AudioLM, corpus: Corpus, config: TrainingConfig,
          random: np.random.Generator) -> tuple[Tensor, Losses]:
     """Of a new batch: mean cross-entropy of stage 2 and of stage 3, added up, and the sums of each level."""

@@ -18,9 +18,9 @@ from audiopalm.errors import AudioPaLMError, nearest
 DEFAULT = "soundstorm"
 KINDS = {
     "soundstorm": Kind(SoundStorm, SoundStormAcoustic, soundstorm_training.SoundStormConfig,
-                       soundstorm_training.build, soundstorm_training.loss, soundstorm_training.evaluate),
+                       soundstorm_training.loss, soundstorm_training.evaluate),
     "audiolm": Kind(AudioLM, AudioLMAcoustic, audiolm_training.AudioLMConfig,
-                    audiolm_training.build, audiolm_training.loss, audiolm_training.evaluate),
+                    audiolm_training.loss, audiolm_training.evaluate),
 }
 
 

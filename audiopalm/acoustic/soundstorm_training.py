@@ -32,14 +32,6 @@ class SoundStormConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-def build(config: ModelConfig, corpus: Corpus, codebooks: Tensor | None) -> SoundStorm:
-    """A model that starts from `codebooks [levels, codec_size, latent]` where they are given."""
-    model = SoundStorm(config)
-    if codebooks is not None:
-        model.start_from(codebooks, corpus.unit_latents(codebooks))
-    return model
-
-
 @dataclass
 class Masked:
     """What is hidden of a batch: shown `[B, T, levels]` (with masks put in), mask `[B, T]` (what to predict),

@@ -57,16 +57,15 @@ class TrainingConfig:
 class Kind:
     """All that is particular to one kind of acoustic model.
 
+    model: made of `config.model`; `start_from(codebooks, latents)` gives it embeddings to start from.
     config: dataclass of conf/acoustic.yaml, with `kind`, `model`, `training` and `generation`.
-    build: sizes, corpus and codebooks to a model. loss: model, corpus, training settings and random numbers to the
-    loss of a new batch and what it is made of. evaluate: model, corpus and training settings to loss and accuracy of
-    each level.
+    loss: model, corpus, training settings and random numbers to the loss of a new batch and what it is made of.
+    evaluate: model, corpus and training settings to loss and accuracy of each level.
     """
 
     model: type[nn.Module]
     acoustic: type[Acoustic]
     config: type
-    build: Callable[[Any, Corpus, Tensor | None], nn.Module]
     loss: Callable[[Any, Corpus, Any, np.random.Generator], tuple[Tensor, Losses]]
     evaluate: Callable[[Any, Corpus, Any], tuple[list[float], list[float]]]
 
@@ -101,7 +100,10 @@ def train(kind: Kind, config: Any, data_dir: str, tokens: str, output: str, seed
     bf16 = choose_precision(config.training.precision, output) == "bf16-mixed"
     torch.manual_seed(seed)
     codebooks = load_codec(codec).codebooks() if codec else None
-    model = kind.build(config.model, corpus, None if codebooks is None else codebooks[:config.model.levels]).train()
+    model = kind.model(config.model).train()
+    if codebooks is not None:
+        codebooks = codebooks[:config.model.levels]
+        model.start_from(codebooks, corpus.unit_latents(codebooks))
     training = config.training
     optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
                                                  weight_decay=training.weight_decay), model)

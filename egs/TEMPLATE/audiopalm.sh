@@ -295,6 +295,7 @@ main() {
     fi
 
     if begin 9 acoustic; then
+        reads 4 "${codec_exp}"
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         module train_acoustic --config "${acoustic_config}" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \

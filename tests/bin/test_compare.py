@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_p_of_wer_by_hand(two, monkeypatch, capsys):
     mean = sum(differences) / len(differences)
     by_hand = sum(abs(value - mean) >= abs(measured) for value in differences) / len(differences)
     assert found["wer"] == pytest.approx(by_hand, abs=0.06) and 0 < found["wer"] < 0.6
+
+
+def test_a_system_does_not_differ_from_itself(two, monkeypatch, capsys):
+    shutil.rmtree(two / "b")
+    shutil.copytree(two / "a", two / "b")
+    assert set(p_values(monkeypatch, capsys).values()) == {1.0}
 
 
 def test_other_references_normalisers_and_figures_are_refused(two, monkeypatch, capsys):
