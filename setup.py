@@ -18,10 +18,11 @@ setup(
     install_requires=[
         "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
         "lightning-fabric", "faiss-cpu", "sacrebleu", "jiwer", "whisper-normalizer", "matplotlib", "tqdm",
+        "numba",  # audiopalm/lm/kernels.py
     ],
     extras_require={
         # espnet itself only where pip can resolve it beside torch; on Python 3.11 tools/install_espnet.sh installs it.
-        "espnet": ["espnet>=202609; python_version >= '3.12'", "typeguard", "humanfriendly", "packaging", "numba",
+        "espnet": ["espnet>=202609; python_version >= '3.12'", "typeguard", "humanfriendly", "packaging",
                    "tensorboard"],
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",

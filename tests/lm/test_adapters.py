@@ -86,11 +86,13 @@ def test_logits_and_gradients_are_those_of_transformers(theirs, folder):
     assert float(loss.detach() / count) == pytest.approx(float(expected_loss.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.inference_mode()
-def test_cached_equals_uncached(theirs, folder, monkeypatch):
-    """Prompts of two lengths in chunks of four, then one token of each at a time."""
+def test_cached_equals_uncached(theirs, folder, monkeypatch, dtype):
+    """Prompts of two lengths in chunks of four, then one token of each at a time; float32 is computed by
+    audiopalm/lm/kernels.py, all else by PyTorch."""
     monkeypatch.setattr("audiopalm.lm.cached.CHUNK", 4)
-    model, ids = read_pretrained(folder).eval(), some_ids()
+    model, ids = read_pretrained(folder).eval().to(dtype), some_ids()
     expected = ours_logits(model, ids)
     decoder, lengths = CachedDecoder(model, 2, LENGTH), [9, 13, 0, 0]
     hidden = torch.stack([decoder.prefill(row, ids[row, :lengths[row]]) for row in (0, 1)])
