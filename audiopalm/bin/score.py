@@ -21,6 +21,7 @@ from audiopalm.report.rows import merge
 from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.judge import judge_signature
 from audiopalm.scoring.rows import Run, score_set
+from audiopalm.scoring.units import unit_rows
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--results", default="results.json", help="rows of all runs of the recipe")
     parser.add_argument("--report", default="RESULTS.md", help="the page made from --results")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
+    parser.add_argument("--units", type=Path, help="directory of stage 3: what it has measured of units is put in too")
     parser.add_argument("--sets", default="", help="sets to score (default: all that were decoded)")
     parser.add_argument("--judges", default="moonshine",
                         help='English judges; "moonshine pocketsphinx:40": the second hears 40 utterances per decode; '
@@ -51,7 +53,7 @@ def main() -> None:
                    parse_judges(arguments.judges), arguments.processes, arguments.translations,
                    arguments.recognition, arguments.speech, arguments.dnsmos)
     found = sets_of(arguments.decode_dir)
-    rows = []
+    rows = unit_rows(arguments.units, arguments.recipe, arguments.seed, settings.code) if arguments.units else []
     for name in arguments.sets.split() or found:
         test_set = TestSet(arguments.decode_dir, arguments.data_dir, name)
         trained = {decode.meta.get("model_seed", arguments.seed) for decode in test_set.decodes}

@@ -9,6 +9,7 @@ from audiopalm.report.headline import headlines
 from audiopalm.report.rows import Row, read_rows, select
 
 CEILINGS = ("true_tokens", "true_audio", "other")
+OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
 UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
@@ -29,6 +30,7 @@ def markdown(rows: list[Row]) -> str:
     """The whole page, one chapter per recipe and set."""
     recipes = sorted({row["recipe"] for row in rows})
     parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
+    parts.append(overview(rows, recipes))
     for recipe in recipes:
         for name in set_order({row["set"] for row in select(rows, recipe=recipe)}):
             parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name)]
@@ -70,6 +72,21 @@ def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
     return table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
 
 
+def overview(rows: list[Row], recipes: list[str]) -> str:
+    """One line for each recipe: its units, what they say of the phones, means over seeds on `test`; empty for one."""
+    lines = []
+    for recipe in recipes:
+        units = select(rows, recipe=recipe, task="units", metric="phone_purity")
+        found = {headline.name: headline for headline in headlines(rows, recipe, "test")}
+        figures = [number("bleu" if "BLEU" in name else "wer", found[name].mean) if name in found else ""
+                   for name in OVERVIEW]
+        seeds = {seed for headline in found.values() for seed in headline.values}
+        purity = number("phone_purity", sum(row["value"] for row in units) / len(units)) if units else ""
+        lines.append([recipe, ", ".join(sorted({row["tag"] for row in units})), purity, str(len(seeds)), *figures])
+    header = ["recipe", "units", "phone purity", "seeds", *OVERVIEW]
+    return "## All recipes, on `test`\n\n" + table(header, lines) if len(recipes) > 1 else ""
+
+
 def task_table(rows: list[Row]) -> str:
     """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
     seeds = sorted({row["seed"] for row in rows if row["system"] == "model"})
@@ -86,12 +103,13 @@ def task_table(rows: list[Row]) -> str:
             continue
         first = model[min(model)]
         mean = sum(row["value"] for row in model.values()) / len(model)
-        interval = f"[{number(metric, first['low'])}, {number(metric, first['high'])}]"
+        interval = ("" if first["low"] is None else
+                    f"[{number(metric, first['low'])}, {number(metric, first['high'])}]")
         ceilings = []
         for system in systems:
             values = [row["value"] for row in select(same, system=system)]
             ceilings.append(number(metric, sum(values) / len(values)) if values else "")
-        lines.append([f"{source}-{target}" if target else source, *([part or ""] if combined else []), metric,
+        lines.append([f"{source}-{target}" if target else source or "", *([part or ""] if combined else []), metric,
                       (judge or "").split(" ")[0], number(metric, mean),
                       *(number(metric, model[seed]["value"]) if seed in model else "" for seed in seeds),
                       interval, str(first["n"]), *ceilings])

@@ -328,7 +328,8 @@ main() {
 
     if begin 12 score; then
         reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
-        module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --seed "${seed}" ${score_args}
+        module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --units "${units_exp}" \
+            --seed "${seed}" ${score_args}
         writes "${expdir}/score" results.json RESULTS.md
     fi
 

@@ -10,6 +10,7 @@ from scoring_data import Parrot, write_set
 
 from audiopalm.bin import score
 from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.files import write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring import judge, voice
 
@@ -42,6 +43,21 @@ def test_rows_page_and_transcripts(recipe, monkeypatch):
     before = (recipe / "results.json").read_bytes(), (recipe / "RESULTS.md").read_bytes()
     command(monkeypatch)
     assert ((recipe / "results.json").read_bytes(), (recipe / "RESULTS.md").read_bytes()) == before
+
+
+def test_what_stage_3_has_measured_stands_beside_the_scores(recipe, monkeypatch):
+    """Nothing does where it has measured nothing; and rows of the sets stay as they are."""
+    write_json(recipe / "exp/units/config.json", {"kind": "log-mel"})
+    command(monkeypatch, "--units", "exp/units")
+    without = json.loads((recipe / "results.json").read_text())
+    write_json(recipe / "exp/units/report.json", {"set": "dump/raw/dev", "recordings": 9, "aligned": 4, "size": 64,
+                                                  "phone_purity": 0.25, "bits_per_second": 150.0})
+    command(monkeypatch, "--units", "exp/units")
+    rows = json.loads((recipe / "results.json").read_text())
+    assert [row for row in rows if row["task"] != "units"] == without
+    assert {row["metric"]: (row["value"], row["n"], row["tag"]) for row in rows if row["task"] == "units"} == {
+        "phone_purity": (0.25, 4, "log-mel"), "bits_per_second": (150.0, 9, "log-mel")}
+    assert "|  | phone_purity |  | 0.250 | 0.250 |  | 4 |" in (recipe / "RESULTS.md").read_text()
 
 
 def test_scores_equal_those_of_the_command_lines(recipe, monkeypatch, tmp_path):

@@ -72,5 +72,16 @@ def test_page_is_made_from_rows_alone(tmp_path):
     assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
 
 
+def test_recipes_side_by_side():
+    """What a recipe has not measured is left empty."""
+    other = [line | {"recipe": "mini-logmel", "value": line["value"] * 2} for line in ROWS[:4]]
+    units = row("units", "phone_purity", 0.48, source=None, set_name="units") | {
+        "recipe": "mini-logmel", "low": None, "high": None, "tag": "log-mel"}
+    page = markdown([*ROWS, *other, units])
+    assert "| mini |  |  | 2 | 0.160 |  |  | 40.0 |" in page
+    assert "| mini-logmel | log-mel | 0.480 | 2 | 0.320 |  |  |  |" in page
+    assert "All recipes" not in markdown(ROWS)
+
+
 def test_markdown_table_as_html_keeps_empty_cells():
     assert from_markdown("| a | b | c |\n| --- | --- | --- |\n| 1 |  |  |").count("<td>") == 3
