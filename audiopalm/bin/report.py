@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from audiopalm.bin.common import run
+from audiopalm.report.attention import AttentionOptions
 from audiopalm.report.page import Page, write_page
 from audiopalm.report.rows import read_rows
 
@@ -18,11 +19,17 @@ def main() -> None:
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
     parser.add_argument("--output", required=True, help="folder of the page, e.g. exp/report")
     parser.add_argument("--examples", type=int, default=8, help="utterances per decode")
+    parser.add_argument("--lm", type=Path, help="the model that decoded: its attention is shown")
+    parser.add_argument("--vocabulary", type=Path)
+    parser.add_argument("--tokens", type=Path, help="tokens of all sets, e.g. dump/tokens")
+    parser.add_argument("--no_attention", action="store_true", help="do not load the model, which may be large")
     arguments = parser.parse_args()
     began = time.monotonic()
     # The decodes at hand are those that were scored last, which has results of its own.
     last = read_rows(Path(arguments.expdir) / "score" / "results.json")
-    page = Page(Path(arguments.expdir), Path(arguments.data_dir), Path(arguments.output), arguments.examples)
+    given = (arguments.lm, arguments.vocabulary, arguments.tokens)
+    attention = AttentionOptions(*given) if all(given) and not arguments.no_attention else None
+    page = Page(Path(arguments.expdir), Path(arguments.data_dir), Path(arguments.output), arguments.examples, attention)
     path = write_page(page, read_rows(arguments.results), last, arguments.recipe)
     logging.info("open %s (%.1f MB), %.1f s", path, path.stat().st_size / 1e6, time.monotonic() - began)
 

@@ -26,12 +26,18 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, s
     plain = queries.device.type == "cpu" and queries.dtype == torch.bfloat16
     if cap is None and not plain:
         return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
+    return attention_scores(queries, keys, bias, scale, cap).softmax(dim=-1) @ values
+
+
+def attention_scores(queries: Tensor, keys: Tensor, bias: Tensor | None, scale: float | None,
+                     cap: float | None) -> Tensor:
+    """`[B, heads, T, S]`, of which the softmax says how much of each value is taken; arguments as of `attend`."""
     scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.mT
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
     if bias is not None:
         scores += bias
-    return scores.softmax(dim=-1) @ values
+    return scores
 
 
 def attend_one(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scale: float,

@@ -115,6 +115,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (`attention_bias`) -> `[B, T, dim]`."""
+        mixed = attend(*self.project(x, rotary), bias, self.scale, self.cap)
+        return self.output(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+    def project(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[B, heads, T, head_dim]`, the first two rotated."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
@@ -123,8 +128,7 @@ class Attention(nn.Module):
         if self.kv_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
             values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        mixed = attend(queries, keys, values, bias, self.scale, self.cap)
-        return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return queries, keys, values
 
 
 class GatedMLP(nn.Module):

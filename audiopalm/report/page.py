@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiopalm.data.files import write_text
 from audiopalm.errors import AudioPaLMError
+from audiopalm.report.attention import AttentionOptions, attention_pictures
 from audiopalm.report.headline import headlines
 from audiopalm.report.listen import Sounds, examples
 from audiopalm.report.plots import bars_by_language, errors_by_length, loss_curves, read_log, spectrograms
@@ -26,12 +27,14 @@ TRAININGS = {"units": "Audio tokenizer (stage 3)", "codec": "Codec (stage 4)", "
 
 @dataclass(frozen=True)
 class Page:
-    """Where the page finds things; `examples` is the number of utterances shown per decode."""
+    """Where the page finds things; `examples` is the number of utterances shown per decode, and where
+    the model looked is shown with `attention` alone."""
 
     expdir: Path
     data_dir: Path
     output: Path
     examples: int
+    attention: AttentionOptions | None = None
 
 
 def write_page(page: Page, rows: list[Row], last: list[Row], recipe: str) -> Path:
@@ -62,7 +65,7 @@ def write_page(page: Page, rows: list[Row], last: list[Row], recipe: str) -> Pat
 def _figures(rows: list[Row], recipe: str, names: list[str]) -> str:
     """The first set is open, the others are folded."""
     folded = [f"<details><summary>{html.escape(name)}</summary>{_cards(rows, recipe, name)}</details>"
-              for name in names[1:]]
+              for name in names[1:] if headlines(rows, recipe, name)]
     return "\n".join([f"<h3>{html.escape(names[0])}</h3>", _cards(rows, recipe, names[0]), *folded])
 
 
@@ -94,6 +97,8 @@ def _plots(page: Page, last: list[Row], test_set: TestSet | None) -> str:
                                    ("asr_bleu", "s2st", "ASR-BLEU of S2ST")):
             title = f"{name} by languages ({test_set.name})"
             pictures[title] = bars_by_language(select(last, task=task, metric=metric, **here), title)
+        if page.attention:
+            pictures |= attention_pictures(test_set, page.attention)
     found = "".join(f'<img src="{picture}" alt="{html.escape(title)}">'
                     for title, picture in pictures.items() if picture)
     spectra = "".join(f'<img class="whole" src="{picture}" alt="spectrograms of a translation">'

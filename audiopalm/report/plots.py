@@ -1,4 +1,4 @@
-"""Pictures of the page, as data URIs: loss curves, errors by length, BLEU by language, spectrograms."""
+"""Pictures of the page, as data URIs: loss curves, errors by length, BLEU by language, spectrograms, attention."""
 
 import base64
 import io
@@ -75,6 +75,22 @@ def bars_by_language(rows: Iterable[Row], title: str) -> str | None:
     axes.set_xlim(-1, len(found))
     axes.tick_params(axis="x", rotation=0 if len(found) < 8 else 90)
     return _picture(figure, "svg")
+
+
+def heat_map(shares: np.ndarray, title: str, across: list[str] | float, upwards: list[str] | float) -> str:
+    """Shares `[output, input]`, the first output on top; an axis is its labels, or how many steps make a second."""
+    figure, axes = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
+    axes.imshow(shares, aspect="auto", cmap="magma", vmax=np.quantile(shares, 0.995), interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    for axis, labels, length in ((axes.xaxis, across, shares.shape[1]), (axes.yaxis, upwards, shares.shape[0])):
+        if isinstance(labels, list):
+            axis.set_ticks(range(length), labels, fontsize=max(4, min(8, 200 // length)),
+                           rotation=90 if axis is axes.xaxis else 0)
+        else:
+            seconds = np.arange(0, length / labels, max(1, round(length / labels / 5)))
+            axis.set_ticks(seconds * labels, [f"{second:g} s" for second in seconds], fontsize=8)
+    axes.set(xlabel="input", ylabel="answer")
+    return _picture(figure, "png")
 
 
 def spectrograms(files: dict[str, str | Path]) -> str:

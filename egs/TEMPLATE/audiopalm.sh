@@ -335,7 +335,8 @@ main() {
 
     if begin 13 report; then
         reads 12 "${expdir}/score" results.json
-        module report --expdir "${expdir}" --data_dir "${raw}" --output "${expdir}/report" ${report_args}
+        module report --expdir "${expdir}" --data_dir "${raw}" --output "${expdir}/report" --lm "${models}/lm" \
+            --vocabulary "${models}/vocabulary" --tokens "${tokendir}" ${report_args}
         writes "${expdir}/report/index.html"
     fi
 

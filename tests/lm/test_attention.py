@@ -1,7 +1,10 @@
+import pytest
 import torch
 from torch.nn import functional
 
 from audiopalm.lm.attention import attend, attend_one, attention_bias
+from audiopalm.lm.maps import attention_maps
+from audiopalm.lm.model import Decoder, ModelConfig
 
 
 def test_products_in_bfloat16_are_pytorchs_attention():
@@ -32,3 +35,20 @@ def test_one_token_attends_as_pytorch_does_and_unseen_keys_change_no_bit():
     torch.testing.assert_close(found, expected)
     for seen in (224, 256, 384):
         assert torch.equal(attend_one(queries, keys[:, :seen], values[:, :seen], bias[..., :seen], 0.3), found)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("options", [{}, {"attention_cap": 2.0, "window": 4, "local_layers": [0]}])
+def test_maps_are_what_the_layers_have_mixed(options):
+    """With one head, values weighted by the map are what a layer gave in the forward pass."""
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(50, dim=32, layers=2, heads=1, kv_heads=1, hidden_dim=48, **options)).eval()
+    ids, given = torch.randint(0, 50, (9,)), []
+    for block in model.blocks:
+        block.attention.register_forward_hook(lambda module, inputs, output: given.append((module, inputs, output)))
+    maps = attention_maps(model, ids)
+    assert maps.shape == (2, 9, 9) and torch.equal(maps, maps.tril())
+    torch.testing.assert_close(maps.sum(dim=2), torch.ones(2, 9))
+    for one, (module, (x, rotary, _), output) in zip(maps, given, strict=True):
+        values = module.project(x, rotary)[2][0, 0]
+        torch.testing.assert_close(module.output(one @ values)[None], output)

@@ -3,6 +3,8 @@
 The tests of this file share one run and are in the order in which a user would meet them.
 """
 
+import base64
+import io
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 from tiny import shrink
 
 from audiopalm.data.datadir import invert, read_table, write_table
@@ -112,12 +115,16 @@ def test_scores(recipe):
     assert metrics >= {("asr", "wer"), ("ast", "bleu"), ("mt", "bleu")}
     assert {row["seed"] for row in rows} == {3}
     assert all(row["recipe"] == "mini" for row in rows)
+    assert {row["tag"] for row in rows if row["task"] == "units"} == {"usm-v2"}
     assert "wer" in (recipe.path / "RESULTS.md").read_text(encoding="utf-8").lower()
 
 
 def test_page(recipe):
     page = (recipe.path / "exp" / "report" / "index.html").read_text(encoding="utf-8")
     assert '"mp3"' in page and "data:audio/mpeg;base64," in page
+    for tag in ("[ASR ", "[AST ", "[TTS English]"):  # of each kind of decode where the model looked
+        picture = re.search(rf'data:image/png;base64,([^"]+)" alt="{re.escape(tag)}[^"]*attention of layer', page)[1]
+        assert pyplot.imread(io.BytesIO(base64.b64decode(picture))).std() > 0.1
 
 
 def test_packed_model_answers(recipe):
