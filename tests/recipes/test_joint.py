@@ -13,7 +13,7 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.sound import mp3, wav
 from miniatures.voxpopuli import make_voxpopuli
-from tiny import shrink
+from tiny import OVERRIDES, shrink
 
 from audiopalm.config import load_config
 from audiopalm.data.checks import Options, problems
@@ -25,6 +25,7 @@ from audiopalm.train.mixture import expand
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DECODE = {"decoding": {"text_tokens": 8}}
+SPEAK = {"decoding": {"text_tokens": 8, "audio_tokens": 12}}
 HEADER = "client_id\tpath\tsentence\n"
 
 
@@ -54,7 +55,7 @@ def repository(tmp_path_factory):
         made = () if name == "audiopalm" else ("data", "dump", "exp", "downloads")  # by runs of the recipe
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
                         ignore=shutil.ignore_patterns("__pycache__", *made))
-    shrink(root / "egs/joint/conf", decode=DECODE)
+    shrink(root / "egs/joint/conf", decode=DECODE, decode_s2st=SPEAK, lm_s2st=OVERRIDES["lm"])
     make_downloads(root / "egs/joint/downloads")
     make_fleurs(root / "egs/fleurs/downloads")
     return root
@@ -107,20 +108,33 @@ def test_the_mixture_of_speech_to_speech(repository):
     assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "mt"}
 
 
+def test_speech_to_speech_up_to_the_report(repository):
+    joint = repository / "egs/joint"
+    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets", "cvss_test",
+        "--train_codec", "false", "--pretrained_codec", "../mini/pretrained/codec", "--stage", "3", "--stop_stage",
+        "13")
+    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "results.json")} == {
+        ("joint_s2st", "cvss_test", "s2st"), ("joint_s2st", "cvss_test", "asr+ast+s2st"),
+        ("joint_s2st", "dev_s2st", "s2st"), ("joint_s2st", "units", "units")}
+    assert "ASR-BLEU" in (joint / "exp/s2st/report/index.html").read_text(encoding="utf-8")
+
+
 def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
-    """The other mixture, from stage 1 to the report; nothing of the first one is touched."""
+    """The other mixture, from stage 1 to the report, on the units of the first; else nothing of that is touched."""
     joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"
     before = (joint / "data/train_s2st/text").read_bytes()
-    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--test_sets", "", "--stop_stage", "13")
+    run(joint, "--langs", "fr uk", "--data_args", "--max_drop 0.9", "--test_sets", "", "--stop_stage", "13",
+        "--skip_stages", "3 9 11 14", "--units_exp", "exp/s2st/units")
     assert corpora(joint / "dump/raw/train_ast").keys() == {"common_voice", "covost2", "voxpopuli"}
     assert (joint / "data/train_s2st/text").read_bytes() == before
     usage = (joint / "exp/ast/log/usage.tsv").read_text()
     assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
-    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "results.json")} == {
-        ("joint_ast", "dev_ast", "asr+ast")}
+    rows = [row for row in read_json(joint / "results.json") if row["recipe"] == "joint_ast"]
+    assert {(row["set"], row["task"]) for row in rows} == {("dev_ast", "asr+ast"), ("units", "units")}
     assert (joint / "exp/ast/report/index.html").is_file()
 
-    run(fleurs, "--models", "../joint/exp/ast", "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
+    run(fleurs, "--models", "../joint/exp/ast", "--units_exp", "../joint/exp/s2st/units",
+        "--langs", "fr_fr en_us", "--data_args", "--max_drop 0.9",
         "--train_set", "test", "--valid_set", "test", "--test_sets", "", "--stop_stage", "10")
     decoded = {path.parent.name for path in fleurs.glob("exp/decode/test/*/meta.json")}
     assert decoded == {"ast_fr_en", "asr_fr", "asr_en"}
