@@ -22,8 +22,8 @@ from audiopalm.tokenizers.vocabulary import Vocabulary
 
 @dataclass
 class DecodingConfig:
-    """Text is greedy. Audio is greedy at temperature 0, else sampled from its `top_k` best tokens, and of these from
-    the most probable that together have a probability of `top_p`.
+    """Greedy at temperature 0, else sampled from the `top_k` best tokens, and of these from the most probable that
+    together have a probability of `top_p`.
 
     With a `beam` above 1 both are searched (audiopalm/lm/beam.py), and with `rescore` the model chooses between what it
     found by listening to itself (audiopalm/lm/decoding.py).
@@ -33,6 +33,9 @@ class DecodingConfig:
     audio_tokens: int = 300  # most units of an audio part (25 a second)
     text_tokens_per_input: float | None = None  # and at most so many for each token of the prompt, its tag counted
     audio_tokens_per_input: float | None = None
+    text_temperature: float = 0.0
+    text_top_k: int = 20
+    text_top_p: float = 1.0
     audio_temperature: float = 0.0
     audio_top_k: int = 20
     audio_top_p: float = 1.0
@@ -41,9 +44,16 @@ class DecodingConfig:
     rescore: bool = False
 
     def __post_init__(self):
-        if not 0 < self.audio_top_p <= 1 or self.audio_top_k < 1:
-            raise AudioPaLMError(f"decoding: audio_top_p={self.audio_top_p} and audio_top_k={self.audio_top_k}; they "
-                                 "are above 0 to 1, and 1 or more")
+        for kind, (_, top_k, top_p) in (("audio", self.sampling(True)), ("text", self.sampling(False))):
+            if not 0 < top_p <= 1 or top_k < 1:
+                raise AudioPaLMError(f"decoding: {kind}_top_p={top_p} and {kind}_top_k={top_k}; they are above 0 to 1, "
+                                     "and 1 or more")
+
+    def sampling(self, is_audio: bool) -> tuple[float, int, float]:
+        """Temperature, top_k and top_p of a part."""
+        if is_audio:
+            return self.audio_temperature, self.audio_top_k, self.audio_top_p
+        return self.text_temperature, self.text_top_k, self.text_top_p
 
 
 @dataclass
@@ -144,15 +154,15 @@ def most_tokens(prompts: list[np.ndarray], limits: list[list[int]]) -> int:
 
 
 def _choose(logits: Tensor, going: list[tuple[int, _Row]], task: Task, config: DecodingConfig) -> Tensor:
-    """The next token of each row `[B]` from `[B, V]`; audio may be sampled, by the Gumbel trick."""
-    if config.audio_temperature > 0:
-        for place, row in going:
-            if task.outputs[row.part].is_audio:
-                best = logits[place].topk(min(config.audio_top_k, logits.shape[1]))
-                values = best.values / config.audio_temperature
-                shares = values.softmax(dim=0)
-                values = values.masked_fill(shares.cumsum(dim=0) - shares >= config.audio_top_p, -torch.inf)
-                uniform = torch.rand(len(values), generator=row.random).to(logits.device)
-                noisy = values - torch.log(-torch.log(uniform))
-                logits[place, best.indices[noisy.argmax()]] = torch.inf
+    """The next token of each row `[B]` from `[B, V]`, which is changed; sampled by the Gumbel trick."""
+    for place, row in going:
+        temperature, top_k, top_p = config.sampling(task.outputs[row.part].is_audio)
+        if temperature > 0:
+            best = logits[place].topk(min(top_k, logits.shape[1]))
+            values = best.values / temperature
+            shares = values.softmax(dim=0)
+            values = values.masked_fill(shares.cumsum(dim=0) - shares >= top_p, -torch.inf)
+            uniform = torch.rand(len(values), generator=row.random).to(logits.device)
+            noisy = values - torch.log(-torch.log(uniform))
+            logits[place, best.indices[noisy.argmax()]] = torch.inf
     return logits.argmax(dim=-1)

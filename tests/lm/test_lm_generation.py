@@ -6,7 +6,7 @@ import torch
 from decoders import log_probability, tiny
 
 from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.generation import DecodingConfig, Generated, generate
+from audiopalm.lm.generation import DecodingConfig, Generated, generate, grammar
 from audiopalm.tasks import get_task
 from audiopalm.tokenizers.vocabulary import Vocabulary
 
@@ -56,18 +56,20 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
 
 
-def test_top_p_draws_from_the_nucleus():
-    """First units of many names: each of those before which the better ones have less than top_p together."""
-    model, task, prompt = tiny(), get_task("tts"), PROMPTS[1]
+@pytest.mark.parametrize("name, kind", [("tts", "audio"), ("mt", "text")])
+def test_top_p_draws_from_the_nucleus(name, kind):
+    """First tokens of many names: each of those before which the better ones have less than top_p together."""
+    model, task, prompt = tiny(), get_task(name), PROMPTS[1]
     places = torch.arange(len(prompt))
     with torch.no_grad():
         mask = torch.ones(1, 1, len(prompt), len(prompt), dtype=torch.bool).tril()
         logits = model.logits(model.hidden(torch.from_numpy(prompt)[None], places[None], mask))[0, -1]
-    logits[:30] = torch.where(torch.arange(30) == VOCABULARY.eos, logits[:30], -torch.inf)
+    logits[~grammar(task, VOCABULARY)[0][0]] = -torch.inf
     shares, order = logits[logits.topk(6).indices].softmax(dim=0).sort(descending=True)
     before = shares.cumsum(dim=0) - shares
     nucleus = {int(logits.topk(6).indices[place]) for place in order[before < 0.7]}
-    config = DecodingConfig(audio_tokens=1, audio_temperature=1.0, audio_top_k=6, audio_top_p=0.7)
+    config = DecodingConfig(**{f"{kind}_tokens": 1, f"{kind}_temperature": 1.0, f"{kind}_top_k": 6,
+                               f"{kind}_top_p": 0.7})
     names = [str(number) for number in range(120)]
     drawn = {ids(answer)[0] for answer in generate(model, [prompt] * 120, names, task, VOCABULARY, config)}
     assert drawn == nucleus and 1 < len(nucleus) < 6
@@ -83,5 +85,7 @@ def test_limits_follow_the_input():
 
 
 def test_impossible_sampling_is_refused():
+    with pytest.raises(AudioPaLMError, match="text_top_k=0"):
+        DecodingConfig(text_top_k=0)
     with pytest.raises(AudioPaLMError, match="audio_top_p=0"):
         DecodingConfig(audio_top_p=0)
