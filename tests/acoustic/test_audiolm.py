@@ -6,6 +6,7 @@ import torch
 
 from audiopalm.acoustic.audiolm import AudioLM, ModelConfig
 from audiopalm.acoustic.audiolm_generation import AudioLMAcoustic, GenerationConfig
+from audiopalm.acoustic.audiolm_training import with_own
 from audiopalm.acoustic.soundstorm import UnitLatents
 from audiopalm.errors import AudioPaLMError
 from audiopalm.train.lm import ArchitectureConfig
@@ -119,3 +120,23 @@ def test_starts_from_the_codebooks(acoustic):
     units = rows[:CODES] - rows[:CODES].mean(dim=0)
     codes = rows[UNITS:UNITS + CODES] - rows[UNITS:UNITS + CODES].mean(dim=0)
     assert torch.cdist(units, codes).argmin(dim=1).tolist() == list(range(CODES))
+
+
+def test_a_share_of_the_past_is_the_models_own(acoustic):
+    """Behind the prompt alone, and of each example another share."""
+    random = np.random.default_rng(6)
+    stage = acoustic.model.coarse
+    pairs = [speech(random, 40) for _ in range(8)]
+    units = torch.from_numpy(np.stack([one for one, _ in pairs]))[..., None]
+    codes = torch.from_numpy(np.stack([many for _, many in pairs]))[..., :COARSE]
+    torch.manual_seed(0)
+    past = with_own(stage, units, codes, 20, 1.0, np.random.default_rng(0))
+    changed = past != codes
+    assert not changed[:, :20].any()
+    shares = changed[:, 20:].float().mean(dim=(1, 2))
+    assert 0.3 < shares.mean() < 0.6 and shares.max() - shares.min() > 0.3
+    assert torch.equal(with_own(stage, units, codes, 20, 0.0, random), codes)
+    stage.logits = lambda hidden, level: torch.nn.functional.one_hot(torch.full(hidden.shape[:2], 7), CODES) * 1e3
+    # a model that is sure of one code draws that
+    own = with_own(stage, units, codes, 20, 1.0, np.random.default_rng(0))
+    assert set(own[own != codes].tolist()) == {7}
