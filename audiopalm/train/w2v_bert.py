@@ -13,6 +13,7 @@ from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import save_units
 from audiopalm.tokenizers.mel_conformer import measure_scale, valid_mask
+from audiopalm.tokenizers.quantiser import kmeans
 from audiopalm.tokenizers.w2v_bert import W2vBert, W2vBertConfig, draw_mask
 from audiopalm.train.clustering import KMeansConfig, fit_codebook
 from audiopalm.train.log import StepLog
@@ -30,10 +31,9 @@ class W2vBertTraining:
     steps: int = 100000
     batch_seconds: float = 240.0  # padding included
     longest_seconds: float = 30.0  # longer recordings are left out
-    mask_start: float = 0.065  # share of frames that begin a masked span
-    mask_span: int = 10  # frames of 40 ms
-    first_temperature: float = 2.0  # of the Gumbel softmax; falls geometrically
-    last_temperature: float = 0.5
+    target_batches: int = 16  # that the codes of training are clustered from
+    mask_start: float = 0.08  # share of frames that begin a masked span
+    mask_span: int = 5  # frames of 40 ms
     optimizer: str = "adamw"  # or muon
     learning_rate: float = 5e-4
     warmup: int = 2000
@@ -64,13 +64,15 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
     first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
     if first == 0:
-        measure_scale(model, [(batch.samples, batch.frames) for batch in map(load, range(min(4, config.steps)))])
+        heard = [load(number) for number in range(min(config.target_batches, config.steps))]
+        measure_scale(model, [(batch.samples, batch.frames) for batch in heard])
+        start_targets(model, heard, seed)
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
     for step, batch in zip(range(first, config.steps), ahead(load, first, config.steps), strict=True):
         seed_step(seed, step)
         set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, config.steps))
-        losses = train_step(model, optimizers, batch, step / config.steps, config)
+        losses = train_step(model, optimizers, batch, config)
         if step % 20 == 0 or step + 1 == config.steps:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, **{f"{name}_loss": value for name, value in losses.items()}, seconds=seconds)
@@ -83,14 +85,19 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     snapshots.remove()
 
 
-def train_step(model: W2vBert, optimizers: Optimizers, batch: Batch, done: float,
-               config: W2vBertTraining) -> dict[str, float]:
-    """One step, after the share `done` of all; its losses."""
+@torch.no_grad()
+def start_targets(model: W2vBert, batches: list[Batch], seed: int) -> None:
+    """The codes of training: clusters of the frames of `batches`."""
+    frames = [model.frames(model.log_mel(batch.samples))[valid_mask(batch.frames, int(batch.frames.max()))]
+              for batch in batches]
+    model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).numpy(), len(model.centres), seed)))
+
+
+def train_step(model: W2vBert, optimizers: Optimizers, batch: Batch, config: W2vBertTraining) -> dict[str, float]:
     model.train()
     valid = valid_mask(batch.frames, int(batch.frames.max()))
     masked = draw_mask(valid, config.mask_start, config.mask_span)
-    temperature = config.first_temperature * (config.last_temperature / config.first_temperature) ** done
-    losses = model.losses(model.log_mel(batch.samples), valid, masked, temperature)
+    losses = model.losses(model.log_mel(batch.samples), valid, masked)
     sum(losses.values()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     update(optimizers)

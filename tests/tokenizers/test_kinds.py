@@ -13,7 +13,10 @@ from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitTokenizer, save_units
 from audiopalm.tokenizers.huggingface import read_huggingface
 from audiopalm.tokenizers.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.tokenizers.quantiser import nearest
 from audiopalm.tokenizers.w2v_bert import W2vBert, W2vBertConfig, contrast, draw_mask
+from audiopalm.train.units import Batch
+from audiopalm.train.w2v_bert import start_targets
 
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 CONVOLUTIONS = {**SIZES, "num_hidden_layers": 3, "conv_dim": [8] * 7, "num_conv_pos_embeddings": 4,
@@ -184,7 +187,8 @@ def test_contrast_is_the_cross_entropy_among_other_codes_of_the_recording():
                           if recording[other] == recording[own] and codes[other] != codes[own]]
         scores = torch.cosine_similarity(guess[own][None], table[[codes[other] for other in rivals]]) / 0.1
         wanted.append(-scores.log_softmax(0)[0])
-    torch.testing.assert_close(contrast(guess, table[codes], torch.tensor(recording)), torch.stack(wanted).mean())
+    found = contrast(guess, table[codes], torch.tensor(codes), torch.tensor(recording))
+    torch.testing.assert_close(found, torch.stack(wanted).mean())
 
 
 def test_masks_are_spans_of_speech_in_every_recording():
@@ -194,3 +198,15 @@ def test_masks_are_spans_of_speech_in_every_recording():
     assert masked.any(1).all() and not (masked & ~valid).any()
     assert 0.4 < masked[:50].float().mean() < 0.55  # 1 - (1 - 0.065) ** 10 = 0.49
     assert 1 <= draw_mask(valid[:1], 0.0, 10).sum() <= 10
+
+
+def test_codes_of_training_are_clusters_of_log_mel():
+    """Two sounds in turn have two codes, which change where the sounds do."""
+    torch.manual_seed(0)
+    model = W2vBert(W2vBertConfig(bands=8, dim=16, heads=2, kernel=5, context=3, contrastive_blocks=1, masked_blocks=1,
+                                  layer=1, target_codes=2, target_dim=4, size=16))
+    sounds = torch.randn(2, 640)
+    samples = sounds[[0, 0, 0, 1, 1, 1, 0, 0, 0]].flatten()[None]
+    start_targets(model, [Batch(samples, torch.tensor([9]), *[torch.zeros(0)] * 2)], seed=0)
+    codes = nearest(model.frames(model.log_mel(samples)), model.centres)[0].tolist()
+    assert codes[1] == codes[7] != codes[4] and len(set(codes)) == 2
