@@ -22,7 +22,7 @@ class SoundStreamConfig:
     """A subset of the `generator_params` of an ESPnet codec configuration."""
 
     kind: str = "soundstream"
-    hidden_dim: int = 128
+    hidden_dim: int = 512  # of ESPnet's codebooks; from and to any other it projects, which has to be learned first
     filters: int = 32
     residual_layers: int = 1
     ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz

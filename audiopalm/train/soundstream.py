@@ -5,9 +5,12 @@ discriminators and all losses. Its Trainer and its GANCodecTask are not used: th
 pickles. Crops, snapshots and the loop are those of the spectral codec.
 """
 
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -17,7 +20,8 @@ from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.espnet import shim
-from audiopalm.train.crops import set_learning_rate, train_on_crops, update
+from audiopalm.tokenizers.quantiser import kmeans, nearest
+from audiopalm.train.crops import make_crops, set_learning_rate, train_on_crops, update
 from audiopalm.train.speech import list_speech
 from audiopalm.train.units import schedule
 
@@ -32,6 +36,10 @@ MEL_LOSS = {"range_start": 6, "range_end": 11, "window": "hann", "n_mels": 64, "
             "log_base": None}
 
 
+DITHER = 1e-3  # noise on what is learned: the distance of log-mels from digital silence would outweigh all speech
+RARE = 0.05  # a code that is chosen so much less often than the average is placed anew
+
+
 @dataclass
 class SoundStreamTraining:
     kind: str = "soundstream"
@@ -41,6 +49,8 @@ class SoundStreamTraining:
     batch: int = 16  # crops
     crop_seconds: float = 1.28
     steps: int = 200000
+    plain_steps: int = 0  # the first ones, without the quantiser, whose codebooks then start as residual k-means
+    kmeans_crops: int = 400
     adversarial_from: int = 0  # first step with the discriminators
     mel_weight: float = 45.0
     feature_weight: float = 2.0
@@ -70,6 +80,10 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
     bandwidth = codec.generator.target_bandwidths[-1]
     codec.generator.target_bandwidths = [bandwidth * (levels + 0.5) / (config.model.levels + 0.5)
                                          for levels in range(1, config.model.levels + 1)]
+    # ESPnet places a code anew that is chosen less than twice a step: with small batches every code at every step.
+    codec.frames_per_step = config.batch * round(config.crop_seconds * SAMPLE_RATE) / math.prod(config.model.ratios)
+    for layer in codec.generator.quantizer.vq.layers:
+        layer._codebook.threshold_ema_dead_code = RARE * codec.frames_per_step / config.model.size
     return codec
 
 
@@ -82,12 +96,18 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
         "optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=(0.5, 0.9)),
         "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=(0.5, 0.9))}
 
+    length = round(config.crop_seconds * SAMPLE_RATE)
+
     def train_step(step: int, crops: Tensor) -> dict[str, float]:
+        if step == config.plain_steps > 0:
+            random = np.random.default_rng([seed, config.steps])
+            start_codebooks(codec, make_crops(speech, config.kmeans_crops, length, random), seed)
+        crops = crops + DITHER * torch.randn_like(crops)
         share = schedule(step, config.warmup, config.steps)
         set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
         set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
-        if step < config.adversarial_from:
-            loss, losses = reconstruction(codec, crops)
+        if step < max(config.plain_steps, config.adversarial_from):
+            loss, losses = reconstruction(codec, crops, quantised=step >= config.plain_steps)
         else:
             judged = codec(crops, forward_generator=False)
             update(codec.discriminator, optimizers["discriminator_optimizer"], judged["loss"])
@@ -100,14 +120,38 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
                           lambda: save_soundstream(codec.generator, config.model, output))
 
 
-def reconstruction(codec: nn.Module, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+def reconstruction(codec: nn.Module, crops: Tensor, quantised: bool) -> tuple[Tensor, dict[str, float]]:
     """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step."""
     crops = crops[:, None]
-    made, commit, quantisation, _ = codec.generator(crops)
+    if quantised:
+        made, commit, quantisation, _ = codec.generator(crops)
+        codes = commit + quantisation
+    else:
+        made, codes = codec.generator.decoder(codec.generator.encoder(crops)), crops.new_zeros(())
     waveform, mel = codec.generator_reconstruct_loss(crops, made), codec.mel_loss(made, crops)
-    return (codec.lambda_mel * mel + waveform + commit + quantisation,
+    return (codec.lambda_mel * mel + waveform + codes,
             {"mel_loss": codec.lambda_mel * mel.item(), "reconstruct_loss": waveform.item(),
-             "codec_loss": (commit + quantisation).item()})
+             "codec_loss": codes.item()})
+
+
+@torch.no_grad()
+def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
+    """Residual k-means: each level on what the coarser ones leave of the latents of `crops` `[N, samples]`."""
+    crops = crops + DITHER * torch.randn_like(crops)
+    rest = torch.cat([codec.generator.encoder(part[:, None]).transpose(1, 2).flatten(0, 1) for part in crops.split(32)])
+    energy = rest.square().mean()
+    for level, layer in enumerate(codec.generator.quantizer.vq.layers):
+        book, points = layer._codebook, layer.project_in(rest)
+        centres = torch.from_numpy(kmeans(points.numpy(), book.codebook_size, seed + level, iterations=12))
+        chosen = nearest(points, centres)
+        # As if the moving averages had seen all of this: ESPnet's are of the vectors of one step.
+        share = torch.bincount(chosen, minlength=len(centres)) / len(rest) * codec.frames_per_step
+        book.embed.copy_(centres)
+        book.embed_avg.copy_(centres * share[:, None])
+        book.cluster_size.copy_(share)
+        book.inited.fill_(1)
+        rest = rest - layer.project_out(centres[chosen])
+        logging.info("level %d: %.3f of the energy left", level + 1, rest.square().mean() / energy)
 
 
 def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:

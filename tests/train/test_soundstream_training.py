@@ -1,9 +1,11 @@
 """Training of ESPnet's SoundStream, tiny: both losses are taken, a stopped run goes on bit for bit."""
 
+import dataclasses
 import importlib.util
 
 import numpy as np
 import pytest
+import torch
 
 from audiopalm.codec.base import load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig
@@ -11,12 +13,12 @@ from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.data.files import sha256
 from audiopalm.train import soundstream as training
-from audiopalm.train.soundstream import SoundStreamTraining, build_soundstream, train_soundstream
+from audiopalm.train.soundstream import SoundStreamTraining, build_soundstream, start_codebooks, train_soundstream
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 CONFIGURATION = SoundStreamTraining(
     model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
-    crop_seconds=0.32, steps=6, adversarial_from=2, warmup=2, checkpoint_every=2)
+    crop_seconds=0.32, steps=6, plain_steps=1, kmeans_crops=8, adversarial_from=2, warmup=2, checkpoint_every=2)
 
 
 @pytest.fixture
@@ -57,3 +59,22 @@ def test_training_draws_every_number_of_levels():
     drawn = [quantiser.get_num_quantizers_for_bandwidth(rate, bandwidth)
              for bandwidth in codec.generator.target_bandwidths]
     assert drawn == [1, 2, 3]
+
+
+def test_codebooks_start_at_the_latents_and_stay_there():
+    """Each level leaves less of them. A step moves codes, and does not replace all, as ESPnet does in small batches."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIGURATION, model=SoundStreamConfig(hidden_dim=512, filters=2, levels=3, size=16))
+    codec, crops = build_soundstream(config).train(), torch.randn(24, 5120)
+    start_codebooks(codec, crops, seed=0)
+    vq = codec.generator.quantizer.vq
+    with torch.no_grad():
+        latents = codec.generator.encoder(crops[:, None])
+        left = [(latents - vq.decode(vq.encode(latents, n_q=levels))).square().mean() for levels in (1, 2, 3)]
+    assert latents.square().mean() > 2 * left[0] and left[0] > left[1] > left[2]
+    before = [layer.codebook.clone() for layer in vq.layers]
+    codec.generator.target_bandwidths = codec.generator.target_bandwidths[-1:]
+    codec.generator(crops[:2, None])
+    for layer, codes in zip(vq.layers, before, strict=True):
+        moved = (layer.codebook - codes).norm(dim=1) / codes.norm(dim=1)
+        assert 0 < moved.median() < 0.1
