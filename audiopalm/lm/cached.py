@@ -91,7 +91,9 @@ class CachedDecoder:
         """One more token of every row: int64 `[rows]` behind the `lengths` tokens that are there -> `[rows, dim]`."""
         ends = torch.tensor(lengths, device=self.device)
         positions = ends if positions is None else positions
-        return self._run(tokens, (self._compiled_step if self.compiled else self._plain_step)(ends, positions))
+        if self.compiled:
+            return self._run(tokens, self._compiled_step(ends, positions))
+        return self._run(tokens, self._plain_step(rounded(max(lengths) + 1), ends, positions))
 
     def _run(self, ids: Tensor, attend: Callable) -> Tensor:
         """Final hidden states `[N, dim]` of ids `[N]`; `attend(number, layer, joined)` is the attention of a layer."""
@@ -118,9 +120,9 @@ class CachedDecoder:
 
         return attend_step
 
-    def _plain_step(self, ends: Tensor, positions: Tensor) -> Callable:
+    def _plain_step(self, seen: int, ends: Tensor, positions: Tensor) -> Callable:
+        """`seen` keys are looked at: as many as the longest row has, and some more."""
         config = self.config
-        seen = rounded(int(ends.max()) + 1)
         last = ends[:self.used, None]
         behind = self.places[:seen] <= last
         views = {False: self._per_head(behind)}
