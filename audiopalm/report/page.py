@@ -5,6 +5,7 @@ page.html beside this file is its template; words in capitals stand there for wh
 
 import html
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ def _plots(page: Page, last: list[Row], test_set: TestSet | None) -> str:
             title = f"{name} by languages ({test_set.name})"
             pictures[title] = bars_by_language(select(last, task=task, metric=metric, **here), title)
         if page.attention:
-            pictures |= attention_pictures(test_set, page.attention)
+            try:
+                pictures |= attention_pictures(test_set, page.attention)
+            except AudioPaLMError as error:  # the rest of the page needs no model
+                logging.warning("attention is not drawn: %s", error)
     found = "".join(f'<img src="{picture}" alt="{html.escape(title)}">'
                     for title, picture in pictures.items() if picture)
     spectra = "".join(f'<img class="whole" src="{picture}" alt="spectrograms of a translation">'

@@ -10,6 +10,8 @@ from audiopalm.report.rows import Row, read_rows, select
 
 CEILINGS = ("true_tokens", "true_audio", "other")
 OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
+MEASURED = {"phone_purity": "phone purity", "phone_information": "phone information", "perplexity": "perplexity",
+            "bits_per_second": "bits a second"}  # of units, by stage 3
 UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
@@ -77,17 +79,20 @@ def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
 
 
 def overview(rows: list[Row], recipes: list[str]) -> str:
-    """One line for each recipe: its units, what they say of the phones, means over seeds on `test`; empty for one."""
+    """One line for each recipe: its units, what stage 3 measured of them, means over seeds on `test`; empty for one."""
     lines = []
     for recipe in recipes:
-        units = select(rows, recipe=recipe, task="units", metric="phone_purity")
+        units = select(rows, recipe=recipe, task="units")
         found = {headline.name: headline for headline in headlines(rows, recipe, "test")}
         figures = [number("bleu" if "BLEU" in name else "wer", found[name].mean) if name in found else ""
                    for name in OVERVIEW]
         seeds = {seed for headline in found.values() for seed in headline.values}
-        purity = number("phone_purity", sum(row["value"] for row in units) / len(units)) if units else ""
-        lines.append([recipe, ", ".join(sorted({row["tag"] for row in units})), purity, str(len(seeds)), *figures])
-    header = ["recipe", "units", "phone purity", "seeds", *OVERVIEW]
+        measured = []
+        for metric in MEASURED:
+            values = [row["value"] for row in select(units, metric=metric)]
+            measured.append(number(metric, sum(values) / len(values)) if values else "")
+        lines.append([recipe, ", ".join(sorted({row["tag"] for row in units})), *measured, str(len(seeds)), *figures])
+    header = ["recipe", "units", *MEASURED.values(), "seeds", *OVERVIEW]
     return "## All recipes, on `test`\n\n" + table(header, lines) if len(recipes) > 1 else ""
 
 

@@ -32,7 +32,11 @@ def page(tmp_path_factory):
         patch.setattr(sys, "argv", ["score", "--decode_dir", "exp/decode", "--data_dir", "dump/raw", "--output",
                                     "exp/score", "--judges", "parrot", "--processes", "1"])
         score.main()
-        patch.setattr(sys, "argv", ["report", "--output", "exp/report"])
+        (root / "exp/decode/test/asr_es/1best_recog").mkdir()
+        (root / "exp/decode/test/asr_es/1best_recog/token_int").write_text("ana-es-a 5 6\n")
+        # The model that decoded is gone: its attention is left out, and the rest of the page is there.
+        patch.setattr(sys, "argv", ["report", "--output", "exp/report", "--lm", "exp/lm", "--vocabulary",
+                                    "exp/vocabulary", "--tokens", "dump/tokens"])
         report.main()
     return root / "exp/report/index.html"
 

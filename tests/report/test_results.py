@@ -77,9 +77,9 @@ def test_recipes_side_by_side():
     other = [line | {"recipe": "mini-logmel", "value": line["value"] * 2} for line in ROWS[:4]]
     units = row("units", "phone_purity", 0.48, source=None, set_name="units") | {
         "recipe": "mini-logmel", "low": None, "high": None, "tag": "log-mel"}
-    page = markdown([*ROWS, *other, units])
-    assert "| mini |  |  | 2 | 0.160 |  |  | 40.0 |" in page
-    assert "| mini-logmel | log-mel | 0.480 | 2 | 0.320 |  |  |  |" in page
+    page = markdown([*ROWS, *other, units, units | {"metric": "bits_per_second", "value": 225.0}])
+    assert "| mini |  |  |  |  |  | 2 | 0.160 |  |  | 40.0 |" in page
+    assert "| mini-logmel | log-mel | 0.480 |  |  | 225.000 | 2 | 0.320 |  |  |  |" in page
     assert "All recipes" not in markdown(ROWS)
 
 
