@@ -39,6 +39,8 @@ def markdown(rows: list[Row]) -> str:
     for recipe in recipes:
         for name in set_order({row["set"] for row in select(rows, recipe=recipe)}):
             parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name)]
+            if any(headline.met is False for headline in headlines(rows, recipe, name)):
+                parts.append(MISSED)
             chosen = select(rows, recipe=recipe, set=name)
             for task in task_order({row["task"] for row in chosen}):
                 parts += [f"### {task}", task_table(select(chosen, task=task))]
@@ -74,8 +76,7 @@ def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
         ceiling = "" if headline.ceiling is None else number(metric, headline.ceiling)
         met = {True: "yes", False: "**no**", None: ""}[headline.met]
         lines.append([headline.name, number(metric, headline.mean), *shown, ceiling, headline.goal, met])
-    shown = table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
-    return shown + (f"\n\n{MISSED}" if any(headline.met is False for headline in found) else "")
+    return table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
 
 
 def overview(rows: list[Row], recipes: list[str]) -> str:
