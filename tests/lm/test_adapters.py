@@ -13,6 +13,7 @@ from audiopalm.lm.adapters.pretrained import find_pretrained, read_config, read_
 from audiopalm.lm.adapters.table import ADAPTERS
 from audiopalm.lm.cached import CachedDecoder
 from audiopalm.lm.files import extend_vocabulary
+from audiopalm.lm.maps import attention_maps
 from audiopalm.lm.model import Decoder, ModelConfig, packed_mask
 
 SIZE, LENGTH = 60, 23
@@ -84,6 +85,17 @@ def test_logits_and_gradients_are_those_of_transformers(theirs, folder):
     loss, count = model(ids, torch.ones_like(ids), torch.arange(LENGTH).expand_as(ids),
                         torch.cat([ids[:, 1:], torch.full((2, 1), -100)], dim=1))
     assert float(loss.detach() / count) == pytest.approx(float(expected_loss.detach()), rel=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_maps_are_those_of_transformers(theirs, folder):
+    """Heads that share keys, windows and caps: what the page of stage 13 draws is where the model looked."""
+    ids = some_ids()
+    expected = theirs(ids, output_attentions=True).attentions  # of each layer, [2, heads, T, T]
+    for row in range(len(ids)):
+        maps = attention_maps(read_pretrained(folder), ids[row])
+        torch.testing.assert_close(maps, torch.stack([layer[row].mean(dim=0) for layer in expected]),
+                                   rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
