@@ -25,6 +25,7 @@ class SoundStreamConfig:
     hidden_dim: int = 512  # of ESPnet's codebooks; from and to any other it projects, which has to be learned first
     filters: int = 32
     residual_layers: int = 1
+    lstm_layers: int = 2  # of ESPnet, in the encoder and in the decoder; the paper has none
     ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz
     levels: int = 8
     size: int = 1024
@@ -45,7 +46,7 @@ def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:
     bandwidth = (config.levels + 0.5) * np.log2(config.size) * rate / 1000
     return {"hidden_dim": config.hidden_dim, "encdec_n_filters": config.filters,
             "encdec_n_residual_layers": config.residual_layers, "encdec_ratios": list(config.ratios),
-            "quantizer_n_q": config.levels, "quantizer_bins": config.size,
+            "encdec_lstm": config.lstm_layers, "quantizer_n_q": config.levels, "quantizer_bins": config.size,
             "quantizer_target_bandwidth": [float(bandwidth)]}
 
 

@@ -36,7 +36,10 @@ MEL_LOSS = {"range_start": 6, "range_end": 11, "window": "hann", "n_mels": 64, "
             "log_base": None}
 
 
-DITHER = 1e-3  # noise on what is learned: the distance of log-mels from digital silence would outweigh all speech
+FAINT = 2e-3  # deviation of noise below which differences of log-mels do not count: silence would outweigh all speech
+LEAST_MEL = 1e-10  # ESPnet's, of which it takes the logarithm where there is less
+BETAS = (0.8, 0.99)  # of AdamW, as HiFi-GAN's
+START_CROPS = 32
 RARE = 0.05  # a code that is chosen so much less often than the average is placed anew
 
 
@@ -84,7 +87,39 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
     codec.frames_per_step = config.batch * round(config.crop_seconds * SAMPLE_RATE) / math.prod(config.model.ratios)
     for layer in codec.generator.quantizer.vq.layers:
         layer._codebook.threshold_ema_dead_code = RARE * codec.frames_per_step / config.model.size
+    floor_mels(codec.mel_loss)
     return codec
+
+
+@torch.no_grad()
+def floor_mels(mel_loss: nn.Module) -> None:
+    """Scale mels so that ESPnet's least one is the mean mel of faint noise."""
+    noise = FAINT * torch.randn(1, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+    for scale in mel_loss.mel_loss:
+        scale.wav_to_mel.logmel.melmat *= LEAST_MEL / scale.wav_to_mel(noise)[0].exp().mean()
+
+
+@torch.no_grad()
+def start_weights(generator: nn.Module, crops: Tensor) -> None:
+    """Biases 0, and what each convolution makes of `crops` `[N, samples]` has a deviation of 1 (arXiv 1511.06422).
+
+    As PyTorch starts them, every layer makes signals smaller, until latents are biases and say nothing of the speech:
+    a thousand steps later the decoder still gives the average spectrum. The last layer gives a third of crops' loudness.
+    """
+    layers = [layer for layer in generator.modules() if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d))]
+
+    def scale(layer: nn.Module, given: tuple, output: Tensor) -> Tensor:
+        # original0: the length of weights of torch's weight_norm
+        layer.parametrizations.weight.original0 /= output.std()
+        return output / output.std()
+
+    for layer in layers:
+        nn.init.zeros_(layer.bias)
+    hooks = [layer.register_forward_hook(scale) for layer in layers]
+    generator.decoder(generator.encoder(crops[:, None]))
+    for hook in hooks:
+        hook.remove()
+    layers[-1].parametrizations.weight.original0 *= crops.std() / 3
 
 
 def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int) -> dict:
@@ -92,17 +127,15 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
     output, speech = Path(output), list_speech(data)
     torch.manual_seed(seed)
     codec = build_soundstream(config).train()
-    optimizers = {
-        "optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=(0.5, 0.9)),
-        "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=(0.5, 0.9))}
-
     length = round(config.crop_seconds * SAMPLE_RATE)
+    start_weights(codec.generator, make_crops(speech, START_CROPS, length, np.random.default_rng(seed)))
+    optimizers = {"optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=BETAS),
+                  "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=BETAS)}
 
     def train_step(step: int, crops: Tensor) -> dict[str, float]:
         if step == config.plain_steps > 0:
             random = np.random.default_rng([seed, config.steps])
             start_codebooks(codec, make_crops(speech, config.kmeans_crops, length, random), seed)
-        crops = crops + DITHER * torch.randn_like(crops)
         share = schedule(step, config.warmup, config.steps)
         set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
         set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
@@ -137,7 +170,6 @@ def reconstruction(codec: nn.Module, crops: Tensor, quantised: bool) -> tuple[Te
 @torch.no_grad()
 def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
     """Residual k-means: each level on what the coarser ones leave of the latents of `crops` `[N, samples]`."""
-    crops = crops + DITHER * torch.randn_like(crops)
     rest = torch.cat([codec.generator.encoder(part[:, None]).transpose(1, 2).flatten(0, 1) for part in crops.split(32)])
     energy = rest.square().mean()
     for level, layer in enumerate(codec.generator.quantizer.vq.layers):
