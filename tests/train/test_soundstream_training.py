@@ -13,7 +13,13 @@ from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.data.files import sha256
 from audiopalm.train import soundstream as training
-from audiopalm.train.soundstream import SoundStreamTraining, build_soundstream, start_codebooks, train_soundstream
+from audiopalm.train.soundstream import (
+    SoundStreamTraining,
+    build_soundstream,
+    start_codebooks,
+    start_weights,
+    train_soundstream,
+)
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 CONFIGURATION = SoundStreamTraining(
@@ -59,6 +65,30 @@ def test_training_draws_every_number_of_levels():
     drawn = [quantiser.get_num_quantizers_for_bandwidth(rate, bandwidth)
              for bandwidth in codec.generator.target_bandwidths]
     assert drawn == [1, 2, 3]
+
+
+@torch.no_grad()
+def test_latents_say_something_of_the_speech_from_the_start():
+    """As PyTorch starts convolutions, latents are nearly the same whatever is heard."""
+    torch.manual_seed(0)
+    generator = build_soundstream(CONFIGURATION).generator
+    crops = 0.1 * torch.randn(8, 5120)
+
+    def share_that_varies():
+        latents = generator.encoder(crops[:, None]).transpose(1, 2).flatten(0, 1)  # [frames, hidden]
+        return float(latents.var(dim=0).mean() / latents.square().mean())
+
+    before = share_that_varies()
+    start_weights(generator, crops)
+    assert before < 0.2 and share_that_varies() > 0.8
+    made = generator.decoder(generator.encoder(crops[:, None]))
+    assert float(made.std()) == pytest.approx(float(crops.std()) / 3, rel=1e-4)
+
+
+def test_what_is_fainter_than_the_floor_does_not_count():
+    mel_loss = build_soundstream(CONFIGURATION).mel_loss
+    silence, hiss, speech = torch.zeros(1, 1, 8000), 1e-4 * torch.randn(1, 1, 8000), 0.1 * torch.randn(1, 1, 8000)
+    assert float(mel_loss(silence, hiss)) < 0.01 * float(mel_loss(silence, speech))
 
 
 def test_codebooks_start_at_the_latents_and_stay_there():
