@@ -55,7 +55,9 @@ class SoundStreamTraining:
     plain_steps: int = 0  # the first ones, without the quantiser, whose codebooks then start as residual k-means
     kmeans_crops: int = 400
     adversarial_from: int = 0  # first step with the discriminators
+    waveform_weight: float = 1.0
     mel_weight: float = 45.0
+    window_weights: bool = True  # ESPnet's of squared distances of log-mels, the root of each window's length; else 1
     feature_weight: float = 2.0
     adversarial_weight: float = 1.0
     learning_rate: float = 3e-4
@@ -76,7 +78,8 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
             "scale_discriminator_params":
                 {**SCALE_DISCRIMINATOR, "channels": channels, "max_downsample_channels": 8 * channels},
             "complexstft_discriminator_params": {**STFT_DISCRIMINATOR, "channels": config.stft_channels}},
-        mel_loss_params=dict(MEL_LOSS), use_dual_decoder=False, lambda_mel=config.mel_weight,
+        mel_loss_params={**MEL_LOSS, "alphas": config.window_weights}, use_dual_decoder=False,
+        lambda_reconstruct=config.waveform_weight, lambda_mel=config.mel_weight,
         lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight,
         cache_generator_outputs=True)  # one pass of the generator a step, for both losses
     # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
@@ -161,10 +164,10 @@ def reconstruction(codec: nn.Module, crops: Tensor, quantised: bool) -> tuple[Te
         codes = commit + quantisation
     else:
         made, codes = codec.generator.decoder(codec.generator.encoder(crops)), crops.new_zeros(())
-    waveform, mel = codec.generator_reconstruct_loss(crops, made), codec.mel_loss(made, crops)
-    return (codec.lambda_mel * mel + waveform + codes,
-            {"mel_loss": codec.lambda_mel * mel.item(), "reconstruct_loss": waveform.item(),
-             "codec_loss": codes.item()})
+    waveform = codec.lambda_reconstruct * codec.generator_reconstruct_loss(crops, made)
+    mel = codec.lambda_mel * codec.mel_loss(made, crops)
+    return (mel + waveform + codes,
+            {"mel_loss": mel.item(), "reconstruct_loss": waveform.item(), "codec_loss": codes.item()})
 
 
 @torch.no_grad()
