@@ -26,6 +26,7 @@ class SoundStreamConfig:
     filters: int = 32
     residual_layers: int = 1
     lstm_layers: int = 2  # of ESPnet, in the encoder and in the decoder; the paper has none
+    identity_skip: bool = False  # of residual units, as in the paper; ESPnet's default has a convolution there
     ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz
     levels: int = 8
     size: int = 1024
@@ -46,7 +47,8 @@ def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:
     bandwidth = (config.levels + 0.5) * np.log2(config.size) * rate / 1000
     return {"hidden_dim": config.hidden_dim, "encdec_n_filters": config.filters,
             "encdec_n_residual_layers": config.residual_layers, "encdec_ratios": list(config.ratios),
-            "encdec_lstm": config.lstm_layers, "quantizer_n_q": config.levels, "quantizer_bins": config.size,
+            "encdec_lstm": config.lstm_layers, "encdec_true_skip": config.identity_skip,
+            "quantizer_n_q": config.levels, "quantizer_bins": config.size,
             "quantizer_target_bandwidth": [float(bandwidth)]}
 
 

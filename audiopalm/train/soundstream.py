@@ -40,6 +40,7 @@ FAINT = 2e-3  # deviation of noise below which differences of log-mels do not co
 LEAST_MEL = 1e-10  # ESPnet's, of which it takes the logarithm where there is less
 BETAS = (0.8, 0.99)  # of AdamW, as HiFi-GAN's
 START_CROPS = 32
+BRANCH = 0.3  # deviation that a residual unit starts to add to 1
 RARE = 0.05  # a code that is chosen so much less often than the average is placed anew
 
 
@@ -57,6 +58,7 @@ class SoundStreamTraining:
     adversarial_from: int = 0  # first step with the discriminators
     waveform_weight: float = 1.0
     mel_weight: float = 45.0
+    codes_weight: float = 1.0  # of what holds latents near their codes
     window_weights: bool = True  # ESPnet's of squared distances of log-mels, the root of each window's length; else 1
     feature_weight: float = 2.0
     adversarial_weight: float = 1.0
@@ -80,6 +82,7 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
             "complexstft_discriminator_params": {**STFT_DISCRIMINATOR, "channels": config.stft_channels}},
         mel_loss_params={**MEL_LOSS, "alphas": config.window_weights}, use_dual_decoder=False,
         lambda_reconstruct=config.waveform_weight, lambda_mel=config.mel_weight,
+        lambda_commit=config.codes_weight, lambda_quantization=config.codes_weight,
         lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight,
         cache_generator_outputs=True)  # one pass of the generator a step, for both losses
     # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
@@ -107,8 +110,11 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
     """Biases 0, and what each convolution makes of `crops` `[N, samples]` has a deviation of 1 (arXiv 1511.06422).
 
     As PyTorch starts them, every layer makes signals smaller, until latents are biases and say nothing of the speech:
-    460 steps later the decoder still gave the average spectrum. The last layer gives a third of the crops' loudness.
+    460 steps later the decoder still gave the average spectrum. Residual units start
+    as little more than their inputs, and the last layer gives about a third of the crops' loudness.
     """
+    from espnet2.gan_codec.shared.encoder.seanet import SEANetResnetBlock
+
     layers = [layer for layer in generator.modules() if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d))]
 
     def scale(layer: nn.Module, given: tuple, output: Tensor) -> Tensor:
@@ -122,6 +128,9 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
     generator.decoder(generator.encoder(crops[:, None]))
     for hook in hooks:
         hook.remove()
+    for unit in generator.modules():
+        if isinstance(unit, SEANetResnetBlock):
+            unit.block[-1].conv.conv.parametrizations.weight.original0 *= BRANCH
     layers[-1].parametrizations.weight.original0 *= crops.std() / 3
 
 
@@ -161,7 +170,7 @@ def reconstruction(codec: nn.Module, crops: Tensor, quantised: bool) -> tuple[Te
     crops = crops[:, None]
     if quantised:
         made, commit, quantisation, _ = codec.generator(crops)
-        codes = commit + quantisation
+        codes = codec.lambda_commit * commit + codec.lambda_quantization * quantisation
     else:
         made, codes = codec.generator.decoder(codec.generator.encoder(crops)), crops.new_zeros(())
     waveform = codec.lambda_reconstruct * codec.generator_reconstruct_loss(crops, made)
@@ -190,7 +199,8 @@ def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
 
 
 def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:
-    """In float32: ids are computed with the weights that were saved, and counts of codes do not fit float16."""
+    """In float16; whoever encodes or decodes has read these weights, so ids are computed with what was saved."""
+    tensors = {key: value.half().contiguous() for key, value in generator.state_dict().items()}
     with atomic_path(output / "model.safetensors") as temporary:
-        save_file({key: value.contiguous() for key, value in generator.state_dict().items()}, str(temporary))
+        save_file(tensors, str(temporary))
     write_json(output / "config.json", to_dict(config))
