@@ -111,7 +111,7 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
 
     As PyTorch starts them, every layer makes signals smaller, until latents are biases and say nothing of the speech:
     460 steps later the decoder still gave the average spectrum. Residual units start
-    as little more than their inputs, and the last layer gives about a third of the crops' loudness.
+    as little more than their inputs, and the last layer gives a third of the crops' loudness or less.
     """
     from espnet2.gan_codec.shared.encoder.seanet import SEANetResnetBlock
 
