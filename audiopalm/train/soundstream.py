@@ -54,6 +54,7 @@ class SoundStreamTraining:
     crop_seconds: float = 1.28
     steps: int = 200000
     plain_steps: int = 0  # the first ones, without the quantiser, whose codebooks then start as residual k-means
+    encoder_steps: int = 0  # the first ones, in which the encoder learns; 0: it does in all
     kmeans_crops: int = 400
     adversarial_from: int = 0  # first step with the discriminators
     waveform_weight: float = 1.0
@@ -148,6 +149,7 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
         if step == config.plain_steps > 0:
             random = np.random.default_rng([seed, config.steps])
             start_codebooks(codec, make_crops(speech, config.kmeans_crops, length, random), seed)
+        codec.generator.encoder.requires_grad_(config.encoder_steps == 0 or step < config.encoder_steps)
         share = schedule(step, config.warmup, config.steps)
         set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
         set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
