@@ -59,6 +59,20 @@ def test_a_stopped_run_goes_on_with_the_same_result(data, tmp_path, monkeypatch)
     assert ids.shape == (2, 3)
 
 
+def test_the_encoder_learns_in_its_steps_only(data, tmp_path, monkeypatch):
+    update, changed = training.update, []
+
+    def watch(module, optimizer, loss):
+        before = [parameter.detach().clone() for parameter in module.encoder.parameters()]
+        update(module, optimizer, loss)
+        changed.append(any(not torch.equal(*pair) for pair in zip(before, module.encoder.parameters(), strict=True)))
+
+    monkeypatch.setattr(training, "update", watch)
+    train_soundstream(data, dataclasses.replace(CONFIGURATION, steps=4, adversarial_from=4, encoder_steps=2),
+                      tmp_path / "output", seed=1)
+    assert changed == [True, True, False, False]
+
+
 def test_training_draws_every_number_of_levels():
     codec = build_soundstream(CONFIGURATION)
     quantiser, rate = codec.generator.quantizer, codec.generator.frame_rate
