@@ -22,7 +22,7 @@ class SoundStreamConfig:
     """A subset of the `generator_params` of an ESPnet codec configuration."""
 
     kind: str = "soundstream"
-    hidden_dim: int = 512  # of ESPnet's codebooks; from and to any other it projects, which has to be learned first
+    hidden_dim: int = 512  # of latents and of codes
     filters: int = 32
     residual_layers: int = 1
     lstm_layers: int = 2  # of ESPnet, in the encoder and in the decoder; the paper has none
@@ -37,7 +37,17 @@ def build_generator(config: SoundStreamConfig) -> nn.Module:
     shim.install()
     from espnet2.gan_codec.soundstream.soundstream import SoundStreamGenerator
 
-    return SoundStreamGenerator(sample_rate=SAMPLE_RATE, **generator_parameters(config))
+    generator = SoundStreamGenerator(sample_rate=SAMPLE_RATE, **generator_parameters(config))
+    generator.quantizer = build_quantiser(config)
+    return generator
+
+
+def build_quantiser(config: SoundStreamConfig) -> nn.Module:
+    """ESPnet's, with codes as wide as latents: its generator makes them 512 wide, and projections to learn first."""
+    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+
+    return ResidualVectorQuantizer(dimension=config.hidden_dim, codebook_dim=config.hidden_dim, n_q=config.levels,
+                                   bins=config.size)
 
 
 def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audiopalm.codec.soundstream import SoundStreamConfig, generator_parameters
+from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, generator_parameters
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
@@ -54,6 +54,7 @@ class SoundStreamTraining:
     crop_seconds: float = 1.28
     steps: int = 200000
     plain_steps: int = 0  # the first ones, without the quantiser, whose codebooks then start as residual k-means
+    plain_noise: float = 0.0  # in them latents get noise of up to this share of their energy, as from codes
     encoder_steps: int = 0  # the first ones, in which the encoder learns; 0: it does in all
     kmeans_crops: int = 400
     adversarial_from: int = 0  # first step with the discriminators
@@ -86,6 +87,7 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
         lambda_commit=config.codes_weight, lambda_quantization=config.codes_weight,
         lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight,
         cache_generator_outputs=True)  # one pass of the generator a step, for both losses
+    codec.generator.quantizer = build_quantiser(config.model)
     # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
     bandwidth = codec.generator.target_bandwidths[-1]
     codec.generator.target_bandwidths = [bandwidth * (levels + 0.5) / (config.model.levels + 0.5)
@@ -154,7 +156,8 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
         set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
         set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
         if step < max(config.plain_steps, config.adversarial_from):
-            loss, losses = reconstruction(codec, crops, quantised=step >= config.plain_steps)
+            noise = config.plain_noise if step < config.plain_steps else None
+            loss, losses = reconstruction(codec, crops, noise)
         else:
             judged = codec(crops, forward_generator=False)
             update(codec.discriminator, optimizers["discriminator_optimizer"], judged["loss"])
@@ -167,18 +170,32 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
                           lambda: save_soundstream(codec.generator, config.model, output))
 
 
-def reconstruction(codec: nn.Module, crops: Tensor, quantised: bool) -> tuple[Tensor, dict[str, float]]:
-    """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step."""
+def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, float]]:
+    """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step.
+
+    `noise`: instead of the quantiser, noise of up to this share of the latents' energy.
+    """
     crops = crops[:, None]
-    if quantised:
+    if noise is None:
         made, commit, quantisation, _ = codec.generator(crops)
         codes = codec.lambda_commit * commit + codec.lambda_quantization * quantisation
     else:
-        made, codes = codec.generator.decoder(codec.generator.encoder(crops)), crops.new_zeros(())
+        latents = codec.generator.encoder(crops)
+        made, codes = codec.generator.decoder(add_noise(latents, noise)), crops.new_zeros(())
     waveform = codec.lambda_reconstruct * codec.generator_reconstruct_loss(crops, made)
     mel = codec.lambda_mel * codec.mel_loss(made, crops)
     return (mel + waveform + codes,
             {"mel_loss": mel.item(), "reconstruct_loss": waveform.item(), "codec_loss": codes.item()})
+
+
+def add_noise(latents: Tensor, most: float) -> Tensor:
+    """`[B, D, T]` with white noise, in each item 0 to `most` of the energy that latents have on average.
+
+    The energy is a part of the graph: larger latents are not heard better. So the encoder learns to spend it on what
+    matters, and leaves latents that few bits describe.
+    """
+    deviation = (most * torch.rand(len(latents), 1, 1, device=latents.device)).sqrt()
+    return latents + latents.square().mean().sqrt() * deviation * torch.randn_like(latents)
 
 
 @torch.no_grad()
