@@ -21,6 +21,7 @@ class Counting:
     """A judge that writes how many samples it got and counts its calls."""
 
     package = "numpy"
+    settings = ""
     calls = 0
 
     def transcribe(self, samples):
@@ -128,6 +129,39 @@ def test_judges_that_cannot_run(tiny_ctc, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioPaLMError, match=r"has no \*.safetensors"):
         judge.judge_signature(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("name, package", [("moonshine", "moonshine_voice"), ("pocketsphinx", "pocketsphinx")])
+def test_what_was_heard_before_changes_nothing(name, package):
+    pytest.importorskip(package, reason=f"the judge {name} is not installed (tools/setup.sh installs it)")
+    assets = pytest.importorskip("moonshine_voice", reason="its package holds the recording").get_assets_path()
+    speech = read_audio(f"{assets}/two_cities.wav")
+    clips = [np.pad(speech[start:start + 40000], 4800) for start in range(0, 12 * 40000, 40000)]
+    one = judge.JUDGES[name]()
+    forward = [one.transcribe(clip) for clip in clips]
+    assert [one.transcribe(clip) for clip in clips[::-1]][::-1] == forward
+    assert [judge.JUDGES[name]().transcribe(clip) for clip in clips[:3]] == forward[:3]
+
+
+def test_moonshine_hears_long_speech_and_silence():
+    """The model alone loops on more than half a minute (WER 1.1 on 42 s of prompts), and hears "You" in silence."""
+    pytest.importorskip("moonshine_voice", reason="the judge moonshine is not installed (tools/setup.sh installs it)")
+    from moonshine_voice import get_assets_path
+
+    speech = read_audio(f"{get_assets_path()}/two_cities.wav")
+    moonshine = judge.Moonshine()
+    words = english(moonshine.transcribe(speech)).split()
+    assert len(speech) > 40 * 16000 and 1.5 < len(words) / (len(speech) / 16000) < 4
+    assert moonshine.transcribe(np.zeros(16000, np.float32)) == ""
+
+
+def test_long_speech_is_cut_where_it_is_quiet():
+    speech = np.ones(500000, dtype=np.float32)
+    speech[260800:262400] = speech[450000:] = 0
+    pieces = judge.cut(speech, 320000)
+    assert [len(piece) for piece in pieces] == [261600, 238400]
+    assert np.array_equal(np.concatenate(pieces), speech)
+    assert [len(piece) for piece in judge.cut(np.ones(320000), 320000)] == [320000]
 
 
 # A quick, accented reading: Moonshine gets 2 of 12 words wrong ("Fare again. Fale better"), PocketSphinx most of them.
