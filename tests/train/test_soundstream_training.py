@@ -15,6 +15,7 @@ from audiopalm.data.files import sha256
 from audiopalm.train import soundstream as training
 from audiopalm.train.soundstream import (
     SoundStreamTraining,
+    add_noise,
     build_soundstream,
     start_codebooks,
     start_weights,
@@ -24,7 +25,7 @@ from audiopalm.train.soundstream import (
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 CONFIGURATION = SoundStreamTraining(
     model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
-    crop_seconds=0.32, steps=6, plain_steps=1, kmeans_crops=8, adversarial_from=2, warmup=2, checkpoint_every=2)
+    crop_seconds=0.32, steps=6, plain_steps=1, plain_noise=0.4, kmeans_crops=8, adversarial_from=2, warmup=2, checkpoint_every=2)
 
 
 @pytest.fixture
@@ -99,6 +100,25 @@ def test_latents_say_something_of_the_speech_from_the_start():
     assert 0.05 < float(made.std() / crops.std()) < 0.4
 
 
+def test_noise_is_a_share_of_the_energy_whatever_the_scale():
+    """Each item has its own share; latents that grow gain nothing: the decoder hears as much noise in them."""
+    torch.manual_seed(0)
+    latents = torch.randn(300, 4, 200, requires_grad=True)
+
+    def noisy(scale: float) -> torch.Tensor:
+        torch.manual_seed(1)
+        return add_noise(scale * latents, 0.4)
+
+    noise = noisy(1) - latents
+    shares = noise.detach().square().mean((1, 2)) / latents.detach().square().mean()
+    assert 0.0 <= shares.min() < 0.01 and 0.39 < shares.max() < 0.45 and 0.18 < shares.mean() < 0.22
+    assert torch.allclose(noisy(10), 10 * noisy(1), atol=1e-4)
+    noise.square().sum().backward()
+    # Euler: noise is homogeneous of degree one, so the derivative along the latents is twice its energy.
+    assert torch.isclose((latents.grad * latents).sum(), 2 * noise.square().sum(), rtol=1e-3)
+    assert torch.equal(add_noise(latents, 0.0), latents)
+
+
 def test_what_is_fainter_than_the_floor_does_not_count():
     mel_loss = build_soundstream(CONFIGURATION).mel_loss
     silence, hiss, speech = torch.zeros(1, 1, 8000), 1e-4 * torch.randn(1, 1, 8000), 0.1 * torch.randn(1, 1, 8000)
@@ -108,8 +128,7 @@ def test_what_is_fainter_than_the_floor_does_not_count():
 def test_codebooks_start_at_the_latents_and_stay_there():
     """Each level leaves less of them. A step moves codes, and does not replace all, as ESPnet does in small batches."""
     torch.manual_seed(0)
-    config = dataclasses.replace(CONFIGURATION, model=SoundStreamConfig(hidden_dim=512, filters=2, levels=3, size=16))
-    codec, crops = build_soundstream(config).train(), torch.randn(24, 5120)
+    codec, crops = build_soundstream(CONFIGURATION).train(), torch.randn(24, 5120)
     start_codebooks(codec, crops, seed=0)
     vq = codec.generator.quantizer.vq
     with torch.no_grad():
