@@ -13,6 +13,7 @@ from audiopalm.acoustic.audiolm_generation import GenerationConfig
 from audiopalm.acoustic.data import Corpus
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
 from audiopalm.acoustic.training import Losses, TrainingConfig, units_of
+from audiopalm.device import device_of
 
 
 @dataclass
@@ -60,8 +61,8 @@ def predictions(model: AudioLM, corpus: Corpus, config: AudioLMTraining, random:
     these are of the prompt. `own_share` as in AudioLMTraining."""
     sizes = model.config
     batch = corpus.draw(random, rows, 1, units_of(config.prompt_seconds), units_of(config.target_seconds))
-    units = torch.from_numpy(np.concatenate([batch.prompt_units, batch.units], axis=1))
-    codec = torch.from_numpy(np.concatenate([batch.prompt_codec, batch.codec], axis=1))
+    units, codec = (torch.from_numpy(np.concatenate(values, axis=1)).to(device_of(model)) for values in
+                    ((batch.prompt_units, batch.units), (batch.prompt_codec, batch.codec)))
     coarse = codec[..., :sizes.coarse_levels]
     prompt = batch.prompt_codec.shape[1]
     past = with_own(model.coarse, units[..., None], coarse, prompt, own_share, random)

@@ -142,7 +142,7 @@ def choose(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor,
     return token[:, 0], probability.gather(1, token)[:, 0].clamp(min=1e-30).log()
 
 
-def load_acoustic(directory: str | Path, device: str = "cpu", overrides: list[str] = ()) -> Acoustic:
+def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", overrides: list[str] = ()) -> Acoustic:
     """The model that stage 9 wrote; `overrides` change how it generates, for example `temperature=0`.
 
     Raises AudioPaLMError when it is missing or damaged.

@@ -12,6 +12,7 @@ from audiopalm.acoustic.masking import draw_levels, draw_mask, hide
 from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, Voice
 from audiopalm.acoustic.soundstorm_generation import GenerationConfig
 from audiopalm.acoustic.training import Losses, TrainingConfig, units_of
+from audiopalm.device import device_of
 
 
 @dataclass
@@ -64,8 +65,9 @@ def loss(model: SoundStorm, corpus: Corpus, config: SoundStormTraining,
 
 def masked_loss(model: SoundStorm, batch: Batch, masked: Masked) -> tuple[Tensor, Losses]:
     """Mean cross-entropy over the masked positions of each example's level."""
-    codec, mask, level = (torch.from_numpy(values) for values in (batch.codec, masked.mask, masked.level))
-    states = model(torch.from_numpy(batch.units), torch.from_numpy(masked.shown), _voice(model, batch))
+    codec, mask, level, units, shown = (torch.from_numpy(values).to(device_of(model)) for values in
+                                        (batch.codec, masked.mask, masked.level, batch.units, masked.shown))
+    states = model(units, shown, _voice(model, batch))
     sums = {}
     for one in sorted(set(masked.level.tolist())):
         chosen = mask & (level == one)[:, None]
@@ -77,8 +79,9 @@ def masked_loss(model: SoundStorm, batch: Batch, masked: Masked) -> tuple[Tensor
 
 
 def _voice(model: SoundStorm, batch: Batch) -> Voice:
-    prompts = model.encode_prompt(torch.from_numpy(batch.prompt_units), torch.from_numpy(batch.prompt_codec))
-    return prompts.select(torch.from_numpy(batch.voice))
+    units, codec, voice = (torch.from_numpy(values).to(device_of(model)) for values in
+                           (batch.prompt_units, batch.prompt_codec, batch.voice))
+    return model.encode_prompt(units, codec).select(voice)
 
 
 def evaluate(model: SoundStorm, corpus: Corpus, config: SoundStormTraining) -> tuple[list[float], list[float]]:
@@ -88,11 +91,11 @@ def evaluate(model: SoundStorm, corpus: Corpus, config: SoundStormTraining) -> t
     everything = np.ones(batch.codec.shape[:2], dtype=bool)
     cuts = np.zeros(len(everything), dtype=np.int64)
     losses, accuracies = [], []
-    voice = _voice(model, batch)
+    voice, device = _voice(model, batch), device_of(model)
     for level in range(corpus.levels):
         shown = hide(batch.codec, everything, np.full(len(cuts), level), cuts, corpus.codec_size)
-        states = model(torch.from_numpy(batch.units), torch.from_numpy(shown), voice)
-        codec = torch.from_numpy(batch.codec).flatten(0, 1)
+        states = model(torch.from_numpy(batch.units).to(device), torch.from_numpy(shown).to(device), voice)
+        codec = torch.from_numpy(batch.codec).to(device).flatten(0, 1)
         logits, truth = model.logits(states.flatten(0, 1), codec, level).float(), codec[:, level]
         losses.append(float(functional.cross_entropy(logits, truth)))
         accuracies.append(float((logits.argmax(-1) == truth).float().mean()))

@@ -22,6 +22,7 @@ from audiopalm.acoustic.prompt import UNITS_RATE
 from audiopalm.codec.base import load_codec
 from audiopalm.config import to_dict
 from audiopalm.data.files import atomic_path, read_json, write_json
+from audiopalm.device import best_device, device_of
 from audiopalm.errors import AudioPaLMError
 from audiopalm.train.log import StepLog
 from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
@@ -104,6 +105,7 @@ def train(kind: Kind, config: Any, data_dir: str, tokens: str, output: str, seed
     if codebooks is not None:
         codebooks = codebooks[:config.model.levels]
         model.start_from(codebooks, corpus.unit_latents(codebooks))
+    model.to(best_device())
     training = config.training
     optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
                                                  weight_decay=training.weight_decay), model)
@@ -133,7 +135,7 @@ def _run(kind: Kind, model: nn.Module, optimizers: Optimizers, corpus: Corpus, d
                  config.steps, state["step"])
     for step in range(state["step"], config.steps):
         set_rate(optimizers, learning_rate(step, config))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device_of(model).type, torch.bfloat16, enabled=bf16):
             loss, parts = kind.loss(model, corpus, config, seed_step(seed, step))
         if not math.isfinite(loss.item()):
             raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")

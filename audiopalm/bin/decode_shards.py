@@ -11,6 +11,7 @@ from audiopalm.bin.jobs import add_worker_options, work
 from audiopalm.config import from_dict
 from audiopalm.data.examples import ExampleSet
 from audiopalm.data.files import read_json, write_json
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.decoding import decode_n_best
 from audiopalm.lm.generation import DecodingConfig
@@ -31,7 +32,7 @@ def read_shard(item: dict) -> dict | None:
 class Worker:
     def __init__(self, arguments: argparse.Namespace):
         vocabulary, tokenizer = load_vocabulary(arguments.vocabulary)
-        self.model = load_decoder(arguments.lm, vocabulary, "stage 8 (finetune)")
+        self.model = load_decoder(arguments.lm, vocabulary, "stage 8 (finetune)").to(best_device())
         self.builder = SequenceBuilder(vocabulary, tokenizer)
         self.tokens = dict(zip(arguments.sets[::2], arguments.sets[1::2], strict=True))
         self.sets: dict[str, ExampleSet] = {}

@@ -13,6 +13,7 @@ from audiopalm.codec.base import load_codec
 from audiopalm.data.archive import write_ark
 from audiopalm.data.audio import read_audio
 from audiopalm.data.files import read_json, write_json
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitTokenizer
 
@@ -46,7 +47,9 @@ def main() -> None:
     add_worker_options(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a job has one core
-    encode = {"units": UnitTokenizer.load(arguments.units).encode, "codec": load_codec(arguments.codec).encode}
+    device = best_device()
+    encode = {"units": UnitTokenizer.load(arguments.units, device).encode,
+              "codec": load_codec(arguments.codec, device).encode}
 
     def shard(item: dict) -> dict:
         stem = Path(item["stem"])

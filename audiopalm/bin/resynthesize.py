@@ -15,6 +15,7 @@ from audiopalm.acoustic.synthesis import check_codec, check_units
 from audiopalm.bin.common import run
 from audiopalm.codec.base import load_codec
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import UnitTokenizer
 from audiopalm.tokenizers.encoder import HOP
@@ -36,10 +37,11 @@ def main() -> None:
         raise AudioPaLMError(f"{args.output}: speech is written as {' or '.join(FORMATS)}")
     samples = read_audio(args.input)
     voice = (read_audio(args.voice) if args.voice else samples)[:PROMPT_UNITS * HOP]
-    acoustic = load_acoustic(args.model / "acoustic", overrides=args.overrides)
+    device = best_device()
+    acoustic = load_acoustic(args.model / "acoustic", device, args.overrides)
     check_units(acoustic, args.model / "units")
     check_codec(acoustic, args.model / "codec")
-    tokenizer, codec = UnitTokenizer.load(args.model / "units"), load_codec(args.model / "codec")
+    tokenizer, codec = UnitTokenizer.load(args.model / "units", device), load_codec(args.model / "codec", device)
 
     began = time.monotonic()
     codes = acoustic.generate(tokenizer.encode([samples]), tokenizer.encode([voice]), codec.encode([voice]), args.seed)

@@ -12,6 +12,7 @@ from audiopalm.acoustic.generation import load_acoustic
 from audiopalm.acoustic.synthesis import Prompts, check_codec, decoded_jobs, synthesize, true_job
 from audiopalm.bin.common import run
 from audiopalm.codec.base import load_codec
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 
 
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="generation settings, for example iterations=[16,1] temperature=0")
     arguments = parser.parse_args()
-    acoustic, codec = load_acoustic(arguments.acoustic, overrides=arguments.overrides), load_codec(arguments.codec)
+    device = best_device()
+    acoustic = load_acoustic(arguments.acoustic, device, arguments.overrides)
+    codec = load_codec(arguments.codec, device)
     check_codec(acoustic, arguments.codec)
     prompts = Prompts(arguments.data_dir, arguments.tokens, acoustic, arguments.acoustic)
     decoded = decoded_jobs(arguments.decode_dir, arguments.names.split() if arguments.names else None, prompts,

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from audiopalm.data.files import read_json
@@ -39,7 +40,7 @@ class Codec(ABC):
         return ids
 
 
-def load_codec(directory: str | Path, device: str = "cpu") -> Codec:
+def load_codec(directory: str | Path, device: str | torch.device = "cpu") -> Codec:
     """The codec of a directory with config.json, whose `kind` is `spectral` or `soundstream`, and model.safetensors."""
     kind = read_json(Path(directory) / "config.json", "stage 4 (codec)").get("kind")
     # Imported here: each kind needs this module, and one of them ESPnet.

@@ -71,7 +71,7 @@ class SoundStreamCodec(Codec):
         self.rate, self.levels, self.size = SAMPLE_RATE // self.hop, config.levels, config.size
 
     @classmethod
-    def load(cls, directory: str | Path, device: str = "cpu") -> "SoundStreamCodec":
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SoundStreamCodec":
         """Read config.json and model.safetensors, the state of ESPnet's `codec.generator`."""
         made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"

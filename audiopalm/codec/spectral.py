@@ -116,7 +116,7 @@ class SpectralCodec(Codec):
         self.rate, self.levels, self.size = SAMPLE_RATE // model.config.hop, model.config.levels, model.config.size
 
     @classmethod
-    def load(cls, directory: str | Path, device: str = "cpu") -> "SpectralCodec":
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SpectralCodec":
         """Read config.json and model.safetensors (float16 or float32)."""
         made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"

@@ -2,8 +2,9 @@
 
 A judge is one of JUDGES, or any Whisper or CTC model in Hugging Face's layout, by its folder or hub id.
 
-Judges lose the first and last sound of a tightly cut file: 0.3 s of silence on both sides takes Moonshine's WER on 60 true
-English recordings from 0.21 to 0.05. So every file gets it, true recordings and model output alike, for every judge.
+Judges lose the first and last sound of a tightly cut file: 0.3 s of silence on both sides takes Moonshine's WER on 60
+true English recordings from 0.21 to 0.05. So every file gets it, true recordings and model output alike, for every
+judge.
 """
 
 import logging

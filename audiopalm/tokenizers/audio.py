@@ -44,7 +44,7 @@ class UnitTokenizer:
         self.size = model.config.size
 
     @classmethod
-    def load(cls, directory: str | Path, device: str = "cpu") -> "UnitTokenizer":
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "UnitTokenizer":
         """Read config.json and model.safetensors of stage 3.
 
         Raises AudioPaLMError when they are missing, of an unknown kind or of different trainings.

@@ -57,7 +57,7 @@ def blocks(number: int, dim: int, heads: int, kernel: int, context: int, dropout
 
 def valid_mask(frames: Tensor, longest: int) -> Tensor:
     """Lengths `[B]` -> mask `[B, longest]`, False on padding."""
-    return torch.arange(longest)[None, :] < frames[:, None]
+    return torch.arange(longest, device=frames.device)[None, :] < frames[:, None]
 
 
 @torch.no_grad()

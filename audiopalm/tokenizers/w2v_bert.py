@@ -89,8 +89,8 @@ def contrast(guess: Tensor, chosen: Tensor, codes: Tensor, recording: Tensor) ->
 
 def draw_mask(valid: Tensor, start: float, span: int) -> Tensor:
     """Mask `[B, T]` of what to hide: valid frames begin spans with probability `start`, one in a recording always."""
-    begins = (torch.rand(valid.shape) < start) & valid
-    first = (torch.rand(len(valid)) * valid.sum(1)).long()
-    begins[torch.arange(len(valid)), first] = True
+    begins = (torch.rand(valid.shape, device=valid.device) < start) & valid
+    first = (torch.rand(len(valid), device=valid.device) * valid.sum(1)).long()
+    begins[torch.arange(len(valid), device=valid.device), first] = True
     reached = functional.max_pool1d(functional.pad(begins[:, None].float(), (span - 1, 0)), span, stride=1)[:, 0] > 0
     return reached & valid

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.adapters.pretrained import find_pretrained
 from audiopalm.tokenizers.audio import save_units
@@ -44,7 +45,7 @@ class HuggingFaceTraining:
 
 def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int) -> None:
     """Write config.json and model.safetensors."""
-    model = LogMelUnits(config.model)
+    model = LogMelUnits(config.model).to(best_device())
     fit_codebook(model, list_speech(data), config.kmeans, seed)
     save_units(model, output)
 
@@ -54,7 +55,7 @@ def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Pat
     if not config.encoder:
         raise AudioPaLMError("encoder: which speech encoder is not said; give a folder or a hub id")
     directory = find_pretrained(config.encoder)
-    model = read_huggingface(directory, config.layer, config.padded, config.size)
+    model = read_huggingface(directory, config.layer, config.padded, config.size).to(best_device())
     fit_codebook(model, list_speech(data), config.kmeans, seed)
     save_units(model, output)
 
@@ -74,9 +75,9 @@ def fit_codebook(model: SpeechEncoder, speech: list[Speech], config: KMeansConfi
     for index in order:
         if filled == wanted:
             break
-        for part in model.features(torch.from_numpy(read_audio(speech[index].path))):
+        for part in model.features(torch.from_numpy(read_audio(speech[index].path)).to(model.codebook.device)):
             kept = part[:wanted - filled]
-            points[filled:filled + len(kept)] = kept.numpy()
+            points[filled:filled + len(kept)] = kept.cpu().numpy()
             filled += len(kept)
         heard += speech[index].samples
     encoded = time.monotonic()

@@ -15,6 +15,7 @@ from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
 from audiopalm.data.mel import LogMel
+from audiopalm.device import best_device, device_of
 from audiopalm.tokenizers.quantiser import kmeans, nearest
 from audiopalm.train.crops import make_crops, set_learning_rate, train_on_crops, update
 from audiopalm.train.speech import list_speech
@@ -55,7 +56,8 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
     """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
     output, speech = Path(output), list_speech(data)
     torch.manual_seed(seed)
-    model, judge, distance = SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()
+    model, judge, distance = (module.to(best_device()) for module in (
+        SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()))
     optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99)),
                   "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
     length = round(config.crop_seconds * SAMPLE_RATE)
@@ -105,7 +107,8 @@ def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: 
 def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
     """Latents of ids `[B, T, levels]` with all levels for half of the crops and the first few for the others."""
     levels = ids.shape[-1]
-    kept = torch.where(torch.rand(len(ids)) < 0.5, levels, torch.randint(1, levels + 1, (len(ids),)))
+    all_of_them = torch.rand(len(ids), device=ids.device) < 0.5
+    kept = torch.where(all_of_them, levels, torch.randint(1, levels + 1, (len(ids),), device=ids.device))
     return sum(codebook[ids[..., level]] * (kept > level)[:, None, None]
                for level, codebook in enumerate(model.codebooks))
 
@@ -113,10 +116,10 @@ def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
 @torch.no_grad()
 def start_codebooks(model: SpectralModel, crops: Tensor, seed: int) -> None:
     """Residual k-means: each level on what the coarser ones leave of the latents."""
-    rest = torch.cat([model.encode(part).flatten(0, 1) for part in crops.split(32)])
+    rest = torch.cat([model.encode(part.to(device_of(model))).flatten(0, 1) for part in crops.split(32)])
     energy = rest.square().mean()
     for level, codebook in enumerate(model.codebooks):
-        codebook.copy_(torch.from_numpy(kmeans(rest.numpy(), len(codebook), seed + level, iterations=12)))
+        codebook.copy_(torch.from_numpy(kmeans(rest.cpu().numpy(), len(codebook), seed + level, iterations=12)))
         rest = rest - codebook[nearest(rest, codebook)]
         logging.info("level %d: %.3f of the energy left", level + 1, rest.square().mean() / energy)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import write_json
+from audiopalm.device import device_of
 from audiopalm.train.log import StepLog
 from audiopalm.train.snapshot import Snapshots, seed_step
 from audiopalm.train.speech import Speech, ahead
@@ -41,6 +42,8 @@ def train_on_crops(speech: list[Speech], config: CropConfig, output: Path, seed:
                    train_step: Callable[[int, Tensor], dict[str, float]], save: Callable[[], None]) -> dict:
     """Call `train_step(step, crops [batch, samples])`, which gives losses, for all steps; then `save()` the codec.
 
+    Crops come to the device of the first module.
+
     Writes log.jsonl and, last, report.json, which is returned. A run that was killed goes on from its last snapshot and
     ends with the same bits: whatever is random in a step is seeded by its number.
     """
@@ -50,14 +53,14 @@ def train_on_crops(speech: list[Speech], config: CropConfig, output: Path, seed:
     first = (snapshots.load(modules, optimizers) or {"step": 0})["step"]
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
-    length, losses = round(config.crop_seconds * SAMPLE_RATE), {}
+    length, losses, device = round(config.crop_seconds * SAMPLE_RATE), {}, device_of(next(iter(modules.values())))
 
     def load(number: int) -> Tensor:
         return make_crops(speech, config.batch, length, np.random.default_rng([seed, number]))
 
     for step, crops in zip(range(first, total), ahead(load, first, total), strict=True):
         seed_step(seed, step)
-        losses = {key: round(float(value), 4) for key, value in train_step(step, crops).items()}
+        losses = {key: round(float(value), 4) for key, value in train_step(step, crops.to(device)).items()}
         if step % 20 == 0 or step + 1 == total:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, **losses, seconds=seconds)

@@ -19,6 +19,7 @@ from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, gene
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.files import atomic_path, write_json
+from audiopalm.device import best_device, device_of
 from audiopalm.espnet import shim
 from audiopalm.tokenizers.quantiser import kmeans, nearest
 from audiopalm.train.crops import make_crops, set_learning_rate, train_on_crops, update
@@ -141,9 +142,10 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
     """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
     output, speech = Path(output), list_speech(data)
     torch.manual_seed(seed)
-    codec = build_soundstream(config).train()
+    codec = build_soundstream(config).to(best_device()).train()
     length = round(config.crop_seconds * SAMPLE_RATE)
-    start_weights(codec.generator, make_crops(speech, START_CROPS, length, np.random.default_rng(seed)))
+    crops = make_crops(speech, START_CROPS, length, np.random.default_rng(seed))
+    start_weights(codec.generator, crops.to(device_of(codec)))
     optimizers = {"optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=BETAS),
                   "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=BETAS)}
 
@@ -201,11 +203,14 @@ def add_noise(latents: Tensor, most: float) -> Tensor:
 @torch.no_grad()
 def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
     """Residual k-means: each level on what the coarser ones leave of the latents of `crops` `[N, samples]`."""
-    rest = torch.cat([codec.generator.encoder(part[:, None]).transpose(1, 2).flatten(0, 1) for part in crops.split(32)])
+    device = device_of(codec)
+    rest = torch.cat([codec.generator.encoder(part[:, None].to(device)).transpose(1, 2).flatten(0, 1)
+                      for part in crops.split(32)])
     energy = rest.square().mean()
     for level, layer in enumerate(codec.generator.quantizer.vq.layers):
         book, points = layer._codebook, layer.project_in(rest)
-        centres = torch.from_numpy(kmeans(points.numpy(), book.codebook_size, seed + level, iterations=12))
+        centres = torch.from_numpy(kmeans(points.cpu().numpy(), book.codebook_size, seed + level, iterations=12))
+        centres = centres.to(device)
         chosen = nearest(points, centres)
         # As if the moving averages had seen all of this: ESPnet's are of the vectors of one step.
         share = torch.bincount(chosen, minlength=len(centres)) / len(rest) * codec.frames_per_step

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.device import best_device, device_of
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import save_units
 from audiopalm.tokenizers.encoder import HOP
@@ -55,6 +56,9 @@ class Batch:
     targets: Tensor  # [characters of all texts]
     target_lengths: Tensor  # [B]
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device) for tensor in (self.samples, self.frames, self.targets, self.target_lengths)))
+
 
 def make_batch(items: list[Speech], characters: str) -> Batch:
     index = {character: position for position, character in enumerate(characters, start=1)}
@@ -74,28 +78,30 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, 
     Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of another length, their frames, and the log-mels
     with nothing but the other tempo.
     """
-    batch, _, bands = mel.shape
+    (batch, _, bands), device = mel.shape, mel.device
     tempo = torch.empty(()).uniform_(0.93, 1.08).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
     mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
     frames = (frames * tempo).ceil().long().clamp(1, length // 4)
     clean = mel
     # Moving the formants, by one factor for each utterance, makes one voice into many.
-    position = (torch.arange(bands) * torch.empty(batch, 1).uniform_(0.92, 1.08)).clamp(0, bands - 1.001)
+    factor = torch.empty(batch, 1, device=device).uniform_(0.92, 1.08)
+    position = (torch.arange(bands, device=device) * factor).clamp(0, bands - 1.001)
     low, weight = position.long(), position.frac()[:, None, :]
     low = low[:, None, :].expand(-1, length, -1)
     mel = mel.gather(2, low) * (1 - weight) + mel.gather(2, low + 1) * weight
-    wave = torch.cos(math.pi * torch.arange(bands) / bands * torch.arange(1, 5)[:, None])
-    tone = torch.randn(batch, 1, 4) * 0.2 @ wave
-    mel = mel + tone + torch.empty(batch, 1, 1).uniform_(-1.5, 1.0)
+    wave = torch.cos(math.pi * torch.arange(bands, device=device) / bands * torch.arange(1, 5, device=device)[:, None])
+    tone = torch.randn(batch, 1, 4, device=device) * 0.2 @ wave
+    mel = mel + tone + torch.empty(batch, 1, 1, device=device).uniform_(-1.5, 1.0)
     loud = mel.mean(2).amax(1)[:, None, None]
-    noise = loud - torch.empty(batch, 1, 1).uniform_(3.5, 10.0) + torch.randn(batch, 1, 4) * 0.5 @ wave
+    noise = loud - torch.empty(batch, 1, 1, device=device).uniform_(3.5, 10.0)
+    noise = noise + torch.randn(batch, 1, 4, device=device) * 0.5 @ wave
     mel = torch.logaddexp(mel, noise + 0.3 * torch.randn_like(mel))
     for dim, most, number in ((2, bands // 8, 1), (1, 10, 1 + length // 200)):
-        places = torch.arange(mel.shape[dim])
+        places = torch.arange(mel.shape[dim], device=device)
         for _ in range(number):
-            width = torch.randint(most, (batch, 1))
-            start = (torch.rand(batch, 1) * mel.shape[dim]).long()
+            width = torch.randint(most, (batch, 1), device=device)
+            start = (torch.rand(batch, 1, device=device) * mel.shape[dim]).long()
             hidden = (places >= start) & (places < start + width)
             mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
     return mel, frames, clean
@@ -110,7 +116,8 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int)
     logging.info("read %s: %d recordings, %.1f h, %d characters", data, len(speech),
                  sum(item.samples for item in speech) / SAMPLE_RATE / 3600, len(config.model.characters))
     torch.manual_seed(seed)
-    model = UnitModel(config.model)
+    device = best_device()
+    model = UnitModel(config.model).to(device)
     optimizers = make_optimizers(OptimizerConfig(config.optimizer, config.learning_rate,
                                                  weight_decay=config.weight_decay), model)
     total = config.plain_steps + config.quantised_steps
@@ -122,7 +129,8 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int)
     snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
     first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
     if first == 0:
-        measure_scale(model, [(batch.samples, batch.frames) for batch in map(load, range(min(4, total)))])
+        measure_scale(model, [(batch.samples.to(device), batch.frames.to(device))
+                              for batch in map(load, range(min(4, total)))])
     output.mkdir(parents=True, exist_ok=True)
     log, started = StepLog(output / "log.jsonl", first), time.monotonic()
     for step, batch in zip(range(first, total), ahead(load, first, total), strict=True):
@@ -131,7 +139,7 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int)
         if step == config.plain_steps:
             start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
         set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, total))
-        loss, heard = train_step(model, optimizers, batch, quantised, step >= config.augment_from, config)
+        loss, heard = train_step(model, optimizers, batch.to(device), quantised, step >= config.augment_from, config)
         if step % 20 == 0 or step + 1 == total:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, loss=round(loss, 4), spectrum=round(heard, 4), quantised=quantised,
@@ -173,7 +181,7 @@ def train_step(model: UnitModel, optimizers: Optimizers, batch: Batch, quantised
             mel, frames, clean = augment(mel, frames, model.mean)
     valid = valid_mask(frames, mel.shape[1] // 4)
     spectrum = voiceless(model, clean, valid)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(mel.device.type, torch.bfloat16, enabled=config.bf16):
         latents = codes = model.encode(mel, valid)
         if quantised:
             codes = latents.clone()
@@ -203,9 +211,10 @@ def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
     model.eval()
     latents = []
     for batch in batches:
+        batch = batch.to(device_of(model))
         valid = valid_mask(batch.frames, batch.samples.shape[1] // HOP)
         latents.append(model.encode(model.log_mel(batch.samples), valid)[valid])
-    model.quantiser.start(torch.cat(latents).numpy(), seed)
+    model.quantiser.start(torch.cat(latents).cpu().numpy(), seed)
     logging.info("codebook of %d codes from %d latents", len(model.quantiser.codebook), sum(map(len, latents)))
 
 
@@ -216,7 +225,7 @@ def character_error_rate(model: UnitModel, speech: list[Speech]) -> float:
     items = [item for item in speech if item.text]
     heard = []
     for item in items:
-        batch = make_batch([item], model.config.characters)
+        batch = make_batch([item], model.config.characters).to(device_of(model))
         valid = valid_mask(batch.frames, int(batch.frames.max()))
         codes, _ = model.quantiser(model.encode(model.log_mel(batch.samples), valid)[0])
         heard.append(model.text(model.classify(codes[None], valid)[0]))

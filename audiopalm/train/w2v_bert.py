@@ -10,6 +10,7 @@ import torch
 
 from audiopalm.config import to_dict
 from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.device import best_device
 from audiopalm.errors import AudioPaLMError
 from audiopalm.tokenizers.audio import save_units
 from audiopalm.tokenizers.mel_conformer import measure_scale, valid_mask
@@ -52,7 +53,8 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     logging.info("read %s: %d recordings, %.1f h", data, len(speech),
                  sum(item.samples for item in speech) / SAMPLE_RATE / 3600)
     torch.manual_seed(seed)
-    model = W2vBert(config.model)
+    device = best_device()
+    model = W2vBert(config.model).to(device)
     optimizers = make_optimizers(OptimizerConfig(config.optimizer, config.learning_rate,
                                                  weight_decay=config.weight_decay), model)
     most = int(config.batch_seconds * SAMPLE_RATE)
@@ -64,7 +66,7 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
     first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
     if first == 0:
-        heard = [load(number) for number in range(min(config.target_batches, config.steps))]
+        heard = [load(number).to(device) for number in range(min(config.target_batches, config.steps))]
         measure_scale(model, [(batch.samples, batch.frames) for batch in heard])
         start_targets(model, heard, seed)
     output.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     for step, batch in zip(range(first, config.steps), ahead(load, first, config.steps), strict=True):
         seed_step(seed, step)
         set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, config.steps))
-        losses = train_step(model, optimizers, batch, config)
+        losses = train_step(model, optimizers, batch.to(device), config)
         if step % 20 == 0 or step + 1 == config.steps:
             seconds = round(time.monotonic() - started, 1)
             log.write(step=step + 1, **{f"{name}_loss": value for name, value in losses.items()}, seconds=seconds)
@@ -90,7 +92,7 @@ def start_targets(model: W2vBert, batches: list[Batch], seed: int) -> None:
     """The codes of training: clusters of the frames of `batches`."""
     frames = [model.frames(model.log_mel(batch.samples))[valid_mask(batch.frames, int(batch.frames.max()))]
               for batch in batches]
-    model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).numpy(), len(model.centres), seed)))
+    model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).cpu().numpy(), len(model.centres), seed)))
 
 
 def train_step(model: W2vBert, optimizers: Optimizers, batch: Batch, config: W2vBertTraining) -> dict[str, float]:

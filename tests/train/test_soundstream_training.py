@@ -25,7 +25,8 @@ from audiopalm.train.soundstream import (
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 CONFIGURATION = SoundStreamTraining(
     model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
-    crop_seconds=0.32, steps=6, plain_steps=1, plain_noise=0.4, kmeans_crops=8, adversarial_from=2, warmup=2, checkpoint_every=2)
+    crop_seconds=0.32, steps=6, plain_steps=1, plain_noise=0.4, kmeans_crops=8, adversarial_from=2, warmup=2,
+    checkpoint_every=2)
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_controller_that_does_not_answer_has_not_lost_the_job(tmp_path, slurm):
 
 
 def test_second_signal_ends_a_vain_cancel(tmp_path, slurm, start, monkeypatch):
-    """With stand-ins for sbatch, squeue and scancel; the real queue would say after a second that there is no job 17."""
+    """With stand-ins for sbatch, squeue and scancel; the real queue says after a second that there is no job 17."""
     stand_in(tmp_path, "sbatch", "touch submitted", "echo 17")
     stand_in(tmp_path, "squeue", "echo 17")
     stand_in(tmp_path, "scancel", "touch asked", "exec sleep 3.25")
