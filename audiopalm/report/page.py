@@ -16,7 +16,7 @@ from audiopalm.report.attention import AttentionOptions, attention_pictures
 from audiopalm.report.headline import headlines
 from audiopalm.report.listen import Sounds, examples
 from audiopalm.report.plots import bars_by_language, errors_by_length, loss_curves, read_log, spectrograms
-from audiopalm.report.results import number, set_order, task_order, task_table
+from audiopalm.report.results import judge_labels, number, set_order, task_order, task_table
 from audiopalm.report.rows import Row, select
 from audiopalm.scoring.decodes import TestSet
 from audiopalm.scoring.metrics import error_counts
@@ -124,10 +124,11 @@ def _spectra(test_set: TestSet) -> list[str]:
 
 
 def _scores(chosen: list[Row], names: list[str]) -> str:
-    parts = []
+    parts, judges = [], judge_labels(chosen)
     for name in names:
-        tables = [f"<h3>{html.escape(task)}</h3>{from_markdown(task_table(select(chosen, set=name, task=task)))}"
-                  for task in task_order({row["task"] for row in select(chosen, set=name)})]
+        rows = select(chosen, set=name)
+        tables = [f"<h3>{html.escape(task)}</h3>{from_markdown(task_table(select(rows, task=task), judges))}"
+                  for task in task_order({row["task"] for row in rows})]
         parts.append(f"<details><summary>{html.escape(name)}</summary>{''.join(tables)}</details>")
     return "\n".join(parts)
 

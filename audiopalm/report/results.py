@@ -33,7 +33,7 @@ def write_results(results: str | Path, output: str | Path) -> None:
 
 def markdown(rows: list[Row]) -> str:
     """The whole page, one chapter per recipe and set."""
-    recipes = sorted({row["recipe"] for row in rows})
+    recipes, judges = sorted({row["recipe"] for row in rows}), judge_labels(rows)
     parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
     parts.append(overview(rows, recipes))
     for recipe in recipes:
@@ -43,8 +43,8 @@ def markdown(rows: list[Row]) -> str:
                 parts.append(MISSED)
             chosen = select(rows, recipe=recipe, set=name)
             for task in task_order({row["task"] for row in chosen}):
-                parts += [f"### {task}", task_table(select(chosen, task=task))]
-    return "\n\n".join(part for part in [*parts, "## How it was measured", settings(rows)] if part) + "\n"
+                parts += [f"### {task}", task_table(select(chosen, task=task), judges)]
+    return "\n\n".join(part for part in [*parts, "## How it was measured", settings(rows, judges)] if part) + "\n"
 
 
 def set_order(names: Iterable[str]) -> list[str]:
@@ -97,7 +97,15 @@ def overview(rows: list[Row], recipes: list[str]) -> str:
     return "## All recipes, on `test`\n\n" + table(header, lines) if len(recipes) > 1 else ""
 
 
-def task_table(rows: list[Row]) -> str:
+def judge_labels(rows: list[Row]) -> dict[str, str]:
+    """Signatures of judges -> their names, numbered where several have the same: `moonshine-voice`, or with `(2)`."""
+    judges = sorted({row["judge"] for row in rows if row["judge"]})
+    names = [judge.split(" ")[0] for judge in judges]
+    return {judge: f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+            for place, (judge, name) in enumerate(zip(judges, names, strict=True))}
+
+
+def task_table(rows: list[Row], judges: dict[str, str]) -> str:
     """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
     seeds = sorted({row["seed"] for row in rows if row["system"] == "model"})
     systems = [system for system in CEILINGS if select(rows, system=system)]
@@ -120,14 +128,14 @@ def task_table(rows: list[Row]) -> str:
             values = [row["value"] for row in select(same, system=system)]
             ceilings.append(number(metric, sum(values) / len(values)) if values else "")
         lines.append([f"{source}-{target}" if target else source or "", *([part or ""] if combined else []), metric,
-                      (judge or "").split(" ")[0], number(metric, mean),
+                      judges.get(judge, ""), number(metric, mean),
                       *(number(metric, model[seed]["value"]) if seed in model else "" for seed in seeds),
                       interval, str(first["n"]), *ceilings])
     return table(["languages", *(["part"] if combined else []), "metric", "judge", "mean",
                   *(f"seed {seed}" for seed in seeds), "interval", "n", *systems], lines)
 
 
-def settings(rows: list[Row]) -> str:
+def settings(rows: list[Row], judges: dict[str, str]) -> str:
     """Signatures, normalisers, judges, decoding settings, models and the code behind the rows."""
     def listed(title: str, values: Iterable[str]) -> str:
         found = sorted({value for value in values if value})
@@ -140,5 +148,6 @@ def settings(rows: list[Row]) -> str:
     return "\n".join(line for line in [
         listed("metrics", (row["signature"] for row in rows)),
         listed("normalisers", (row["normaliser"] for row in rows)),
-        listed("judges", (row["judge"] for row in rows)), listed("decoding", decoding), listed("models", models),
+        listed("judges", (f"{label}: {judge}" if label.endswith(")") else judge for judge, label in judges.items())),
+        listed("decoding", decoding), listed("models", models),
         listed("made by", (row["code"] for row in rows))] if line)

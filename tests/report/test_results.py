@@ -72,6 +72,14 @@ def test_page_is_made_from_rows_alone(tmp_path):
     assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
 
 
+def test_a_judge_of_other_settings_is_told_apart():
+    rows = [*ROWS, row("s2st", "asr_bleu", 50.0, 1, target="en", judge=f"{MOONSHINE}, other settings")]
+    page = markdown(rows)
+    assert "| es-en | asr_bleu | moonshine-voice (1) | 40.0 | 40.0 |  | [36.0, 44.0] | 3 | 80.0 |" in page
+    assert "| es-en | asr_bleu | moonshine-voice (2) | 50.0 |  | 50.0 | [45.0, 55.0] | 3 |  |" in page
+    assert f"`moonshine-voice (1): {MOONSHINE}`; `moonshine-voice (2): {MOONSHINE}, other settings`" in page
+
+
 def test_recipes_side_by_side():
     """What a recipe has not measured is left empty."""
     other = [line | {"recipe": "mini-logmel", "value": line["value"] * 2} for line in ROWS[:4]]
