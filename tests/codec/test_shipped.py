@@ -1,0 +1,38 @@
+"""The codecs in egs/mini/pretrained: the files that their READMEs name, and speech that comes through them."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.codec.base import load_codec
+from audiopalm.data.audio import read_audio
+from audiopalm.data.files import sha256
+from audiopalm.train.codec import MelDistance
+
+MINI = Path(__file__).resolve().parents[2] / "egs/mini"
+
+
+@pytest.mark.parametrize("name", ["codec", "codec_soundstream"])
+def test_hashes_are_those_of_the_readme(name):
+    folder = MINI / "pretrained" / name
+    named = dict(re.findall(r"^\| `([\w.]+)`.*`([0-9a-f]{64})` \|$", (folder / "README.md").read_text(), re.MULTILINE))
+    assert named == {file: sha256(folder / file) for file in ("model.safetensors", "config.json")}
+
+
+@pytest.mark.parametrize("name, one_level, all_levels", [("codec", 0.7, 0.45), ("codec_soundstream", 0.95, 0.8)])
+def test_speech_comes_through(name, one_level, all_levels):
+    """By mel distance; all levels come nearer than one."""
+    if name == "codec_soundstream" and importlib.util.find_spec("espnet2") is None:
+        pytest.skip("espnet is not installed")
+    codec = load_codec(MINI / "pretrained" / name)
+    recording = MINI / "corpus/recordings/allison-en.ogg"
+    speech = read_audio(recording)[:6 * 16000]
+    ids = codec.encode([speech])[0]
+    distances = [MelDistance()(*(torch.from_numpy(one[:len(speech)])[None] for one in
+                                 (speech, codec.decode([ids[:, :levels]])[0]))).item() for levels in (1, codec.levels)]
+    assert distances[0] < one_level and distances[1] < all_levels and distances[1] < distances[0]
+    assert np.abs(codec.decode([ids])[0]).max() <= 1.5
