@@ -57,6 +57,7 @@ class Parrot:
     """A judge that hears the loudness as words; it needs no package."""
 
     package = "numpy"
+    settings = ""
 
     def transcribe(self, samples):
         return "i have two" if samples.any() else ""

@@ -42,6 +42,7 @@ def rows(tmp_path, monkeypatch):
 
 class Magpie(Parrot):
     package = "scipy"
+    settings = ""
 
 
 def value(rows, **wanted):
