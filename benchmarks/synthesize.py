@@ -4,10 +4,11 @@
     python benchmarks/synthesize.py
 
 All turn the same units and the same voice prompt of 3 s into codec tokens, with random weights, the same number of
-parameters (printed), float32 and the same threads. Both SoundStorms decode as the paper does (3.3): 16 passes for the
-first level, one for each other. soundstorm-pytorch is imported without fairseq, which its codec and HuBERT need and
-its decoding does not. The limit of each is the time of its own matrix products, counted by PyTorch, at the speed of a
-large square product.
+parameters (printed), float32 and the same threads. With `--precision bf16-true` our SoundStorm computes in bfloat16,
+and soundstorm-pytorch once as it is and once under autocast to bfloat16. Both SoundStorms decode as the paper does
+(3.3): 16 passes for the first level, one for each other. soundstorm-pytorch is imported without fairseq, which its
+codec and HuBERT need and its decoding does not. The limit of each is the time of its own matrix products, counted by
+PyTorch, at the speed of a large square product.
 """
 
 import argparse
@@ -66,10 +67,13 @@ class Bench:
         torch.manual_seed(0)
         storm = SoundStorm(ModelConfig(UNITS, args.levels, CODES, args.dim, args.layers, args.dim // 64,
                                        4 * args.dim, dropout=0.0))
-        settings = soundstorm_generation.GenerationConfig(iterations=[FIRST_PASSES, 1], window_seconds=args.seconds)
+        settings = soundstorm_generation.GenerationConfig(iterations=[FIRST_PASSES, 1], window_seconds=args.seconds,
+                                                             precision=args.precision)
         self.ways: dict[str, tuple[nn.Module, Callable[[], object]]] = {
             "soundstorm": self._ours(soundstorm_generation.SoundStormAcoustic(storm, settings))}
-        self.ways["soundstorm-pytorch"] = self._peer(args)
+        model, speak = self.ways["soundstorm-pytorch"] = self._peer(args)
+        if args.precision == "bf16-true":
+            self.ways["soundstorm-pytorch, autocast"] = model, torch.autocast("cpu", torch.bfloat16)(speak)
         # Of a decoder's weights 16 dim^2 are in each layer, of a Conformer's 23: two decoders of dim and layers.
         shape = ArchitectureConfig(args.dim, args.layers - 1, args.dim // 64, args.dim // 64, 4 * args.dim)
         audiolm = AudioLM(AudioLMConfig(UNITS, args.levels, CODES, COARSE, shape, shape))
@@ -100,6 +104,8 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--levels", type=int, default=12)
+    parser.add_argument("--precision", choices=soundstorm_generation.PRECISIONS, default="32-true",
+                        help="of our SoundStorm")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -108,23 +114,25 @@ def main() -> None:
           f"{args.batch} x {args.seconds:g} s, {args.levels} levels", flush=True)
     times: dict[str, list[float]] = {way: [] for way in bench.ways}
     limits = {}
-    speed = 2 * 1024 ** 3 / matrix_seconds(torch.float32)
+    types_of = {way: torch.bfloat16 if way.endswith("autocast") else torch.float32 for way in bench.ways}
+    types_of["soundstorm"] = torch.bfloat16 if args.precision == "bf16-true" else torch.float32
+    speeds = {dtype: 2 * 1024 ** 3 / matrix_seconds(dtype) for dtype in set(types_of.values())}
     for number in range(args.rounds + 1):  # the first one warms up, and counts
         for way, (_, speak) in bench.ways.items():
             if number == 0:
                 with FlopCounterMode(display=False) as counter:
                     speak()
-                limits[way] = counter.get_total_flops() / speed
+                limits[way] = counter.get_total_flops() / speeds[types_of[way]]
                 continue
             began = time.perf_counter()
             speak()
             times[way].append(time.perf_counter() - began)
-            print(f"round {number}: {way:18} {times[way][-1]:7.2f} s", flush=True)
+            print(f"round {number}: {way:28} {times[way][-1]:7.2f} s", flush=True)
     for way, (model, _) in bench.ways.items():
         took = median(times[way])
-        print(f"{way:18} {sum(map(torch.numel, model.parameters())) / 1e6:5.1f} M parameters, real-time factor "
+        print(f"{way:28} {sum(map(torch.numel, model.parameters())) / 1e6:5.1f} M parameters, real-time factor "
               f"{took / (args.batch * args.seconds):.4f}, {took / limits[way]:.1f} times the limit of "
-              f"{limits[way]:.2f} s at {speed / 1e9:.0f} GFLOP/s")
+              f"{limits[way]:.2f} s at {speeds[types_of[way]] / 1e9:.0f} GFLOP/s")
     ours = median(times["soundstorm"])
     for way in list(bench.ways)[1:]:
         print(f"soundstorm is {median(times[way]) / ours:.1f} times as fast as {way}")

@@ -10,7 +10,9 @@ from audiopalm.acoustic.generation import Acoustic, Made, Prompt, Window, Window
 from audiopalm.acoustic.masking import still_masked
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
 from audiopalm.acoustic.soundstorm import SoundStorm, Voice
+from audiopalm.errors import AudioPaLMError, nearest
 
+PRECISIONS = ("32-true", "bf16-true")  # Lightning Fabric's names
 
 @dataclass
 class GenerationConfig(WindowConfig):
@@ -20,6 +22,13 @@ class GenerationConfig(WindowConfig):
     temperature: float = 0.8  # of levels with several iterations
     fine_temperature: float = 0.0  # of levels with one iteration
     noise: float = 1.0  # on the confidence, fading to 0 at the last iteration
+    precision: str = "32-true"  # or bf16-true: the Conformer in bfloat16, whose codes depend a little on the batch
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.precision not in PRECISIONS:
+            raise AudioPaLMError(f"generation: unknown precision {self.precision!r}; "
+                                 f"{nearest(self.precision, PRECISIONS)}")
 
 
 class SoundStormAcoustic(Acoustic):
@@ -27,6 +36,11 @@ class SoundStormAcoustic(Acoustic):
 
     model: SoundStorm
     generation: GenerationConfig
+
+    def __init__(self, model: SoundStorm, generation: GenerationConfig, meta: dict | None = None):
+        super().__init__(model, generation, meta)
+        if generation.precision == "bf16-true":
+            self.model.encoder.bfloat16()
 
     def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
         def extend(windows: list[Window], made: Made) -> list[np.ndarray]:

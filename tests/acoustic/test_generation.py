@@ -114,6 +114,18 @@ def test_greedy_needs_no_seed(acoustic):
     np.testing.assert_array_equal(*(acoustic.generate([units], [units], [codec], seed)[0] for seed in (1, 2)))
 
 
+def test_bfloat16_chooses_nearly_the_same_codes(acoustic):
+    random = np.random.default_rng(8)
+    units, codec = speech(random, 200)
+    settings = {"iterations": [1], "temperature": 0.0}
+    exact = SoundStormAcoustic(acoustic.model, GenerationConfig(**settings)).generate([units], [units], [codec])[0]
+    rounded = SoundStormAcoustic(acoustic.model, GenerationConfig(**settings, precision="bf16-true"))
+    assert {weight.dtype for weight in rounded.model.encoder.parameters()} == {torch.bfloat16}
+    assert 0.9 < (rounded.generate([units], [units], [codec])[0] == exact).mean() < 1
+    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16-mixed'; did you mean 'bf16-true'"):
+        GenerationConfig(precision="bf16-mixed")
+
+
 def test_nonsense_is_refused(acoustic):
     random = np.random.default_rng(7)
     units, codec = speech(random, 20)
