@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from audiopalm.data.archive import TokenArchive
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.files import read_json, require, sha256, write_json
+from audiopalm.data.speakers import speakers_beside, spread
 from audiopalm.errors import AudioPaLMError, nearest
 
 SILENCE_SECONDS = 0.5  # what an utterance without units becomes
@@ -83,6 +84,15 @@ class Prompts:
         own = self._of_speaker.get(self._speaker[self.own(utterance)], [])
         return own[(own.index(utterance) + 1) % len(own)]
 
+    def others(self, utterances: Iterable[str], language: str) -> dict[str, str]:
+        """{utterance: one of another speaker}; raises AudioPaLMError when the set has no other."""
+        known = set(self.codec) & set(self.units)
+        found, _ = speakers_beside(list(utterances), known, self._speaker, self.language, language)
+        if alone := [utterance for utterance in utterances if utterance not in found]:
+            raise AudioPaLMError(f"{self.tokens} has no other speaker than that of {alone[0]!r} to prompt with; leave "
+                                 "out --other_prompts")
+        return found
+
     def of(self, utterance: str) -> tuple[np.ndarray, np.ndarray]:
         """Units `[P]` and codec tokens `[about 2 * P, levels]` of a prompt utterance."""
         return self.units[utterance], self.codec[utterance].reshape(-1, self.meta["codec_levels"])
@@ -117,8 +127,7 @@ def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: se
         of_source.setdefault(prompts.language[utterance], []).append(utterance)
     units, sources = {}, {}
     for names in of_source.values():
-        count = len(names) if most is None else min(most, len(names))
-        for utterance in (names[(2 * number + 1) * len(names) // (2 * count)] for number in range(count)):
+        for utterance in spread(names, most):
             if prompts.language[utterance] == language and utterance in prompts.units:
                 units[utterance], sources[utterance] = prompts.units[utterance], prompts.next(utterance)
             elif utterance in translated:
@@ -126,6 +135,18 @@ def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: se
     folder = Path(decode_dir) / f"true_tokens_{language}"
     write_json(folder / "meta.json", {"task": "true_tokens", "target": language, "count": len(units)})
     return Job(folder, units, sources)
+
+
+def other_job(job: Job, prompts: Prompts, most: int) -> Job:
+    """At most so many utterances of a decode, evenly spread over the ids, each with the prompt of another speaker.
+
+    The speakers are those that the scores compare the voice of the output with.
+    """
+    language = read_json(job.folder / "meta.json", "stage 10 (decode)")["source"]
+    units = {utterance: job.units[utterance] for utterance in spread(job.units, most)}
+    folder = job.folder.parent / f"other_prompt_{job.folder.name}"
+    write_json(folder / "meta.json", {"task": "other_prompt", "source": language, "count": len(units)})
+    return Job(folder, units, prompts.others(units, language))
 
 
 def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str | Path, codec: Codec,

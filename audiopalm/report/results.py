@@ -8,7 +8,7 @@ from audiopalm.data.files import write_text
 from audiopalm.report.headline import headlines
 from audiopalm.report.rows import Row, read_rows, select
 
-CEILINGS = ("true_tokens", "true_audio", "other")
+CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt")
 OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
 MEASURED = {"phone_purity": "phone purity", "phone_information": "phone information", "perplexity": "perplexity",
             "bits_per_second": "bits a second"}  # of units, by stage 3
@@ -16,7 +16,8 @@ UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
 of the first seed. `true_audio` is the same measurement on true recordings, `true_tokens` on speech made from the true
-units; both are ceilings. `other` is the likeness to another speaker. Speech is judged in English only."""
+units; both are ceilings. `other` is the likeness to another speaker, `other_prompt` that to the source when another
+speaker was the prompt. Speech is judged in English only."""
 
 MISSED = """\
 What was tried where a goal is missed is told in `README.md`; `exp/report/index.html` of stage 13 lets it be heard."""

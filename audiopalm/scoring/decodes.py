@@ -108,6 +108,11 @@ class TestSet:
         path = self.decode_dir / f"true_tokens_{language}" / "wav.scp"
         return read_table(path) if path.exists() else {}
 
+    def other_prompt(self, decode: Decode) -> dict[str, str]:
+        """{utterance: the same units in another speaker's voice}; empty where stage 11 was not asked for it."""
+        path = self.decode_dir / f"other_prompt_{decode.folder.name}" / "wav.scp"
+        return read_table(path) if path.exists() else {}
+
 
 def sets_of(decode_dir: str | Path) -> list[str]:
     """Names of the sets that have decodes."""

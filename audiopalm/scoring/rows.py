@@ -18,6 +18,7 @@ import numpy as np
 
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.speakers import speakers_beside, spread
 from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring.consistency import Conditions
 from audiopalm.scoring.decodes import SCORE, Decode, TestSet
@@ -26,12 +27,13 @@ from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
 from audiopalm.scoring.quality import SIGNATURE as DNSMOS
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import Normaliser, get_normaliser
-from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
+from audiopalm.scoring.voice import Voices, cosines, wins
 from audiopalm.tasks import Output
 
 JUDGED_LANGUAGE = "en"
 # What a judged metric computes, and how the part's metrics are named in rows.
 JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}
+BY_MODEL = ("model", "other", "other_prompt")  # systems whose speech is of the model's units
 
 
 @dataclass(frozen=True)
@@ -140,22 +142,22 @@ def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, referen
 
 def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[dict]:
     """Likeness of the output to its source, to another speaker, and between the two true recordings: of the voice, of
-    the acoustic conditions; and DNSMOS of `run.quality` utterances.
+    the acoustic conditions; and DNSMOS of `run.quality` utterances. Where stage 11 has spoken with the prompts of other
+    speakers too, that speech likewise.
 
     The other speaker speaks the same language, or where the set has no such speaker any; the signature says which.
     """
     spoken = decode.hypotheses(output)
-    languages, recordings = test_set.table("utt2lang"), test_set.table("wav.scp")
-    candidates = [name for name in recordings if languages[name] == decode.source]
-    others = other_speakers(list(spoken), candidates, test_set.table("utt2spk"))
-    company = "the same language" if others else "another language"
-    others = others or other_speakers(list(spoken), list(recordings), test_set.table("utt2spk"))
+    recordings = test_set.table("wav.scp")
+    others, company = speakers_beside(spoken, recordings, test_set.table("utt2spk"), test_set.table("utt2lang"),
+                                      decode.source)
     sources = {name: recordings[name] for name in spoken}
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
         system: {name: file for name, file in files.items() if name in spoken}
         for system, files in (("true_tokens", test_set.true_tokens(decode.spoken_language())),
-                              ("true_audio", test_set.true_audio(decode)))}
+                              ("true_audio", test_set.true_audio(decode)),
+                              ("other_prompt", test_set.other_prompt(decode)))}
     measured, encoders = [], {"speaker_cosine": voices, "acoustic_consistency": Conditions(list(recordings.values()))}
     for metric, encoder in encoders.items():
         signature = f"{encoder.signature}, other speaker of {company}"
@@ -169,7 +171,7 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
             if metric == "speaker_cosine" and system != "true_audio":
                 measured.append(("speaker_win", system, wins(near, far), signature))
     if run.quality:
-        chosen = sorted(spoken, key=str.encode)[::-(-len(spoken) // run.quality)]
+        chosen = spread(spoken, run.quality)
         measured += [("dnsmos", system, {name: dnsmos(read_audio(files[name])) for name in chosen if name in files},
                       DNSMOS) for system, files in systems.items()]
     rows = []
@@ -197,7 +199,7 @@ def _mean(values: Mapping[str, float], signature: str) -> Score:
 def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,
          system: str = "model", normaliser: str | None = None, judge: str | None = None) -> dict[str, Any]:
     """One line of results.json; `ids` is a hash of the utterance ids and normalised references that were scored."""
-    meta, by_model = decode.meta, system in ("model", "other")
+    meta, by_model = decode.meta, system in BY_MODEL
     digest = hashlib.sha256()
     for name in sorted(pairs, key=str.encode):
         digest.update("\t".join([name, *pairs[name][:1]]).encode() + b"\n")

@@ -57,21 +57,6 @@ class Voices:
         return self._encoder.embed_utterance(speech).astype(np.float32)
 
 
-def other_speakers(utterances: list[str], candidates: list[str], utt2spk: Mapping[str, str]) -> dict[str, str]:
-    """{utterance: one of `candidates` by the next speaker, by name, wrapping}; empty for a speaker without company."""
-    spoken: dict[str, list[str]] = {}
-    for candidate in sorted(candidates, key=str.encode):
-        spoken.setdefault(utt2spk[candidate], []).append(candidate)
-    speakers = sorted(spoken, key=str.encode)
-    chosen = {}
-    for number, utterance in enumerate(sorted(utterances, key=str.encode)):
-        others = [speaker for speaker in speakers if speaker != utt2spk[utterance]]
-        if others:
-            following = next((speaker for speaker in others if speaker > utt2spk[utterance]), others[0])
-            chosen[utterance] = spoken[following][number % len(spoken[following])]
-    return chosen
-
-
 def cosines(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """{utterance: cosine, or None where one side is silent} for the utterances of both."""
     found = {}

@@ -45,7 +45,8 @@ def stage(tmp_path) -> dict[str, Path]:
     for name, task, utterances in (("s2st_es_en", "s2st", SPANISH), ("tts_en", "tts", ENGLISH)):
         archive(folders["decode_dir"] / name, "units",
                 {one: random.integers(0, 10, 0 if one == "bob-es-1" else 15 + len(one)) for one in utterances})
-        write_json(folders["decode_dir"] / name / "meta.json", {"task": task, "source": name[-2:], "target": "en"})
+        write_json(folders["decode_dir"] / name / "meta.json",
+                   {"task": task, "source": name.split("_")[1], "target": "en"})
 
     codec = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
                            levels=2, size=16)
@@ -108,6 +109,18 @@ def test_a_ceiling_of_few_is_spread_over_the_speakers(stage, monkeypatch):
     spoken = read_table(stage["decode_dir"] / "true_tokens_en" / "wav.scp")
     assert sorted(name for name in spoken if name in ENGLISH) == ["ann-en-1", "bob-en-1"]
     assert sorted(name for name in spoken if name in SPANISH) == ["ann-es-1", "bob-es-1"]
+
+
+def test_other_speakers_prompt_what_is_spoken_once_more(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--other_prompts", "2")
+    other = stage["decode_dir"] / "other_prompt_s2st_es_en"
+    assert read_table(other / "prompt.scp") == {"ann-es-1": "bob-es-1", "bob-es-1": "ann-es-2"}
+    same, changed = ((folder / "wav" / "ann-es-1.wav").read_bytes() for folder in (other.parent / "s2st_es_en", other))
+    assert len(same) == len(changed) and same != changed
+    assert not (other.parent / "other_prompt_tts_en").exists()
+    write_table(stage["data_dir"] / "utt2spk", dict.fromkeys(SPANISH + ENGLISH, "ann"))
+    with pytest.raises(AudioPaLMError, match="no other speaker than that of 'ann-es-2'"):
+        synthesize(stage, monkeypatch, "--other_prompts", "1")
 
 
 def test_an_interrupted_folder_goes_on_and_a_finished_one_is_left(stage, monkeypatch):

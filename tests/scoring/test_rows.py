@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set
+from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set, write_wav
 
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import write_table
@@ -75,6 +75,20 @@ def test_voices(rows):
     assert own["signature"].endswith("other speaker of the same language")
     systems = {row["system"] for row in select(rows, task="s2st", metric="acoustic_consistency")}
     assert systems == {"model", "other", "true_audio"} and not select(rows, metric="dnsmos")
+
+
+def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
+    monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 2.0)
+    root = write_set(tmp_path)
+    wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
+    write_decode(root, "other_prompt_s2st_es_en", "other_prompt", "es", None, {}, wrong)
+    run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
+    rows = select(score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run), task="s2st")
+    right, wrong = (value(rows, metric="speaker_cosine", system=system) for system in ("model", "other_prompt"))
+    assert wrong < right
+    assert {row["metric"]: row["n"] for row in select(rows, system="other_prompt")} == {
+        "speaker_cosine": 2, "acoustic_consistency": 2, "speaker_win": 2, "dnsmos": 2}
 
 
 def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):

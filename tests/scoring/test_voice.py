@@ -1,19 +1,10 @@
-"""Cosines, wins and the choice of the other speaker; the encoder on real signals."""
+"""Cosines and wins; the encoder on real signals."""
 
 import numpy as np
 import pytest
 from scoring_data import write_wav
 
-from audiopalm.scoring.voice import Voices, cosines, other_speakers, wins
-
-UTT2SPK = {"a-1": "a", "a-2": "a", "b-1": "b", "b-2": "b", "c-1": "c"}
-
-
-def test_other_speaker_is_never_the_own():
-    chosen = other_speakers(["a-1", "a-2", "b-1", "c-1"], list(UTT2SPK), UTT2SPK)
-    assert {name: UTT2SPK[other] for name, other in chosen.items()} == {"a-1": "b", "a-2": "b", "b-1": "c", "c-1": "a"}
-    assert chosen["a-1"] != chosen["a-2"]  # not always the same sentence
-    assert other_speakers(["c-1"], ["c-1"], UTT2SPK) == {}
+from audiopalm.scoring.voice import Voices, cosines, wins
 
 
 def test_cosines_and_wins():
