@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from audiopalm.codec.base import Codec
 from audiopalm.config import from_dict
@@ -79,6 +79,9 @@ class SoundStreamCodec(Codec):
         generator = build_generator(config)
         generator.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
         return cls(generator.to(device), config)
+
+    def codebooks(self) -> Tensor:
+        return torch.stack([layer.codebook for layer in self.generator.quantizer.vq.layers]).float()
 
     # Every recording passes alone, so that what else is in the list changes nothing.
 

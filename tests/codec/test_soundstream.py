@@ -4,6 +4,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from audiopalm.codec.base import load_codec
@@ -37,6 +38,15 @@ def test_a_batch_gives_the_ids_of_single_recordings(codec):
     recordings = [np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32) for samples in (4000, 9000)]
     for ids, recording in zip(codec.encode(recordings), recordings, strict=True):
         assert np.array_equal(ids, codec.encode([recording])[0])
+
+
+def test_what_is_decoded_is_the_sum_of_the_codes(codec):
+    ids = torch.randint(0, 32, (7, 3))
+    codebooks = codec.codebooks()
+    assert codebooks.shape == (3, 32, 16) and codebooks.dtype == torch.float32
+    for levels in (1, 3):
+        latents = codec.generator.quantizer.decode(ids[:, :levels].T[:, None])[0].T
+        torch.testing.assert_close(sum(codebooks[level][ids[:, level]] for level in range(levels)), latents)
 
 
 def test_silence_and_clipped_speech_pass_and_no_numbers_are_refused(codec):
