@@ -7,15 +7,22 @@ import torch
 from decoders import tiny
 from torch.nn import functional
 
+from audiopalm.lm import linear
 from audiopalm.lm.cached import PACKED, CachedDecoder
 from audiopalm.lm.linear import LEAST_ROWS, PackedLinear
 
 
-@pytest.mark.parametrize("width, sizes, biased", [(160, (160, 80, 80), False), (1152, (384,), True)])
-def test_products_joined_and_alone(width, sizes, biased):
+@pytest.mark.parametrize("plain", ["as here", "not exact"])
+@pytest.mark.parametrize("width, sizes, biased", [(160, (160, 80, 80), False), (160, (90,), True),
+                                                  (1152, (384,), True)])
+def test_products_joined_and_alone(width, sizes, biased, plain, monkeypatch):
+    """Also on a processor whose plain products depend on the number of rows."""
+    if plain == "not exact":
+        monkeypatch.setattr(linear, "rows_are_independent", lambda size, width: False)
     torch.manual_seed(0)
     weights, biases = [torch.randn(size, width) for size in sizes], [torch.randn(size) for size in sizes]
     product, x = PackedLinear(weights, biases if biased else []), torch.randn(70, width)
+    assert product.packed or plain == "as here"
     found = product(x)
     expected = [functional.linear(x, weight, bias if biased else None)
                 for weight, bias in zip(weights, biases, strict=True)]
