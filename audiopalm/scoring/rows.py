@@ -156,8 +156,9 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
     systems = {"model": spoken} | {
         system: {name: file for name, file in files.items() if name in spoken}
         for system, files in (("true_tokens", test_set.true_tokens(decode.spoken_language())),
-                              ("true_audio", test_set.true_audio(decode)),
-                              ("other_prompt", test_set.other_prompt(decode)))}
+                              ("true_audio", test_set.true_audio(decode)))}
+    if wrong := test_set.other_prompt(decode):
+        systems["other_prompt"] = wrong
     measured, encoders = [], {"speaker_cosine": voices, "acoustic_consistency": Conditions(list(recordings.values()))}
     for metric, encoder in encoders.items():
         signature = f"{encoder.signature}, other speaker of {company}"
