@@ -4,7 +4,7 @@
     python benchmarks/synthesize.py
 
 All turn the same units and the same voice prompt of 3 s into codec tokens, with random weights, the same number of
-parameters (printed), float32 and the same threads. With `--precision bf16-true` our SoundStorm computes in bfloat16,
+parameters (printed), float32 and the same threads. With `--precision bf16-mixed` our SoundStorm computes in bfloat16,
 and soundstorm-pytorch once as it is and once under autocast to bfloat16. Both SoundStorms decode as the paper does
 (3.3): 16 passes for the first level, one for each other. soundstorm-pytorch is imported without fairseq, which its
 codec and HuBERT need and its decoding does not. The limit of each is the time of its own matrix products, counted by
@@ -72,7 +72,7 @@ class Bench:
         self.ways: dict[str, tuple[nn.Module, Callable[[], object]]] = {
             "soundstorm": self._ours(soundstorm_generation.SoundStormAcoustic(storm, settings))}
         model, speak = self.ways["soundstorm-pytorch"] = self._peer(args)
-        if args.precision == "bf16-true":
+        if args.precision == "bf16-mixed":
             self.ways["soundstorm-pytorch, autocast"] = model, torch.autocast("cpu", torch.bfloat16)(speak)
         # Of a decoder's weights 16 dim^2 are in each layer, of a Conformer's 23: two decoders of dim and layers.
         shape = ArchitectureConfig(args.dim, args.layers - 1, args.dim // 64, args.dim // 64, 4 * args.dim)
@@ -115,7 +115,7 @@ def main() -> None:
     times: dict[str, list[float]] = {way: [] for way in bench.ways}
     limits = {}
     types_of = {way: torch.bfloat16 if way.endswith("autocast") else torch.float32 for way in bench.ways}
-    types_of["soundstorm"] = torch.bfloat16 if args.precision == "bf16-true" else torch.float32
+    types_of["soundstorm"] = torch.bfloat16 if args.precision == "bf16-mixed" else torch.float32
     speeds = {dtype: 2 * 1024 ** 3 / matrix_seconds(dtype) for dtype in set(types_of.values())}
     for number in range(args.rounds + 1):  # the first one warms up, and counts
         for way, (_, speak) in bench.ways.items():

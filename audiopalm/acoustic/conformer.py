@@ -125,11 +125,6 @@ class Conformer(nn.Module):
         self.width = dim // heads
         self.blocks = nn.ModuleList(Block(dim, heads, feedforward, kernel, dropout) for _ in range(layers))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights, and of the states that go in."""
-        return self.blocks[0].norm.weight.dtype
-
     def forward(self, states: Tensor, prompt: Memory | None = None,
                 lengths: Tensor | None = None) -> tuple[Tensor, Memory]:
         """`[B, T, dim]` -> `[B, T, dim]`, and what makes these frames the prompt of others.

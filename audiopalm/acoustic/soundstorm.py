@@ -117,7 +117,7 @@ class SoundStorm(nn.Module):
         tokens, expected = self._tokens(codec), self._units(units)
         summary = self.voice_out(self.voice(tokens).mean(dim=1)) + (tokens - expected).mean(dim=1)
         states = tokens + expected + self.in_prompt + summary[:, None]
-        return Voice(self._encode(states)[1], summary)
+        return Voice(self.encoder(self.norm(states))[1], summary)
 
     def forward(self, units: Tensor, codec: Tensor, voice: Voice, lengths: Tensor | None = None) -> Tensor:
         """Hidden states `[B, T, dim]`.
@@ -126,7 +126,7 @@ class SoundStorm(nn.Module):
         (None: all of them).
         """
         states = self._tokens(codec) + self._units(units) + voice.summary[:, None]
-        return self._encode(states, voice.memory, lengths)[0]
+        return self.encoder(self.norm(states), voice.memory, lengths)[0]
 
     def logits(self, states: Tensor, codec: Tensor, level: int) -> Tensor:
         """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]` and their codec tokens
@@ -135,10 +135,6 @@ class SoundStorm(nn.Module):
         if level > 0:
             rest = rest - self.codec(codec[:, :level] + self.offsets[:level])
         return functional.linear(rest, self.heads[level], self.head_bias[level])
-
-    def _encode(self, states: Tensor, *others) -> tuple[Tensor, Memory]:
-        """The encoder may be of less precision than the embeddings."""
-        return self.encoder(self.norm(states).to(self.encoder.dtype), *others)
 
     def _tokens(self, codec: Tensor) -> Tensor:
         batch, frames, levels = codec.shape

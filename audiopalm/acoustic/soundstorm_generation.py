@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiopalm.acoustic.generation import Acoustic, Made, Prompt, Window, WindowConfig, choose, make_in_windows
 from audiopalm.acoustic.masking import still_masked
@@ -12,7 +12,7 @@ from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
 from audiopalm.acoustic.soundstorm import SoundStorm, Voice
 from audiopalm.errors import AudioPaLMError, nearest
 
-PRECISIONS = ("32-true", "bf16-true")  # Lightning Fabric's names
+PRECISIONS = ("32-true", "bf16-mixed")  # Lightning Fabric's names
 
 @dataclass
 class GenerationConfig(WindowConfig):
@@ -22,7 +22,7 @@ class GenerationConfig(WindowConfig):
     temperature: float = 0.8  # of levels with several iterations
     fine_temperature: float = 0.0  # of levels with one iteration
     noise: float = 1.0  # on the confidence, fading to 0 at the last iteration
-    precision: str = "32-true"  # or bf16-true: the Conformer in bfloat16, whose codes depend a little on the batch
+    precision: str = "32-true"  # or bf16-mixed: products in bfloat16, with which codes depend a little on the batch
 
     def __post_init__(self):
         super().__post_init__()
@@ -39,8 +39,10 @@ class SoundStormAcoustic(Acoustic):
 
     def __init__(self, model: SoundStorm, generation: GenerationConfig, meta: dict | None = None):
         super().__init__(model, generation, meta)
-        if generation.precision == "bf16-true":
-            self.model.encoder.bfloat16()
+        self.bf16 = generation.precision == "bf16-mixed"
+        for module in self.model.encoder.modules():
+            if self.bf16 and isinstance(module, (nn.Linear, nn.Conv2d)):
+                module.bfloat16()  # once, which autocast would do at every pass
 
     def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
         def extend(windows: list[Window], made: Made) -> list[np.ndarray]:
@@ -66,7 +68,8 @@ class SoundStormAcoustic(Acoustic):
         device = self.model.head_bias.device
         prompt_units, prompt_codec = (torch.from_numpy(np.stack(values)).to(device) for values in
                                       zip(*(prompts[window.utterance] for window in windows), strict=True))
-        voice = self.model.encode_prompt(prompt_units, prompt_codec)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            voice = self.model.encode_prompt(prompt_units, prompt_codec)
         lengths = torch.tensor([window.frames for window in windows], device=device)
         filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device), voice,
                            torch.from_numpy(wanted).to(device), lengths, torch.from_numpy(uniform).to(device))
@@ -87,7 +90,8 @@ class SoundStormAcoustic(Acoustic):
         for level, iterations in enumerate(self._iterations()):
             masked = wanted.clone()
             for iteration in range(iterations):
-                states = self.model(units, codec, voice, lengths)
+                with torch.autocast(codec.device.type, torch.bfloat16, enabled=self.bf16):
+                    states = self.model(units, codec, voice, lengths)
                 temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
                 tokens, confidence = choose(self.model.logits(states[masked], codec[masked], level), temperature,
                                             uniform[0, step][masked])
