@@ -7,17 +7,18 @@ from torch import Tensor
 
 LEAST_ROWS = 4  # a product of fewer rows adds up in another order, so that its rows have other last bits
 TYPICAL_ROWS = 32  # the layout of packed weights is chosen for so many
-PACKED_FROM = 200_000  # weights: calling a packed product costs more than it gains for smaller ones
+PACKED_FROM = 400_000  # weights: fewer are faster transposed
 TRIED_ROWS = 70
 
 
 class PackedLinear:
     """`x` `[N, in]` -> `[N, out]` with weights of several layers side by side: one product instead of many.
 
-    On a CPU in float32, with LEAST_ROWS and more, a row is the same bit for bit in any company. Many weights are copied
-    once into the layout that oneDNN computes with: few rows of them then take half of the time, those of 32 a third
-    less. The two operators are those to which PyTorch's compiler lowers a linear layer with frozen weights. Of few
-    weights a plain product with the transposed ones is faster, where this processor's adds up every row alike.
+    On a CPU in float32, with LEAST_ROWS and more, a row is the same bit for bit in any company, and weights are copied
+    once. Few are transposed, where a plain product on this processor adds up every row alike: 4 rows then take a half
+    to three quarters of the time. Others are laid out as oneDNN computes with them: of many weights, few rows then take
+    half of the time, 32 rows a third less. Its two operators are those to which PyTorch's compiler lowers a linear
+    layer with frozen weights.
     """
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor]):
@@ -25,8 +26,10 @@ class PackedLinear:
         self.bias = torch.cat([one.detach() for one in biases]) if biases else None
         exact = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
         self.packed = exact and (weight.numel() >= PACKED_FROM or not rows_are_independent(*weight.shape))
-        self.weight = (torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS) if self.packed
-                       else weight.T.contiguous())
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        else:
+            self.weight = weight.T.contiguous() if exact else weight.T
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
