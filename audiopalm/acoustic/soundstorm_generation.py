@@ -14,6 +14,7 @@ from audiopalm.errors import AudioPaLMError, nearest
 
 PRECISIONS = ("32-true", "bf16-mixed")  # Lightning Fabric's names
 
+
 @dataclass
 class GenerationConfig(WindowConfig):
     """How tokens are chosen; temperature 0 takes the most probable token."""

@@ -140,12 +140,14 @@ def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: se
 def other_job(job: Job, prompts: Prompts, most: int) -> Job:
     """At most so many utterances of a decode, evenly spread over the ids, each with the prompt of another speaker.
 
-    The speakers are those that the scores compare the voice of the output with.
+    The speakers are those that the scores compare the voice of the output with. meta.json says by a hash beside which
+    speech of the decode it was made, so that it is not scored beside a later one.
     """
     language = read_json(job.folder / "meta.json", "stage 10 (decode)")["source"]
     units = {utterance: job.units[utterance] for utterance in spread(job.units, most)}
     folder = job.folder.parent / f"other_prompt_{job.folder.name}"
-    write_json(folder / "meta.json", {"task": "other_prompt", "source": language, "count": len(units)})
+    write_json(folder / "meta.json", {"task": "other_prompt", "source": language, "count": len(units),
+                                      "beside_sha256": sha256(job.folder / RECORD)})
     return Job(folder, units, prompts.others(units, language))
 
 

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from audiopalm.acoustic.generation import load_acoustic
-from audiopalm.acoustic.synthesis import Prompts, check_codec, decoded_jobs, other_job, synthesize, true_job
+from audiopalm.acoustic.synthesis import Job, Prompts, check_codec, decoded_jobs, other_job, synthesize, true_job
 from audiopalm.bin.common import run
 from audiopalm.codec.base import load_codec
 from audiopalm.data.files import read_json
@@ -29,7 +29,7 @@ def main() -> None:
                         help="also speak the true units in these languages, into true_tokens_<language>: the ceiling. "
                              "Of the utterances in the chosen folders; of the whole set where there is no folder")
     parser.add_argument("--true_most", type=int, metavar="N",
-                        help="of --true_tokens, the first N utterances (by id) of each source language")
+                        help="of --true_tokens, N utterances of each source language, evenly spread over the ids")
     parser.add_argument("--other_prompts", type=int, default=0, metavar="N",
                         help="of S2ST, also speak N utterances of each decode with another speaker's prompt, into "
                              "other_prompt_<decode>: what the voice scores are without the right prompt")
@@ -47,14 +47,19 @@ def main() -> None:
     chosen = {utterance for job in decoded for utterance in job.units}
     ceilings = [true_job(arguments.decode_dir, language, prompts, chosen, arguments.true_most)
                 for language in arguments.true_tokens.split()]
-    ceilings += [other_job(job, prompts, arguments.other_prompts) for job in decoded
-                 if arguments.other_prompts and "s2st" in read_json(job.folder / "meta.json")["task"]]
     if not list(Path(arguments.decode_dir).glob("*/meta.json")):
         raise AudioPaLMError(f"{arguments.decode_dir} holds no decode; run stage 10 (decode) first")
     if not decoded + ceilings:
         logging.info("%s: no decode speaks, there is nothing to synthesize", arguments.decode_dir)
-    for job in decoded + ceilings:
+
+    def speak(job: Job) -> None:
         synthesize(job, prompts, acoustic, arguments.acoustic, codec, arguments.seed)
+
+    for job in decoded + ceilings:
+        speak(job)
+    for job in decoded:
+        if arguments.other_prompts and "s2st" in read_json(job.folder / "meta.json")["task"]:
+            speak(other_job(job, prompts, arguments.other_prompts))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json, require
+from audiopalm.data.files import read_json, require, sha256
 from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 from audiopalm.tasks import TASKS, Output, Task
@@ -109,9 +109,18 @@ class TestSet:
         return read_table(path) if path.exists() else {}
 
     def other_prompt(self, decode: Decode) -> dict[str, str]:
-        """{utterance: the same units in another speaker's voice}; empty where stage 11 was not asked for it."""
-        path = self.decode_dir / f"other_prompt_{decode.folder.name}" / "wav.scp"
-        return read_table(path) if path.exists() else {}
+        """{utterance: the same units in another speaker's voice}; empty where stage 11 was not asked for it.
+
+        Raises AudioPaLMError where the decode was spoken anew since.
+        """
+        folder = self.decode_dir / f"other_prompt_{decode.folder.name}"
+        if not (folder / "wav.scp").exists():
+            return {}
+        spoken = sha256(require(decode.folder / "synthesis.json", SYNTHESIZE))
+        if read_json(folder / "meta.json", SYNTHESIZE)["beside_sha256"] != spoken:
+            raise AudioPaLMError(f"{decode.folder} was spoken anew after {folder}; run {SYNTHESIZE} with "
+                                 "--other_prompts again, or remove the latter")
+        return read_table(folder / "wav.scp")
 
 
 def sets_of(decode_dir: str | Path) -> list[str]:

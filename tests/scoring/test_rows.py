@@ -9,6 +9,7 @@ from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set, writ
 
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import write_table
+from audiopalm.data.files import sha256, write_json
 from audiopalm.errors import AudioPaLMError
 from audiopalm.report.rows import select
 from audiopalm.scoring import judge, metrics
@@ -82,13 +83,19 @@ def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path,
     monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 2.0)
     root = write_set(tmp_path)
     wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
-    write_decode(root, "other_prompt_s2st_es_en", "other_prompt", "es", None, {}, wrong)
+    other = write_decode(root, "other_prompt_s2st_es_en", "other_prompt", "es", None, {}, wrong)
+    record = root / "exp/decode/test/s2st_es_en/synthesis.json"
+    record.write_text("{}")
+    write_json(other / "meta.json", {"task": "other_prompt", "beside_sha256": sha256(record)})
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
     rows = select(score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run), task="s2st")
     right, wrong = (value(rows, metric="speaker_cosine", system=system) for system in ("model", "other_prompt"))
     assert wrong < right
     assert {row["metric"]: row["n"] for row in select(rows, system="other_prompt")} == {
         "speaker_cosine": 2, "acoustic_consistency": 2, "speaker_win": 2, "dnsmos": 2}
+    record.write_text('{"seed": 1}')
+    with pytest.raises(AudioPaLMError, match="was spoken anew after"):
+        score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
 
 
 def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):
