@@ -18,7 +18,7 @@ setup(
     install_requires=[
         "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
         "lightning-fabric", "faiss-cpu", "sacrebleu", "jiwer", "whisper-normalizer", "matplotlib", "tqdm",
-        "numba",  # audiopalm/lm/kernels.py
+        "numba",  # audiopalm/lm/generation/cpu/kernels.py
     ],
     extras_require={
         # espnet itself only where pip can resolve it beside torch; on Python 3.11 tools/install_espnet.sh installs it.

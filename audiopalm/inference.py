@@ -10,21 +10,24 @@ from pathlib import Path
 
 import numpy as np
 
-from audiopalm.acoustic.generation import Acoustic, load_acoustic
-from audiopalm.codec.base import Codec, load_codec
-from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.codec.base import Codec
+from audiopalm.codec.registry import load_codec
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
+from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiopalm.data.examples import Example
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
-from audiopalm.lm.decoding import decode_batch
-from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, Generated
+from audiopalm.lm.generation.rescoring import decode_batch
+from audiopalm.lm.generation.sampling import DecodingConfig, Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.storage import load_model
+from audiopalm.stages.speak_texts import Saying, Speak
 from audiopalm.tasks import AUDIO, Task, parse_tag
-from audiopalm.tokenizers.audio import UnitTokenizer
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.units.registry import UnitTokenizer
+from audiopalm.vocabulary.joint import load_vocabulary
 
 LONGEST_SECONDS = 60
 
@@ -103,3 +106,20 @@ class AudioPaLM:
         voice = prompt if isinstance(prompt, np.ndarray) else read_audio(prompt)
         codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
         return self.codec.decode(codes)[0]
+
+
+def spoken_by_model(directory: str, voice: str) -> Speak:
+    """Text to speech by a packed model in the voice of the recording `voice`, for `speak_texts`."""
+    model = AudioPaLM.from_pretrained(directory)
+
+    def speak(saying: Saying) -> str:
+        try:
+            audio = model(saying.text, f"[TTS {language_name(saying.language)}]", voice).audio
+        except AudioPaLMError as error:
+            return str(error)
+        if len(audio) == 0:
+            return "the model answered with no audio"
+        write_audio(saying.path, audio)
+        return ""
+
+    return speak

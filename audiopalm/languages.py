@@ -1,6 +1,6 @@
 """The languages of the corpora by ISO 639 code, with the one word that stands for each in a tag."""
 
-from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.core.errors import AudioPaLMError, nearest
 
 LANGUAGES = {
     # the embedded corpus

@@ -18,7 +18,7 @@ Adding a task is adding a row.
 import re
 from dataclasses import dataclass
 
-from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.languages import LANGUAGES, language_name
 
 # Fields of an example (paper 3.4: any of them may be missing).

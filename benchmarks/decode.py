@@ -27,12 +27,12 @@ import torch
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.adapters.pretrained import write_pretrained
-from audiopalm.lm.files import load_model
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.storage import load_model
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
+from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 
 MIDDLE = ModelConfig(1512, dim=384, layers=10, heads=6, kv_heads=2, hidden_dim=1152)  # 18 M parameters, untrained
 WAYS = ("audiopalm", "transformers", "audiolm")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from audiopalm.tokenizers.quantiser import kmeans, nearest
+from audiopalm.core.quantiser import kmeans, nearest
 
 
 def main() -> None:

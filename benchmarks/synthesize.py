@@ -24,14 +24,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from audiopalm.acoustic import audiolm_generation, soundstorm_generation
-from audiopalm.acoustic.audiolm import AudioLM
-from audiopalm.acoustic.audiolm import ModelConfig as AudioLMConfig
-from audiopalm.acoustic.generation import PROMPT_UNITS, Acoustic
+from audiopalm.acoustic.audiolm import generation as audiolm_generation
+from audiopalm.acoustic.audiolm.model import AudioLM
+from audiopalm.acoustic.audiolm.model import ModelConfig as AudioLMConfig
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic
 from audiopalm.acoustic.prompt import UNITS_RATE
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
-from audiopalm.train.lm import ArchitectureConfig
-from audiopalm.train.precision import matrix_seconds
+from audiopalm.acoustic.soundstorm import generation as soundstorm_generation
+from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
+from audiopalm.lm.model import ArchitectureConfig
+from audiopalm.training.precision import matrix_seconds
 
 UNITS, CODES, COARSE = 1024, 1024, 4
 FIRST_PASSES = 16

@@ -20,15 +20,15 @@ import torch
 import transformers
 from sklearn.cluster import KMeans
 
-from audiopalm.bin.encode_shards import encode_shard
+from audiopalm.core.quantiser import kmeans
 from audiopalm.data.archive import TokenArchive, write_ark
 from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import write_table
-from audiopalm.tokenizers.audio import UnitTokenizer, save_units
-from audiopalm.tokenizers.encoder import SpeechEncoder
-from audiopalm.tokenizers.huggingface import read_huggingface
-from audiopalm.tokenizers.log_mel import LogMelConfig, LogMelUnits
-from audiopalm.tokenizers.quantiser import kmeans
+from audiopalm.stages.encode_shards import encode_shard
+from audiopalm.units.encoder import SpeechEncoder
+from audiopalm.units.huggingface import read_huggingface
+from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.units.registry import UnitTokenizer, save_units
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = 6

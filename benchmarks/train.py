@@ -6,7 +6,7 @@
 All train the same architecture (ours, exported) on the documents of the same batches of egs/mini, with AdamW,
 clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones, without padding.
 Each round is `--steps` steps behind as many that warm up. The limit is the time of the matrix products: 6 operations
-for each weight and token that must meet (audiopalm/train/lm.py, Work) at the speed of a large square product.
+for each weight and token that must meet (audiopalm/lm/training.py, Work) at the speed of a large square product.
 
 `--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak;
 ours with `training.recompute`, the others as they are.
@@ -28,16 +28,16 @@ from statistics import median
 
 import torch
 
-from audiopalm.config import load_config, to_dict
+from audiopalm.core.config import load_config, to_dict
 from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.adapters.pretrained import write_pretrained
-from audiopalm.lm.files import save_model
-from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.huggingface.pretrained import write_pretrained
+from audiopalm.lm.mixture import Mixture
+from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packing import IGNORED, PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tokenizers.vocabulary import load_vocabulary
-from audiopalm.train.lm import ArchitectureConfig, LMConfig, train
-from audiopalm.train.mixture import Mixture
+from audiopalm.lm.storage import save_model
+from audiopalm.lm.training import LMConfig, train
+from audiopalm.vocabulary.joint import load_vocabulary
 
 # The shape of SmolLM2-135M, and one of 20 M parameters
 LARGE = ArchitectureConfig(dim=576, layers=30, heads=9, kv_heads=3, hidden_dim=1536)

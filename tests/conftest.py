@@ -5,9 +5,9 @@ import signal
 import numpy as np
 import pytest
 
+from audiopalm.core.files import write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
-from audiopalm.data.files import write_json
 
 # Tests send Ctrl-C to commands. Where pytest runs in the background of a script it ignores SIGINT, and they would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,16 +8,16 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.acoustic.soundstorm import ModelConfig as SoundStormConfig
-from audiopalm.acoustic.soundstorm import SoundStorm
-from audiopalm.acoustic.soundstorm_generation import GenerationConfig
+from audiopalm.acoustic.soundstorm.generation import GenerationConfig
+from audiopalm.acoustic.soundstorm.model import ModelConfig as SoundStormConfig
+from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
-from audiopalm.data.files import read_json, sha256, write_json
-from audiopalm.lm.files import save_model
+from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.tokenizers.text import train_tokenizer
-from audiopalm.tokenizers.usm import UnitConfig, UnitModel
-from audiopalm.tokenizers.vocabulary import make_vocabulary
+from audiopalm.lm.storage import save_model
+from audiopalm.units.usm_v2 import UnitConfig, UnitModel
+from audiopalm.vocabulary.joint import make_vocabulary
+from audiopalm.vocabulary.text import train_tokenizer
 
 
 def make_pack(root: Path) -> Path:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from audiopalm.bin.format_audio import all_speech, format_directory, make_audio
-from audiopalm.bin.jobs import Launcher
+from audiopalm.data.segments import all_speech
+from audiopalm.stages.format_audio import format_directory, make_audio
+from audiopalm.stages.jobs import Launcher
 
 
 def make_files(directory: Path, audio: Path, jobs: int = 1) -> tuple[int, dict[str, str]]:

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from packed import make_pack, tone
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import read_audio
-from audiopalm.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import ExampleSet
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import LANGUAGES
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import TASKS, decode_name, get_task, parse_tag
-from audiopalm.tokenizers.text import train_tokenizer
-from audiopalm.tokenizers.vocabulary import load_vocabulary, make_vocabulary
+from audiopalm.vocabulary.joint import load_vocabulary, make_vocabulary
+from audiopalm.vocabulary.text import train_tokenizer
 
 
 @pytest.mark.parametrize("tag, name, source, target", [

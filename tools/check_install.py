@@ -45,7 +45,7 @@ def installed(name: str, wanted: str) -> str:
 def torch_state() -> str:
     import torch
 
-    from audiopalm.train.precision import matrix_seconds
+    from audiopalm.training.precision import matrix_seconds
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     speed = matrix_seconds(torch.float32) / matrix_seconds(torch.bfloat16)
@@ -53,7 +53,7 @@ def torch_state() -> str:
 
 
 def espnet_state() -> str:
-    from audiopalm.espnet import shim
+    from audiopalm.core import optional as shim
 
     shim.install()
     for name in ("espnet2.tasks.abs_task", "espnet2.gan_codec.soundstream.soundstream"):

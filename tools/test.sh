@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets itself up, then runs all checks: ruff, shellcheck, pytest. Arguments go to pytest: tools/test.sh tests/recipes -x
+# Sets itself up, then runs all checks: ruff, lint-imports, shellcheck, pytest. Arguments go to pytest: tools/test.sh tests/recipes -x
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +14,8 @@ log=${TMPDIR:-/tmp}/audiopalm_test_$(id -u).log
 
 echo "== ruff =="
 ruff check .
+echo "== lint-imports =="
+lint-imports --no-cache > "${log}.imports" || { cat "${log}.imports"; exit 1; }
 echo "== shellcheck =="
 git ls-files -co --exclude-standard '*.sh' '.ci/run' | xargs shellcheck -x
 echo "== pytest (log: ${log}) =="

@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from audiopalm.bin.common import end_with_parent
+from audiopalm.core.processes import end_with_parent
 
 PERIOD = 1.0  # seconds between two looks at the memory
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 
 UNITS_RATE = 25  # Hz
 FRAMES_PER_UNIT = 2  # 50 Hz codec frames for each 25 Hz unit

@@ -16,18 +16,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audiopalm.acoustic.data import Corpus, check_token_meta, read_token_meta
-from audiopalm.acoustic.generation import CONFIG, MODEL, Acoustic
+from audiopalm.acoustic.base import CONFIG, MODEL, Acoustic
+from audiopalm.acoustic.corpus import Corpus, check_token_meta, read_token_meta
 from audiopalm.acoustic.prompt import UNITS_RATE
-from audiopalm.codec.base import load_codec
-from audiopalm.config import to_dict
-from audiopalm.data.files import atomic_path, read_json, write_json
-from audiopalm.device import best_device, device_of
-from audiopalm.errors import AudioPaLMError
-from audiopalm.train.log import StepLog
-from audiopalm.train.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
-from audiopalm.train.precision import choose_precision
-from audiopalm.train.snapshot import Snapshots, seed_step
+from audiopalm.codec.registry import load_codec
+from audiopalm.core.config import to_dict
+from audiopalm.core.device import best_device, device_of
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, read_json, write_json
+from audiopalm.training.checkpoint import Snapshots, seed_step
+from audiopalm.training.log import StepLog
+from audiopalm.training.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
+from audiopalm.training.precision import choose_precision
 
 Losses = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
 

@@ -5,25 +5,12 @@ stopped one goes on where it was.
 """
 
 import argparse
-import logging
-import os
-import shlex
-import signal
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from audiopalm.bin.common import end_with_parent, run
-from audiopalm.config import load_config
-from audiopalm.data.files import read_json, require, write_json, write_text
-from audiopalm.errors import AudioPaLMError
-from audiopalm.report.ablations import Ablations, System, markdown, used_rows
-
-BASE = Path("exp")  # of the finished run
-DEV, SET = "dev", "test"
-SPOKEN = "s2st_es_en"  # what the finished run has decoded and acoustic models speak
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.report.ablation_runs import run_ablations
+from audiopalm.report.ablations import Ablations
 
 
 def main() -> None:
@@ -37,157 +24,9 @@ def main() -> None:
     parser.add_argument("--results", default="tables.json", help="the scores of all runs")
     parser.add_argument("--report", default="TABLES.md", help="the page made from --results")
     arguments = parser.parse_args()
-    ablations = load_config(Ablations, arguments.config)
-    seeds = [int(word) for word in arguments.seeds.split()]
-    wanted = {side.system for comparison in ablations.chosen(arguments.only.split()) for side in comparison.sides}
-    systems = [system for system in ablations.systems if system.name in wanted and _is_here(system)]
-    runs = [Run(system, seed, Path(arguments.expdir), f"{ablations.lm_args} {arguments.lm_args}".strip())
-            for seed in seeds for system in systems]
-    shared = list({one.units: one.unit_commands() for one in runs if one.system.units_config}.items())
-    write = threading.Lock()
-
-    def finish(one: "Run") -> None:
-        one.start(launcher)
-        with write:
-            collect(ablations, one, arguments.results, arguments.report)
-
-    with Launcher(arguments.parallel) as launcher:
-        launcher.all([lambda folder=folder, commands=commands: launcher.run(folder, commands, folder / "tokens" / SET)
-                      for folder, commands in shared])
-        launcher.all([lambda one=one: finish(one) for one in runs])
-    logging.info("%d runs are finished: %s", len(runs), arguments.report)
-
-
-def _is_here(system: System) -> bool:
-    for file in (system.lm_config, system.units_config, system.acoustic_config, system.needs):
-        if file and not Path(file).exists():
-            logging.warning("the system %s is left out: the recipe has no %s", system.name, file)
-            return False
-    return True
-
-
-class Run:
-    """One system with one seed, in `<expdir>/<system>_seed<N>`."""
-
-    def __init__(self, system: System, seed: int, expdir: Path, lm_args: str):
-        self.system, self.seed, self.lm_args = system, seed, lm_args
-        self.folder = expdir / f"{system.name}_seed{seed}"
-        # Units and their tokens serve all seeds, as those of the finished run do.
-        self.units = expdir / system.name if system.units_config else BASE
-
-    def unit_commands(self) -> list[list[str]]:
-        return [["./run.sh", "--stage", "3", "--stop_stage", "5", "--skip_stages", "4", "--expdir", str(self.units),
-                 "--codec_exp", str(BASE / "codec"), "--tokendir", str(self.units / "tokens"), "--test_sets", SET,
-                 "--units_config", self.system.units_config, "--tokenize_args", "--codec_tokens false"]]
-
-    def commands(self) -> list[list[str]]:
-        """Calls of run.sh; one of several stages, and stage 12 with results of its own."""
-        folder, system = str(self.folder), self.system
-        common = ["--seed", str(self.seed), "--expdir", folder, "--codec_exp", str(BASE / "codec"), "--test_sets", SET]
-        score = (f"--recipe mini-{system.name} --results {folder}/results.json --report {folder}/RESULTS.md "
-                 "--processes 1")
-        if system.acoustic_config:
-            seed = read_json(BASE / "lm" / "config.json", "./run.sh")["seed"]  # of the model that decoded
-            return [["./run.sh", "--stage", "9", "--stop_stage", "12", "--skip_stages", "10", *common,
-                     "--acoustic_config", system.acoustic_config, "--synthesize_args", "",
-                     "--score_args", f"{score} --seed {seed}"]]
-        first = 6 if system.units_config else 7 if system.textlm_args else 8
-        units = ["--units_exp", str(self.units / "units")]
-        units += ["--tokendir", str(self.units / "tokens")] if system.units_config else []
-        textlm = ["--textlm_args", system.textlm_args] if system.textlm_args else []
-        return [["./run.sh", "--stage", str(first), "--stop_stage", "12", "--skip_stages", "9 11", *common, *units,
-                 *textlm, "--lm_config", system.lm_config, "--lm_args", self.lm_args,
-                 "--decode_config", system.decode_config, "--score_args", score]]
-
-    def start(self, launcher: "Launcher") -> None:
-        """Everything up to the scores; raises AudioPaLMError when the folder is of a run with other options."""
-        commands = [shlex.join(line) for line in self.commands()]
-        note = {"system": self.system.name, "seed": self.seed, "commands": commands}
-        path = self.folder / "run.json"
-        if path.exists() and read_json(path) != note:
-            raise AudioPaLMError(f"{self.folder} was begun with other options; remove it, or give another --expdir")
-        write_json(path, note)
-        self._inherit()
-        launcher.run(self.folder, self.commands(), self.folder / "score" / "results.json")
-
-    def _inherit(self) -> None:
-        """Links to what the finished run has, and the decodes that are to be spoken."""
-        system = self.system
-        if system.acoustic_config:
-            for path in (Path("decode", data, SPOKEN, name) for data in (DEV, SET)
-                         for name in ("units.scp", "meta.json")):
-                if not (self.folder / path).exists():
-                    write_text(self.folder / path, require(BASE / path, "./run.sh").read_text(encoding="utf-8"))
-            return
-        inherited = [] if system.units_config else ["vocabulary"] if system.textlm_args else ["vocabulary", "textlm"]
-        for name in inherited:
-            link = self.folder / name
-            if not link.exists():
-                link.symlink_to(os.path.relpath(require(BASE / name, "./run.sh"), self.folder))
-
-
-def collect(ablations: Ablations, one: Run, results: str, report: str) -> None:
-    """Put the rows of a finished run into tables.json, in place of its earlier ones; make TABLES.md."""
-    rows = used_rows(ablations.comparisons, one.system.name, read_json(one.folder / "score" / "results.json"))
-    old = read_json(results) if Path(results).exists() else []
-    kept = [entry for entry in old if (entry["system"], entry["seed"]) != (one.system.name, one.seed)]
-    entries = sorted([*kept, read_json(one.folder / "run.json") | {"rows": rows}],
-                     key=lambda entry: (entry["system"], entry["seed"]))
-    write_json(results, entries)
-    write_text(report, markdown(ablations, entries))
-
-
-class Launcher:
-    """Commands with their output in `<folder>/log/run.log`, so many at once; none outlives this process."""
-
-    def __init__(self, parallel: int):
-        self.parallel, self.children = max(parallel, 1), []
-        self.stopped = False
-
-    def __enter__(self) -> "Launcher":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.stopped = True
-        for child in self.children:
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-        for child in self.children:
-            child.wait()
-
-    def all(self, jobs: list) -> None:
-        """Call every job; when some fail, the others go on, and the first failure is raised at the end."""
-        with ThreadPoolExecutor(self.parallel) as pool:
-            futures = [pool.submit(job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    if future.exception() and not self.stopped:
-                        logging.error("%s", future.exception())
-            except KeyboardInterrupt:
-                self.__exit__()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        if failed := [future.exception() for future in futures if future.exception()]:
-            raise failed[0]
-
-    def run(self, folder: Path, commands: list[list[str]], product: Path) -> None:
-        """Run the commands unless `product` exists."""
-        if product.exists():
-            logging.info("%s is finished", folder)
-            return
-        environment = {"OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // self.parallel, 1)),
-                       "AUDIOPALM_PYTHON": sys.executable} | os.environ
-        log = folder / "log" / "run.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        for command in commands:
-            logging.info("%s: %s", folder, shlex.join(command))
-            with open(log, "a", encoding="utf-8") as stream:
-                child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment,
-                                         preexec_fn=lambda: end_with_parent(signal.SIGTERM))
-                self.children.append(child)
-                if child.wait() != 0:
-                    raise AudioPaLMError(f"{folder} {'stopped' if self.stopped else 'failed'}; its output is in {log}")
-        logging.info("%s is finished", folder)
+    run_ablations(load_config(Ablations, arguments.config), arguments.only.split(),
+                  [int(word) for word in arguments.seeds.split()], Path(arguments.expdir), arguments.lm_args,
+                  arguments.parallel, arguments.results, arguments.report)
 
 
 if __name__ == "__main__":

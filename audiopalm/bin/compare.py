@@ -6,10 +6,10 @@ other references, normalisers, judges or versions of a metric are refused.
 
 import argparse
 
-from audiopalm.bin.common import run
-from audiopalm.report.results import number, table
-from audiopalm.report.rows import read_rows, select
+from audiopalm.core.command import run
+from audiopalm.report.results_page import number, table
 from audiopalm.scoring.metrics import RESAMPLES
+from audiopalm.scoring.results import read_rows, select
 from audiopalm.scoring.significance import comparable, compare, figure_name
 
 

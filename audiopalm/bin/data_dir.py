@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
 from audiopalm.data import subsets
 from audiopalm.data.checks import Options, fix, problems
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
 
 SHOWN = 5  # ids of a table, and problems
 

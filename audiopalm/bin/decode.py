@@ -6,82 +6,12 @@ others the shards that are whole, so a stopped decode goes on where it was.
 """
 
 import argparse
-import logging
-import shutil
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from audiopalm.bin.common import run
-from audiopalm.bin.decode_shards import read_shard
-from audiopalm.bin.jobs import Launcher, add_launcher_options, run_jobs
-from audiopalm.config import load_config, to_dict
-from audiopalm.data.archive import write_ark
-from audiopalm.data.datadir import write_table
-from audiopalm.data.examples import ExampleSet
-from audiopalm.data.files import read_json, write_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.languages import in_order
-from audiopalm.lm.generation import DecodingConfig
-from audiopalm.lm.loading import describe
-from audiopalm.tasks import AUDIO, Task, decode_name, get_task
-from audiopalm.tokenizers.text import TextTokenizer
-from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
-
-BATCHES = 4  # in a shard: what a kill loses at most, per job
-PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
-
-
-@dataclass
-class DecodeEntry:
-    """A task to decode: all that the set allows, unless `sources`, `targets`, `sets` or `most` say fewer."""
-
-    task: str
-    sources: list[str] = field(default_factory=list)
-    targets: list[str] = field(default_factory=list)
-    sets: list[str] = field(default_factory=list)
-    most: int | None = None  # utterances of a language pair, the first by id
-    decoding: DecodingConfig | None = None  # its own settings instead of the common ones
-
-
-@dataclass
-class DecodeConfig:
-    tasks: list[DecodeEntry]
-    decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    batch_size: int = 64  # rows that are decoded at a time; a search has `beam` of them for each utterance
-
-
-@dataclass(frozen=True)
-class Job:
-    task: Task
-    source: str
-    target: str | None
-    utterances: list[str]
-    decoding: DecodingConfig
-
-
-def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
-    """The task and language pairs for which the set has the input and a reference.
-
-    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
-    """
-    jobs = []
-    for entry in config.tasks:
-        if entry.sets and set_name not in entry.sets:
-            continue
-        task = get_task(entry.task)
-        in_order({*entry.sources, *entry.targets})
-        needed = {task.input} | ({"translation"} if task.translates else set())
-        for source in entry.sources or examples.languages:
-            for target in (entry.targets or examples.languages) if task.translates else [None]:
-                utterances = examples.utterances(needed, source, target) if target != source else []
-                if utterances:
-                    jobs.append(Job(task, source, target, utterances[:entry.most], entry.decoding or config.decoding))
-    if not jobs:
-        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
-    return jobs
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.stages.decode import DecodeConfig, DecodedSet, decode_sets
+from audiopalm.stages.jobs import Launcher, add_launcher_options
 
 
 def main() -> None:
@@ -97,113 +27,12 @@ def main() -> None:
     add_launcher_options(parser, "first OUTPUT/jobs")
     args = parser.parse_args()
     if not len(args.data_dir) == len(args.tokens) == len(args.output):
-        raise AudioPaLMError(f"{len(args.data_dir)} data directories, {len(args.tokens)} folders of tokens, but "
-                             f"{len(args.output)} outputs")
+        parser.error(f"{len(args.data_dir)} data directories, {len(args.tokens)} folders of tokens, but "
+                     f"{len(args.output)} outputs")
     config = load_config(DecodeConfig, args.config, args.overrides)
-    vocabulary, tokenizer = load_vocabulary(args.vocabulary)
-    model = describe(args.lm, vocabulary, "stage 8 (finetune)")
-    folders = []
-    for data, tokens, output in zip(args.data_dir, args.tokens, args.output, strict=True):
-        examples = ExampleSet(data, tokens)
-        for job in plan(config, examples, data.name):
-            meta = {"task": job.task.name, "source": job.source, "target": job.target,
-                    "tag": job.task.tag_text(job.source, job.target),
-                    "decoding": to_dict(job.decoding) | {"seed": args.seed}, "set": data.name, **model}
-            folder = Folder(output / decode_name(job.task, job.source, job.target), meta, job, examples)
-            if not folder.is_finished():
-                folders.append(folder)
-    sets = [str(path) for paths in zip(args.data_dir, args.tokens, strict=True) for path in paths]
+    sets = [DecodedSet(*paths) for paths in zip(args.data_dir, args.tokens, args.output, strict=True)]
     launcher = Launcher(args.cmd, args.nj, args.job_dir or args.output[0] / "jobs")
-    decode(folders, launcher, ["--lm", str(args.lm), "--vocabulary", str(args.vocabulary), "--sets", *sets,
-                               "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
-
-
-class Folder:
-    """A task in one language pair: what it needs, and what it becomes."""
-
-    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
-        self.path, self.meta, self.job, self.examples = path, meta, job, examples
-
-    def is_finished(self) -> bool:
-        """Removes the folder's meta.json where it is of other settings."""
-        if not (self.path / "meta.json").exists():
-            return False
-        found = read_json(self.path / "meta.json")
-        if all(found.get(key) == value for key, value in self.meta.items()):
-            logging.info("%s is finished", self.path)
-            return True
-        (self.path / "meta.json").unlink()
-        return False
-
-    def shards(self, batch_size: int) -> list[dict]:
-        """Items for bin/decode_shards.py; which utterances share one does not depend on the number of jobs."""
-        size = BATCHES * max(batch_size // self.job.decoding.beam, 1)
-        names = self.job.utterances
-        return [{"path": str(self.path / "shards" / f"{number}.json"), "data_dir": str(self.examples.data_dir),
-                 "meta": self.meta, "utterances": names[start:start + size]}
-                for number, start in enumerate(range(0, len(names), size))]
-
-    def finish(self, shards: list[dict], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
-        """All tables from the shards, which are removed then. Audio is counted where it is read and where written."""
-        answers: dict[str, list[dict]] = {}
-        seconds = 0.0
-        for shard in shards:
-            content = read_json(Path(shard["path"]))
-            answers |= content["answers"]
-            seconds += content["seconds"]
-        best = {name: found[0] for name, found in answers.items()}
-        units_seen = sum(len(self.examples.units[name]) for name in best) if self.job.task.input == AUDIO else 0
-        for part, output in enumerate(self.job.task.outputs):
-            ids = {name: np.array(answer["parts"][part], dtype=np.int32) for name, answer in best.items()}
-            if output.is_audio:
-                units = {name: one - vocabulary.text_size for name, one in ids.items()}
-                write_table(self.path / "units.scp", write_ark(self.path / "units.ark", units))
-                units_seen += sum(map(len, ids.values()))
-            else:
-                write_table(self.path / output.part, {name: words(tokenizer, one) for name, one in ids.items()})
-        for rank in range(max(map(len, answers.values()))):
-            ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
-            self.write_rank(rank, ranked, tokenizer, vocabulary)
-        cut = sum(answer["truncated"] for answer in best.values())
-        audio = units_seen / self.examples.meta["units_rate"]
-        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": cut,
-                                                         "audio_seconds": round(audio, 2)})
-        shutil.rmtree(self.path / "shards")
-        logging.info("%s: %d utterances, %d cut at the limit; %.0f s of audio in %.1f s of work, %.0f a second",
-                     self.path, len(answers), cut, audio, seconds, audio / max(seconds, 1e-9))
-
-    def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
-        """One of the n best, as the writer of ESPnet's inference lays it out. `token_int` has the newlines between the
-        parts of a combined answer."""
-        folder = self.path / f"{rank + 1}best_recog"
-        written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
-        if written:
-            write_table(folder / "text", {name: PARTS.join(words(tokenizer, answer["parts"][part]) for part in written)
-                                          for name, answer in answers.items()})
-        between = f" {vocabulary.newline} "
-        write_table(folder / "token_int", {name: between.join(" ".join(map(str, part)) for part in answer["parts"])
-                                           for name, answer in answers.items()})
-        write_table(folder / "score", {name: str(answer["score"]) for name, answer in answers.items()})
-
-
-def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
-    return " ".join(tokenizer.decode([int(one) for one in ids]).split())
-
-
-def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
-           tokenizer: TextTokenizer) -> None:
-    """All folders by the same jobs; each is finished as soon as all of them are through."""
-    began = time.monotonic()
-    planned = [(folder, folder.shards(batch_size)) for folder in folders]
-    todo = [shard for _, shards in planned for shard in shards if read_shard(shard) is None]
-    # Dealt out like cards: every job gets as many shards of each task.
-    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
-    for result in run_jobs(launcher, "decode_shards", arguments, todo, "shards"):
-        if result["error"]:
-            raise AudioPaLMError(result["error"])
-    for folder, shards in planned:
-        folder.finish(shards, vocabulary, tokenizer)
-    logging.info("decoded %d shards, %.0f s", len(todo), time.monotonic() - began)
+    decode_sets(sets, args.lm, args.vocabulary, config, args.seed, launcher)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
 import argparse
 import logging
 
-from audiopalm.bin.common import run
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from audiopalm.bin.common import run
-from audiopalm.bin.pack import CONTENTS
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.text import tokenizer_file
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
+from audiopalm.stages.pack import CONTENTS
+from audiopalm.vocabulary.joint import load_vocabulary
+from audiopalm.vocabulary.text import tokenizer_file
 
 
 def main() -> None:

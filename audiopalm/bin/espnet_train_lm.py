@@ -1,6 +1,6 @@
 """Stage 8 by ESPnet's Trainer: `--config conf/espnet_lm.yaml --output_dir DIR ...`; --help lists its options."""
 
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.config import load_config
-from audiopalm.lm.adapters.pretrained import read_config
-from audiopalm.train.estimate import Device, Estimate, estimate
-from audiopalm.train.lm import LMConfig
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.lm.estimate import Device, Estimate, estimate
+from audiopalm.lm.huggingface.pretrained import read_config
+from audiopalm.lm.training import LMConfig
 
 GIB = 2 ** 30
 

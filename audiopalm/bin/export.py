@@ -8,13 +8,13 @@ import logging
 import shutil
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.adapters.pretrained import write_pretrained
-from audiopalm.lm.files import load_model
-from audiopalm.tokenizers.export import write_tokenizer
-from audiopalm.tokenizers.text import tokenizer_file
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.huggingface.pretrained import write_pretrained
+from audiopalm.lm.storage import load_model
+from audiopalm.vocabulary.export import write_tokenizer
+from audiopalm.vocabulary.joint import load_vocabulary
+from audiopalm.vocabulary.text import tokenizer_file
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ import argparse
 import logging
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.data.files import sha256
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.adapters.pretrained import find_pretrained, read_config, read_pretrained
-from audiopalm.lm.files import save_model
-from audiopalm.tokenizers.text import tokenizer_of_lm
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
+from audiopalm.core.hub import find_pretrained
+from audiopalm.lm.huggingface.pretrained import read_config, read_pretrained
+from audiopalm.lm.storage import save_model
+from audiopalm.vocabulary.joint import load_vocabulary
+from audiopalm.vocabulary.text import tokenizer_of_lm
 
 
 def main() -> None:

@@ -6,12 +6,12 @@
 
 import argparse
 
-from audiopalm.bin.common import run
-from audiopalm.config import load_config
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
-from audiopalm.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation import DecodingConfig
+from audiopalm.lm.generation.sampling import DecodingConfig
 from audiopalm.tasks import parse_tag
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--prompt", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")
     parser.add_argument("--decoding", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings of audiopalm.lm.generation.DecodingConfig: beam=8 rescore=true")
+                        help="settings of audiopalm.lm.generation.sampling.DecodingConfig: beam=8 rescore=true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     row, _, _ = parse_tag(args.task)  # a wrong task is told before anything is loaded

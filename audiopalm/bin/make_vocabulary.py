@@ -5,16 +5,17 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.config import load_config
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.core.files import read_json
+from audiopalm.core.hub import find_pretrained
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.examples import DATA_STAGE
-from audiopalm.data.files import read_json
 from audiopalm.languages import in_order
-from audiopalm.lm.adapters.pretrained import find_pretrained, read_config, read_eos
+from audiopalm.lm.huggingface.pretrained import read_config, read_eos
 from audiopalm.tasks import TASKS
-from audiopalm.tokenizers.text import FILES, take_tokenizer, train_tokenizer
-from audiopalm.tokenizers.vocabulary import make_vocabulary
+from audiopalm.vocabulary.joint import make_vocabulary
+from audiopalm.vocabulary.text import FILES, take_tokenizer, train_tokenizer
 
 
 @dataclass

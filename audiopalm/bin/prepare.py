@@ -7,8 +7,8 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
 
 CORPORA = ("covost2", "cvss", "fleurs", "folder", "joint", "mini", "voxpopuli")  # modules of audiopalm.corpora
 

@@ -4,9 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.parallel_text import prepare
-from audiopalm.errors import AudioPaLMError
 
 
 def main() -> None:

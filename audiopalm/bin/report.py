@@ -5,10 +5,10 @@ import logging
 import time
 from pathlib import Path
 
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
 from audiopalm.report.attention import AttentionOptions
 from audiopalm.report.page import Page, write_page
-from audiopalm.report.rows import read_rows
+from audiopalm.scoring.results import read_rows
 
 
 def main() -> None:

@@ -10,15 +10,16 @@ import argparse
 import time
 from pathlib import Path
 
-from audiopalm.acoustic.generation import PROMPT_UNITS, load_acoustic
-from audiopalm.acoustic.synthesis import check_codec, check_units
-from audiopalm.bin.common import run
-from audiopalm.codec.base import load_codec
+from audiopalm.acoustic.base import PROMPT_UNITS
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.codec.registry import load_codec
+from audiopalm.core.command import run
+from audiopalm.core.device import best_device
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
-from audiopalm.device import best_device
-from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import UnitTokenizer
-from audiopalm.tokenizers.encoder import HOP
+from audiopalm.stages.synthesize import check_codec, check_units
+from audiopalm.units.encoder import HOP
+from audiopalm.units.registry import UnitTokenizer
 
 FORMATS = (".wav", ".flac")
 

@@ -13,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import audiopalm
-from audiopalm.bin.common import run
-from audiopalm.data.files import write_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.report.results import write_results
-from audiopalm.report.rows import merge
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
+from audiopalm.report.results_page import write_results
 from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.judge import judge_signature
-from audiopalm.scoring.rows import Run, score_set
-from audiopalm.scoring.units import unit_rows
+from audiopalm.scoring.results import merge
+from audiopalm.scoring.score_set import Run, score_set
+from audiopalm.units.quality import unit_rows
 
 
 def main() -> None:

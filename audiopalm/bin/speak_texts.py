@@ -6,39 +6,11 @@ speaks only what is missing.
 """
 
 import argparse
-import hashlib
-import logging
-import shlex
-import subprocess
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
-from audiopalm.bin.common import progress, run
-from audiopalm.data.audio import write_audio
-from audiopalm.data.datadir import invert, languages_of, read_table, write_table
-from audiopalm.data.files import atomic_path, write_text
-from audiopalm.errors import AudioPaLMError
-from audiopalm.languages import language_name
-
-KINDS = ("train", "dev")
-AT_ONCE = 1000  # texts given to the jobs: millions would fill the memory
-MADE_BY = "audiopalm.bin.prepare_texts"
-
-
-@dataclass(frozen=True)
-class Saying:
-    """A text in a language, spoken into a file."""
-
-    text: str
-    language: str
-    path: Path
-
-
-Speak = Callable[[Saying], str]  # says what went wrong, empty for nothing
+from audiopalm.core.command import run
+from audiopalm.inference import spoken_by_model
+from audiopalm.stages.speak_texts import by_command, speak_texts
 
 
 def main() -> None:
@@ -53,118 +25,15 @@ def main() -> None:
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of the texts that may stay unspoken")
     arguments = parser.parse_args()
     if arguments.model and not arguments.prompt:
-        raise AudioPaLMError("--model speaks in the voice of a recording: give --prompt")
-    missing = [field for field in ("{text}", "{out}") if arguments.command and field not in arguments.command]
-    if missing:
-        raise AudioPaLMError(f"--command {arguments.command!r} has no {missing[0]}")
-    name = arguments.command or f"{arguments.model} {arguments.prompt}"
-    tables = {kind: sayings_of(arguments.input / kind, arguments.output / "wav", name) for kind in KINDS}
-    every = {saying.path: saying for sides in tables.values() for table in sides.values() for saying in table.values()}
-    todo = [saying for path, saying in every.items() if not path.is_file()]
-    logging.info("%d texts, %d of them not spoken yet", len(every), len(todo))
+        parser.error("--model speaks in the voice of a recording: give --prompt")
+    if arguments.command and (missing := [field for field in ("{text}", "{out}") if field not in arguments.command]):
+        parser.error(f"--command {arguments.command!r} has no {missing[0]}")
     if arguments.command:
-        failed = speak_all(todo, by_command(arguments.command), arguments.nj)
-    else:
-        failed = speak_all(todo, by_model(arguments.model, arguments.prompt) if todo else None, 1)
-    write_text(arguments.output / "unspoken.tsv",
-               "".join(f"{path}\t{every[path].language}\t{reason}\n" for path, reason in failed.items()))
-    if len(failed) > arguments.max_drop * len(every):
-        path, reason = next(iter(failed.items()))
-        raise AudioPaLMError(f"{len(failed)} of {len(every)} texts could not be spoken, more than --max_drop "
-                             f"{arguments.max_drop:g}; {every[path].text[:60]!r} in {every[path].language}: {reason}")
-    for kind, sides in tables.items():
-        write_set(arguments.input / kind, arguments.output / kind, sides)
-
-
-def sayings_of(directory: Path, folder: Path, speaker: str) -> dict[str, dict[str, Saying]]:
-    """{"": the sources, ".<language>": the translations}, each {utterance: Saying}."""
-    source = read_table(directory / "utt2lang", MADE_BY)
-
-    def saying(text: str, language: str) -> Saying:
-        name = hashlib.sha256(f"{speaker}\n{language}\n{text}".encode()).hexdigest()[:20]
-        return Saying(text, language, folder / name[:2] / f"{name}.wav")
-
-    found = {"": {key: saying(text, source[key]) for key, text in read_table(directory / "text").items()}}
-    for code in languages_of(directory, "text"):
-        found[f".{code}"] = {key: saying(text, code) for key, text in read_table(directory / f"text.{code}").items()}
-    return found
-
-
-def by_command(template: str) -> Speak:
-    """Each word of the template is one argument, whatever the text holds: no shell reads it."""
-    words = shlex.split(template)
-
-    def speak(saying: Saying) -> str:
-        try:
-            with atomic_path(saying.path) as partial:
-                fields = {"{text}": saying.text, "{lang}": saying.language, "{out}": str(partial)}
-                command = [_filled(word, fields) for word in words]
-                result = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True)
-                lines = result.stderr.strip().splitlines()
-                if result.returncode:
-                    raise AudioPaLMError(f"exit code {result.returncode}, {lines[-1] if lines else 'no message'}")
-                if soundfile.info(str(partial)).frames == 0:
-                    raise AudioPaLMError("a recording without samples")
-        except (AudioPaLMError, OSError, soundfile.LibsndfileError) as error:
-            return f"{words[0]}: {error}"
-        return ""
-
-    return speak
-
-
-def _filled(word: str, fields: dict[str, str]) -> str:
-    """One pass, so that a text may hold `{out}`."""
-    first = min((field for field in fields if field in word), key=word.index, default=None)
-    if first is None:
-        return word
-    before, _, after = word.partition(first)
-    return before + fields[first] + _filled(after, fields)
-
-
-def by_model(directory: str, prompt: str) -> Speak:
-    from audiopalm.inference import AudioPaLM  # a command needs no torch
-
-    model = AudioPaLM.from_pretrained(directory)
-
-    def speak(saying: Saying) -> str:
-        try:
-            audio = model(saying.text, f"[TTS {language_name(saying.language)}]", prompt).audio
-        except AudioPaLMError as error:
-            return str(error)
-        if len(audio) == 0:
-            return "the model answered with no audio"
-        write_audio(saying.path, audio)
-        return ""
-
-    return speak
-
-
-def speak_all(todo: list[Saying], speak: Speak | None, jobs: int) -> dict[Path, str]:
-    """Speak; {file: why it is not there}."""
-    failed = {}
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        groups = (todo[start:start + AT_ONCE] for start in range(0, len(todo), AT_ONCE))
-        results = (pair for group in groups for pair in zip(group, pool.map(speak, group), strict=True))
-        for saying, reason in progress(results, len(todo), "speaking"):
-            if reason:
-                failed[saying.path] = " ".join(reason.split())
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return failed
-
-
-def write_set(source: Path, target: Path, sides: dict[str, dict[str, Saying]]) -> None:
-    """The utterances whose source was spoken, with the translations that were."""
-    spoken = {suffix: {key: str(saying.path.resolve()) for key, saying in table.items() if saying.path.is_file()}
-              for suffix, table in sides.items()}
-    kept = spoken[""]
-    for suffix, table in spoken.items():
-        write_table(target / f"wav.scp{suffix}", {key: path for key, path in table.items() if key in kept})
-    for name in ("utt2lang", "utt2spk", *(f"text{suffix}" for suffix in sides)):
-        write_table(target / name, {key: value for key, value in read_table(source / name).items() if key in kept})
-    write_table(target / "spk2utt", invert(read_table(target / "utt2spk")))
-    logging.info("wrote %s: %d utterances of %d", target, len(kept), len(sides[""]))
+        speak_texts(arguments.input, arguments.output, arguments.command, lambda: by_command(arguments.command),
+                    arguments.nj, arguments.max_drop)
+    else:  # a model speaks one text after another
+        speak_texts(arguments.input, arguments.output, f"{arguments.model} {arguments.prompt}",
+                    lambda: spoken_by_model(arguments.model, arguments.prompt), 1, arguments.max_drop)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from audiopalm.acoustic.generation import load_acoustic
-from audiopalm.acoustic.synthesis import Job, Prompts, check_codec, decoded_jobs, other_job, synthesize, true_job
-from audiopalm.bin.common import run
-from audiopalm.codec.base import load_codec
-from audiopalm.data.files import read_json
-from audiopalm.device import best_device
-from audiopalm.errors import AudioPaLMError
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.codec.registry import load_codec
+from audiopalm.core.command import run
+from audiopalm.core.device import best_device
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
+from audiopalm.stages.synthesize import Job, Prompts, check_codec, decoded_jobs, other_job, synthesize, true_job
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import audiopalm
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
 from audiopalm.report.tables import print_tables
 
 

@@ -7,9 +7,9 @@ Run again after an interruption, it goes on from its last checkpoint; finished, 
 
 import argparse
 
-from audiopalm.acoustic.kinds import load_training_config
+from audiopalm.acoustic.registry import load_training_config
 from audiopalm.acoustic.training import train
-from audiopalm.bin.common import run
+from audiopalm.core.command import run
 
 
 def main() -> None:

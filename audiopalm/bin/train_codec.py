@@ -8,10 +8,10 @@ import json
 import logging
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.config import load_config, load_kind
-from audiopalm.train.codec import CodecTraining, train_codec
-from audiopalm.train.soundstream import SoundStreamTraining, train_soundstream
+from audiopalm.codec.soundstream_training import SoundStreamTraining, train_soundstream
+from audiopalm.codec.spectral_training import CodecTraining, train_codec
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config, load_kind
 
 KINDS = {"spectral": (CodecTraining, train_codec), "soundstream": (SoundStreamTraining, train_soundstream)}
 
@@ -19,8 +19,8 @@ KINDS = {"spectral": (CodecTraining, train_codec), "soundstream": (SoundStreamTr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, help="data directory of stage 2")
-    parser.add_argument("--config", help="YAML of audiopalm.train.codec.CodecTraining or, with kind: soundstream, of "
-                                         "audiopalm.train.soundstream.SoundStreamTraining")
+    parser.add_argument("--config", help="YAML of CodecTraining (codec/spectral_training.py) or, with `kind: "
+                                         "soundstream`, of SoundStreamTraining (codec/soundstream_training.py)")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value, for example decoder_steps=100")

@@ -7,14 +7,14 @@ zero audio rows and all of it is finetuned. Stopped and started again, it goes o
 import argparse
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.config import load_config
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.mixture import Mixture
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
-from audiopalm.tokenizers.vocabulary import load_vocabulary
-from audiopalm.train.lm import LMConfig, train
-from audiopalm.train.mixture import Mixture
+from audiopalm.lm.training import LMConfig, train
+from audiopalm.vocabulary.joint import load_vocabulary
 
 
 def main() -> None:

@@ -9,19 +9,19 @@ import json
 import logging
 from pathlib import Path
 
-from audiopalm.bin.common import run
 from audiopalm.bin.units_report import report_units
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.tokenizers.audio import kind_of
-from audiopalm.train.unit_kinds import load_training, train
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
+from audiopalm.units.registry import kind_of
+from audiopalm.units.training import load_training, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="data directory of stage 2, with its texts")
     parser.add_argument("--dev_dir", type=Path, help="data directory on which units are measured [--data_dir]")
-    parser.add_argument("--config", help="YAML of a class of audiopalm.train.unit_kinds.TRAININGS")
+    parser.add_argument("--config", help="YAML of a class of audiopalm.units.training.TRAININGS")
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="key=value, for example kind=log-mel")

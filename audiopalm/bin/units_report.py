@@ -4,13 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.data.files import write_json
-from audiopalm.scoring.units import measure_units
-from audiopalm.tokenizers.audio import UnitTokenizer
-from audiopalm.tokenizers.usm import UnitModel
-from audiopalm.train.speech import list_speech
-from audiopalm.train.units import character_error_rate
+from audiopalm.core.command import run
+from audiopalm.core.files import write_json
+from audiopalm.data.speech import list_speech
+from audiopalm.units.quality import measure_units
+from audiopalm.units.registry import UnitTokenizer
+from audiopalm.units.usm_v2 import UnitModel
+from audiopalm.units.usm_v2_training import character_error_rate
 
 
 def main() -> None:

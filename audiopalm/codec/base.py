@@ -1,14 +1,11 @@
 """What every codec offers: speech <-> ids of several levels at a fixed frame rate."""
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 
 
 class Codec(ABC):
@@ -38,16 +35,3 @@ class Codec(ABC):
         if ids.min() < 0 or ids.max() >= self.size:
             raise AudioPaLMError(f"codec ids must be 0 to {self.size - 1}, found {ids.min()} to {ids.max()}")
         return ids
-
-
-def load_codec(directory: str | Path, device: str | torch.device = "cpu") -> Codec:
-    """The codec of a directory with config.json, whose `kind` is `spectral` or `soundstream`, and model.safetensors."""
-    kind = read_json(Path(directory) / "config.json", "stage 4 (codec)").get("kind")
-    # Imported here: each kind needs this module, and one of them ESPnet.
-    if kind == "spectral":
-        from audiopalm.codec.spectral import SpectralCodec
-        return SpectralCodec.load(directory, device)
-    if kind == "soundstream":
-        from audiopalm.codec.soundstream import SoundStreamCodec
-        return SoundStreamCodec.load(directory, device)
-    raise AudioPaLMError(f"{directory}/config.json: unknown kind of codec {kind!r}; known: soundstream, spectral")

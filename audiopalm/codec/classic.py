@@ -5,8 +5,8 @@ import io
 import numpy as np
 import soundfile
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, resample
-from audiopalm.errors import AudioPaLMError
 
 OPUS_LOWEST, OPUS_RANGE = 6000, 250000  # bit/s that libsndfile asks of Opus at compression levels 1 and, above that, 0
 CODEC2_RATE = 8000  # Hz

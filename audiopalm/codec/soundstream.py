@@ -10,11 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from audiopalm.codec.base import Codec
-from audiopalm.config import from_dict
-from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.files import read_json, require
-from audiopalm.espnet import shim
-from audiopalm.tokenizers.audio import check_samples
+from audiopalm.core import optional as shim
+from audiopalm.core.config import from_dict
+from audiopalm.core.files import read_json, require
+from audiopalm.data.audio import SAMPLE_RATE, check_samples
 
 
 @dataclass

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from audiopalm.bin.common import progress
-from audiopalm.data.files import read_json, write_json
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, write_json
+from audiopalm.core.progress import progress
 
 MARKER = ".unpacked.json"
 

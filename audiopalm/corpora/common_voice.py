@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow
 from pyarrow import compute
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.columns import places, read_columns, values
 from audiopalm.corpora.data_set import compare
 from audiopalm.corpora.tables import Account
-from audiopalm.errors import AudioPaLMError
 
 RELEASE = "cv-corpus-4-2019-12-10"
 LATER_COLUMNS = ("locale", "segment", "variant", "accents")  # of release 5 and later

@@ -8,11 +8,11 @@ not looked at here: audiopalm/corpora/joint.py takes these out.
 import logging
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.columns import read_columns, values
 from audiopalm.corpora.common_voice import SPEAKER_DIGITS, Clip, clip_path, why_not
 from audiopalm.corpora.covost2 import short_code
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import LANGUAGES
 
 SETS = ("train", "dev", "test")

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow
 from pyarrow import compute
 
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.columns import places, read_columns, values
 from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.data_set import NONE, DataSet, compare, write_sets
 from audiopalm.corpora.tables import Account
-from audiopalm.errors import AudioPaLMError, nearest
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
                 "sl", "ta", "ja", "id", "cy")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow
 
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clip, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, add_published_hours, short_code
 from audiopalm.corpora.data_set import DataSet, Utterance, compare, hours, write_sets
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
-from audiopalm.errors import AudioPaLMError, nearest
 
 SETS = ("train", "dev", "test")
 VERSIONS = ("c", "t")

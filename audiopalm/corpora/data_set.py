@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, write_json, write_text
 from audiopalm.corpora.tables import Account, counts
 from audiopalm.data.datadir import remove_tables_by_language, table_line, write_lines, write_table
-from audiopalm.data.files import atomic_path, write_json, write_text
-from audiopalm.errors import AudioPaLMError
 
 
 @dataclass(frozen=True)

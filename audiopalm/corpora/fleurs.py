@@ -9,12 +9,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
 from audiopalm.corpora.parquet import find_parquet, unpack_parquet
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
-from audiopalm.errors import AudioPaLMError, nearest
 
 SETS = ("train", "dev", "test")
 COLUMNS = ("id", "file_name", "raw_transcription", "transcription", "characters", "num_samples", "gender")

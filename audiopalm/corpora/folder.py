@@ -11,8 +11,8 @@ are speakers of their own. The language is the one that --langs gives.
 
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 
 SETS = ("train", "dev", "test")

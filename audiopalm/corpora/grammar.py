@@ -13,9 +13,9 @@ from pathlib import Path
 
 import yaml
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
 
 SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?\}")
 

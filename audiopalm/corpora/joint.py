@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import atomic_path, require, write_json
 from audiopalm.corpora import common_voice_asr, covost2, cvss, voxpopuli
 from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
 from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines
-from audiopalm.data.files import atomic_path, require, write_json
-from audiopalm.errors import AudioPaLMError, nearest
 from audiopalm.languages import in_order
 
 KNOWN = {"covost2": INTO_ENGLISH, "cvss": INTO_ENGLISH, "voxpopuli": tuple(voxpopuli.HOURS)}  # codes of --langs
@@ -32,7 +32,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return the reports by `<corpus>/<set>`.
 
     `languages` are Common Voice's codes; a corpus takes those that it knows. `version` is CVSS's, `targets` are
-    VoxPopuli's. `spoken_mt` is what audiopalm.bin.speak_texts has left in <output>/spoken_mt. Raises
+    VoxPopuli's. `spoken_mt` is what audiopalm.stages.speak_texts has left in <output>/spoken_mt. Raises
     AudioPaLMError for an unknown corpus, one that has none of the languages, and all that the readers raise.
     """
     output, downloads, report = Path(output), Path(downloads), {}
@@ -40,7 +40,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
         if corpus not in CORPORA:
             raise AudioPaLMError(f"unknown corpus {corpus!r}; {nearest(corpus, CORPORA)}")
     if "spoken_mt" in corpora:
-        require(output / "spoken_mt" / "train" / "wav.scp", "audiopalm.bin.speak_texts")
+        require(output / "spoken_mt" / "train" / "wav.scp", "audiopalm.stages.speak_texts")
     read = {"covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
             "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
     for corpus in sorted(read.keys() & set(corpora)):

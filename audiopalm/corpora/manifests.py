@@ -10,13 +10,13 @@
 import logging
 from pathlib import Path
 
-from audiopalm.bin.common import progress
-from audiopalm.bin.format_audio import Speech, read_speech
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
+from audiopalm.core.progress import progress
 from audiopalm.corpora.recordings import look_at
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import languages_of, read_table
-from audiopalm.data.files import atomic_path
-from audiopalm.errors import AudioPaLMError
+from audiopalm.data.segments import Speech, read_speech
 
 
 def require_lhotse() -> None:

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require, sha256, write_json
 from audiopalm.corpora.grammar import Grammar, Sentence
 from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.datadir import invert, read_table, write_table
-from audiopalm.data.files import require, sha256, write_json
-from audiopalm.errors import AudioPaLMError
 
 CORE_SHARE = 0.45  # of the sentences, by the core speakers; the other voices share the rest
 TEST_PROMPTS = 0.2  # of all prompt ids

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, write_json
 from audiopalm.corpora.tables import counts
 from audiopalm.data.datadir import table_line
-from audiopalm.data.files import atomic_path, write_json
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 
 DEV_EVERY = 1000  # of the pairs of a file one is for dev, the first among them

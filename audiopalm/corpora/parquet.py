@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.archives import fill_once
-from audiopalm.errors import AudioPaLMError
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 COLUMNS = ["id", "num_samples", "path", "audio", "transcription", "raw_transcription", "gender"]

@@ -16,8 +16,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from audiopalm.data.files import require
+from audiopalm.core.files import require
 
 
 @dataclass(frozen=True)

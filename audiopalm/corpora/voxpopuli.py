@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import write_text
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.data_set import Cut, DataSet, Utterance, compare, hours, write_sets
 from audiopalm.corpora.recordings import Recording, look_at
 from audiopalm.corpora.tables import Account, counts, read_rows
-from audiopalm.data.files import write_text
-from audiopalm.errors import AudioPaLMError, nearest
 
 ACCENTED = "en_accented"  # English with the accents of other languages; a test set only
 HOURS = {  # of transcribed speech in all sets of a language (VoxPopuli's README)

@@ -10,8 +10,8 @@ from pathlib import Path
 import kaldiio
 import numpy as np
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import read_table
-from audiopalm.errors import AudioPaLMError
 
 
 def write_ark(ark: str | Path, tokens: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiopalm.data.files import atomic_path
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
 from audiopalm.data.mp3 import states_its_length, with_length
-from audiopalm.errors import AudioPaLMError
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
 MP3_SLACK = 2304  # samples by which the length in the header of a sound mp3 may differ from what is decoded
@@ -68,3 +68,13 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) 
     """Write `[T]` float samples as 16-bit PCM; the format follows the suffix (.wav, .flac)."""
     with atomic_path(path) as temporary:
         soundfile.write(str(temporary), np.clip(samples, -1.0, 1.0), rate, subtype="PCM_16")
+
+
+def check_samples(samples: np.ndarray) -> np.ndarray:
+    """`[T]` float32, at least one sample, all finite; raises AudioPaLMError otherwise."""
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim != 1 or len(samples) == 0:
+        raise AudioPaLMError(f"audio must be one channel with at least one sample, found shape {list(samples.shape)}")
+    if not np.isfinite(samples).all():
+        raise AudioPaLMError("audio holds samples that are not numbers")
+    return samples

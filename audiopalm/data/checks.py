@@ -8,8 +8,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import invert, read_table, write_table
-from audiopalm.errors import AudioPaLMError
 
 COMPLETE = ("text", "utt2spk", "utt2lang", "utt2dur")
 PARTIAL = ("text", "wav.scp", "segments")  # followed by .<language>

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from audiopalm.data.files import atomic_path, require
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, require
 
 
 def read_table(path: str | Path, made_by: str = "") -> dict[str, str]:

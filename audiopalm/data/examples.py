@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import languages_of, read_table
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import in_order
 
 DATA_STAGE = "stages 1 and 2 (data, audio)"

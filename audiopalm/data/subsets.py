@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
 from audiopalm.data.checks import tables_of
 from audiopalm.data.datadir import invert, read_table, write_table
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
 
 
 def read_tables(directory: Path) -> dict[str, dict[str, str]]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from audiopalm.config import to_dict
-from audiopalm.data.files import atomic_path, read_json, write_text
+from audiopalm.core.config import to_dict
+from audiopalm.core.files import atomic_path, read_json, write_text
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
 from audiopalm.espnet.task import AudioPaLMTask
-from audiopalm.lm.files import load_model, save_model
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.lm.storage import load_model, save_model
+from audiopalm.vocabulary.joint import load_vocabulary
 
 
 def from_espnet(model_file: str | Path, output: str | Path, config_file: str | Path | None = None) -> None:

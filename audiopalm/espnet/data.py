@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
-from audiopalm.errors import AudioPaLMError
 from audiopalm.espnet.imports import AbsIterFactory, AbsPreprocessor
+from audiopalm.lm.mixture import Mixture, Share
 from audiopalm.lm.packing import PackedBatch, collate
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.tasks import Task
-from audiopalm.train.mixture import Mixture, Share
 
 LANGUAGE = "utt2lang"  # the name of the data that says in which language an utterance is
 

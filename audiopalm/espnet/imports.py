@@ -1,7 +1,7 @@
 """What this package uses of ESPnet, imported in one place: behind the stand-ins, under the names of each release."""
 
 # ruff: noqa: E402
-from audiopalm.espnet import shim
+from audiopalm.core import optional as shim
 
 shim.install()
 

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from audiopalm.acoustic.generation import load_acoustic
-from audiopalm.codec.base import load_codec
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.codec.registry import load_codec
 from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
 from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation import DecodingConfig, Generated
+from audiopalm.lm.generation.sampling import DecodingConfig, Generated
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import Task
-from audiopalm.tokenizers.audio import UnitTokenizer
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.units.registry import UnitTokenizer
+from audiopalm.vocabulary.joint import load_vocabulary
 
 
 class Speech2Any(AudioPaLM):

@@ -1,7 +1,7 @@
 """The language model as a scorer of ESPnet's beam search, and that search over one answer.
 
-Hypotheses begin with the prompt. The grammar is that of audiopalm/lm/generation.py: a part has ids of its kind only,
-and ends at its limit at the latest.
+Hypotheses begin with the prompt. The grammar is that of audiopalm/lm/generation/sampling.py: a part has ids of
+its kind only, and ends at its limit at the latest.
 """
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from audiopalm.espnet.imports import BatchBeamSearch, BatchScorerInterface
-from audiopalm.lm.generation import DecodingConfig, Generated, grammar, part_limits
+from audiopalm.lm.generation.sampling import DecodingConfig, Generated, grammar, part_limits
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
 
 
 class AudioPaLMScorer(BatchScorerInterface):

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 import yaml
 
-from audiopalm.config import from_dict, load_config, to_dict
+from audiopalm.core.config import from_dict, load_config, to_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
 from audiopalm.data.examples import ExampleSet
-from audiopalm.data.files import require
-from audiopalm.errors import AudioPaLMError
 from audiopalm.espnet.data import (
     LANGUAGE,
     MixtureIterFactory,
@@ -24,14 +24,14 @@ from audiopalm.espnet.data import (
 )
 from audiopalm.espnet.imports import ESPNET, AbsIterFactory, AbsTask, NestedDictAction, str_or_none
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
-from audiopalm.lm.files import INITIALISATIONS
+from audiopalm.lm.mixture import Mixture, MixtureEntry
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.storage import INITIALISATIONS
+from audiopalm.lm.training import LMConfig
+from audiopalm.lm.training import build_model as build_decoder
 from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary, load_vocabulary
-from audiopalm.train.lm import LMConfig
-from audiopalm.train.lm import build_model as build_decoder
-from audiopalm.train.mixture import Mixture, MixtureEntry
+from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 
 
 class AudioPaLMTask(AbsTask):

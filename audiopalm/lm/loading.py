@@ -3,12 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from audiopalm.data.files import read_json, require, sha256
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.adapters.pretrained import read_pretrained
-from audiopalm.lm.files import load_model
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, require, sha256
+from audiopalm.lm.huggingface.pretrained import read_pretrained
 from audiopalm.lm.model import Decoder
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.lm.storage import load_model
+from audiopalm.vocabulary.joint import Vocabulary
 
 
 def _is_export(directory: Path) -> bool:

@@ -67,6 +67,19 @@ class ModelConfig:
         self.head_dim = self.head_dim or self.dim // self.heads
 
 
+@dataclass
+class ArchitectureConfig:
+    """The shape of a model trained from nothing; a model given by --init_lm brings its own."""
+
+    dim: int = 256
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    hidden_dim: int = 768
+    parallel_block: bool = False
+    scale_embedding: bool = False
+
+
 class RMSNorm(nn.Module):
     def __init__(self, dim: int, eps: float):
         super().__init__()

@@ -6,8 +6,8 @@ import numpy as np
 
 from audiopalm.data.examples import Example
 from audiopalm.tasks import AUDIO_FIELDS, Task
-from audiopalm.tokenizers.text import TextTokenizer
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
+from audiopalm.vocabulary.text import TextTokenizer
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from itertools import groupby
 
 from audiopalm.lm.packing import IGNORED, PackedBatch
-from audiopalm.tokenizers.text import TextTokenizer
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
+from audiopalm.vocabulary.text import TextTokenizer
 
 SHOWN = 12  # ids of a part
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from audiopalm.errors import AudioPaLMError, nearest
-from audiopalm.report.results import number, table
-from audiopalm.report.rows import Row, select
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.report.results_page import number, table
+from audiopalm.scoring.results import Row, select
 
 CONFIDENCE = 0.95
 LOWER_IS_BETTER = ("wer", "cer", "asr_wer")

@@ -9,12 +9,12 @@ import torch
 
 from audiopalm.data.datadir import read_table
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.attention_maps import attention_maps
 from audiopalm.lm.loading import describe, load_decoder
-from audiopalm.lm.maps import attention_maps
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.report.plots import heat_map
 from audiopalm.scoring.decodes import TestSet
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.vocabulary.joint import load_vocabulary
 
 MADE_BY = "stage 8 (finetune)"
 SHOWN = ("asr", "ast", "tts", "s2st")  # the first decode of each

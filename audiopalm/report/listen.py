@@ -12,10 +12,10 @@ import soundfile
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.languages import language_name
-from audiopalm.report.rows import Row
 from audiopalm.scoring.decodes import Decode, TestSet
 from audiopalm.scoring.metrics import BY_CHARACTER
-from audiopalm.scoring.rows import scored_texts
+from audiopalm.scoring.results import Row
+from audiopalm.scoring.score_set import scored_texts
 from audiopalm.tasks import Output
 
 PEAKS = 120  # columns of a waveform

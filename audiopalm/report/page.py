@@ -10,17 +10,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiopalm.data.files import write_text
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_text
 from audiopalm.report.attention import AttentionOptions, attention_pictures
-from audiopalm.report.headline import headlines
 from audiopalm.report.listen import Sounds, examples
 from audiopalm.report.plots import bars_by_language, errors_by_length, loss_curves, read_log, spectrograms
-from audiopalm.report.results import judge_labels, number, set_order, task_order, task_table
-from audiopalm.report.rows import Row, select
+from audiopalm.report.results_page import judge_labels, number, set_order, task_order, task_table
 from audiopalm.scoring.decodes import TestSet
+from audiopalm.scoring.headline import headlines
 from audiopalm.scoring.metrics import error_counts
-from audiopalm.scoring.rows import scored_texts
+from audiopalm.scoring.results import Row, select
+from audiopalm.scoring.score_set import scored_texts
 
 TRAININGS = {"units": "Audio tokenizer (stage 3)", "codec": "Codec (stage 4)", "textlm": "Text LM (stage 7)",
              "lm": "Joint speech-text LM (stage 8)", "acoustic": "Acoustic model (stage 9)"}
@@ -134,7 +134,7 @@ def _scores(chosen: list[Row], names: list[str]) -> str:
 
 
 def from_markdown(text: str) -> str:
-    """A Markdown table of audiopalm.report.results as HTML."""
+    """A Markdown table of audiopalm.report.results_page as HTML."""
     header, _, *lines = [[html.escape(cell.strip()) for cell in line[2:-2].split(" | ")]
                          for line in text.splitlines()]
     head = "".join(f"<th>{cell}</th>" for cell in header)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.signal import stft
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.report.rows import Row
+from audiopalm.scoring.results import Row
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the choice of backend)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from statistics import fmean, stdev
 
-from audiopalm.config import load_config
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.core.config import load_config
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import read_json
 from audiopalm.report.ablations import Ablations, Comparison, Side, figures
 from audiopalm.report.paper import TABLES, Line
-from audiopalm.report.results import number, table
-from audiopalm.report.rows import Row, by_seed, one_judge, read_rows, select
+from audiopalm.report.results_page import number, table
+from audiopalm.scoring.results import Row, by_seed, one_judge, read_rows, select
 
 RECIPES = ("joint", "covost2", "cvss", "voxpopuli", "fleurs")
 HEADER = ["paper", "ours at full scale", "ours in small"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, require, sha256
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json, require, sha256
-from audiopalm.errors import AudioPaLMError
 from audiopalm.languages import language_name
 from audiopalm.tasks import TASKS, Output, Task
 

@@ -20,10 +20,10 @@ from typing import Protocol
 
 import numpy as np
 
-from audiopalm.bin.common import progress
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import read_json, sha256, write_json
+from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.files import read_json, sha256, write_json
-from audiopalm.errors import AudioPaLMError, nearest
 
 PAD_SECONDS = 0.3
 SILENCE = 1e-4  # of full scale
@@ -132,7 +132,7 @@ def file_name(name: str) -> str:
 
 @cache
 def _folder(name: str) -> Path:
-    from audiopalm.lm.adapters.pretrained import find_pretrained  # imports torch
+    from audiopalm.lm.huggingface.pretrained import find_pretrained  # imports torch
 
     return find_pretrained(name)
 

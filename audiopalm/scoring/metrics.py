@@ -8,7 +8,7 @@ import jiwer
 import numpy as np
 from sacrebleu import BLEU, CHRF
 
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 
 RESAMPLES = 1000
 BOOTSTRAP_SEED = 12345

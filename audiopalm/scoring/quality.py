@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.errors import AudioPaLMError
 
 SIGNATURE = "speechmos 0.0.1.1 DNSMOS OVRL"
 

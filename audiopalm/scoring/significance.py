@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from sacrebleu.significance import PairedTest
 
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.scoring.decodes import SCORE
 from audiopalm.scoring.metrics import BOOTSTRAP_SEED, OVERLAPS, RESAMPLES, overlap_metric, statistics
-from audiopalm.scoring.rows import JUDGED, scored_texts
+from audiopalm.scoring.score_set import JUDGED, scored_texts
 
 # What names a figure, and what must be equal before two systems are compared by it.
 FIGURE = ("set", "task", "source", "target", "part", "metric", "system")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 
-from audiopalm.errors import AudioPaLMError, nearest
+from audiopalm.core.errors import AudioPaLMError, nearest
 
 # Languages whose scripts write vowels, tones or the absence of a vowel as combining marks.
 MARKS = frozenset("as bn gu hi kn ml mr ne or pa ta te km lo my th".split())

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from audiopalm.bin.common import progress
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, sha256
+from audiopalm.core.progress import progress
 from audiopalm.data.audio import read_audio
-from audiopalm.data.files import atomic_path, sha256
-from audiopalm.errors import AudioPaLMError
 
 SIZE = 256
 SAVE_EVERY = 100  # files between two writes of the cache

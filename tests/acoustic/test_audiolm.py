@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.acoustic.audiolm import AudioLM, ModelConfig
-from audiopalm.acoustic.audiolm_generation import AudioLMAcoustic, GenerationConfig
-from audiopalm.acoustic.audiolm_training import with_own
-from audiopalm.acoustic.soundstorm import UnitLatents
-from audiopalm.errors import AudioPaLMError
-from audiopalm.train.lm import ArchitectureConfig
+from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic, GenerationConfig
+from audiopalm.acoustic.audiolm.model import AudioLM, ModelConfig
+from audiopalm.acoustic.audiolm.training import with_own
+from audiopalm.acoustic.corpus import UnitLatents
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.model import ArchitectureConfig
 
 UNITS, LEVELS, COARSE, CODES = 30, 3, 2, 20
 SHAPE = ArchitectureConfig(dim=32, layers=2, heads=2, kv_heads=2, hidden_dim=48)
@@ -70,7 +70,7 @@ def test_later_tokens_are_not_seen(acoustic):
 
 def test_a_window_goes_on_from_what_is_made(acoustic, monkeypatch):
     """Prompt and overlap stand before the new frames of each window and come through unchanged."""
-    from audiopalm.acoustic import audiolm_generation
+    from audiopalm.acoustic.audiolm import generation as audiolm_generation
 
     random = np.random.default_rng(4)
     units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 45), speech(random, 80)

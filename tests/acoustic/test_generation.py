@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.acoustic.generation import PROMPT_UNITS, Acoustic, choose
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic, choose
 from audiopalm.acoustic.prompt import fit_prompt
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm
-from audiopalm.acoustic.soundstorm_generation import GenerationConfig, SoundStormAcoustic, most_confident
-from audiopalm.errors import AudioPaLMError
+from audiopalm.acoustic.soundstorm.generation import GenerationConfig, SoundStormAcoustic, most_confident
+from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
+from audiopalm.core.errors import AudioPaLMError
 
 UNITS, LEVELS, CODES = 30, 3, 20
 

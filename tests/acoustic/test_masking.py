@@ -1,6 +1,6 @@
 import numpy as np
 
-from audiopalm.acoustic.masking import draw_levels, draw_mask, hide, level_probabilities, still_masked
+from audiopalm.acoustic.soundstorm.masking import draw_levels, draw_mask, hide, level_probabilities, still_masked
 
 
 def test_level_probabilities_fall_by_the_bias():

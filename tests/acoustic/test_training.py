@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.acoustic import conformer, load_acoustic
-from audiopalm.acoustic.data import Corpus
-from audiopalm.acoustic.kinds import KINDS, load_training_config
-from audiopalm.acoustic.soundstorm import ModelConfig, SoundStorm, UnitLatents
-from audiopalm.acoustic.soundstorm_generation import GenerationConfig
-from audiopalm.acoustic.soundstorm_training import SoundStormConfig, SoundStormTraining, draw_masks
+from audiopalm.acoustic.corpus import Corpus, UnitLatents
+from audiopalm.acoustic.registry import KINDS, load_acoustic, load_training_config
+from audiopalm.acoustic.soundstorm import conformer
+from audiopalm.acoustic.soundstorm.generation import GenerationConfig
+from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
+from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining, draw_masks
 from audiopalm.acoustic.training import Kind, train
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
-from audiopalm.data.files import read_json, write_json
-from audiopalm.errors import AudioPaLMError
 
 UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3
 

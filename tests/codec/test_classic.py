@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from audiopalm.codec.classic import codec2, ogg_payloads, opus
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 
 
 def buzz(seconds: float) -> np.ndarray:

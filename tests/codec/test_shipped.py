@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.codec.base import load_codec
+from audiopalm.codec.registry import load_codec
+from audiopalm.codec.spectral_training import MelDistance
+from audiopalm.core.files import sha256
 from audiopalm.data.audio import read_audio
-from audiopalm.data.files import sha256
-from audiopalm.train.codec import MelDistance
 
 MINI = Path(__file__).resolve().parents[2] / "egs/mini"
 

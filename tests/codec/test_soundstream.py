@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from audiopalm.codec.base import load_codec
+from audiopalm.codec.registry import load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig, build_generator
-from audiopalm.config import to_dict
-from audiopalm.data.files import write_json
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.config import to_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 

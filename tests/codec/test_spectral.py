@@ -5,12 +5,12 @@ import pytest
 import soundfile
 import torch
 
-from audiopalm.codec.base import load_codec
+from audiopalm.codec.registry import load_codec
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.codec.spectral_training import save_codec
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
 from audiopalm.data.audio import read_audio
-from audiopalm.data.files import write_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.train.codec import save_codec
 
 
 @pytest.fixture

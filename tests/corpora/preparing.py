@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from audiopalm.core.files import read_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
 
 AWKWARD = "mes données"  # a space and a letter outside ASCII
 

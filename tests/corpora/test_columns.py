@@ -5,10 +5,10 @@ import random
 
 import pytest
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora import columns
 from audiopalm.corpora.columns import places, read_columns
 from audiopalm.corpora.tables import Account, read_rows
-from audiopalm.errors import AudioPaLMError
 
 PLAIN = "".join(f"{number}\ttext {number}\ttrain\n" for number in range(20)).encode()
 ODD = {

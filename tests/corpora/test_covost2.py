@@ -7,10 +7,10 @@ from miniatures.archives import lay_out, pack
 from miniatures.covost2 import CLIENT, DAMAGED, PLAIN, clip_name, common_voice, covost2_table, make_covost2
 from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
 
+from audiopalm.core.files import read_json
 from audiopalm.corpora import covost2
 from audiopalm.corpora.common_voice import VALIDATED
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
 
 
 @pytest.mark.parametrize("unpacked", [False, True])

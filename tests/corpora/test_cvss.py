@@ -7,12 +7,12 @@ from miniatures.cvss import make_cvss
 from miniatures.sound import wav
 from preparing import AWKWARD, check_set, errors_of, named, prepare
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
 from audiopalm.corpora import cvss
 from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
 
 
 @pytest.mark.parametrize("language", ["fr", "zh-CN", "sv-SE"])

@@ -10,10 +10,10 @@ from miniatures.fleurs import SENTENCES, make_fleurs, write_fleurs_parquet
 from miniatures.sound import HTML, wav
 from preparing import AWKWARD, check_set, errors_of, named, prepare, snapshot
 
+from audiopalm.core.files import read_json
 from audiopalm.corpora import fleurs
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
 
 LAYOUTS = ["google", "folder", "huggingface", "parquet"]
 needs_pyarrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow, an extra, is not installed")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Grammar, Sentence, apportion, parse_numbers
-from audiopalm.errors import AudioPaLMError
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
 NORMAL_FORM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*'?(?: [^\W\d_]+(?:'[^\W\d_]+)*'?)*")

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import yaml
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
 from audiopalm.corpora.mini import SETS, MiniCorpus, check_sums, prepare
 from audiopalm.corpora.voices import load_voices
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import sha256
-from audiopalm.errors import AudioPaLMError
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
 LANGUAGES = ("en", "es", "fr", "it", "ru")

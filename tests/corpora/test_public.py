@@ -12,13 +12,13 @@ from miniatures.fleurs import make_fleurs
 from miniatures.sound import wav
 from preparing import errors_of, named, prepare, snapshot
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
 
 
 def test_too_many_dropped_rows_end_with_the_reason(tmp_path):

@@ -9,10 +9,10 @@ from miniatures.sound import ogg
 from miniatures.voxpopuli import SEGMENTS, make_voxpopuli, segment_name, voxpopuli_speech
 from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
 
+from audiopalm.core.files import read_json
 from audiopalm.corpora import voxpopuli
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
 
 
 @pytest.mark.parametrize("layout", ["finished", "hub"])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive, write_ark
 from audiopalm.data.datadir import write_table
-from audiopalm.errors import AudioPaLMError
 
 
 @pytest.fixture

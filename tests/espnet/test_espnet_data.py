@@ -12,21 +12,21 @@ import soundfile
 import torch
 from stage2 import format_set
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.examples import ExampleSet
-from audiopalm.errors import AudioPaLMError
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.text import train_tokenizer
-from audiopalm.tokenizers.vocabulary import load_vocabulary, make_vocabulary
+from audiopalm.vocabulary.joint import load_vocabulary, make_vocabulary
+from audiopalm.vocabulary.text import train_tokenizer
 
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)
 
 from audiopalm.espnet.data import MixtureIterFactory, TaskPreprocessor, collate_sequences
 from audiopalm.espnet.task import AudioPaLMTask
-from audiopalm.train.mixture import Mixture, MixtureEntry
+from audiopalm.lm.mixture import Mixture, MixtureEntry
 
 UTILS = Path(__file__).resolve().parents[2] / "utils"
 

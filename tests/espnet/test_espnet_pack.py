@@ -9,9 +9,9 @@ import pytest
 import yaml
 from packed import make_pack, tone
 
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation import DecodingConfig
+from audiopalm.lm.generation.sampling import DecodingConfig
 
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)

@@ -17,14 +17,14 @@ import torch
 import yaml
 from lm_commands import Prepared, check, command
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import ExampleSet
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.files import load_model, save_model
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation.sampling import DecodingConfig, generate
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.storage import load_model, save_model
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.vocabulary import load_vocabulary
+from audiopalm.vocabulary.joint import load_vocabulary
 
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.adapters.pretrained import find_pretrained, read_config, read_pretrained, write_pretrained
-from audiopalm.lm.adapters.table import ADAPTERS
-from audiopalm.lm.cached import CachedDecoder
-from audiopalm.lm.files import extend_vocabulary
-from audiopalm.lm.maps import attention_maps
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.hub import find_pretrained
+from audiopalm.lm.attention_maps import attention_maps
+from audiopalm.lm.generation.cache import CachedDecoder
+from audiopalm.lm.huggingface.pretrained import read_config, read_pretrained, write_pretrained
+from audiopalm.lm.huggingface.registry import ADAPTERS
 from audiopalm.lm.model import Decoder, ModelConfig, packed_mask
+from audiopalm.lm.storage import extend_vocabulary
 
 SIZE, LENGTH = 60, 23
 SHAPE = {"vocab_size": SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -102,8 +103,8 @@ def test_attention_maps_are_those_of_transformers(theirs, folder):
 @torch.inference_mode()
 def test_cached_equals_uncached(theirs, folder, monkeypatch, dtype):
     """Prompts of two lengths in chunks of four, then one token of each at a time; float32 is computed by
-    audiopalm/lm/kernels.py, all else by PyTorch."""
-    monkeypatch.setattr("audiopalm.lm.cached.CHUNK", 4)
+    audiopalm/lm/generation/cpu/kernels.py, all else by PyTorch."""
+    monkeypatch.setattr("audiopalm.lm.generation.cache.CHUNK", 4)
     model, ids = read_pretrained(folder).eval().to(dtype), some_ids()
     expected = ours_logits(model, ids)
     decoder, lengths = CachedDecoder(model, 2, LENGTH), [9, 13, 0, 0]

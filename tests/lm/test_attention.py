@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from audiopalm.lm.attention import attend, attend_one, attention_bias
-from audiopalm.lm.maps import attention_maps
+from audiopalm.lm.attention_maps import attention_maps
 from audiopalm.lm.model import Decoder, ModelConfig
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from decoders import log_probability, tiny
 
-from audiopalm.lm.beam import beam_search
-from audiopalm.lm.generation import DecodingConfig, Generated, generate
+from audiopalm.lm.generation.beam import beam_search
+from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=7, audio_size=3, eos=2, newline=5, text_sha256="t", units_sha256="u",
                         languages=["en", "es"])

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from decoders import log_probability, tiny
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.beam import beam_search
-from audiopalm.lm.decoding import decode_batch, recognition_scores
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation.beam import beam_search
+from audiopalm.lm.generation.rescoring import decode_batch, recognition_scores
+from audiopalm.lm.generation.sampling import DecodingConfig, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=40, audio_size=12, eos=2, newline=5, text_sha256="t", units_sha256="u",
                         languages=["en", "es"])

@@ -7,9 +7,9 @@ import torch
 from decoders import tiny
 from torch.nn import functional
 
-from audiopalm.lm import linear
-from audiopalm.lm.cached import PACKED, CachedDecoder
-from audiopalm.lm.linear import LEAST_ROWS, PackedLinear
+from audiopalm.lm.generation.cache import PACKED, CachedDecoder
+from audiopalm.lm.generation.cpu import linear
+from audiopalm.lm.generation.cpu.linear import LEAST_ROWS, PackedLinear
 
 
 @pytest.mark.parametrize("plain", ["as here", "not exact"])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from decoders import log_probability, tiny
 
-from audiopalm.errors import AudioPaLMError
-from audiopalm.lm.generation import DecodingConfig, Generated, generate, grammar
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate, grammar
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
                         languages=["en", "es"])
@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
     whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
         assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
-    monkeypatch.setattr("audiopalm.lm.cached.CHUNK", 7)
+    monkeypatch.setattr("audiopalm.lm.generation.cache.CHUNK", 7)
     for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
 

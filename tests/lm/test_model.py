@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from decoders import tiny
 
-from audiopalm.lm.files import extend_vocabulary
-from audiopalm.lm.generation import DecodingConfig, generate
+from audiopalm.lm.generation.sampling import DecodingConfig, generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.packing import collate, pack_rows
 from audiopalm.lm.sequences import Sequence
+from audiopalm.lm.storage import extend_vocabulary
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.vocabulary import Vocabulary
-from audiopalm.train.optimizer import OptimizerConfig, clip_gradients, make_optimizers, update
+from audiopalm.training.optimizer import OptimizerConfig, clip_gradients, make_optimizers, update
+from audiopalm.vocabulary.joint import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
                         languages=["en", "es"])

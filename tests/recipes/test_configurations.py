@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiopalm.acoustic.kinds import KINDS as ACOUSTIC_KINDS
-from audiopalm.acoustic.kinds import load_training_config
-from audiopalm.bin.decode import DecodeConfig
+from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
+from audiopalm.acoustic.registry import load_training_config
 from audiopalm.bin.make_vocabulary import VocabularyConfig
+from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
-from audiopalm.config import load_config, load_kind, to_dict
+from audiopalm.codec.spectral_training import CodecTraining
+from audiopalm.core.config import load_config, load_kind, to_dict
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.training import LMConfig
 from audiopalm.report.ablations import Ablations
+from audiopalm.stages.decode import DecodeConfig
 from audiopalm.tasks import get_task
-from audiopalm.tokenizers.audio import KINDS as UNIT_KINDS
-from audiopalm.train.codec import CodecTraining
-from audiopalm.train.lm import LMConfig
-from audiopalm.train.optimizer import learning_rate, make_optimizers
-from audiopalm.train.soundstream import SoundStreamTraining
-from audiopalm.train.unit_kinds import load_training
+from audiopalm.training.optimizer import learning_rate, make_optimizers
+from audiopalm.units.registry import KINDS as UNIT_KINDS
+from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,

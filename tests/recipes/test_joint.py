@@ -15,13 +15,13 @@ from miniatures.sound import mp3, wav
 from miniatures.voxpopuli import make_voxpopuli
 from tiny import OVERRIDES, shrink
 
-from audiopalm.config import load_config
+from audiopalm.core.config import load_config
+from audiopalm.core.files import read_json
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
 from audiopalm.data.examples import ExampleSet
-from audiopalm.data.files import read_json
-from audiopalm.train.lm import LMConfig
-from audiopalm.train.mixture import expand
+from audiopalm.lm.mixture import expand
+from audiopalm.lm.training import LMConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DECODE = {"decoding": {"text_tokens": 8}}
@@ -144,7 +144,7 @@ def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
     (["--mixture", "tts"], "--mixture takes ast or s2st, not 'tts'"), (["--size", "2B"], "not '2B'"),
     (["--langs", "et"], "common_voice has none of --langs et"),
     (["--corpora", "covost"], "unknown corpus 'covost'"),
-    (["--corpora", "covost2 spoken_mt", "--langs", "fr"], "run audiopalm.bin.speak_texts first")])
+    (["--corpora", "covost2 spoken_mt", "--langs", "fr"], "run audiopalm.stages.speak_texts first")])
 def test_what_is_wrong_is_said(repository, arguments, message):
     result = subprocess.run([repository / "egs/joint/run.sh", "--stop_stage", "1", "--datadir", "other", *arguments],
                             text=True, capture_output=True, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})

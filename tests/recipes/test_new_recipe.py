@@ -11,11 +11,11 @@ import pytest
 import soundfile
 from tiny import shrink
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
 from audiopalm.corpora.folder import prepare
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
-from audiopalm.errors import AudioPaLMError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -13,8 +13,8 @@ from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
 from tiny import OVERRIDES, shrink
 
+from audiopalm.core.files import read_json
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKERS = {"covost2": make_covost2, "cvss": make_cvss, "fleurs": make_fleurs, "voxpopuli": make_voxpopuli}

@@ -18,10 +18,10 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
 
+from audiopalm.core import optional as shim
+from audiopalm.core.files import read_json
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
-from audiopalm.data.files import read_json
-from audiopalm.espnet import shim
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

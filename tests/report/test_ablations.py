@@ -6,11 +6,11 @@ import pytest
 import yaml
 from scipy.stats import ttest_ind
 
-from audiopalm.bin.decode import DecodeConfig
-from audiopalm.config import load_config
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.config import load_config
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.training import LMConfig
 from audiopalm.report.ablations import Ablations, Comparison, Difference, Side, markdown, sentences, used_rows, welch
-from audiopalm.train.lm import LMConfig
+from audiopalm.stages.decode import DecodeConfig
 
 CONF = Path(__file__).parents[2] / "egs/mini/conf/tables"
 SIDES = [Side("a", "one", "1.0"), Side("b", "two", "2.0", "asr+ast", "ast")]

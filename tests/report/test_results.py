@@ -2,12 +2,12 @@
 
 import pytest
 
-from audiopalm.data.files import read_json, write_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.report.headline import headlines
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, write_json
 from audiopalm.report.page import from_markdown
-from audiopalm.report.results import markdown, write_results
-from audiopalm.report.rows import merge, read_rows
+from audiopalm.report.results_page import markdown, write_results
+from audiopalm.scoring.headline import headlines
+from audiopalm.scoring.results import merge, read_rows
 
 
 def row(task, metric, value, seed=0, source="es", target=None, set_name="test", system="model", judge=None, **more):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audiopalm.data.files import write_json
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
 from audiopalm.report.tables import print_tables
 
 CONF = Path(__file__).parents[2] / "egs/mini/conf/tables/tables.yaml"

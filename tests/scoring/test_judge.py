@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scoring_data import write_wav
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
 from audiopalm.data.audio import read_audio
-from audiopalm.data.files import sha256
-from audiopalm.errors import AudioPaLMError
 from audiopalm.scoring import judge
 from audiopalm.scoring.text import english
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set, write_wav
 
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256, write_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import write_table
-from audiopalm.data.files import sha256, write_json
-from audiopalm.errors import AudioPaLMError
-from audiopalm.report.rows import select
 from audiopalm.scoring import judge, metrics
 from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.metrics import score
-from audiopalm.scoring.rows import Run, score_set, scored_texts
+from audiopalm.scoring.results import select
+from audiopalm.scoring.score_set import Run, score_set, scored_texts
 from audiopalm.scoring.voice import Voices
 
 FIELDS = {"recipe", "set", "task", "source", "target", "metric", "value", "low", "high", "n", "system", "seed",
@@ -80,7 +80,7 @@ def test_voices(rows):
 
 def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path, monkeypatch):
     monkeypatch.setattr(Voices, "_one", pitch_voice)
-    monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 2.0)
+    monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 2.0)
     root = write_set(tmp_path)
     wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
     other = write_decode(root, "other_prompt_s2st_es_en", "other_prompt", "es", None, {}, wrong)
@@ -100,7 +100,7 @@ def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path,
 
 def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):
     monkeypatch.setattr(Voices, "_one", pitch_voice)
-    monkeypatch.setattr("audiopalm.scoring.rows.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
+    monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
     rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)

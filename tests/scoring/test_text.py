@@ -6,7 +6,7 @@ import sacrebleu
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.scoring.metrics import score
 from audiopalm.scoring.text import basic, english, get_normaliser
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audiopalm.report.results import headline_table
-from audiopalm.report.rows import read_rows
+from audiopalm.report.results_page import headline_table
+from audiopalm.scoring.results import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md")])

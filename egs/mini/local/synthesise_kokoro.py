@@ -23,10 +23,11 @@ import onnxruntime
 import soundfile
 import yaml
 
-from audiopalm.bin.common import progress, run
+from audiopalm.core.command import run
+from audiopalm.core.files import atomic_path
+from audiopalm.core.progress import progress
 from audiopalm.corpora.grammar import Grammar
 from audiopalm.corpora.voices import load_voices
-from audiopalm.data.files import atomic_path
 
 RATE = 24000  # Hz, Kokoro's output
 

@@ -1,0 +1,68 @@
+"""The kinds of acoustic models: SoundStorm, the default, and AudioLM's stages 2 and 3."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from audiopalm.acoustic.audiolm import training as audiolm_training
+from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic
+from audiopalm.acoustic.audiolm.model import AudioLM
+from audiopalm.acoustic.base import CONFIG, MODEL, Acoustic
+from audiopalm.acoustic.soundstorm import training as soundstorm_training
+from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
+from audiopalm.acoustic.soundstorm.model import SoundStorm
+from audiopalm.acoustic.training import Kind
+from audiopalm.core.config import from_dict, load_config
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import read_json, require
+
+DEFAULT = "soundstorm"
+KINDS = {
+    "soundstorm": Kind(SoundStorm, SoundStormAcoustic, soundstorm_training.SoundStormConfig,
+                       soundstorm_training.loss, soundstorm_training.evaluate),
+    "audiolm": Kind(AudioLM, AudioLMAcoustic, audiolm_training.AudioLMConfig,
+                    audiolm_training.loss, audiolm_training.evaluate),
+}
+
+
+def find_kind(settings: Mapping[str, Any], where: object) -> Kind:
+    """The kind that settings name as `kind`, SoundStorm where they name none."""
+    name = settings.get("kind", DEFAULT)
+    if name not in KINDS:
+        raise AudioPaLMError(f"{where}: unknown kind of acoustic model {name!r}; {nearest(str(name), KINDS)}")
+    return KINDS[name]
+
+
+def load_training_config(path: str | Path, overrides: list[str] = ()) -> tuple[Kind, Any]:
+    """What conf/acoustic.yaml says, and the kind that it is for."""
+    if not Path(path).is_file():
+        raise AudioPaLMError(f"configuration {path} does not exist")
+    kind = find_kind(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, path)
+    return kind, load_config(kind.config, path, overrides)
+
+
+def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", overrides: list[str] = ()) -> Acoustic:
+    """The model that stage 9 wrote; `overrides` change how it generates, for example `temperature=0`.
+
+    Raises AudioPaLMError when it is missing or damaged.
+    """
+    made_by = "stage 9 (acoustic)"
+    where = Path(directory) / CONFIG
+    meta = read_json(where, made_by)
+    weights = require(Path(directory) / MODEL, made_by)
+    kind = find_kind(meta, where)
+    types = get_type_hints(kind.config)
+    model = kind.model(from_dict(types["model"], meta["model"], str(where)))
+    try:
+        model.load_state_dict(load_file(str(weights)))
+    except (SafetensorError, RuntimeError) as error:
+        raise AudioPaLMError(f"{weights} does not hold the model of {CONFIG}: {error}") from None
+    stored = [f"{key}={json.dumps(value)}" for key, value in meta["generation"].items()]
+    generation = load_config(types["generation"], overrides=[*stored, *overrides])
+    return kind.acoustic(model.to(device), generation, meta)

@@ -1,0 +1,86 @@
+"""Speech with its text, as batches for the training of audio tokenizers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import soundfile
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.datadir import languages_of, read_table
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Speech:
+    path: str
+    text: str
+    samples: int
+
+
+def list_speech(directory: str | Path) -> list[Speech]:
+    """Every audio file of a data directory once, with its text; empty for a spoken translation without one.
+
+    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files
+    depend on when their sources were written, and a training must not.
+    Raises AudioPaLMError where an utterance has no text, a recording is not at 16 kHz, or none is found.
+    """
+    texts: dict[str, str] = {}
+    for suffix in ["", *(f".{language}" for language in languages_of(directory, "wav.scp"))]:
+        table = Path(directory) / f"text{suffix}"
+        # Of interpretation the text is not always known.
+        text = read_table(table, "stage 2 (audio)") if table.exists() or not suffix else {}
+        for utterance, path in read_table(Path(directory) / f"wav.scp{suffix}", "stage 2 (audio)").items():
+            if utterance not in text and not suffix:
+                raise AudioPaLMError(f"{table} has no line for {utterance!r}")
+            texts.setdefault(path, text.get(utterance, ""))
+    if not texts:
+        raise AudioPaLMError(f"{directory}/wav.scp is empty")
+    return [Speech(path, text, count_samples(path)) for path, text in texts.items()]
+
+
+def count_samples(path: str) -> int:
+    """The length of a 16 kHz recording, from its header alone."""
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise AudioPaLMError(f"audio {path} cannot be decoded: {error}") from None
+    if info.samplerate != SAMPLE_RATE:
+        raise AudioPaLMError(f"audio {path} is at {info.samplerate} Hz; stage 2 (audio) makes {SAMPLE_RATE} Hz files")
+    return info.frames
+
+
+def length_batches(lengths: list[int], most: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices of similar length, `most` samples each with padding, in an order set by `seed`."""
+    epoch = 0
+    while True:
+        random = np.random.default_rng([seed, epoch])
+        # Lengths blurred by 10 %, so that an epoch's batches differ from the last one's.
+        order = np.argsort(np.asarray(lengths) * random.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        batches: list[list[int]] = [[]]
+        longest = 0
+        for index in order.tolist():
+            longest = max(longest, lengths[index])
+            if batches[-1] and longest * (len(batches[-1]) + 1) > most:
+                batches.append([])
+                longest = lengths[index]
+            batches[-1].append(index)
+        for position in random.permutation(len(batches)):
+            yield batches[position]
+        epoch += 1
+
+
+def ahead(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
+    """make(first), ..., make(last - 1), each computed in a thread while its predecessor is used."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(make, first)
+        for step in range(first, last):
+            item = future.result()
+            if step + 1 < last:
+                future = pool.submit(make, step + 1)
+            yield item

@@ -1,0 +1,93 @@
+"""What a finetuning needs, by formula: memory of a device, operations, hours. Nothing is run: these are estimates."""
+
+from dataclasses import dataclass
+
+import torch
+
+from audiopalm.lm.model import LOGITS, Decoder, ModelConfig
+from audiopalm.lm.training import LMConfig
+
+
+@dataclass(frozen=True)
+class Device:
+    """How many there are; `peak` operations a second in the precision of the training, and what share of them is had.
+
+    The defaults are bfloat16 on an H100 (its maker's figure, without sparsity), and a share that is a guess.
+    """
+
+    number: int = 1
+    peak: float = 989e12
+    share: float = 0.35
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes are those of one device."""
+
+    parameters: int
+    tokens_per_step: int
+    tokens: int
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    gathered: float
+    operations: float
+    device_hours: float
+
+    @property
+    def memory(self) -> float:
+        return (self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.gathered)
+
+
+def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share: float = 1.0) -> Estimate:
+    """Of a model of `shape`, audio ids included. Rows count as full, and `output_share` of their tokens as outputs.
+
+    Weights, gradients and moments are float32, as bf16-mixed has them. 6 operations for each weight that a token meets
+    (8 where blocks are computed twice); attention itself and the optimizer's steps are not counted.
+    """
+    training = config.training
+    bf16 = training.precision != "32-true"
+    with torch.device("meta"):
+        model = Decoder(shape)
+    sizes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    parameters = sum(size.numel() for size in sizes.values())
+    embedding = shape.vocabulary_size * shape.dim
+    blocks = parameters - embedding * (1 if shape.tied else 2)
+    sharing = device.number if training.strategy == "fsdp" else 1
+    row_tokens = training.rows * training.row_length
+    kept = activation_bytes(shape, bf16)
+    copies = 2 * blocks if bf16 else 0  # of weights, for products and their gradients
+    if training.recompute:
+        activations = row_tokens * (4 * shape.dim * shape.layers + kept) + copies / (shape.layers if sharing > 1 else 1)
+    else:
+        activations = row_tokens * kept * shape.layers + copies
+    outputs = min(row_tokens * output_share, max(LOGITS // shape.vocabulary_size, 1))
+    # A block while it computes and the next one; embedding and softmax, which are gathered as one, with gradients.
+    gathered = 8 * blocks / shape.layers + 8 * (parameters - blocks) if sharing > 1 else 0.0
+    tokens_per_step = row_tokens * training.accumulate * device.number
+    tokens = tokens_per_step * training.steps
+    operations = tokens * ((8 if training.recompute else 6) * blocks + 6 * embedding * output_share)
+    return Estimate(
+        parameters, tokens_per_step, tokens, weights=4 * parameters / sharing, gradients=4 * parameters / sharing,
+        optimizer=optimizer_bytes(config.optimizer.name, sizes) / sharing, activations=activations,
+        logits=outputs * shape.vocabulary_size * 4 * 3,  # the logits, their softmax, its gradient
+        gathered=gathered, operations=operations, device_hours=operations / (device.peak * device.share) / 3600)
+
+
+def activation_bytes(shape: ModelConfig, bf16: bool) -> int:
+    """What one token leaves in one block for the gradient, counted from audiopalm/lm/model.py; the kernel of attention
+    keeps no scores."""
+    heads, hidden = shape.heads * shape.head_dim, shape.hidden_dim
+    if bf16:  # the stream between the blocks and its norms are float32
+        return 16 * shape.dim + 2 * (7 * shape.dim + 4 * heads + 4 * hidden)
+    return 4 * (8 * shape.dim + 4 * heads + 4 * hidden)
+
+
+def optimizer_bytes(name: str, sizes: dict[str, torch.Size]) -> int:
+    """AdamW has two moments, Muon one of matrices, Adafactor a row and a column of a matrix."""
+    if name == "adafactor":
+        return sum(4 * (size[0] + size[1]) if len(size) == 2 else 4 * size.numel() for size in sizes.values())
+    muon = {key for key, size in sizes.items() if name == "muon" and len(size) == 2 and key.startswith("blocks.")}
+    return sum((4 if key in muon else 8) * size.numel() for key, size in sizes.items())

@@ -1,0 +1,154 @@
+"""RESULTS.md from results.json and from nothing else: the same rows give the same bytes."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from audiopalm.core.files import write_text
+from audiopalm.scoring.headline import headlines
+from audiopalm.scoring.results import Row, read_rows, select
+
+CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt")
+OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
+MEASURED = {"phone_purity": "phone purity", "phone_information": "phone information", "perplexity": "perplexity",
+            "bits_per_second": "bits a second"}  # of units, by stage 3
+UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
+NOTES = """\
+WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
+of the first seed. `true_audio` is the same measurement on true recordings, `true_tokens` on speech made from the true
+units; both are ceilings. `other` is the likeness to another speaker, `other_prompt` that to the source when another
+speaker was the prompt. Speech is judged in English only."""
+
+MISSED = """\
+What was tried where a goal is missed is told in `README.md`; `exp/report/index.html` of stage 13 lets it be heard."""
+
+
+def number(metric: str, value: float) -> str:
+    return f"{value:.1f}" if UNITS.get(metric) else f"{value:.3f}"
+
+
+def write_results(results: str | Path, output: str | Path) -> None:
+    """Make RESULTS.md (`output`) from results.json."""
+    write_text(output, markdown(read_rows(results)))
+
+
+def markdown(rows: list[Row]) -> str:
+    """The whole page, one chapter per recipe and set."""
+    recipes, judges = sorted({row["recipe"] for row in rows}), judge_labels(rows)
+    parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
+    parts.append(overview(rows, recipes))
+    for recipe in recipes:
+        for name in set_order({row["set"] for row in select(rows, recipe=recipe)}):
+            parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name)]
+            if any(headline.met is False for headline in headlines(rows, recipe, name)):
+                parts.append(MISSED)
+            chosen = select(rows, recipe=recipe, set=name)
+            for task in task_order({row["task"] for row in chosen}):
+                parts += [f"### {task}", task_table(select(chosen, task=task), judges)]
+    return "\n\n".join(part for part in [*parts, "## How it was measured", settings(rows, judges)] if part) + "\n"
+
+
+def set_order(names: Iterable[str]) -> list[str]:
+    """test, test_*, dev, then the others."""
+    return sorted(names, key=lambda name: (not name.startswith("test"), name))
+
+
+def task_order(names: Iterable[str]) -> list[str]:
+    """Elementary tasks before combined ones."""
+    order = ["asr", "ast", "mt", "tts", "s2st"]
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def table(header: list[str], lines: Iterable[list[str]]) -> str:
+    rule = ["---"] * len(header)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *lines])
+
+
+def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
+    """Averages over languages with the goals of the recipe; empty when the set has none of them."""
+    found = headlines(rows, recipe, set_name)
+    if not found:
+        return ""
+    seeds = sorted({seed for headline in found for seed in headline.values})
+    lines = []
+    for headline in found:
+        metric = "bleu" if "BLEU" in headline.name else "wer"
+        shown = [number(metric, headline.values[seed]) if seed in headline.values else "" for seed in seeds]
+        ceiling = "" if headline.ceiling is None else number(metric, headline.ceiling)
+        met = {True: "yes", False: "**no**", None: ""}[headline.met]
+        lines.append([headline.name, number(metric, headline.mean), *shown, ceiling, headline.goal, met])
+    return table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
+
+
+def overview(rows: list[Row], recipes: list[str]) -> str:
+    """One line for each recipe: its units, what stage 3 measured of them, means over seeds on `test`; empty for one."""
+    lines = []
+    for recipe in recipes:
+        units = select(rows, recipe=recipe, task="units")
+        found = {headline.name: headline for headline in headlines(rows, recipe, "test")}
+        figures = [number("bleu" if "BLEU" in name else "wer", found[name].mean) if name in found else ""
+                   for name in OVERVIEW]
+        seeds = {seed for headline in found.values() for seed in headline.values}
+        measured = []
+        for metric in MEASURED:
+            values = [row["value"] for row in select(units, metric=metric)]
+            measured.append(number(metric, sum(values) / len(values)) if values else "")
+        lines.append([recipe, ", ".join(sorted({row["tag"] for row in units})), *measured, str(len(seeds)), *figures])
+    header = ["recipe", "units", *MEASURED.values(), "seeds", *OVERVIEW]
+    return "## All recipes, on `test`\n\n" + table(header, lines) if len(recipes) > 1 else ""
+
+
+def judge_labels(rows: list[Row]) -> dict[str, str]:
+    """Signatures of judges -> their names, numbered where several have the same: `moonshine-voice`, or with `(2)`."""
+    judges = sorted({row["judge"] for row in rows if row["judge"]})
+    names = [judge.split(" ")[0] for judge in judges]
+    return {judge: f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+            for place, (judge, name) in enumerate(zip(judges, names, strict=True))}
+
+
+def task_table(rows: list[Row], judges: dict[str, str]) -> str:
+    """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
+    seeds = sorted({row["seed"] for row in rows if row["system"] == "model"})
+    systems = [system for system in CEILINGS if select(rows, system=system)]
+    keys: dict[tuple, None] = {}
+    for row in rows:
+        keys[tuple(row.get(field) for field in ("source", "target", "part", "metric", "judge"))] = None
+    combined = any(key[2] for key in keys)
+    lines = []
+    for source, target, part, metric, judge in keys:
+        same = select(rows, source=source, target=target, part=part, metric=metric, judge=judge)
+        model = {row["seed"]: row for row in select(same, system="model")}
+        if not model:
+            continue
+        first = model[min(model)]
+        mean = sum(row["value"] for row in model.values()) / len(model)
+        interval = ("" if first["low"] is None else
+                    f"[{number(metric, first['low'])}, {number(metric, first['high'])}]")
+        ceilings = []
+        for system in systems:
+            values = [row["value"] for row in select(same, system=system)]
+            ceilings.append(number(metric, sum(values) / len(values)) if values else "")
+        lines.append([f"{source}-{target}" if target else source or "", *([part or ""] if combined else []), metric,
+                      judges.get(judge, ""), number(metric, mean),
+                      *(number(metric, model[seed]["value"]) if seed in model else "" for seed in seeds),
+                      interval, str(first["n"]), *ceilings])
+    return table(["languages", *(["part"] if combined else []), "metric", "judge", "mean",
+                  *(f"seed {seed}" for seed in seeds), "interval", "n", *systems], lines)
+
+
+def settings(rows: list[Row], judges: dict[str, str]) -> str:
+    """Signatures, normalisers, judges, decoding settings, models and the code behind the rows."""
+    def listed(title: str, values: Iterable[str]) -> str:
+        found = sorted({value for value in values if value})
+        return f"- {title}: " + "; ".join(f"`{value}`" for value in found) if found else ""
+
+    models = [f"seed {row['seed']}: model {row['model']}, vocabulary {row['vocabulary']}"
+              for row in rows if row["model"]]
+    decoding = [", ".join(f"{key}={json.dumps(value)}" for key, value in row["decoding"].items() if key != "seed")
+                for row in rows if row["decoding"]]
+    return "\n".join(line for line in [
+        listed("metrics", (row["signature"] for row in rows)),
+        listed("normalisers", (row["normaliser"] for row in rows)),
+        listed("judges", (f"{label}: {judge}" if label.endswith(")") else judge for judge, label in judges.items())),
+        listed("decoding", decoding), listed("models", models),
+        listed("made by", (row["code"] for row in rows))] if line)

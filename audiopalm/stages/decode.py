@@ -1,0 +1,202 @@
+"""Stage 10: decode every task of the configuration on each set; a folder for each task and language pair.
+
+A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all answers in ESPnet's layout
+(`1best_recog/{text,token_int,score}` and so on), and meta.json last. Folders with meta.json are left alone, and of the
+others the shards that are whole, so a stopped decode goes on where it was.
+"""
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.core.config import to_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, write_json
+from audiopalm.data.archive import write_ark
+from audiopalm.data.datadir import write_table
+from audiopalm.data.examples import ExampleSet
+from audiopalm.languages import in_order
+from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.loading import describe
+from audiopalm.stages.decode_shards import read_shard
+from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.tasks import AUDIO, Task, decode_name, get_task
+from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
+from audiopalm.vocabulary.text import TextTokenizer
+
+BATCHES = 4  # in a shard: what a kill loses at most, per job
+PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
+
+
+@dataclass
+class DecodeEntry:
+    """A task to decode: all that the set allows, unless `sources`, `targets`, `sets` or `most` say fewer."""
+
+    task: str
+    sources: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)
+    most: int | None = None  # utterances of a language pair, the first by id
+    decoding: DecodingConfig | None = None  # its own settings instead of the common ones
+
+
+@dataclass
+class DecodeConfig:
+    tasks: list[DecodeEntry]
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    batch_size: int = 64  # rows that are decoded at a time; a search has `beam` of them for each utterance
+
+
+@dataclass(frozen=True)
+class Job:
+    task: Task
+    source: str
+    target: str | None
+    utterances: list[str]
+    decoding: DecodingConfig
+
+
+def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
+    """The task and language pairs for which the set has the input and a reference.
+
+    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
+    """
+    jobs = []
+    for entry in config.tasks:
+        if entry.sets and set_name not in entry.sets:
+            continue
+        task = get_task(entry.task)
+        in_order({*entry.sources, *entry.targets})
+        needed = {task.input} | ({"translation"} if task.translates else set())
+        for source in entry.sources or examples.languages:
+            for target in (entry.targets or examples.languages) if task.translates else [None]:
+                utterances = examples.utterances(needed, source, target) if target != source else []
+                if utterances:
+                    jobs.append(Job(task, source, target, utterances[:entry.most], entry.decoding or config.decoding))
+    if not jobs:
+        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
+    return jobs
+
+
+@dataclass(frozen=True)
+class DecodedSet:
+    """One set of stage 10: its data directory, its tokens, and the folder that gets its decodes."""
+
+    data_dir: Path
+    tokens: Path
+    output: Path
+
+
+def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: DecodeConfig, seed: int,
+                launcher: Launcher) -> None:
+    """Decode every task of `config` on each of `sets`, by the jobs of `launcher`; finished folders are left alone.
+
+    Raises AudioPaLMError for missing inputs, for a vocabulary that is not the model's, and where a job fails.
+    """
+    vocabulary, tokenizer = load_vocabulary(vocabulary_dir)
+    model = describe(lm, vocabulary, "stage 8 (finetune)")
+    folders = []
+    for one in sets:
+        examples = ExampleSet(one.data_dir, one.tokens)
+        for job in plan(config, examples, one.data_dir.name):
+            meta = {"task": job.task.name, "source": job.source, "target": job.target,
+                    "tag": job.task.tag_text(job.source, job.target),
+                    "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
+            folder = Folder(one.output / decode_name(job.task, job.source, job.target), meta, job, examples)
+            if not folder.is_finished():
+                folders.append(folder)
+    paths = [str(path) for one in sets for path in (one.data_dir, one.tokens)]
+    decode(folders, launcher, ["--lm", str(lm), "--vocabulary", str(vocabulary_dir), "--sets", *paths,
+                               "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
+
+
+class Folder:
+    """A task in one language pair: what it needs, and what it becomes."""
+
+    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
+        self.path, self.meta, self.job, self.examples = path, meta, job, examples
+
+    def is_finished(self) -> bool:
+        """Removes the folder's meta.json where it is of other settings."""
+        if not (self.path / "meta.json").exists():
+            return False
+        found = read_json(self.path / "meta.json")
+        if all(found.get(key) == value for key, value in self.meta.items()):
+            logging.info("%s is finished", self.path)
+            return True
+        (self.path / "meta.json").unlink()
+        return False
+
+    def shards(self, batch_size: int) -> list[dict]:
+        """Items for bin/decode_shards.py; which utterances share one does not depend on the number of jobs."""
+        size = BATCHES * max(batch_size // self.job.decoding.beam, 1)
+        names = self.job.utterances
+        return [{"path": str(self.path / "shards" / f"{number}.json"), "data_dir": str(self.examples.data_dir),
+                 "meta": self.meta, "utterances": names[start:start + size]}
+                for number, start in enumerate(range(0, len(names), size))]
+
+    def finish(self, shards: list[dict], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+        """All tables from the shards, which are removed then. Audio is counted where it is read and where written."""
+        answers: dict[str, list[dict]] = {}
+        seconds = 0.0
+        for shard in shards:
+            content = read_json(Path(shard["path"]))
+            answers |= content["answers"]
+            seconds += content["seconds"]
+        best = {name: found[0] for name, found in answers.items()}
+        units_seen = sum(len(self.examples.units[name]) for name in best) if self.job.task.input == AUDIO else 0
+        for part, output in enumerate(self.job.task.outputs):
+            ids = {name: np.array(answer["parts"][part], dtype=np.int32) for name, answer in best.items()}
+            if output.is_audio:
+                units = {name: one - vocabulary.text_size for name, one in ids.items()}
+                write_table(self.path / "units.scp", write_ark(self.path / "units.ark", units))
+                units_seen += sum(map(len, ids.values()))
+            else:
+                write_table(self.path / output.part, {name: words(tokenizer, one) for name, one in ids.items()})
+        for rank in range(max(map(len, answers.values()))):
+            ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
+            self.write_rank(rank, ranked, tokenizer, vocabulary)
+        cut = sum(answer["truncated"] for answer in best.values())
+        audio = units_seen / self.examples.meta["units_rate"]
+        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": cut,
+                                                         "audio_seconds": round(audio, 2)})
+        shutil.rmtree(self.path / "shards")
+        logging.info("%s: %d utterances, %d cut at the limit; %.0f s of audio in %.1f s of work, %.0f a second",
+                     self.path, len(answers), cut, audio, seconds, audio / max(seconds, 1e-9))
+
+    def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
+        """One of the n best, as the writer of ESPnet's inference lays it out. `token_int` has the newlines between the
+        parts of a combined answer."""
+        folder = self.path / f"{rank + 1}best_recog"
+        written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
+        if written:
+            write_table(folder / "text", {name: PARTS.join(words(tokenizer, answer["parts"][part]) for part in written)
+                                          for name, answer in answers.items()})
+        between = f" {vocabulary.newline} "
+        write_table(folder / "token_int", {name: between.join(" ".join(map(str, part)) for part in answer["parts"])
+                                           for name, answer in answers.items()})
+        write_table(folder / "score", {name: str(answer["score"]) for name, answer in answers.items()})
+
+
+def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
+    return " ".join(tokenizer.decode([int(one) for one in ids]).split())
+
+
+def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
+           tokenizer: TextTokenizer) -> None:
+    """All folders by the same jobs; each is finished as soon as all of them are through."""
+    began = time.monotonic()
+    planned = [(folder, folder.shards(batch_size)) for folder in folders]
+    todo = [shard for _, shards in planned for shard in shards if read_shard(shard) is None]
+    # Dealt out like cards: every job gets as many shards of each task.
+    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
+    for result in run_jobs(launcher, "decode_shards", arguments, todo, "shards"):
+        if result["error"]:
+            raise AudioPaLMError(result["error"])
+    for folder, shards in planned:
+        folder.finish(shards, vocabulary, tokenizer)
+    logging.info("decoded %d shards, %.0f s", len(todo), time.monotonic() - began)

@@ -1,0 +1,59 @@
+"""Stage 14: all that inference needs in one folder, with a model card and a manifest, and a zip of the folder.
+
+`AudioPaLM.from_pretrained` loads the folder. The same inputs give the same bytes.
+"""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import audiopalm
+from audiopalm.core.files import atomic_path, require, sha256, write_json, write_text
+from audiopalm.vocabulary.text import tokenizer_file
+
+MANIFEST = "audiopalm.json"
+# Folder -> the files that inference reads, and the stage that makes them.
+CONTENTS = {
+    "lm": (("config.json", "model.safetensors"), "stage 8 (finetune)"),
+    "vocabulary": (("vocabulary.json",), "stage 6 (vocabulary)"),  # and the tokenizer, by whichever name
+    "units": (("config.json", "model.safetensors"), "stage 3 (units)"),
+    "codec": (("config.json", "model.safetensors"), "stage 4 (codec)"),
+    "acoustic": (("config.json", "model.safetensors"), "stage 9 (acoustic)"),
+}
+
+
+def pack(folders: dict[str, Path], output: Path, recipe: str, card: str) -> Path:
+    """Copy the files of `CONTENTS` and the model card into `output`, put it in place whole, zip it.
+
+    folders: {name in CONTENTS: folder}. card: the text of README.md. Returns the path of the zip.
+    """
+    for name, (files, stage) in CONTENTS.items():
+        for file in files:
+            require(folders[name] / file, stage)
+    tokenizer = tokenizer_file(folders["vocabulary"])
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, (files, _) in CONTENTS.items():
+        (partial / name).mkdir(parents=True)
+        for file in files:
+            shutil.copyfile(folders[name] / file, partial / name / file)
+    shutil.copyfile(tokenizer, partial / "vocabulary" / tokenizer.name)
+    write_text(partial / "README.md", card)
+    packed = {path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+              for path in sorted(partial.rglob("*")) if path.is_file()}
+    write_json(partial / MANIFEST, {"audiopalm": audiopalm.__version__, "recipe": recipe, "files": packed})
+    shutil.rmtree(output, ignore_errors=True)
+    partial.rename(output)
+    return zip_folder(output, output.with_name(f"{output.name}.zip"))
+
+
+def zip_folder(folder: Path, output: Path) -> Path:
+    """A zip of `folder`, with fixed dates and order so that equal folders give equal zips."""
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", compresslevel=1) as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = (Path(folder.name) / path.relative_to(folder)).as_posix()
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                file.writestr(entry, path.read_bytes())
+    return output

@@ -1,0 +1,133 @@
+"""Synthetic speech: both sides of parallel texts spoken by a TTS command, or by a packed model of ours.
+
+Reads INPUT/{train,dev} of prepare_texts; writes OUTPUT/{train,dev} with wav.scp, wav.scp.<language> and the texts, and
+OUTPUT/wav. A file is named by a hash of its text and of what speaks it, so equal texts are spoken once, and a rerun
+speaks only what is missing.
+"""
+
+import hashlib
+import logging
+import shlex
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, write_text
+from audiopalm.core.progress import progress
+from audiopalm.data.datadir import invert, languages_of, read_table, write_table
+
+KINDS = ("train", "dev")
+AT_ONCE = 1000  # texts given to the jobs: millions would fill the memory
+MADE_BY = "audiopalm.bin.prepare_texts"
+
+
+@dataclass(frozen=True)
+class Saying:
+    """A text in a language, spoken into a file."""
+
+    text: str
+    language: str
+    path: Path
+
+
+Speak = Callable[[Saying], str]  # says what went wrong, empty for nothing
+
+
+def speak_texts(source: Path, output: Path, name: str, make_speak: Callable[[], Speak], jobs: int,
+                max_drop: float) -> None:
+    """Speak both sides of the parallel texts of `source` into `output`.
+
+    `name` tells one speaker from another in the names of files; `make_speak` gives what speaks, and is called only
+    where something is missing. Raises AudioPaLMError when more than `max_drop` (0 to 1) of the texts stay unspoken.
+    """
+    tables = {kind: sayings_of(source / kind, output / "wav", name) for kind in KINDS}
+    every = {saying.path: saying for sides in tables.values() for table in sides.values() for saying in table.values()}
+    todo = [saying for path, saying in every.items() if not path.is_file()]
+    logging.info("%d texts, %d of them not spoken yet", len(every), len(todo))
+    failed = speak_all(todo, make_speak() if todo else None, jobs)
+    write_text(output / "unspoken.tsv",
+               "".join(f"{path}\t{every[path].language}\t{reason}\n" for path, reason in failed.items()))
+    if len(failed) > max_drop * len(every):
+        path, reason = next(iter(failed.items()))
+        raise AudioPaLMError(f"{len(failed)} of {len(every)} texts could not be spoken, more than --max_drop "
+                             f"{max_drop:g}; {every[path].text[:60]!r} in {every[path].language}: {reason}")
+    for kind, sides in tables.items():
+        write_set(source / kind, output / kind, sides)
+
+
+def sayings_of(directory: Path, folder: Path, speaker: str) -> dict[str, dict[str, Saying]]:
+    """{"": the sources, ".<language>": the translations}, each {utterance: Saying}."""
+    source = read_table(directory / "utt2lang", MADE_BY)
+
+    def saying(text: str, language: str) -> Saying:
+        name = hashlib.sha256(f"{speaker}\n{language}\n{text}".encode()).hexdigest()[:20]
+        return Saying(text, language, folder / name[:2] / f"{name}.wav")
+
+    found = {"": {key: saying(text, source[key]) for key, text in read_table(directory / "text").items()}}
+    for code in languages_of(directory, "text"):
+        found[f".{code}"] = {key: saying(text, code) for key, text in read_table(directory / f"text.{code}").items()}
+    return found
+
+
+def by_command(template: str) -> Speak:
+    """Each word of the template is one argument, whatever the text holds: no shell reads it."""
+    words = shlex.split(template)
+
+    def speak(saying: Saying) -> str:
+        try:
+            with atomic_path(saying.path) as partial:
+                fields = {"{text}": saying.text, "{lang}": saying.language, "{out}": str(partial)}
+                command = [_filled(word, fields) for word in words]
+                result = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True)
+                lines = result.stderr.strip().splitlines()
+                if result.returncode:
+                    raise AudioPaLMError(f"exit code {result.returncode}, {lines[-1] if lines else 'no message'}")
+                if soundfile.info(str(partial)).frames == 0:
+                    raise AudioPaLMError("a recording without samples")
+        except (AudioPaLMError, OSError, soundfile.LibsndfileError) as error:
+            return f"{words[0]}: {error}"
+        return ""
+
+    return speak
+
+
+def _filled(word: str, fields: dict[str, str]) -> str:
+    """One pass, so that a text may hold `{out}`."""
+    first = min((field for field in fields if field in word), key=word.index, default=None)
+    if first is None:
+        return word
+    before, _, after = word.partition(first)
+    return before + fields[first] + _filled(after, fields)
+
+
+def speak_all(todo: list[Saying], speak: Speak | None, jobs: int) -> dict[Path, str]:
+    """Speak; {file: why it is not there}."""
+    failed = {}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        groups = (todo[start:start + AT_ONCE] for start in range(0, len(todo), AT_ONCE))
+        results = (pair for group in groups for pair in zip(group, pool.map(speak, group), strict=True))
+        for saying, reason in progress(results, len(todo), "speaking"):
+            if reason:
+                failed[saying.path] = " ".join(reason.split())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def write_set(source: Path, target: Path, sides: dict[str, dict[str, Saying]]) -> None:
+    """The utterances whose source was spoken, with the translations that were."""
+    spoken = {suffix: {key: str(saying.path.resolve()) for key, saying in table.items() if saying.path.is_file()}
+              for suffix, table in sides.items()}
+    kept = spoken[""]
+    for suffix, table in spoken.items():
+        write_table(target / f"wav.scp{suffix}", {key: path for key, path in table.items() if key in kept})
+    for name in ("utt2lang", "utt2spk", *(f"text{suffix}" for suffix in sides)):
+        write_table(target / name, {key: value for key, value in read_table(source / name).items() if key in kept})
+    write_table(target / "spk2utt", invert(read_table(target / "utt2spk")))
+    logging.info("wrote %s: %d utterances of %d", target, len(kept), len(sides[""]))

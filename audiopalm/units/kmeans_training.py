@@ -1,0 +1,86 @@
+"""K-means on features of speech; the kinds that need no other training: `log-mel`, and `huggingface`."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audiopalm.core.device import best_device
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.hub import find_pretrained
+from audiopalm.core.quantiser import kmeans
+from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.speech import Speech, list_speech
+from audiopalm.units.encoder import SpeechEncoder, count_units
+from audiopalm.units.huggingface import read_huggingface
+from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.units.registry import save_units
+
+
+@dataclass
+class KMeansConfig:
+    frames: int = 262144  # of 40 ms that k-means sees, of recordings drawn at random: 256 for each of 1024 codes
+    iterations: int = 20
+
+
+@dataclass
+class LogMelTraining:
+    kind: str = "log-mel"
+    model: LogMelConfig = field(default_factory=LogMelConfig)
+    kmeans: KMeansConfig = field(default_factory=KMeansConfig)
+
+
+@dataclass
+class HuggingFaceTraining:
+    kind: str = "huggingface"
+    encoder: str = ""  # a folder in Hugging Face's layout, or a hub id
+    layer: int = 0  # whose output is clustered, from 1
+    padded: bool = True  # Whisper: hear every recording padded to 30 s, as it was trained; false is many times faster
+    size: int = 1024  # codes
+    kmeans: KMeansConfig = field(default_factory=KMeansConfig)
+
+
+def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int) -> None:
+    """Write config.json and model.safetensors."""
+    model = LogMelUnits(config.model).to(best_device())
+    fit_codebook(model, list_speech(data), config.kmeans, seed)
+    save_units(model, output)
+
+
+def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Path, seed: int) -> None:
+    """Write config.json and model.safetensors, which hold the encoder up to the layer: nothing else is needed later."""
+    if not config.encoder:
+        raise AudioPaLMError("encoder: which speech encoder is not said; give a folder or a hub id")
+    directory = find_pretrained(config.encoder)
+    model = read_huggingface(directory, config.layer, config.padded, config.size).to(best_device())
+    fit_codebook(model, list_speech(data), config.kmeans, seed)
+    save_units(model, output)
+
+
+@torch.inference_mode()
+def fit_codebook(model: SpeechEncoder, speech: list[Speech], config: KMeansConfig, seed: int) -> None:
+    """Set the codebook to the k-means centroids of features of recordings drawn at random.
+
+    Memory holds `config.frames` rows of features and no more, however much speech there is.
+    """
+    model.eval()
+    started = time.monotonic()
+    order = np.random.default_rng(seed).permutation(len(speech))
+    wanted = min(config.frames, sum(count_units(item.samples) for item in speech))
+    points = np.empty((wanted, model.codebook.shape[1]), dtype=np.float32)
+    filled = heard = 0
+    for index in order:
+        if filled == wanted:
+            break
+        for part in model.features(torch.from_numpy(read_audio(speech[index].path)).to(model.codebook.device)):
+            kept = part[:wanted - filled]
+            points[filled:filled + len(kept)] = kept.cpu().numpy()
+            filled += len(kept)
+        heard += speech[index].samples
+    encoded = time.monotonic()
+    model.codebook.copy_(torch.from_numpy(kmeans(points[:filled], len(model.codebook), seed, config.iterations)))
+    logging.info("codebook of %d codes from %d frames, %.2f h: encoding %.0f s, k-means %.0f s", len(model.codebook),
+                 filled, heard / SAMPLE_RATE / 3600, encoded - started, time.monotonic() - encoded)

@@ -1,0 +1,29 @@
+"""The `log-mel` kind: the spectrum of each 40 ms, clustered. The baseline: no encoder is trained."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiopalm.data.mel import LogMel
+from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
+
+
+@dataclass
+class LogMelConfig:
+    bands: int = 80
+    size: int = 1024  # codes
+
+
+class LogMelUnits(SpeechEncoder):
+    """Four log-mel frames of 10 ms side by side are the features of a unit."""
+
+    def __init__(self, config: LogMelConfig):
+        super().__init__()
+        self.config = config
+        self.log_mel = LogMel(config.bands, n_fft=512, hop=MEL_HOP)
+        self.register_buffer("codebook", torch.zeros(config.size, 4 * config.bands))
+
+    def features(self, samples: Tensor) -> Iterator[Tensor]:
+        yield self.log_mel(pad_to_units(samples)[None])[0].reshape(-1, 4 * self.config.bands)

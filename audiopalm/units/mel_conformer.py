@@ -1,0 +1,69 @@
+"""Log-mel at 100 Hz, two convolutions down to 25 Hz, Conformer blocks: the encoder of `usm-v2` and of `w2v-bert`."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiopalm.data.mel import LogMel
+from audiopalm.units.bounded_conformer import ConformerBlock
+from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
+
+WINDOW = 500  # units that one pass computes of a longer recording: 20 s
+
+
+class MelConformer(SpeechEncoder):
+    """What both kinds share. A subclass says in `encode` what of it becomes units, and how far they `reach`."""
+
+    def __init__(self, bands: int, dim: int):
+        super().__init__()
+        self.log_mel = LogMel(bands, n_fft=512, hop=MEL_HOP)
+        self.register_buffer("mean", torch.zeros(bands))
+        self.register_buffer("scale", torch.ones(bands))
+        # Even kernels with a stride of 2: T mel frames become exactly T / 4, centred between their inputs.
+        self.halve = nn.Conv1d(bands, dim, 6, stride=2, padding=2)
+        self.halve_again = nn.Conv1d(dim, dim, 4, stride=2, padding=1)
+        self.input_norm = nn.LayerNorm(dim)
+
+    @property
+    def reach(self) -> int:
+        """How many frames to either side one unit depends on, the subsampling and the mel window included."""
+        raise NotImplementedError
+
+    def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> what is quantised `[B, T, dim of the codebook]`."""
+        raise NotImplementedError
+
+    def subsample(self, mel: Tensor, valid: Tensor) -> Tensor:
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> `[B, T, dim]`, the input of the first block."""
+        mel = (mel - self.mean) / self.scale * valid.repeat_interleave(4, dim=1)[:, :, None]
+        x = functional.silu(self.halve(mel.transpose(1, 2))) * valid.repeat_interleave(2, dim=1)[:, None, :]
+        return self.input_norm(functional.silu(self.halve_again(x)).transpose(1, 2))
+
+    def features(self, samples: Tensor) -> Iterator[Tensor]:
+        mel = self.log_mel(pad_to_units(samples)[None])
+        frames = mel.shape[1] // 4
+        for start in range(0, frames, WINDOW):
+            # Each window sees all that its units depend on, so that cutting changes nothing.
+            first, last = max(0, start - self.reach), min(frames, start + WINDOW + self.reach)
+            valid = torch.ones(1, last - first, dtype=torch.bool, device=samples.device)
+            yield self.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
+
+
+def blocks(number: int, dim: int, heads: int, kernel: int, context: int, dropout: float) -> nn.ModuleList:
+    return nn.ModuleList(ConformerBlock(dim, heads, kernel, context, dropout) for _ in range(number))
+
+
+def valid_mask(frames: Tensor, longest: int) -> Tensor:
+    """Lengths `[B]` -> mask `[B, longest]`, False on padding."""
+    return torch.arange(longest, device=frames.device)[None, :] < frames[:, None]
+
+
+@torch.no_grad()
+def measure_scale(model: MelConformer, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Set the mean and the deviation of each mel band, the same for every recording, from batches (samples, units)."""
+    frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP)]
+                        for samples, units in batches])
+    model.mean.copy_(frames.mean(0))
+    model.scale.copy_(frames.std(0) + 1e-3)

@@ -1,0 +1,98 @@
+"""Speech -> unit ids at 25 Hz, by one of four kinds of encoders, each with a codebook behind it.
+
+Encoding and the search for the nearest code are one pass; features are never written.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from audiopalm.core.config import from_dict, to_dict
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import atomic_path, read_json, require, write_json
+from audiopalm.core.quantiser import nearest as nearest_codes
+from audiopalm.data.audio import check_samples
+from audiopalm.units.encoder import RATE, SpeechEncoder
+from audiopalm.units.huggingface import HuggingFaceConfig, HuggingFaceUnits
+from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.units.usm_v2 import UnitConfig, UnitModel
+from audiopalm.units.w2v_bert import W2vBert, W2vBertConfig
+
+MADE_BY = "stage 3 (units)"
+# `kind` of config.json -> the class of its other settings, the encoder
+KINDS: dict[str, tuple[type, type[SpeechEncoder]]] = {
+    "usm-v2": (UnitConfig, UnitModel),
+    "w2v-bert": (W2vBertConfig, W2vBert),
+    "huggingface": (HuggingFaceConfig, HuggingFaceUnits),
+    "log-mel": (LogMelConfig, LogMelUnits),
+}
+
+
+class UnitTokenizer:
+    """Speech to unit ids.
+
+    >>> UnitTokenizer.load("exp/units").encode([samples])[0]
+    """
+
+    rate = RATE  # Hz
+
+    def __init__(self, model: SpeechEncoder):
+        self.model = model.eval()
+        self.size = model.config.size
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "UnitTokenizer":
+        """Read config.json and model.safetensors of stage 3.
+
+        Raises AudioPaLMError when they are missing, of an unknown kind or of different trainings.
+        """
+        path = Path(directory) / "config.json"
+        settings = read_json(path, MADE_BY)
+        kind, codes = kind_of(settings, path), settings.pop("codebook_sha256", None)
+        config_class, model_class = KINDS[kind]
+        model = model_class(from_dict(config_class, settings, str(path)))
+        weights = require(Path(directory) / "model.safetensors", MADE_BY)
+        model.load_state_dict(load_file(weights))
+        if codes not in (None, tensor_sha256(model.codebook)):
+            raise AudioPaLMError(f"the codebook in {weights} is not the one of {path}; remove both and run {MADE_BY} "
+                                 "again")
+        return cls(model.to(device))
+
+    def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
+        """Recordings `[samples]` float at 16 kHz -> ids `[ceil(samples / 640)]` int64 each.
+
+        Every recording passes alone, because a matrix product may round differently in a larger batch: so the ids of a
+        recording never depend on its company. On a CPU nothing is lost by that.
+        """
+        return [self.encode_one(samples) for samples in audio]
+
+    @torch.inference_mode()
+    def encode_one(self, samples: np.ndarray) -> np.ndarray:
+        codebook = self.model.codebook
+        parts = self.model.features(torch.from_numpy(check_samples(samples)).to(codebook.device))
+        return torch.cat([nearest_codes(part, codebook) for part in parts]).cpu().numpy()
+
+
+def kind_of(settings: dict, path: Path) -> str:
+    """Take `kind` out of the settings of `path`; before there was a choice all were usm-v2."""
+    kind = settings.pop("kind", "usm-v2")
+    if kind not in KINDS:
+        raise AudioPaLMError(f"{path}: unknown kind of units {kind!r}; {nearest(kind, KINDS)}")
+    return kind
+
+
+def save_units(model: SpeechEncoder, output: Path) -> None:
+    """Write model.safetensors and config.json with the kind and the hash of the codebook."""
+    kind = next(name for name, (_, model_class) in KINDS.items() if isinstance(model, model_class))
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    write_json(output / "config.json", {"kind": kind, "codebook_sha256": tensor_sha256(model.codebook),
+                                        **to_dict(model.config)})
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -1,0 +1,65 @@
+"""The joint vocabulary as a tokenizer of Hugging Face: audio ids are tokens `<audio_0>`, `<audio_1>`, ... of it.
+
+So `[ASR Spanish]<audio_17><audio_4>` and a newline is a prompt that transformers can encode, and answers can be read.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
+from audiopalm.vocabulary.joint import Vocabulary
+from audiopalm.vocabulary.text import NEWLINE
+
+SPACE = "\u2581"  # how SentencePiece writes a space
+
+
+def write_tokenizer(vocabulary: Vocabulary, file: Path, directory: Path) -> None:
+    """tokenizer.json and tokenizer_config.json of `directory`, from the tokenizer that `vocabulary` was made from."""
+    try:
+        from tokenizers import AddedToken
+    except ImportError:
+        raise AudioPaLMError("an export needs the package tokenizers, which is not installed: pip install tokenizers") \
+            from None
+    tokenizer = _from_json(file, vocabulary.text_size) if file.suffix == ".json" else _from_sentencepiece(file)
+    # Rows that only fill up the text LM's embedding get names too: ids must be counted up to the first audio id.
+    tokenizer.add_special_tokens([f"<unused_{row}>" for row in range(tokenizer.get_vocab_size(), vocabulary.text_size)])
+    tokenizer.add_tokens([AddedToken(f"<audio_{unit}>", normalized=False) for unit in range(vocabulary.audio_size)])
+    if tokenizer.token_to_id("<audio_0>") != vocabulary.text_size:
+        raise AudioPaLMError(f"the ids of {file} have gaps or names that are already taken: it cannot be extended by "
+                             "audio tokens")
+    tokenizer.save(str(directory / "tokenizer.json"))
+    write_json(directory / "tokenizer_config.json", {
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": tokenizer.id_to_token(vocabulary.eos),
+        "clean_up_tokenization_spaces": False})
+
+
+def _from_json(file: Path, text_size: int) -> Any:
+    """A `tokenizers.Tokenizer` that adds no special tokens and has no ids beyond the rows of its text LM."""
+    from tokenizers import Tokenizer
+    layout = json.loads(file.read_text(encoding="utf-8"))
+    layout["post_processor"] = None
+    layout["added_tokens"] = [token for token in layout["added_tokens"] if token["id"] < text_size]
+    return Tokenizer.from_str(json.dumps(layout))
+
+
+def _from_sentencepiece(file: Path) -> Any:
+    """A `tokenizers.Tokenizer` equal to the unigram model that stage 6 trains."""
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    model = sentencepiece_model_pb2.ModelProto.FromString(file.read_bytes())
+    if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
+        raise AudioPaLMError(f"{file} is no unigram model, which is all that can be made a tokenizer.json here; take a "
+                             "text LM that brings its tokenizer.json")
+    tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces],
+                                         model.trainer_spec.unk_id, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
+    # Each text of a sequence was encoded by itself: it begins with a space, behind a newline too.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip(" ", 1, 0)])
+    special = [piece.piece for piece in model.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([AddedToken(NEWLINE, normalized=False)])
+    return tokenizer

@@ -1,0 +1,95 @@
+"""Speech -> units -> speech by the command, on all kinds of recordings, with tiny random models of the real kinds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from packed import make_pack
+
+from audiopalm.bin.resynthesize import main
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("pack"))
+
+
+def record(path: Path, seconds: float, rate: int = 16000, loudness: float = 0.1, channels: int = 1) -> Path:
+    noise = np.random.default_rng(0).normal(0, loudness, (round(seconds * rate), channels)).astype(np.float32)
+    soundfile.write(path, noise, rate, subtype="FLOAT")
+    return path
+
+
+def resynthesize(monkeypatch, *arguments: object) -> np.ndarray:
+    monkeypatch.setattr(sys, "argv", ["resynthesize.py", *map(str, arguments)])
+    main()
+    samples, rate = soundfile.read(arguments[1])
+    assert rate == 16000 and samples.ndim == 1
+    return samples
+
+
+@pytest.mark.parametrize("recording", [
+    {"seconds": 1.0, "loudness": 0.0},  # silence
+    {"seconds": 1.0, "loudness": 50.0},  # far beyond full scale: clipped
+    {"seconds": 0.1},
+    {"seconds": 120.0},
+    {"seconds": 1.0, "rate": 8000},
+    {"seconds": 1.0, "rate": 48000, "channels": 2},
+], ids=str)
+def test_any_recording_comes_back_as_long(model, tmp_path, monkeypatch, capsys, recording):
+    heard = record(tmp_path / "x.wav", **recording)
+    spoken = resynthesize(monkeypatch, heard, tmp_path / "y.wav", "--model", model)
+    assert len(spoken) == -(-round(recording["seconds"] * 16000) // 640) * 640
+    assert np.isfinite(spoken).all() and np.abs(spoken).max() <= 1
+    assert "real-time factor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [0.1, 30.0])
+def test_another_voice_of_any_length(model, tmp_path, monkeypatch, seconds):
+    heard, voice = record(tmp_path / "x.wav", 1.0), record(tmp_path / "v.wav", seconds, loudness=0.0)
+    own = resynthesize(monkeypatch, heard, tmp_path / "y.wav", "--model", model, "temperature=0")
+    other = resynthesize(monkeypatch, heard, tmp_path / "z.flac", "--voice", voice, "--model", model, "temperature=0")
+    assert len(own) == len(other) and (own != other).any()
+
+
+def bad(folder: Path, what: str) -> Path:
+    path = folder / "bad.wav"
+    if what == "nan":
+        soundfile.write(path, np.full(16000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    elif what == "empty":
+        record(path, 0.0)
+    elif what == "text":
+        path.write_text("no speech\n")
+    return path
+
+
+@pytest.mark.parametrize("what, message", [("nan", "not numbers"), ("empty", "no samples"), ("text", "be decoded"),
+                                           ("absent", "does not exist")])
+@pytest.mark.parametrize("role", ["input", "voice"])
+def test_what_is_no_speech_is_refused(model, tmp_path, monkeypatch, what, message, role):
+    good, path = record(tmp_path / "x.wav", 1.0), bad(tmp_path, what)
+    arguments = [path, tmp_path / "y.wav"] if role == "input" else [good, tmp_path / "y.wav", "--voice", path]
+    with pytest.raises(AudioPaLMError, match=message):
+        resynthesize(monkeypatch, *arguments, "--model", model)
+    assert not (tmp_path / "y.wav").exists()
+
+
+@pytest.mark.parametrize("part", ["units", "codec"])
+def test_parts_that_do_not_belong_together_are_refused(model, tmp_path, monkeypatch, part):
+    config = read_json(model / "acoustic" / "config.json")
+    write_json(model / "acoustic" / "config.json", {**config, f"{part}_sha256": "cccc"})
+    with pytest.raises(AudioPaLMError, match=f"trained with {part} cccc.*holds {config[f'{part}_sha256']}"):
+        resynthesize(monkeypatch, record(tmp_path / "x.wav", 1.0), tmp_path / "y.wav", "--model", model)
+    write_json(model / "acoustic" / "config.json", config)
+
+
+def test_errors_are_one_line(tmp_path):
+    command = [sys.executable, "-m", "audiopalm.bin.resynthesize", str(record(tmp_path / "x.wav", 1.0)), "y.mp3"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == "resynthesize: error: y.mp3: speech is written as .wav or .flac\n"

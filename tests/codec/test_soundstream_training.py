@@ -1,0 +1,144 @@
+"""Training of ESPnet's SoundStream, tiny: both losses are taken, a stopped run goes on bit for bit."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.codec import soundstream_training as training
+from audiopalm.codec.registry import load_codec
+from audiopalm.codec.soundstream import SoundStreamConfig
+from audiopalm.codec.soundstream_training import (
+    SoundStreamTraining,
+    add_noise,
+    build_soundstream,
+    start_codebooks,
+    start_weights,
+    train_soundstream,
+)
+from audiopalm.core.files import sha256
+from audiopalm.data.audio import write_audio
+from audiopalm.data.datadir import write_table
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
+CONFIGURATION = SoundStreamTraining(
+    model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
+    crop_seconds=0.32, steps=6, plain_steps=1, plain_noise=0.4, kmeans_crops=8, adversarial_from=2, warmup=2,
+    checkpoint_every=2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    paths = {f"anna-en-{number}": str(tmp_path / f"data/{number}.flac") for number in range(3)}
+    for number, path in enumerate(paths.values()):
+        write_audio(path, 0.3 * np.sin(np.arange(9000) * (0.05 + 0.05 * number)).astype(np.float32))
+    write_table(tmp_path / "data/wav.scp", paths)
+    write_table(tmp_path / "data/text", dict.fromkeys(paths, "la"))
+    return tmp_path / "data"
+
+
+def test_a_stopped_run_goes_on_with_the_same_result(data, tmp_path, monkeypatch):
+    report = train_soundstream(data, CONFIGURATION, tmp_path / "whole", seed=1)
+    assert {"adv_loss", "feat_match_loss", "mel_loss", "real_loss", "fake_loss"} <= report.keys()
+    updates, update = [], training.update
+
+    def stop_at_the_fifth_step(*arguments):
+        updates.append(1)
+        if len(updates) == 8:  # 2 steps with one update, then 2 each
+            raise KeyboardInterrupt
+        update(*arguments)
+
+    monkeypatch.setattr(training, "update", stop_at_the_fifth_step)
+    with pytest.raises(KeyboardInterrupt):
+        train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
+    assert not (tmp_path / "stopped/model.safetensors").exists()
+    monkeypatch.setattr(training, "update", update)
+    train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
+    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
+    ids = load_codec(tmp_path / "whole").encode([np.zeros(640, dtype=np.float32)])[0]
+    assert ids.shape == (2, 3)
+
+
+def test_the_encoder_learns_in_its_steps_only(data, tmp_path, monkeypatch):
+    update, changed = training.update, []
+
+    def watch(module, optimizer, loss):
+        before = [parameter.detach().clone() for parameter in module.encoder.parameters()]
+        update(module, optimizer, loss)
+        changed.append(any(not torch.equal(*pair) for pair in zip(before, module.encoder.parameters(), strict=True)))
+
+    monkeypatch.setattr(training, "update", watch)
+    train_soundstream(data, dataclasses.replace(CONFIGURATION, steps=4, adversarial_from=4, encoder_steps=2),
+                      tmp_path / "output", seed=1)
+    assert changed == [True, True, False, False]
+
+
+def test_training_draws_every_number_of_levels():
+    codec = build_soundstream(CONFIGURATION)
+    quantiser, rate = codec.generator.quantizer, codec.generator.frame_rate
+    drawn = [quantiser.get_num_quantizers_for_bandwidth(rate, bandwidth)
+             for bandwidth in codec.generator.target_bandwidths]
+    assert drawn == [1, 2, 3]
+
+
+@torch.no_grad()
+def test_latents_say_something_of_the_speech_from_the_start():
+    """As PyTorch starts convolutions, latents are nearly the same whatever is heard."""
+    torch.manual_seed(0)
+    generator = build_soundstream(CONFIGURATION).generator
+    crops = 0.1 * torch.randn(8, 5120)
+
+    def share_that_varies():
+        latents = generator.encoder(crops[:, None]).transpose(1, 2).flatten(0, 1)  # [frames, hidden]
+        return float(latents.var(dim=0).mean() / latents.square().mean())
+
+    before = share_that_varies()
+    start_weights(generator, crops)
+    assert before < 0.2 and share_that_varies() > 0.8
+    made = generator.decoder(generator.encoder(crops[:, None]))
+    assert 0.05 < float(made.std() / crops.std()) < 0.4
+
+
+def test_noise_is_a_share_of_the_energy_whatever_the_scale():
+    """Each item has its own share; latents that grow gain nothing: the decoder hears as much noise in them."""
+    torch.manual_seed(0)
+    latents = torch.randn(300, 4, 200, requires_grad=True)
+
+    def noisy(scale: float) -> torch.Tensor:
+        torch.manual_seed(1)
+        return add_noise(scale * latents, 0.4)
+
+    noise = noisy(1) - latents
+    shares = noise.detach().square().mean((1, 2)) / latents.detach().square().mean()
+    assert 0.0 <= shares.min() < 0.01 and 0.39 < shares.max() < 0.45 and 0.18 < shares.mean() < 0.22
+    assert torch.allclose(noisy(10), 10 * noisy(1), atol=1e-4)
+    noise.square().sum().backward()
+    # Euler: noise is homogeneous of degree one, so the derivative along the latents is twice its energy.
+    assert torch.isclose((latents.grad * latents).sum(), 2 * noise.square().sum(), rtol=1e-3)
+    assert torch.equal(add_noise(latents, 0.0), latents)
+
+
+def test_what_is_fainter_than_the_floor_does_not_count():
+    mel_loss = build_soundstream(CONFIGURATION).mel_loss
+    silence, hiss, speech = torch.zeros(1, 1, 8000), 1e-4 * torch.randn(1, 1, 8000), 0.1 * torch.randn(1, 1, 8000)
+    assert float(mel_loss(silence, hiss)) < 0.01 * float(mel_loss(silence, speech))
+
+
+def test_codebooks_start_at_the_latents_and_stay_there():
+    """Each level leaves less of them. A step moves codes, and does not replace all, as ESPnet does in small batches."""
+    torch.manual_seed(0)
+    codec, crops = build_soundstream(CONFIGURATION).train(), torch.randn(24, 5120)
+    start_codebooks(codec, crops, seed=0)
+    vq = codec.generator.quantizer.vq
+    with torch.no_grad():
+        latents = codec.generator.encoder(crops[:, None])
+        left = [(latents - vq.decode(vq.encode(latents, n_q=levels))).square().mean() for levels in (1, 2, 3)]
+    assert latents.square().mean() > 2 * left[0] and left[0] > left[1] > left[2]
+    before = [layer.codebook.clone() for layer in vq.layers]
+    codec.generator.target_bandwidths = codec.generator.target_bandwidths[-1:]
+    codec.generator(crops[:2, None])
+    for layer, codes in zip(vq.layers, before, strict=True):
+        moved = (layer.codebook - codes).norm(dim=1) / codes.norm(dim=1)
+        assert 0 < moved.median() < 0.1

@@ -1,0 +1,48 @@
+"""What is made anew in a training step lies on the device of its inputs: on `meta`, which refuses tensors of a CPU."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from audiopalm.codec.discriminator import SpectrogramDiscriminator
+from audiopalm.codec.soundstream_training import add_noise
+from audiopalm.codec.spectral_training import MelDistance, drop_levels
+from audiopalm.core.device import best_device, device_of
+from audiopalm.units.mel_conformer import valid_mask
+from audiopalm.units.usm_v2_training import Batch, augment
+from audiopalm.units.w2v_bert import draw_mask
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def test_meta_refuses_tensors_of_a_cpu():
+    with pytest.raises(RuntimeError, match="device"):
+        meta(3) + torch.zeros(3)
+
+
+@pytest.mark.parametrize("made", [
+    lambda: augment(meta(2, 120, 80), meta(2, dtype=torch.long), meta(80)),
+    lambda: valid_mask(meta(2, dtype=torch.long), 30),
+    lambda: draw_mask(meta(2, 30, dtype=torch.bool), 0.1, 5),
+    lambda: add_noise(meta(2, 8, 30), 0.1),
+    lambda: drop_levels(SimpleNamespace(codebooks=meta(3, 16, 8)), meta(2, 30, 3, dtype=torch.long)),
+    lambda: MelDistance().to("meta")(meta(2, 8000), meta(2, 8000)),
+    lambda: [maps[-1] for maps in SpectrogramDiscriminator().to("meta")(meta(2, 8000))],
+], ids=["augment", "valid_mask", "draw_mask", "add_noise", "drop_levels", "mel distance", "discriminator"])
+def test_on_meta(made):
+    results = made()
+    assert {result.device.type for result in (results if isinstance(results, (list, tuple)) else [results])} == {"meta"}
+
+
+def test_all_of_a_batch_moves():
+    batch = Batch(*(torch.zeros(1) for _ in dataclasses.fields(Batch))).to("meta")
+    assert {getattr(batch, field.name).device.type for field in dataclasses.fields(batch)} == {"meta"}
+
+
+def test_without_a_gpu_it_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert best_device() == device_of(torch.nn.Linear(1, 1)) == torch.device("cpu")

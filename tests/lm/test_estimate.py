@@ -1,0 +1,65 @@
+"""Estimates against what PyTorch counts in models that are small enough to be made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiopalm.core.config import load_config
+from audiopalm.lm.estimate import Device, activation_bytes, estimate, optimizer_bytes
+from audiopalm.lm.huggingface.pretrained import read_config
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.training import LMConfig
+from audiopalm.training.optimizer import OptimizerConfig, make_optimizers
+
+CONF = Path(__file__).resolve().parents[2] / "egs" / "joint" / "conf"
+SHAPE = ModelConfig(500, dim=64, layers=2, heads=6, head_dim=32, kv_heads=2, hidden_dim=160, dropout=0.1)
+TOKENS = 64
+
+
+def kept_for_gradients(shape: ModelConfig) -> int:
+    """Bytes of the tensors, other than weights, that a forward pass in float32 keeps."""
+    model = Decoder(shape)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept = []
+    ids = torch.ones(1, TOKENS, dtype=torch.long)
+    targets = torch.full_like(ids, -100)
+    targets[0, 0] = 1
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        model(ids, ids, torch.arange(TOKENS)[None], targets)
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for address, size in storages.items() if address not in weights)
+
+
+def test_activations_are_those_that_autograd_keeps():
+    deeper = ModelConfig(**{**SHAPE.__dict__, "layers": 3})
+    measured = (kept_for_gradients(deeper) - kept_for_gradients(SHAPE)) / TOKENS
+    assert measured == pytest.approx(activation_bytes(SHAPE, bf16=False), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_optimizers_hold_what_is_said(name):
+    model = Decoder(SHAPE)
+    optimizers = make_optimizers(OptimizerConfig(name), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    held = 0
+    for optimizer in optimizers.values():
+        optimizer.step()
+        held += sum(value.numel() * 4 for state in optimizer.state.values() for value in state.values()
+                    if isinstance(value, torch.Tensor) and value.ndim > 0)
+    sizes = {key: parameter.shape for key, parameter in model.named_parameters()}
+    assert held == pytest.approx(optimizer_bytes(name, sizes), rel=0.02)
+
+
+@pytest.mark.parametrize("size, millions", [("128M", 134.5), ("1B", 1235.8), ("8B", 8030.3)])
+def test_sizes_are_the_published_ones(size, millions):
+    """Parameters as the publishers of the text LMs state them; a step of each size has as many tokens."""
+    lm_args = (CONF / size / "options.conf").read_text().partition('lm_args="')[2].rstrip('"\n').split()
+    config = load_config(LMConfig, CONF / "lm.yaml", lm_args)
+    devices = 1 if size == "128M" else 8
+    found = estimate(read_config(CONF / size), config, Device(devices))
+    assert found.parameters / 1e6 == pytest.approx(millions, abs=0.1) and found.tokens_per_step == 131072
+    assert found.memory < 75e9
+    blocks = found.parameters - read_config(CONF / size).vocabulary_size * read_config(CONF / size).dim
+    assert found.operations >= 6 * blocks * found.tokens

@@ -1,0 +1,84 @@
+"""The command behind tables.sh with a run.sh that only pretends to train."""
+
+import json
+import sys
+
+import pytest
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.report import ablation_runs as ablations
+
+# It writes the options it got to calls.log and scores by its --lm_config; `fail` in the recipe lets seed 1 fail.
+RUN = r'''#!/usr/bin/env bash
+echo "$*" >> calls.log
+while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
+[ ! -e fail ] || [ "${seed}" != 1 ] || exit 3
+[ -e "${expdir}/textlm/model" ] || [ "${stage}" -lt 8 ] || exit 4
+mkdir -p "${expdir}/score"
+value=$((seed + $(wc -c < "${lm_config}")))
+row='"set": "test", "task": "ast", "target": "en", "metric": "bleu", "system": "model", "signature": "s"'
+row+=", \"normaliser\": \"n\", \"judge\": null, \"code\": \"c\", \"value\": ${value}"
+echo "[{\"source\": \"es\", ${row}}, {\"source\": \"fr\", ${row}}]" > "${expdir}/score/results.json"
+'''
+TABLE = """
+lm_args: training.steps=7
+systems:
+  - {name: a, lm_config: a.yaml}
+  - {name: b, lm_config: b.yaml, textlm_args: training.steps=0}
+  - {name: c, lm_config: a.yaml, units_config: conf/units_of_another.yaml}
+comparisons:
+  - {name: table5, title: "Table 5: a, b", paper_says: better, small: Small., sources: [es, fr], sides:
+      [{system: a, label: one}, {system: b, label: two}, {system: c, label: three}]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.sh").write_text(RUN)
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / "tables.yaml").write_text(TABLE)
+    (tmp_path / "a.yaml").write_text("1234")
+    (tmp_path / "b.yaml").write_text("123456789")
+    for name in ("vocabulary", "textlm"):
+        (tmp_path / "exp" / name).mkdir(parents=True)
+        (tmp_path / "exp" / name / "model").touch()
+    return tmp_path
+
+
+def call(monkeypatch, *options):
+    monkeypatch.setattr(sys, "argv", ["ablations", "--config", "tables.yaml", "--seeds", "0 1", *options])
+    ablations.main()
+
+
+def test_runs_are_done_once_and_the_page_has_them(recipe, monkeypatch):
+    call(monkeypatch, "--parallel", "2")
+    calls = (recipe / "calls.log").read_text().splitlines()
+    assert len(calls) == 4
+    assert sum("--stage 8 " in line and "--lm_config a.yaml --lm_args training.steps=7" in line for line in calls) == 2
+    assert sum("--stage 7 " in line and "--textlm_args training.steps=0" in line for line in calls) == 2
+    page = (recipe / "TABLES.md").read_text()
+    assert "| one | `a` |  | 4.5 | 0.7 | 4.0 | 5.0 |" in page and "| three | `c` |  | not run |" in page
+    assert "two against one: +5.0" in page and "**holds**" in page
+    call(monkeypatch)
+    assert (recipe / "calls.log").read_text().splitlines() == calls
+
+
+def test_a_run_that_fails_does_not_stop_the_others(recipe, monkeypatch):
+    (recipe / "fail").touch()
+    with pytest.raises(AudioPaLMError, match="_seed1 failed; its output is in exp/tables/._seed1/log/run.log"):
+        call(monkeypatch)
+    found = json.loads((recipe / "tables.json").read_text())
+    assert [(run["system"], run["seed"]) for run in found] == [("a", 0), ("b", 0)]
+    (recipe / "fail").unlink()
+    call(monkeypatch)
+    assert len(json.loads((recipe / "tables.json").read_text())) == 4
+
+
+def test_other_options_want_another_folder(recipe, monkeypatch):
+    call(monkeypatch, "--only", "table5")
+    with pytest.raises(AudioPaLMError, match="was begun with other options; remove it, or give another --expdir"):
+        call(monkeypatch, "--lm_args", "training.steps=3")
+    call(monkeypatch, "--lm_args", "training.steps=3", "--expdir", "try", "--results", "try.json", "--report", "TRY.md")
+    with pytest.raises(AudioPaLMError, match="unknown row 'table6'; did you mean 'table5'"):
+        call(monkeypatch, "--only", "table6")

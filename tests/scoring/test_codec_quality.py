@@ -1,0 +1,85 @@
+"""The measure of a codec: its table, and codebook use by hand."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.codec.spectral_training import save_codec
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
+from audiopalm.data.audio import write_audio
+from audiopalm.data.datadir import write_table
+from audiopalm.scoring import codec_quality as codec_report
+from audiopalm.scoring.quality import dnsmos
+
+
+def test_codebook_use():
+    ids = np.array([[0, 3], [1, 3], [2, 3], [3, 3]])
+    assert codec_report.codebook_use(ids, 4) == [{"used": 4, "perplexity": 4.0}, {"used": 1, "perplexity": 1.0}]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                                         levels=2, size=16))
+    model.codebooks.normal_()
+    save_codec(model, tmp_path)
+    write_audio(tmp_path / "a.flac", torch.randn(8000).numpy() * 0.1)
+    write_table(tmp_path / "wav.scp", {"anna-en-0": str(tmp_path / "a.flac")})
+    write_table(tmp_path / "text", {"anna-en-0": "one"})
+    write_table(tmp_path / "utt2lang", {"anna-en-0": "en"})
+    return ["codec_report", "--codec", str(tmp_path), "--data_dir", str(tmp_path),
+            "--output", str(tmp_path / "report.json"), "--judge", "none", "--dnsmos", "0"]
+
+
+def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "pycodec2", None)
+    codec_report.main()
+    report = read_json(tmp_path / "report.json")
+    assert [(row["codec"], row["asked"]) for row in report["rows"]] == [
+        ("recordings", 0), ("levels", 1), ("levels", 2), ("opus", 6000), ("opus", 12000)]  # no codec2
+    assert [row["bitrate"] for row in report["rows"][:3]] == [0, 200, 400]  # 50 frames of 4 bits a level
+    assert report["rows"][0]["mel_distance"] == 0 < report["rows"][4]["mel_distance"]
+    shown = capsys.readouterr().out
+    assert "| 2 levels | 400 | " in shown and "codec2" not in shown
+    assert not (tmp_path / "report.json.partial").exists()
+    assert caplog.text.count("codec2 is left out: Codec 2 needs the package pycodec2") == 1
+
+
+def test_a_stopped_report_goes_on(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "pycodec2", None)
+    measured, measure = [], codec_report.measure
+
+    def stop_at_the_third(*arguments):
+        if len(measured) == 2:
+            measured.append(0)
+            raise KeyboardInterrupt
+        row = measure(*arguments)
+        measured.append(1)
+        return row
+
+    monkeypatch.setattr(codec_report, "measure", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        codec_report.main()
+    codec_report.main()
+    assert len(read_json(tmp_path / "report.json")["rows"]) == sum(measured)  # each once
+
+
+def test_dnsmos_hears_noise():
+    """A voice-like sound against the same one in noise."""
+    time = np.arange(16000) / 16000
+    buzz = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20))
+    clean = buzz * (0.2 + 0.1 * np.sin(2 * np.pi * 4 * time))
+    noisy = clean + np.random.default_rng(0).normal(0, 0.2, 16000)
+    assert 1 <= dnsmos(noisy.astype(np.float32)) < dnsmos(clean.astype(np.float32)) <= 5
+
+
+def test_language_without_utterances(command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [*command, "--language", "ru"])
+    with pytest.raises(AudioPaLMError, match="no utterance in 'ru'"):
+        codec_report.main()

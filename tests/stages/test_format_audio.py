@@ -1,0 +1,185 @@
+"""Stage 2: cuts joined exactly, shared files, resampling, limits of length, reruns, bad audio."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from stage2 import format_set, make_files
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.stages.format_audio import compare_hours
+
+RATE = 16000
+
+
+def read(path):
+    samples, rate = soundfile.read(path)
+    assert rate == RATE and samples.ndim == 1 and soundfile.info(path).format == "FLAC"
+    return samples
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two recordings of 2 s; three utterances, one of them joined of three cuts, and a shared translation."""
+    random = np.random.default_rng(0)
+    directory = tmp_path / "data"
+    sources = {name: random.uniform(-0.5, 0.5, 2 * RATE) for name in ("one", "two")}
+    for name, samples in sources.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    write_table(directory / "wav.scp", {name: str(tmp_path / f"{name}.wav") for name in sources})
+    write_table(directory / "segments", {"a-en-1": "one 0.10 0.50", "a-en-3": "two 0.00 0.02",
+                                         "a-en-2": "one 0.00 0.25 two 1.00 1.50 one 1.75 2.00"})
+    write_table(directory / "segments.es", {"a-en-1": "one 0.10 0.50", "a-en-2": "one 0.10 0.50"})
+    for name, value in (("utt2spk", "a"), ("utt2lang", "en"), ("text", "some words"), ("text.es", "unas palabras")):
+        write_table(directory / name, {f"a-en-{number}": value for number in (1, 2, 3)})
+    return directory, {name: samples.astype(np.float32) for name, samples in sources.items()}
+
+
+def test_cuts_are_joined_sample_by_sample(data, tmp_path):
+    directory, sources = data
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
+    expected = np.concatenate([sources["one"][:4000], sources["two"][16000:24000], sources["one"][28000:]])
+    samples = read(read_table(tmp_path / "out" / "wav.scp")["a-en-2"])
+    assert np.abs(samples - expected).max() < 1e-4
+
+
+def test_equal_speech_is_written_once(data, tmp_path):
+    directory, _ = data
+    assert make_files(directory, tmp_path / "audio") == (3, {})
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
+    own, spanish = read_table(tmp_path / "out" / "wav.scp"), read_table(tmp_path / "out" / "wav.scp.es")
+    assert own["a-en-1"] == spanish["a-en-1"] == spanish["a-en-2"]
+    assert len(list((tmp_path / "audio").glob("*.flac"))) == 3
+
+
+def test_short_and_long_utterances_leave_every_table(data, tmp_path):
+    directory, _ = data
+    report = format_set(directory, tmp_path / "out", tmp_path / "audio", shortest=0.1, longest=0.9)
+    assert report["removed"] == {"utterance too long": 1, "utterance too short": 1}
+    for name in ("wav.scp", "wav.scp.es", "text", "text.es", "utt2spk", "utt2lang", "utt2dur"):
+        assert list(read_table(tmp_path / "out" / name)) == ["a-en-1"], name
+    assert read_table(tmp_path / "out" / "utt2dur") == {"a-en-1": "0.400"}
+    assert read_table(tmp_path / "out" / "spk2utt") == {"a": "a-en-1"}
+    with pytest.raises(AudioPaLMError, match="no utterance is left"):
+        format_set(directory, tmp_path / "none", tmp_path / "audio", shortest=100)
+
+
+def test_a_rerun_makes_only_what_is_missing_or_broken(data, tmp_path):
+    directory, _ = data
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
+    files = sorted((tmp_path / "audio").glob("*.flac"))
+    before = [path.stat().st_mtime_ns for path in files]
+    files[1].write_bytes(b"")
+    assert make_files(directory, tmp_path / "audio", jobs=2) == (1, {})
+    after = [path.stat().st_mtime_ns for path in files]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_changed_source_is_read_again(data, tmp_path):
+    directory, _ = data
+    format_set(directory, tmp_path / "out", tmp_path / "audio")
+    soundfile.write(tmp_path / "one.wav", np.zeros(2 * RATE + 1), RATE, subtype="FLOAT")
+    again = subprocess.run(
+        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output",
+         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio"), "--nj", "1", "--min_seconds", "0"],
+        capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert not read(read_table(tmp_path / "out" / "wav.scp")["a-en-1"]).any()
+
+
+def test_plain_wav_scp_at_48_khz_in_stereo(tmp_path):
+    """A 1 kHz tone in the left channel alone stays at 1 kHz, at half the level."""
+    time = np.arange(48000) / 48000
+    stereo = np.stack([0.8 * np.sin(2 * np.pi * 1000 * time), np.zeros(48000)], axis=1)
+    soundfile.write(tmp_path / "tone.wav", stereo, 48000)
+    for name, value in (("wav.scp", str(tmp_path / "tone.wav")), ("wav.scp.fr", str(tmp_path / "tone.wav")),
+                        ("text", "tone"), ("utt2spk", "b")):
+        write_table(tmp_path / "data" / name, {"b-en-1": value})
+    format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio")
+    samples = read(read_table(tmp_path / "out" / "wav.scp")["b-en-1"])
+    assert len(samples) == RATE
+    spectrum = np.abs(np.fft.rfft(samples[1000:-1000] * np.hanning(RATE - 2000)))
+    assert abs(np.argmax(spectrum) * RATE / (RATE - 2000) - 1000) < 2
+    assert 0.38 < np.abs(samples[1000:-1000]).max() < 0.42
+    assert read_table(tmp_path / "out" / "wav.scp.fr").keys() == {"b-en-1"}
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "cannot be decoded"), (b"not audio at all", "cannot be decoded"), (None, "does not exist"),
+])
+def test_bad_audio_is_refused_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "bad.wav").write_bytes(content)
+    for name, value in (("wav.scp", str(tmp_path / "bad.wav")), ("text", "x"), ("utt2spk", "c")):
+        write_table(tmp_path / "data" / name, {"c-en-1": value})
+    result = subprocess.run(
+        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(tmp_path / "data"), "--output",
+         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio")], capture_output=True, text=True)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1 and "bad.wav" in errors[0] and message in errors[0] and "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "wav.scp").exists()
+
+
+def mp3_with_speech(path, seconds=2.0):
+    """Variable bit rate with a Xing tag, as Common Voice has it; returns its bytes."""
+    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * 48000))
+    with soundfile.SoundFile(path, "w", 48000, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE",
+                             compression_level=0.6) as file:
+        file.write(noise)
+    return path.read_bytes()
+
+
+def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
+    whole = mp3_with_speech(tmp_path / "whole.mp3")
+    untagged = whole.replace(b"Xing", b"XXXX").replace(b"Info", b"XXXX")
+    assert untagged != whole
+    files = {"whole": whole, "untagged": untagged, "cut": whole[:len(whole) // 3], "empty": b"", "short": whole,
+             "html": b"<html><body>404 Not Found</body></html>", "long_text": whole, "zeros": bytes(20000)}
+    for name, content in files.items():
+        (tmp_path / f"{name}.mp3").write_bytes(content)
+    mp3_with_speech(tmp_path / "short.mp3", 0.02)
+    table = {f"a-{name}": str(tmp_path / f"{name}.mp3") for name in files}
+    write_table(tmp_path / "data" / "wav.scp", table)
+    write_table(tmp_path / "data" / "utt2spk", dict.fromkeys(table, "a"))
+    write_table(tmp_path / "data" / "text", {key: "x" * (200 if key == "a-long_text" else 10) for key in table})
+    report = format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio", shortest=0.1, max_drop=0.9)
+    assert list(read_table(tmp_path / "out" / "text")) == ["a-untagged", "a-whole"]
+    reasons = dict(line.split("\tutterance\t") for line in (tmp_path / "out" / "removed.tsv").read_text().splitlines())
+    assert reasons == {"a-cut": "is damaged", "a-empty": "cannot be decoded", "a-html": "cannot be decoded",
+                       "a-long_text": "more than 40 characters a second", "a-short": "too short",
+                       "a-zeros": "cannot be decoded"}
+    assert report["removed"]["utterance cannot be decoded"] == 3
+    with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05 of the audio is damaged"):
+        format_set(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
+    assert not (tmp_path / "strict" / "wav.scp").exists()
+
+
+def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, caplog):
+    for published, hours, warned in (({"fr": 2.0}, 1.99, False), ({"fr": 2.0}, 1.5, True), ({}, 1.5, False),
+                                     ({"fr": 2.0, "de": 1.0}, 1.5, False)):
+        write_json(tmp_path / "report.json", {"published_hours": published, "languages": {"fr": 7}})
+        caplog.clear()
+        compare_hours(tmp_path, hours)
+        assert ("1.5 hours; CVSS's paper, as remembered, has 2.0" in caplog.text) == warned
+    compare_hours(tmp_path / "no report", 1.0)
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("one 0.0", "expected `recording start end`"), ("three 0.0 1.0", "unknown recording"),
+    ("one 1.5 2.5", "lies outside"), ("one 1.0 1.0", "lies outside"),
+])
+def test_bad_segments_are_refused(data, tmp_path, line, message):
+    directory, _ = data
+    write_table(directory / "segments", {"a-en-1": line})
+    with pytest.raises(AudioPaLMError, match=message):
+        format_set(directory, tmp_path / "out", tmp_path / "audio")
+
+
+def test_a_directory_without_stage_1_names_the_stage(tmp_path):
+    with pytest.raises(AudioPaLMError, match="stage 1"):
+        format_set(tmp_path, tmp_path / "out", tmp_path / "audio")

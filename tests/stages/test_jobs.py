@@ -1,0 +1,75 @@
+"""Work in parts: results of all items, failing and stopped jobs, launchers that do not exist."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.stages.jobs import Launcher, run_jobs
+
+
+def items(tmp_path, number: int) -> list[dict]:
+    """Work for write_audio: files of growing length."""
+    for index in range(number):
+        soundfile.write(tmp_path / f"{index}.wav", np.full(100 + index, 0.1), 16000)
+    return [{"name": f"{index}.flac", "path": str(tmp_path / f"{index}.wav"), "cuts": []} for index in range(number)]
+
+
+def write(tmp_path, todo: list[dict], jobs: int, command: str = "run.pl") -> list[dict]:
+    (tmp_path / "out").mkdir(exist_ok=True)
+    launcher = Launcher(command, jobs, tmp_path / "jobs")
+    return list(run_jobs(launcher, "write_audio", ["--audio_dir", str(tmp_path / "out")], todo, "files"))
+
+
+@pytest.mark.parametrize(("number", "jobs", "expected"), [(7, 3, 3), (2, 5, 2), (1, 1, 1), (0, 2, 0)])
+def test_every_item_has_its_result_and_no_job_is_empty(tmp_path, number, jobs, expected):
+    results = write(tmp_path, items(tmp_path, number), jobs)
+    assert sorted(result["name"] for result in results) == sorted(f"{index}.flac" for index in range(number))
+    assert len(list((tmp_path / "jobs").glob("*.log"))) == expected
+    for index in range(number):
+        assert soundfile.info(tmp_path / "out" / f"{index}.flac").frames == 100 + index
+
+
+def test_a_job_that_dies_is_an_error_and_the_tail_of_its_log_is_shown(tmp_path, capfd):
+    todo = items(tmp_path, 3)
+    with pytest.raises(AudioPaLMError, match=r"jobs of write_audio failed, their logs are .*/jobs/\*\.log"):
+        write(tmp_path, [*todo, {"no": "path"}], 2)
+    assert "KeyError" in capfd.readouterr().err
+    assert (tmp_path / "out" / "0.flac").exists()
+
+
+def test_unknown_launcher(tmp_path):
+    with pytest.raises(AudioPaLMError, match="there is no program 'walk.pl'"):
+        write(tmp_path, items(tmp_path, 1), 1, "walk.pl --mem 1G")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_stops_its_jobs(tmp_path, number):
+    """With a launcher that records that it was asked to end."""
+    script = tmp_path / "slow.sh"
+    script.write_text("#!/usr/bin/env bash\ntrap 'touch \"$0.stopped\"; exit 1' TERM\ntouch \"$0.started\"\n"
+                      "for _ in $(seq 300); do sleep 0.1; done\n")
+    script.chmod(0o755)
+    for name in ("wav.scp", "text", "utt2spk"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_text({"wav.scp": f"a {items(tmp_path, 1)[0]['path']}\n"}.get(name, "a a\n"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", tmp_path / "data", "--output", tmp_path / "raw",
+         "--audio_dir", tmp_path / "audio", "--cmd", str(script)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "slow.sh.started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=20)[1]
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130) and "Traceback" not in stderr
+    for _ in range(50):
+        if (tmp_path / "slow.sh.stopped").exists():
+            break
+        time.sleep(0.1)
+    assert (tmp_path / "slow.sh.stopped").exists()
+    assert not (tmp_path / "raw").exists()

@@ -1,0 +1,175 @@
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.acoustic.soundstorm.generation import GenerationConfig
+from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
+from audiopalm.bin.synthesize import main
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, sha256, write_json
+from audiopalm.data.archive import write_ark
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.stages.synthesize import Prompts, check_codec
+
+META = {"units_rate": 25, "units_size": 10, "units_sha256": "aaaa", "codec_rate": 50, "codec_levels": 2,
+        "codec_size": 16, "codec_sha256": "of the codec made below"}
+SPANISH = ["ann-es-1", "ann-es-2", "bob-es-1"]
+ENGLISH = ["ann-en-1", "ann-en-2", "bob-en-1"]
+
+
+@pytest.fixture
+def stage(tmp_path) -> dict[str, Path]:
+    """A set of six utterances, tiny models with random weights, and two decodes; bob-es-1 failed to decode."""
+    random = np.random.default_rng(0)
+    torch.manual_seed(0)
+    folders = {name: tmp_path / name for name in ("decode_dir", "data_dir", "tokens", "acoustic", "codec")}
+
+    def archive(folder: Path, name: str, values: dict[str, np.ndarray]) -> None:
+        write_table(folder / f"{name}.scp", write_ark(folder / f"{name}.ark", values))
+
+    lengths = {name: 20 + 30 * index for index, name in enumerate(SPANISH + ENGLISH)}
+    archive(folders["tokens"], "units", {name: random.integers(0, 10, length) for name, length in lengths.items()})
+    archive(folders["tokens"], "codec", {name: random.integers(0, 16, 2 * (2 * length - 1))
+                                         for name, length in lengths.items()})
+    archive(folders["tokens"], "units.en", {name: random.integers(0, 10, 30) for name in SPANISH})
+    write_table(folders["data_dir"] / "utt2spk", {name: name[:3] for name in lengths})
+    write_table(folders["data_dir"] / "utt2lang", {name: name[4:6] for name in lengths})
+    for name, task, utterances in (("s2st_es_en", "s2st", SPANISH), ("tts_en", "tts", ENGLISH)):
+        archive(folders["decode_dir"] / name, "units",
+                {one: random.integers(0, 10, 0 if one == "bob-es-1" else 15 + len(one)) for one in utterances})
+        write_json(folders["decode_dir"] / name / "meta.json",
+                   {"task": task, "source": name.split("_")[1], "target": "en"})
+
+    codec = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                           levels=2, size=16)
+    spectral = SpectralModel(codec)
+    spectral.codebooks.normal_()
+    folders["codec"].mkdir()
+    save_file(spectral.state_dict(), folders["codec"] / "model.safetensors")
+    write_json(folders["codec"] / "config.json", dataclasses.asdict(codec))
+    meta = {**META, "codec_sha256": sha256(folders["codec"] / "model.safetensors")}
+    write_json(folders["tokens"] / "meta.json", meta)
+    model = ModelConfig(10, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
+    folders["acoustic"].mkdir()
+    save_file(SoundStorm(model).state_dict(), folders["acoustic"] / "model.safetensors")
+    write_json(folders["acoustic"] / "config.json", {"model": dataclasses.asdict(model), **meta,
+                                                     "generation": dataclasses.asdict(GenerationConfig())})
+    return folders
+
+
+def synthesize(stage: dict[str, Path], monkeypatch, *options: str) -> None:
+    arguments = [part for name, folder in stage.items() for part in (f"--{name}", str(folder))]
+    monkeypatch.setattr(sys, "argv", ["synthesize.py", *arguments, *options])
+    main()
+
+
+def test_every_utterance_becomes_a_file(stage, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    synthesize(stage, monkeypatch, "--true_tokens", "en")
+    folder = stage["decode_dir"] / "s2st_es_en"
+    assert list(read_table(folder / "wav.scp")) == SPANISH
+    for name, path in read_table(folder / "wav.scp").items():
+        samples, rate = soundfile.read(path)
+        assert rate == 16000
+        if name == "bob-es-1":
+            assert len(samples) == 8000 and not samples.any()
+        else:
+            assert len(samples) == (15 + len(name)) * 640 and samples.any()
+    assert read_json(folder / "synthesis.json")["empty"] == 1
+    assert "1 of them silence" in caplog.text and "real-time factor" in caplog.text
+    ceiling = stage["decode_dir"] / "true_tokens_en"
+    assert sorted(read_table(ceiling / "wav.scp")) == sorted(SPANISH + ENGLISH)
+    assert soundfile.info(ceiling / "wav" / "ann-es-1.wav").frames == 30 * 640  # units of the English translation
+
+
+def test_prompts_are_the_source_or_the_next_utterance(stage, monkeypatch):
+    synthesize(stage, monkeypatch)
+    assert read_table(stage["decode_dir"] / "s2st_es_en" / "prompt.scp") == {name: name for name in SPANISH}
+    assert read_table(stage["decode_dir"] / "tts_en" / "prompt.scp") == {
+        "ann-en-1": "ann-en-2", "ann-en-2": "ann-es-1", "bob-en-1": "bob-es-1"}
+
+
+def test_a_limit_takes_the_first_by_id(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--limit", "2", "--true_tokens", "en")
+    spoken = {name: list(read_table(stage["decode_dir"] / name / "wav.scp"))
+              for name in ("s2st_es_en", "tts_en", "true_tokens_en")}
+    assert spoken == {"s2st_es_en": SPANISH[:2], "tts_en": ENGLISH[:2], "true_tokens_en": ENGLISH[:2] + SPANISH[:2]}
+
+
+def test_a_ceiling_of_few_is_spread_over_the_speakers(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--true_tokens", "en", "--true_most", "2")
+    spoken = read_table(stage["decode_dir"] / "true_tokens_en" / "wav.scp")
+    assert sorted(name for name in spoken if name in ENGLISH) == ["ann-en-1", "bob-en-1"]
+    assert sorted(name for name in spoken if name in SPANISH) == ["ann-es-1", "bob-es-1"]
+
+
+def test_other_speakers_prompt_what_is_spoken_once_more(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--other_prompts", "2")
+    other = stage["decode_dir"] / "other_prompt_s2st_es_en"
+    assert read_table(other / "prompt.scp") == {"ann-es-1": "bob-es-1", "bob-es-1": "ann-es-2"}
+    same, changed = ((folder / "wav" / "ann-es-1.wav").read_bytes() for folder in (other.parent / "s2st_es_en", other))
+    assert len(same) == len(changed) and same != changed
+    assert not (other.parent / "other_prompt_tts_en").exists()
+    write_table(stage["data_dir"] / "utt2spk", dict.fromkeys(SPANISH + ENGLISH, "ann"))
+    with pytest.raises(AudioPaLMError, match="no other speaker than that of 'ann-es-2'"):
+        synthesize(stage, monkeypatch, "--other_prompts", "1")
+
+
+def test_an_interrupted_folder_goes_on_and_a_finished_one_is_left(stage, monkeypatch):
+    synthesize(stage, monkeypatch, "--names", "tts_en")
+    folder = stage["decode_dir"] / "tts_en"
+    files = {name: folder / "wav" / f"{name}.wav" for name in ENGLISH}
+    whole = {name: path.read_bytes() for name, path in files.items()}
+    times = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    synthesize(stage, monkeypatch, "--names", "tts_en")
+    assert {name: path.stat().st_mtime_ns for name, path in files.items()} == times
+    (folder / "wav.scp").unlink()  # as after a kill: one file short, no table
+    files["ann-en-2"].unlink()
+    synthesize(stage, monkeypatch, "--names", "tts_en")
+    assert {name: path.read_bytes() for name, path in files.items()} == whole
+    assert files["ann-en-1"].stat().st_mtime_ns == times["ann-en-1"] and (folder / "wav.scp").is_file()
+    assert not (stage["decode_dir"] / "s2st_es_en" / "wav.scp").exists()
+
+
+def test_new_units_or_settings_are_spoken_anew(stage, monkeypatch):
+    synthesize(stage, monkeypatch)
+    folder = stage["decode_dir"] / "s2st_es_en"
+    units = {name: np.full(40, 3) for name in SPANISH}
+    write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
+    synthesize(stage, monkeypatch)
+    assert {soundfile.info(path).frames for path in read_table(folder / "wav.scp").values()} == {40 * 640}
+    before = (folder / "wav" / "ann-es-1.wav").read_bytes()
+    synthesize(stage, monkeypatch, "temperature=0", "iterations=[2, 1]")
+    assert (folder / "wav" / "ann-es-1.wav").read_bytes() != before
+
+
+def test_what_does_not_fit_is_refused(stage, monkeypatch):
+    with pytest.raises(AudioPaLMError, match="no decode 's2st_es' with units; did you mean 's2st_es_en'"):
+        synthesize(stage, monkeypatch, "--names", "s2st_es")
+    meta = read_json(stage["tokens"] / "meta.json")
+    write_json(stage["tokens"] / "meta.json", {**meta, "codec_sha256": "cccc"})
+    with pytest.raises(AudioPaLMError, match=f"codec_sha256 differs.*{meta['codec_sha256']}.*cccc"):
+        synthesize(stage, monkeypatch)
+    write_json(stage["tokens"] / "meta.json", meta)
+    (stage["codec"] / "model.safetensors").rename(stage["codec"] / "true")
+    (stage["codec"] / "model.safetensors").write_bytes(b"another codec")
+    with pytest.raises(AudioPaLMError, match=f"trained with codec {meta['codec_sha256']}, .*holds"):
+        check_codec(load_acoustic(stage["acoustic"]), stage["codec"])
+    (stage["codec"] / "true").rename(stage["codec"] / "model.safetensors")
+    (stage["acoustic"] / "model.safetensors").unlink()
+    with pytest.raises(AudioPaLMError, match="stage 9"):
+        synthesize(stage, monkeypatch)
+
+
+def test_a_lonely_utterance_is_its_own_prompt(stage):
+    write_table(stage["data_dir"] / "utt2spk", {name: name for name in SPANISH + ENGLISH})
+    prompts = Prompts(stage["data_dir"], stage["tokens"], load_acoustic(stage["acoustic"]), stage["acoustic"])
+    assert prompts.next("ann-en-1") == "ann-en-1"

@@ -1,0 +1,124 @@
+"""Stage 5: one encoding per audio file, ids shared by alias, reruns that go on, tokenizers that must not be mixed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from audiopalm.codec.registry import load_codec
+from audiopalm.codec.spectral import SpectralConfig, SpectralModel
+from audiopalm.codec.spectral_training import save_codec
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.audio import read_audio, write_audio
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.stages import tokenize as stage
+from audiopalm.stages.jobs import Launcher
+from audiopalm.units.registry import UnitTokenizer, save_units
+from audiopalm.units.usm_v2 import UnitConfig, UnitModel
+
+
+def make_units(directory, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=1, head_blocks=0, code_dim=8, size=16))
+    model.quantiser.codebook.normal_()
+    directory.mkdir(exist_ok=True)
+    save_units(model, directory)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """(data, units, codec, output): two speakers, each the target of the other, so that all four files are shared."""
+    random, data = np.random.default_rng(0), tmp_path / "raw"
+    source, target = {}, {}
+    for number in range(4):
+        path = data / f"{number}.flac"
+        write_audio(path, random.normal(0, 0.1, 7000 + 5000 * number).astype(np.float32))
+        source[f"anna-{'en' if number < 2 else 'es'}-{number % 2}"] = str(path)
+        target[f"anna-{'es' if number < 2 else 'en'}-{number % 2}"] = str(path)
+    write_table(data / "wav.scp", source)
+    write_table(data / "wav.scp.es", target)
+    make_units(tmp_path / "units", seed=0)
+    torch.manual_seed(0)
+    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
+                                         levels=3, size=16))
+    model.codebooks.normal_()
+    (tmp_path / "codec").mkdir()
+    save_codec(model, tmp_path / "codec")
+    return data, tmp_path / "units", tmp_path / "codec", tmp_path / "tokens"
+
+
+def tokenize(folders, codec_tokens: bool) -> None:
+    data, units, codec, output = folders
+    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), codec_tokens)
+
+
+def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, caplog):
+    data, units, codec, output = folders
+    with caplog.at_level("INFO"):
+        tokenize(folders, codec_tokens=True)
+    assert "units of 4 recordings" in caplog.text
+    source, target = TokenArchive(output / "units.scp"), TokenArchive(output / "units.es.scp")
+    frames = TokenArchive(output / "codec.scp", levels=3)
+    for utterance, path in read_table(data / "wav.scp").items():
+        samples = read_audio(path)
+        assert np.array_equal(source[utterance], UnitTokenizer.load(units).encode([samples])[0])
+        assert np.array_equal(frames[utterance], load_codec(codec).encode([samples])[0])
+    assert target.table["anna-es-0"] == source.table["anna-en-0"]  # one place in one archive
+    meta = read_json(output / "meta.json")
+    assert {key: meta[key] for key in ("units_rate", "units_size", "codec_rate", "codec_levels", "codec_size")} == {
+        "units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 3, "codec_size": 16}
+
+
+def test_a_failed_run_goes_on_after_its_last_whole_shard(folders, monkeypatch):
+    monkeypatch.setattr(stage, "SHARD_SECONDS", 1)
+    longest = max((folders[0]).glob("*.flac"), key=lambda path: path.stat().st_size)  # in the last shard
+    content = longest.read_bytes()
+
+    def damage_then_run_jobs(*arguments):
+        longest.write_bytes(b"")
+        return run_jobs(*arguments)
+
+    run_jobs = stage.run_jobs
+    monkeypatch.setattr(stage, "run_jobs", damage_then_run_jobs)
+    with pytest.raises(AudioPaLMError, match=longest.name):
+        tokenize(folders, codec_tokens=False)
+    output = folders[-1]
+    assert not (output / "units.scp").exists()
+    first = (output / "shards/units.0.ark").stat().st_mtime_ns
+    monkeypatch.setattr(stage, "run_jobs", run_jobs)
+    longest.write_bytes(content)
+    tokenize(folders, codec_tokens=False)
+    assert (output / "shards/units.0.ark").stat().st_mtime_ns == first
+    assert len(TokenArchive(output / "units.scp")) == 4 and not (output / "codec.scp").exists()
+
+
+def test_codec_ids_can_be_added_later(folders):
+    tokenize(folders, codec_tokens=False)
+    tokenize(folders, codec_tokens=True)
+    assert len(TokenArchive(folders[-1] / "codec.scp", levels=3)) == 4
+
+
+def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
+    tokenize(folders, codec_tokens=False)
+    before = read_json(folders[-1] / "meta.json")["units_sha256"]
+    make_units(folders[1], seed=1)
+    with pytest.raises(AudioPaLMError, match=f"another tokenizer: units_sha256 {before}, now [0-9a-f]{{64}}"):
+        tokenize(folders, codec_tokens=False)
+
+
+def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):
+    data, units, codec, output = folders
+    command = [sys.executable, "-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", units, "--codec", codec,
+               "--output", output, "--nj", "2", "--codec_tokens", "false"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert len(TokenArchive(output / "units.scp")) == 4
+    write_audio(data / "0.flac", np.zeros(0))
+    (output / "shards/units.0.done").unlink()
+    failed = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert failed.returncode == 1 and "0.flac" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr

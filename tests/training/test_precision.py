@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.training import precision
+
+
+@pytest.mark.parametrize("bfloat16_seconds, chosen", [(0.4, "bf16-mixed"), (0.9, "32-true"), (3.0, "32-true")])
+def test_auto_takes_what_is_faster_and_stays_with_it(tmp_path, monkeypatch, bfloat16_seconds, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precision, "matrix_seconds",
+                        lambda dtype: {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}[dtype])
+    assert precision.choose_precision("auto", tmp_path / "lm") == chosen
+    monkeypatch.setattr(precision, "matrix_seconds", lambda dtype: 1.0 if chosen == "bf16-mixed" else dtype.itemsize)
+    assert precision.measured_precision() != chosen  # a run that goes on beside other work would have measured this
+    assert precision.choose_precision("auto", tmp_path / "lm") == chosen
+    assert [path.name for path in (tmp_path / "lm").iterdir()] == ["precision.txt"]
+
+
+def test_a_named_precision_is_taken_and_an_unknown_one_refused(tmp_path):
+    assert precision.choose_precision("32-true", tmp_path) == "32-true"
+    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16'; known: 32-true, auto, bf16-mixed"):
+        precision.choose_precision("bf16", tmp_path)
