@@ -1,8 +1,8 @@
-"""What a training says about its steps: `log.jsonl`, and the same numbers for TensorBoard and Weights & Biases."""
+"""The log of a training: `log.jsonl`, and the same numbers for TensorBoard and Weights & Biases."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from audiopalm.core.files import write_text
 class StepLog:
     """`log.jsonl`, one JSON object per logged step, and `tensorboard/` beside it.
 
-    Opened at `step`, both forget what a killed run wrote past it. Of several processes only one `writes`. With
-    `wandb_project` Weights & Biases has the numbers too (WANDB_MODE=offline: in files beside the log); the run of a
-    folder goes on under its name. Raises AudioPaLMError where that package is missing.
+    Opened at `step`, both drop the rows that a killed run wrote after that step. Only one of several processes `writes`.
+    With `wandb_project` Weights & Biases gets the numbers too (WANDB_MODE=offline: in files beside the log), and a
+    resumed training goes on in its run. Raises AudioPaLMError where that package is missing.
     """
 
     def __init__(self, path: str | Path, step: int, writes: bool = True, wandb_project: str = ""):
@@ -60,3 +60,32 @@ def scalars(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
             yield from scalars(value, f"{name}/{key}" if name else str(key))
     elif isinstance(values, int | float):
         yield name, float(values)
+
+
+class Window:
+    """Sums since the last row of the log; `state` goes into checkpoints, so that a resumed run logs the same row."""
+
+    def __init__(self, state: dict[str, Any] | None):
+        state = state or {"sums": {}, "counts": {}, "seconds": 0.0}
+        self.sums: dict[str, list[float]] = {name: list(pair) for name, pair in state["sums"].items()}
+        self.counts: dict[str, float] = dict(state["counts"])
+        self.seconds: float = state["seconds"]
+
+    def add(self, losses: Iterable[Any], summed: float, count: float) -> None:
+        """The losses of one group in one step; `summed` and `count` are those of all processes."""
+        losses = list(losses)
+        named = [("loss", (summed, count))] if losses[0].group == "model" else []
+        named += [pair for loss in losses for pair in loss.values.items()]
+        for name, (value, number) in named:
+            old = self.sums.setdefault(name, [0.0, 0.0])
+            self.sums[name] = [old[0] + float(value), old[1] + float(number)]
+        for loss in losses:
+            for name, number in loss.counts.items():
+                self.counts[name] = self.counts.get(name, 0) + number
+
+    def row(self) -> dict[str, float]:
+        """Means, by name."""
+        return {name: round(value / max(number, 1e-9), 6) for name, (value, number) in self.sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}

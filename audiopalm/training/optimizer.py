@@ -1,111 +1,131 @@
-"""Optimizers and learning-rate schedules."""
+"""`optimizer:` of every configuration: the optimizers, the learning-rate schedule and gradient clipping."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.training.muon import Muon
 from audiopalm.training.parallel import whole
 
-OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits
+NAMES = ("adamw", "adafactor", "muon")
+OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits: their weights do not decay
+Optimizers = dict[str, torch.optim.Optimizer]  # {name in checkpoints: optimizer}
+Schedule = Callable[[int], float]  # step, from 0 -> learning rate
 
 
 @dataclass
 class OptimizerConfig:
+    """An optimizer, its learning-rate schedule (warm-up, then `schedule` down to `final_rate`) and clipping."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"warmup": "optimizer.warmup_steps"}
+
     name: str = "adamw"
-    learning_rate: float = 2e-3  # the peak
-    final_rate: float = 1e-5  # what the schedule decays to
-    warmup_steps: int = 100
+    learning_rate: float = ranged(2e-3, above=0)  # the peak
+    final_rate: float = ranged(1e-5, low=0)
+    warmup_steps: int = ranged(100, low=0)
     schedule: str = "cosine"
-    weight_decay: float = 0.1
-    clip: float = 1.0  # largest norm of the gradient
+    betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
+    weight_decay: float = ranged(0.1, low=0)
+    clip: float = ranged(1.0, above=0)  # largest norm of the gradient
+
+    def __post_init__(self) -> None:
+        for name, known in (("name", NAMES), ("schedule", SHAPES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise AudioPaLMError(f"optimizer: unknown {name} {value!r}; {nearest(str(value), known)}")
 
 
-Optimizers = dict[str, torch.optim.Optimizer]  # by a name that snapshots use
+# schedule -> (share of the decay that is done, final rate / peak) -> share of the peak. `constant` are the paper's
+# PaLM runs, `exponential` its PaLM-2 runs.
+SHAPES: dict[str, Callable[[float, float], float]] = {
+    "constant": lambda done, floor: 1.0,
+    "exponential": lambda done, floor: max(floor, 1e-8) ** done,
+    "cosine": lambda done, floor: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)),
+}
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
+    """The schedule over `steps` steps: a linear warm-up, then the shape that `config.schedule` names."""
+    floor = config.final_rate / config.learning_rate
+
+    def rate(step: int) -> float:
+        ramp = min((step + 1) / max(config.warmup_steps, 1), 1.0)
+        done = min(max(step - config.warmup_steps, 0) / max(steps - config.warmup_steps, 1), 1.0)
+        return config.learning_rate * ramp * SHAPES[config.schedule](done, floor)
+
+    return rate
 
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
-    """`adamw`, `adafactor` (the paper's, 3.5) or `muon`; only matrices of linear layers decay.
+    """`adamw`, `adafactor` (the paper's, 3.5) or `muon` for all parameters; only matrices of linear layers decay.
 
-    Muon (arXiv 2502.16982) orthogonalises the updates of these matrices, and AdamW has all else; its rate is on AdamW's
-    scale. It is not the paper's: here because small models need fewer steps with it (egs/mini/README.md).
+    Muon (arXiv 2502.16982) makes the updates of these matrices orthogonal, and AdamW updates everything else; its
+    learning rate is on AdamW's scale. The paper has no Muon: it is here because small models need fewer steps with it.
+    Raises AudioPaLMError for Muon on sharded matrices.
     """
     matrices = [module.weight for name, module in model.named_modules()
                 if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS]
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in chosen]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
-        return {"optimizer": _adamw(groups, config.learning_rate)}
+        return {"optimizer": _adamw(groups, config)}
     if config.name == "adafactor":
         return {"optimizer": torch.optim.Adafactor(groups, lr=config.learning_rate)}
-    if config.name == "muon":
-        if any(isinstance(matrix, DTensor) for matrix in matrices):
-            raise AudioPaLMError("optimizer: muon needs whole matrices; with strategy fsdp use adamw or adafactor")
-        muon = Muon(matrices, config.learning_rate, config.weight_decay)
-        return {"optimizer": muon, "adamw": _adamw(groups[1:], config.learning_rate)}
-    known = ["adamw", "adafactor", "muon"]
-    raise AudioPaLMError(f"optimizer: unknown name {config.name!r}; {nearest(config.name, known)}")
+    if any(isinstance(matrix, DTensor) for matrix in matrices):
+        raise AudioPaLMError("optimizer: muon needs whole matrices; with strategy fsdp use adamw or adafactor")
+    muon = Muon(matrices, config.learning_rate, config.weight_decay)
+    return {"optimizer": muon, "adamw": _adamw(groups[1:], config)}
 
 
-def _adamw(groups: list[dict], rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-9, fused=True)
+def _adamw(groups: list[dict], config: OptimizerConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas), eps=1e-9, fused=True)
 
 
-def set_rate(optimizers: Optimizers, rate: float) -> None:
-    for optimizer in optimizers.values():
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+@dataclass
+class UpdateGroup:
+    """Parameters that are updated together: after one backward pass, by `optimizers`, at the rate of `schedule`.
 
-
-def update(optimizers: Optimizers) -> None:
-    """One step of each, and gradients forgotten."""
-    for optimizer in optimizers.values():
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-
-def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[int], float]:
-    """Step (from 0) -> learning rate.
-
-    `constant` (the paper's PaLM runs), `exponential` (its PaLM-2 runs: ramp up, then exponential decay) or `cosine`.
+    `clip` is the largest norm of their gradient. Parameters with a word of `clip_apart` in their name are clipped to
+    the same norm on their own: at a zero audio row the first RMSNorm has derivative 1/sqrt(eps), so that in the first
+    steps after the vocabulary is extended the embedding's gradient is huge and would shrink everybody else's to
+    nothing.
     """
-    shapes = {
-        "constant": lambda done: 1.0,
-        "exponential": lambda done: (config.final_rate / config.learning_rate) ** done,
-        "cosine": lambda done: (config.final_rate / config.learning_rate)
-        + (1 - config.final_rate / config.learning_rate) * 0.5 * (1 + math.cos(math.pi * done)),
-    }
-    if config.schedule not in shapes:
-        raise AudioPaLMError(f"optimizer: unknown schedule {config.schedule!r}; {nearest(config.schedule, shapes)}")
-    shape = shapes[config.schedule]
 
-    def rate(step: int) -> float:
-        ramp = min((step + 1) / max(config.warmup_steps, 1), 1.0)
-        done = min(max(step - config.warmup_steps, 0) / max(steps - config.warmup_steps, 1), 1.0)
-        return config.learning_rate * ramp * shape(done)
+    module: nn.Module
+    optimizers: Optimizers
+    schedule: Schedule
+    clip: float = 1.0
+    clip_apart: tuple[str, ...] = field(default=())
 
-    return rate
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
 
-
-def clip_gradients(model: nn.Module, limit: float) -> float:
-    """Clip embeddings and the rest each to norm `limit`; return the norm of the rest.
-
-    Apart, because at a zero audio row the first RMSNorm has derivative 1/sqrt(eps): in the first steps after the
-    vocabulary is extended the embedding's gradient is huge and would shrink everybody else's to nothing.
-    """
-    embeddings = [p for name, p in model.named_parameters() if "embedding" in name]
-    rest = [p for name, p in model.named_parameters() if "embedding" not in name]
-    _clip(embeddings, limit)
-    return _clip(rest, limit)
+    def update(self, step: int) -> None:
+        """Clip the gradients, let every optimizer make its step, and drop the gradients."""
+        apart = [parameter for name, parameter in self.module.named_parameters()
+                 if any(word in name for word in self.clip_apart)]
+        alone = {id(parameter) for parameter in apart}
+        for parameters in (apart, [one for one in self.module.parameters() if id(one) not in alone]):
+            clip(parameters, self.clip)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.schedule(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
-def _clip(parameters: list[Tensor], limit: float) -> float:
-    norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return float(norm)
+def clip(parameters: Iterable[Tensor], limit: float) -> None:
+    """Scale the gradients of `parameters` so that their norm is at most `limit`; sharded ones count as a whole."""
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    if parameters:
+        norm = whole(torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters]))
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)

@@ -1,0 +1,53 @@
+"""`training:` of every configuration: the settings that all trainings share, with the same keys everywhere."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from audiopalm.core.config import ranged
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.training.parallel import STRATEGIES
+from audiopalm.training.precision import PRECISIONS
+
+KEEP = ("best", "last")
+
+
+def free(default: Any, **limits: float) -> Any:
+    """A field that does not change what is learned: a run that is continued may have another value."""
+    return field(default=default, metadata={**limits, "free": True})
+
+
+@dataclass
+class TrainingConfig:
+    """How long a training runs, on what, and what it reports. A step is `accumulate` micro-batches in each process.
+
+    The best checkpoint is the one with the lowest mean loss on the dev set; without a dev set the last one is kept.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "rows": "batch.rows", "row_length": "batch.row_length", "validation_sequences": "batch.validation_sequences",
+        "voices": "batch.voices", "targets": "batch.targets", "prompt_seconds": "batch.prompt_seconds",
+        "target_seconds": "batch.target_seconds", "language_weights": "batch.language_weights",
+        "dev_batch": "batch.dev_rows", "dev_every": "training.validate_every",
+        "checkpoint_every": "training.save_every", "optimizer": "optimizer.name",
+        "learning_rate": "optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
+        "weight_decay": "optimizer.weight_decay", "clip": "optimizer.clip", "recompute": "recompute",
+        "level_bias": "masking.level_bias", "whole_share": "masking.whole_share", "cut_share": "masking.cut_share",
+        "own_share": "own_share"}
+
+    steps: int = ranged(1000, low=1)
+    accumulate: int = ranged(1, low=1)
+    precision: str = "32-true"  # or bf16-mixed, or auto: the faster of the two
+    strategy: str = "ddp"  # of several processes: ddp, or fsdp for models that one device cannot hold
+    validate_every: int = ranged(200, low=1)
+    keep: str = "best"  # which checkpoint becomes the model: best or last
+    patience: int = ranged(0, low=0)  # validations without a lower dev loss after which training ends; 0: never
+    save_every: int = free(200, low=1)
+    log_every: int = free(20, low=1)
+    workers: int = free(0, low=0)  # processes that prepare batches; 0: a thread of this process
+    wandb_project: str = free("")  # of Weights & Biases, which then gets the numbers of log.jsonl
+
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("strategy", STRATEGIES), ("keep", KEEP)):
+            value = getattr(self, name)
+            if value not in known:
+                raise AudioPaLMError(f"training: unknown {name} {value!r}; {nearest(str(value), known)}")

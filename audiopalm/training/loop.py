@@ -1,0 +1,307 @@
+"""The training engine: the one loop over training steps, used by every training of the package.
+
+A component describes its training as a `Training`: modules, batches, losses of a batch, an evaluation. The engine does
+the rest: processes and precision, accumulation, clipping, the learning-rate schedule, progress, log.jsonl and
+TensorBoard, validation, early stopping, checkpoints and exact resume.
+"""
+
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import write_json
+from audiopalm.core.lock import locked
+from audiopalm.core.progress import progress
+from audiopalm.training.checkpoint import Checkpoints, seed_micro_batch
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.log import StepLog, Window
+from audiopalm.training.optimizer import UpdateGroup
+from audiopalm.training.parallel import (
+    average_gradients,
+    broadcast_module,
+    distribute,
+    start,
+    synchronise_gradients,
+    total,
+    whole,
+    world_size,
+)
+from audiopalm.training.precision import choose_precision
+from audiopalm.training.record import begin, digest
+
+Weights = dict[str, dict[str, Tensor]]  # {module: its state}
+
+
+@dataclass
+class Loss:
+    """One loss of a micro-batch, a sum over `count` things of which each weighs the same in a step.
+
+    group: which parameters it updates. values: {name in the log: (sum, number of things)}, shown as means. counts:
+    {name: number}, summed up for `Training.measure`.
+    """
+
+    total: Tensor
+    count: float = 1
+    group: str = "model"
+    values: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Training(ABC):
+    """What one training is made of; its modules are on the device of the process."""
+
+    modules: dict[str, nn.Module]  # what checkpoints hold
+    comparable_from: int = 0  # first step whose dev losses are of the model as it will be used
+    single_process: str = ""  # why several processes cannot train this; empty where they can
+
+    @abstractmethod
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        """{group of a `Loss`: its parameters and optimizers}; called when the modules are sharded."""
+
+    @abstractmethod
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[Any]:
+        """The micro-batches with these numbers; `state` is what the `state` of an earlier process returned."""
+
+    @abstractmethod
+    def step(self, batch: Any, step: int) -> Iterator[Loss]:
+        """The losses of a micro-batch, one after another; the engine updates a loss's group before it asks for more."""
+
+    @abstractmethod
+    def finish(self, weights: Weights) -> None:
+        """Write the model; the file whose presence says that the training is finished comes last."""
+
+    def begin_step(self, step: int) -> bool:
+        """Prepare for a step, by k-means for example; True where this has changed the modules."""
+        return False
+
+    def evaluate(self) -> dict[str, float]:
+        """{name: loss on the dev set}, with dropout off; empty without a dev set."""
+        return {}
+
+    def utterances(self, batch: Any) -> list[str]:
+        """What the batch is made of, for the message about a loss that is not a number."""
+        return []
+
+    def measure(self, counts: Mapping[str, float], seconds: float) -> dict[str, float]:
+        """Further figures for the log, from the counts of the losses in `seconds`."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must know besides weights and the number of steps."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training goes and what it is made from. `made_from` holds everything that changes the result, see
+    audiopalm/training/record.py; `product` is the file in `output` whose presence says that the training is finished.
+    """
+
+    output: Path
+    product: str
+    seed: int
+    config: TrainingConfig
+    made_from: Mapping[str, Any]
+
+
+def run_training(run: Run, make: Callable[[Fabric], Training]) -> bool:
+    """Train into `run.output`, or go on from its checkpoint; False if that training was finished before.
+
+    `make` builds the training; it is called with torch seeded, and only if there is something to do. Raises
+    AudioPaLMError when the output was begun with other settings, inputs or processes, and for a loss that is not a
+    number.
+    """
+    if not begin(run.output, run.product, run.made_from, world_size()):
+        return False
+    precision = choose_precision(run.config.precision, run.output)
+    fabric = start(run.config.strategy, precision)
+    if not fabric.is_global_zero:
+        logging.disable(logging.WARNING)
+    with locked(run.output, "training") if fabric.is_global_zero else nullcontext():
+        torch.manual_seed(run.seed)
+        training = make(fabric)
+        if training.single_process and fabric.world_size > 1:
+            raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
+        _Loop(run, training, fabric, precision).run()
+    return True
+
+
+class _Loop:
+    """One call of `run_training`."""
+
+    def __init__(self, run: Run, training: Training, fabric: Fabric, precision: str):
+        self.settings, self.training, self.fabric, self.config = run, training, fabric, run.config
+        for module in training.modules.values():
+            distribute(fabric, self.config.strategy, module)
+        self.groups = training.update_groups()
+        self.optimizers = {name if len(self.groups) == 1 else f"{key}_{name}": optimizer
+                           for key, group in self.groups.items() for name, optimizer in group.optimizers.items()}
+        self.checkpoints = Checkpoints(run.output, digest(run.made_from), fabric.global_rank)
+        self.state = self.checkpoints.load(training.modules, self.optimizers) or {
+            "step": 0, "seconds": 0.0, "ended": False, "best": None, "waited": 0, "window": None, "training": {}}
+        self.log = StepLog(run.output / "log.jsonl", self.state["step"], fabric.is_global_zero,
+                           self.config.wandb_project)
+        self.window = Window(self.state["window"])
+        self.per_step = self.config.accumulate * fabric.world_size  # micro-batches of all processes
+        parameters = sum(one.numel() for module in training.modules.values() for one in module.parameters())
+        logging.info("%s: %.1f M parameters, %d steps of %d micro-batches in %d processes, precision %s, %d threads, %s",
+                     run.output, parameters / 1e6, self.config.steps, self.per_step, fabric.world_size, precision,
+                     torch.get_num_threads(), fabric.device)
+
+    def run(self) -> None:
+        first = self.state["step"]
+        started = time.monotonic() - self.state["seconds"]
+        numbers = range(first * self.per_step + self.fabric.global_rank, self.config.steps * self.per_step,
+                        self.fabric.world_size)
+        batches = self.training.batches(numbers, self.state["training"])
+        steps = range(first, first if self.state["ended"] else self.config.steps)
+        shown = progress(steps, len(steps), f"training {self.settings.output}") if self.fabric.is_global_zero else steps
+        self._set_mode(train=True)
+        for step in shown:
+            if self.training.begin_step(step):
+                for module in self.training.modules.values():
+                    broadcast_module(self.fabric, module)
+            window_started = time.monotonic()
+            self._step(step, batches)
+            self.window.seconds += time.monotonic() - window_started
+            last = step + 1 == self.config.steps
+            self.state |= {"step": step + 1, "seconds": time.monotonic() - started, "training": self.training.state()}
+            validating = (step + 1) % self.config.validate_every == 0 or last
+            dev = self._validate(step) if validating else {}
+            self.state["ended"] = last or (bool(dev) and self._is_patience_over())
+            if (step + 1) % self.config.log_every == 0 or dev or self.state["ended"]:
+                self._write_log(step, dev)
+            self.state["window"] = self.window.state()
+            if (step + 1) % self.config.save_every == 0 or self.state["ended"]:
+                self.checkpoints.save(self.training.modules, self.optimizers, self.state)
+            if self.state["ended"]:
+                break
+        self._finish()
+
+    def _step(self, step: int, batches: Iterator[Any]) -> None:
+        """One optimizer step of every group; everything that a loss counts weighs the same, in all micro-batches of
+        all processes."""
+        first = step * self.per_step + self.fabric.global_rank
+        used = [next(batches) for _ in range(self.config.accumulate)]
+        losses = [self.training.step(batch, step) for batch in used]
+        seeds: list[int | None] = [first + index * self.fabric.world_size for index in range(len(used))]
+        while True:
+            found = self._backward(losses, seeds)
+            seeds = [None] * len(used)  # a later loss of the same batch goes on with the same random numbers
+            if not found:
+                return
+            group = self.groups[found[0].group]
+            summed, count = total(self.fabric, sum(float(loss.total.detach()) for loss in found),
+                                  sum(float(loss.count) for loss in found))
+            if not math.isfinite(summed):
+                self._stop_for_nan(step, used)
+            average_gradients(self.fabric, group.parameters())
+            if count != self.fabric.world_size:  # the processes have the mean of their gradients
+                for parameter in group.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad *= self.fabric.world_size / max(count, 1)
+            group.update(step)
+            self.window.add(found, summed, count)
+
+    def _backward(self, losses: list[Iterator[Loss]], seeds: list[int | None]) -> list[Loss]:
+        """The next loss of each micro-batch, its gradients added up; empty when there is none."""
+        found: list[Loss] = []
+        for index, (source, seed) in enumerate(zip(losses, seeds, strict=True)):
+            if seed is not None:
+                seed_micro_batch(self.settings.seed, seed)
+            for module in self.training.modules.values():
+                synchronise_gradients(self.fabric, module, index + 1 == len(losses))
+            with self.fabric.autocast():
+                loss = next(source, None)
+            if loss is None:
+                continue
+            if not found:
+                for optimizer in self.groups[loss.group].optimizers.values():
+                    optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            found.append(loss)
+        return found
+
+    def _stop_for_nan(self, step: int, used: list[Any]) -> None:
+        path = self.settings.output / f"nan_batch.{self.fabric.global_rank}.json"
+        write_json(path, {"step": step, "utterances": [name for batch in used
+                                                       for name in self.training.utterances(batch)]})
+        raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
+                             "lower optimizer.learning_rate")
+
+    @torch.no_grad()
+    def _validate(self, step: int) -> dict[str, float]:
+        """Dev losses with their mean as `loss`; keeps the best weights. Every process computes them, the first one's
+        count."""
+        self._set_mode(train=False)
+        with self.fabric.autocast():
+            dev = self.training.evaluate()
+        self._set_mode(train=True)
+        if not dev:
+            return {}
+        dev = {name: round(value, 6) for name, value in dev.items()}
+        dev.setdefault("loss", sum(dev.values()) / len(dev))
+        dev = self.fabric.broadcast(dev)
+        logging.info("step %d dev: %s", step + 1, ", ".join(f"{name} {value:.3f}" for name, value in dev.items()))
+        if step >= self.training.comparable_from:
+            best = self.state["best"]
+            better = best is None or dev["loss"] < best["loss"]
+            self.state["waited"] = 0 if better else self.state["waited"] + 1
+            if better:
+                self.state["best"] = {"loss": dev["loss"], "step": step + 1}
+                if self.config.keep == "best" and step + 1 < self.config.steps:
+                    self.checkpoints.save_best(self.training.modules, self.state)
+        return dev
+
+    def _is_patience_over(self) -> bool:
+        if not self.config.patience or self.state["waited"] < self.config.patience:
+            return False
+        logging.info("the dev loss has not been below %.3f for %d validations: training ends here",
+                     self.state["best"]["loss"], self.state["waited"])
+        return True
+
+    def _write_log(self, step: int, dev: dict[str, float]) -> None:
+        rates = {group.schedule(step) for group in self.groups.values()}
+        row = self.window.row() | {"rate": max(rates)}
+        row |= self.training.measure(self.window.counts, self.window.seconds)
+        row["seconds"] = round(self.state["seconds"], 1)
+        if dev:
+            row["dev"] = dev
+        self.log.write(step=step + 1, **row)
+        logging.info("step %d/%d %s", step + 1, self.config.steps,
+                     ", ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, int | float)))
+        self.window = Window(None)
+
+    def _finish(self) -> None:
+        """Choose the best checkpoint and have the model written."""
+        best, last = self.state["best"], self.state["step"]
+        if self.config.keep == "best" and best and best["step"] < last:
+            self.checkpoints.load_best(self.training.modules)
+            logging.info("keeping the checkpoint of step %d, whose dev loss of %.3f is the lowest", best["step"],
+                         best["loss"])
+        else:
+            logging.info("keeping the last checkpoint, of step %d%s", last,
+                         ", whose dev loss is the lowest" if best and best["step"] == last else "")
+        self._set_mode(train=False)
+        weights = {name: {key: whole(value) for key, value in module.state_dict().items()}
+                   for name, module in self.training.modules.items()}
+        if self.fabric.is_global_zero:
+            self.training.finish(weights)
+        self.fabric.barrier()
+        self.checkpoints.remove()
+        logging.info("wrote %s after %.0f s", self.settings.output, self.state["seconds"])
+
+    def _set_mode(self, train: bool) -> None:
+        for module in self.training.modules.values():
+            module.train(train)

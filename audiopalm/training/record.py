@@ -1,0 +1,108 @@
+"""What a training was made from: `training.json` in its folder. A later call with anything else is refused.
+
+The record holds all that changes the result: configuration, seed, vocabulary and hashes of the inputs. Settings that
+change nothing (`training.workers`, `training.log_every`, marked `free` in their dataclass) are left out of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json, sha256, write_json
+
+RECORD = "training.json"
+TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")  # of a data directory, also with `.<language>`
+
+
+def settings_of(config: Any) -> Any:
+    """A configuration as plain values, without the settings that are free to change."""
+    if dataclasses.is_dataclass(config):
+        return {field.name: settings_of(getattr(config, field.name)) for field in dataclasses.fields(config)
+                if not field.metadata.get("free")}
+    if isinstance(config, Mapping):
+        return {str(key): settings_of(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [settings_of(value) for value in config]
+    return config
+
+
+def hash_data(directory: str | Path | None) -> str | None:
+    """A hash of the tables of a data directory; None for no directory."""
+    return None if directory is None else _hash_tables(Path(directory), TABLES)
+
+
+def hash_tokens(directory: str | Path | None) -> str | None:
+    """A hash of meta.json and of which utterance has which tokens (stage 5), wherever the archives lie."""
+    return None if directory is None else _hash_tables(Path(directory), ("meta.json", "units", "codec"))
+
+
+def _hash_tables(directory: Path, names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        if path.is_file() and any(path.name == name or path.name.startswith(f"{name}.") for name in names):
+            digest.update(path.name.encode() + b"\0")
+            for line in path.read_bytes().split(b"\n"):
+                # An archive or audio file may lie elsewhere: only its name counts.
+                key, _, value = line.partition(b" ")
+                named = path.name.endswith(".scp") or path.name.startswith("wav.scp.")
+                digest.update(key + b" " + (value.rpartition(b"/")[2] if named else value) + b"\n")
+    return digest.hexdigest()
+
+
+def hash_model(directory: str | Path | None) -> str | None:
+    """A hash of the weights in a folder of a model; None for no folder, or one without weights."""
+    if directory is None or not (Path(directory) / "model.safetensors").is_file():
+        return None
+    return sha256(Path(directory) / "model.safetensors")
+
+
+def digest(made_from: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def begin(output: Path, product: str, made_from: Mapping[str, Any], processes: int = 1) -> bool:
+    """Write the record of a training that makes `output/product`; False if that is finished, of the same settings.
+
+    Raises AudioPaLMError with one line for each key that differs, where the folder was begun with other settings, and
+    where it holds a product without a record. A training that is continued must have the same number of `processes`.
+    """
+    made_from = json.loads(json.dumps(made_from))
+    path, finished = output / RECORD, (output / product).exists()
+    if path.exists():
+        found = read_json(path)
+        if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
+            raise AudioPaLMError(f"{path} is not the record of a training; remove {output} to train anew")
+        differing = differences(found["made_from"], made_from)
+        if not finished and found.get("processes") != processes:
+            differing.append(f"processes: {found.get('processes')} -> {processes}")
+        if differing:
+            state = "was trained" if finished else "was begun"
+            raise AudioPaLMError(f"{output} {state} with other settings (old -> new); remove it to train anew, or "
+                                 "give another output folder:\n  " + "\n  ".join(differing))
+    elif finished:
+        raise AudioPaLMError(f"{output} holds {product} but no {RECORD}, which says what it was made from; remove "
+                             f"{output} to train anew, or give another output folder")
+    if finished:
+        logging.info("%s is finished; remove it to train anew", output)
+        return False
+    if not path.exists():
+        write_json(path, {"processes": processes, "made_from": made_from})
+    return True
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """`key: old -> new` of every value that differs in nested dictionaries."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for name in sorted(old.keys() | new.keys())
+                for line in differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)]
+    return [] if old == new else [f"{key}: {_shown(old)} -> {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
