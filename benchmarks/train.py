@@ -9,7 +9,7 @@ Each round is `--steps` steps behind as many that warm up. The limit is the time
 for each weight and token that must meet (audiopalm/lm/training.py, Work) at the speed of a large square product.
 
 `--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak;
-ours with `training.recompute`, the others as they are.
+ours with `recompute`, the others as they are.
 """
 
 import argparse
@@ -54,10 +54,10 @@ class Bench:
         if architecture is LARGE:
             self.vocabulary = replace(self.vocabulary, text_size=LARGE_TEXT)
         self.config = load_config(LMConfig, recipe / "conf" / "lm.yaml", [
-            f"training.rows={rows}", f"training.row_length={row_length}", f"training.steps={2 * steps}",
+            f"batch.rows={rows}", f"batch.row_length={row_length}", f"training.steps={2 * steps}",
             f"training.log_every={steps}", f"training.precision={precision}", "training.validate_every=1000000",
-            "training.validation_sequences=1", "training.save_every=1000000", "optimizer.name=adamw",
-            f"training.recompute={str(architecture is LARGE).lower()}"])
+            "batch.validation_sequences=1", "training.save_every=1000000", "optimizer.name=adamw",
+            f"recompute={str(architecture is LARGE).lower()}"])
         self.config.model = architecture
         self.examples = ExampleSet(recipe / "dump" / "raw" / "train", recipe / "dump" / "tokens" / "train")
         mixture = Mixture(self.config.mixture, self.examples, SequenceBuilder(self.vocabulary, self.tokenizer),
@@ -91,7 +91,7 @@ class Bench:
                        "--mixture", self.recipe / "conf" / "lm.yaml",
                        "--vocabulary", self.recipe / "exp" / "vocabulary",
                        "--init_lm", self._text_lm(folder), "--audio_rows", "normal", "--optim", "adamw",
-                       "--batch_size", self.config.training.rows, "--row_length", self.config.training.row_length,
+                       "--batch_size", self.config.batch.rows, "--row_length", self.config.batch.row_length,
                        "--num_iters_per_epoch", self.steps, "--max_epoch", 2, "--grad_clip", 1.0]
             result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
             second = re.search(r"2epoch results: \[train\].*?train_time=([\d.]+)", result.stdout + result.stderr)

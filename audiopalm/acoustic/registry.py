@@ -2,36 +2,46 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
-from audiopalm.acoustic.audiolm import training as audiolm_training
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic
 from audiopalm.acoustic.audiolm.model import AudioLM
+from audiopalm.acoustic.audiolm.training import AudioLMConfig, AudioLMTraining
 from audiopalm.acoustic.base import CONFIG, MODEL, Acoustic
-from audiopalm.acoustic.soundstorm import training as soundstorm_training
 from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
-from audiopalm.acoustic.training import Kind
+from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining
+from audiopalm.acoustic.training import AcousticTraining
 from audiopalm.core.config import find_kind, from_dict, load_config, load_kind_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require
 
 DEFAULT = "soundstorm"
-KINDS = {
-    "soundstorm": Kind(SoundStorm, SoundStormAcoustic, soundstorm_training.SoundStormConfig,
-                       soundstorm_training.loss, soundstorm_training.evaluate),
-    "audiolm": Kind(AudioLM, AudioLMAcoustic, audiolm_training.AudioLMConfig,
-                    audiolm_training.loss, audiolm_training.evaluate),
-}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of acoustic model: the classes of its network, its use, its configuration and its training."""
+
+    model: type[nn.Module]
+    acoustic: type[Acoustic]
+    config: type
+    training: type[AcousticTraining]
+
+
+KINDS = {"soundstorm": Kind(SoundStorm, SoundStormAcoustic, SoundStormConfig, SoundStormTraining),
+         "audiolm": Kind(AudioLM, AudioLMAcoustic, AudioLMConfig, AudioLMTraining)}
 
 
 def load_training_config(path: str | Path, overrides: Iterable[str] = ()) -> tuple[Kind, Any]:
-    """What conf/acoustic.yaml says, and the kind that it is for."""
+    """The configuration of a training (conf/acoustic.yaml), and the kind that it chooses."""
     config = load_kind_config(path, overrides, {name: kind.config for name, kind in KINDS.items()}, DEFAULT)
     return KINDS[config.kind], config
 

@@ -1,117 +1,81 @@
-"""Training of an acoustic model: exact resume, loss and accuracy of each level on a development set.
-
-Every random choice of step s comes from (seed, s), so a run that was killed goes on bit for bit from its snapshot.
-"""
+"""Training of an acoustic model: what SoundStorm and AudioLM share. Each kind adds its losses and its evaluation."""
 
 import logging
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audiopalm.acoustic.base import CONFIG, MODEL, Acoustic
-from audiopalm.acoustic.corpus import Corpus, check_token_meta, read_token_meta
+from audiopalm.acoustic.base import CONFIG, MODEL
+from audiopalm.acoustic.corpus import Batch, Corpus, check_token_meta, read_token_meta
 from audiopalm.acoustic.prompt import UNITS_RATE
 from audiopalm.codec.registry import load_codec
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import best_device, device_of
+from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_json, write_json
-from audiopalm.training.checkpoint import Snapshots, seed_step
-from audiopalm.training.log import StepLog
-from audiopalm.training.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
-from audiopalm.training.precision import choose_precision
+from audiopalm.training.batches import load_ahead
+from audiopalm.training.checkpoint import batch_seed
+from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
+from audiopalm.training.optimizer import UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
 
-Losses = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
-
-
-@dataclass
-class TrainingConfig:
-    """Lengths in seconds; `learning_rate` is the peak, reached after `warmup` steps, then half a cosine to zero."""
-
-    steps: int = 1000
-    voices: int = 8  # prompts in a batch
-    prompt_seconds: float = 3.0
-    target_seconds: float = 3.0
-    # how many times as often as others' the speech of a language is drawn
-    language_weights: dict[str, float] = field(default_factory=dict)
-    optimizer: str = "adamw"  # or muon
-    learning_rate: float = 2e-3
-    warmup: int = 50
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    precision: str = "32-true"  # or bf16-mixed, or auto: what is faster
-    log_every: int = 50
-    save_every: int = 250
-    dev_every: int = 250
-    dev_batch: int = 24
+LevelSums = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
+LevelScores = tuple[list[float], list[float]]  # loss and accuracy of each level
 
 
 @dataclass
-class Kind:
-    """All that is particular to one kind of acoustic model.
+class VoiceBatchConfig:
+    """A micro-batch: `voices` prompts, and for each of them `targets` sequences of the same speaker."""
 
-    model: made of `config.model`; `start_from(codebooks, latents)` gives it embeddings to start from.
-    config: dataclass of conf/acoustic.yaml, with `kind`, `model`, `training` and `generation`.
-    loss: model, corpus, training settings and random numbers to the loss of a new batch and what it is made of.
-    evaluate: model, corpus and training settings to loss and accuracy of each level.
+    voices: int = ranged(8, low=1)
+    targets: int = ranged(1, low=1)
+    prompt_seconds: float = ranged(3.0, above=0)
+    target_seconds: float = ranged(3.0, above=0)
+    # {language: how many times as often as others its speech is drawn}
+    language_weights: dict[str, float] = ranged({}, above=0)
+    dev_rows: int = ranged(24, low=1)  # sequences of the dev set
+
+
+@dataclass(frozen=True)
+class AcousticData:
+    """Data directory and tokens (stage 5) to train on, those of the dev set, and the folder of the codec (stage 4)."""
+
+    data_dir: str
+    tokens: str
+    dev_data_dir: str | None = None
+    dev_tokens: str | None = None
+    codec: str | None = None
+
+    def made_from(self) -> dict[str, Any]:
+        """Hashes of everything that changes the result."""
+        return {"train": {"data": hash_data(self.data_dir), "tokens": hash_tokens(self.tokens)},
+                "dev": {"data": hash_data(self.dev_data_dir), "tokens": hash_tokens(self.dev_tokens)},
+                "codec": hash_model(self.codec)}
+
+
+def train(training: type["AcousticTraining"], config: Any, data: AcousticData, output: Path, seed: int) -> None:
+    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a checkpoint if there is one.
+
+    The embeddings start from the codebooks of the codec where it is given and has them. `config.generation` is free to
+    change: a finished model gets the new one.
     """
-
-    model: type[nn.Module]
-    acoustic: type[Acoustic]
-    config: type
-    loss: Callable[[Any, Corpus, Any, np.random.Generator], tuple[Tensor, Losses]]
-    evaluate: Callable[[Any, Corpus, Any], tuple[list[float], list[float]]]
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def train(kind: Kind, config: Any, data_dir: str, tokens: str, output: str, seed: int,
-          dev_data_dir: str | None = None, dev_tokens: str | None = None, codec: str | None = None) -> None:
-    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a snapshot if there is one.
-
-    The embeddings start from the codebooks of the folder `codec` where it is given and that kind of codec has them.
-    Raises AudioPaLMError when `output` holds a model of other tokens, another configuration or another seed.
-    """
-    meta = read_token_meta(tokens)
-    fill_sizes(config.model, meta, tokens)
+    meta = read_token_meta(data.tokens)
+    if data.dev_tokens:
+        check_token_meta(meta, read_token_meta(data.dev_tokens), data.tokens, data.dev_tokens)
+    fill_sizes(config.model, meta, data.tokens)
     settings = {**to_dict(config), "seed": seed, **meta}
-    if _finished(Path(output), settings):
-        logging.info("%s is trained already: nothing to do", output)
-        return
-    if dev_tokens:
-        check_token_meta(meta, read_token_meta(dev_tokens), tokens, dev_tokens)
-    corpus = Corpus(data_dir, tokens, config.model.levels, config.training.language_weights)
-    dev = Corpus(dev_data_dir, dev_tokens, config.model.levels) if dev_tokens else None
-    logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", tokens, len(corpus),
-                 corpus.frames / 50 / 3600, len(corpus.of_speaker), corpus.levels, corpus.codec_size)
-    bf16 = choose_precision(config.training.precision, output) == "bf16-mixed"
-    torch.manual_seed(seed)
-    codebooks = load_codec(codec).codebooks() if codec else None
-    model = kind.model(config.model).train()
-    if codebooks is not None:
-        codebooks = codebooks[:config.model.levels]
-        model.start_from(codebooks, corpus.unit_latents(codebooks))
-    model.to(best_device())
-    training = config.training
-    optimizers = make_optimizers(OptimizerConfig(training.optimizer, training.learning_rate,
-                                                 weight_decay=training.weight_decay), model)
-    snapshots = Snapshots(output, _kept(settings))
-    state = snapshots.load({"model": model}, optimizers) or {"step": 0, "seconds": 0.0, "sums": {}}
-    _run(kind, model, optimizers, corpus, dev, config.training, bf16, Path(output), settings, state, snapshots)
+    learned = {key: value for key, value in settings_of(config).items() if key != "generation"}
+    run = Run(output, MODEL, seed, config.training, {"config": learned, "seed": seed, **data.made_from()})
+    if not run_training(run, lambda fabric: training(config, data, settings, output, fabric)):
+        if read_json(output / CONFIG).get("generation") != settings["generation"]:
+            write_json(output / CONFIG, settings)
 
 
 def fill_sizes(model: Any, meta: dict, where: object) -> None:
@@ -125,87 +89,74 @@ def fill_sizes(model: Any, meta: dict, where: object) -> None:
     model.levels = model.levels or meta["codec_levels"]
 
 
-def _run(kind: Kind, model: nn.Module, optimizers: Optimizers, corpus: Corpus, dev: Corpus | None,
-         config: TrainingConfig, bf16: bool, output: Path, settings: dict, state: dict, snapshots: Snapshots) -> None:
-    began = time.monotonic() - state["seconds"]
-    log = StepLog(output / "log.jsonl", state["step"])
-    seed = settings["seed"]
-    sums: dict[int, list[float]] = {int(level): values for level, values in state["sums"].items()}
-    logging.info("%.1f million parameters, %d steps from %d on", sum(map(torch.numel, model.parameters())) / 1e6,
-                 config.steps, state["step"])
-    for step in range(state["step"], config.steps):
-        set_rate(optimizers, learning_rate(step, config))
-        with torch.autocast(device_of(model).type, torch.bfloat16, enabled=bf16):
-            loss, parts = kind.loss(model, corpus, config, seed_step(seed, step))
-        if not math.isfinite(loss.item()):
-            raise AudioPaLMError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        update(optimizers)
-        for level, (value, count) in parts.items():
-            old = sums.setdefault(level, [0.0, 0])
-            sums[level] = [old[0] + value, old[1] + count]
-        done, last = step + 1, step + 1 == config.steps
-        if done % config.log_every == 0 or last:
-            _log(kind, log, model, dev, config, done, sums, time.monotonic() - began)
-            sums = {}
-        if done % config.save_every == 0 and not last:
-            snapshots.save({"model": model}, optimizers,
-                           {"step": done, "seconds": time.monotonic() - began, "sums": sums})
-    _save_model(output, settings, model)
-    snapshots.remove()
-    logging.info("wrote %s after %.0f s", output / MODEL, time.monotonic() - began)
+class AcousticTraining(Training):
+    """Codec tokens of random speech of a speaker, given its units and a voice prompt."""
 
+    model_class: type[nn.Module]  # made of `config.model`; `start_from(codebooks, latents)` sets its embeddings
 
-def _log(kind: Kind, log: StepLog, model: nn.Module, dev: Corpus | None, config: TrainingConfig, step: int,
-         sums: dict[int, list[float]], seconds: float) -> None:
-    line = {"step": step, "loss": round(sum(value for value, _ in sums.values()) / sum(n for _, n in sums.values()), 4),
-            "loss_levels": [round(sums[level][0] / sums[level][1], 4) if level in sums else None
-                            for level in range(model.config.levels)],
-            "learning_rate": learning_rate(step, config)}
-    if dev and (step % config.dev_every == 0 or step == config.steps):
-        line |= _evaluate(kind, model, dev, config)
-    line["seconds"] = round(seconds, 1)
-    logging.info("step %d/%d loss %.3f %.0f s, %.0f s left%s", step, config.steps, line["loss"], seconds,
-                 seconds / step * (config.steps - step),
-                 f", dev accuracy {line['dev_accuracy']}" if "dev_accuracy" in line else "")
-    log.write(**line)
+    def __init__(self, config: Any, data: AcousticData, settings: Mapping[str, Any], output: Path, fabric: Fabric):
+        self.config, self.settings, self.output, self.device = config, settings, output, fabric.device
+        self.seed = settings["seed"]
+        self.corpus = Corpus(data.data_dir, data.tokens, config.model.levels, config.batch.language_weights)
+        self.dev = Corpus(data.dev_data_dir, data.dev_tokens, config.model.levels) if data.dev_tokens else None
+        logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", data.tokens,
+                     len(self.corpus), self.corpus.frames / 50 / 3600, len(self.corpus.of_speaker), self.corpus.levels,
+                     self.corpus.codec_size)
+        self.model = self.model_class(config.model)
+        codebooks = load_codec(data.codec).codebooks() if data.codec else None
+        if codebooks is not None:
+            codebooks = codebooks[:config.model.levels]
+            self.model.start_from(codebooks, self.corpus.unit_latents(codebooks))
+        self.model.to(fabric.device)
+        self.modules = {"model": self.model}
 
+    @abstractmethod
+    def losses(self, batch: Batch, random: np.random.Generator) -> tuple[Tensor, LevelSums]:
+        """The loss of a batch, and what it is made of."""
 
-@torch.no_grad()
-def _evaluate(kind: Kind, model: nn.Module, dev: Corpus, config: TrainingConfig) -> dict[str, list[float]]:
-    model.eval()
-    losses, accuracies = kind.evaluate(model, dev, config)
-    model.train()
-    return {"dev_loss": [round(value, 4) for value in losses],
-            "dev_accuracy": [round(value, 4) for value in accuracies]}
+    @abstractmethod
+    def scores(self, batch: Batch) -> LevelScores:
+        """Loss and accuracy of each level on a batch of the dev set."""
+
+    def draw(self, corpus: Corpus, random: np.random.Generator, voices: int, targets: int) -> Batch:
+        batch = self.config.batch
+        return corpus.draw(random, voices, targets, units_of(batch.prompt_seconds), units_of(batch.target_seconds))
+
+    def load(self, number: int) -> tuple[Batch, np.random.Generator]:
+        random = np.random.default_rng(batch_seed(self.seed, number))
+        return self.draw(self.corpus, random, self.config.batch.voices, self.config.batch.targets), random
+
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        optimizer = self.config.optimizer
+        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
+                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
+
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[tuple[Batch, np.random.Generator]]:
+        return load_ahead(self.load, numbers, self.config.training.workers)
+
+    def step(self, batch: tuple[Batch, np.random.Generator], step: int) -> Iterator[Loss]:
+        loss, levels = self.losses(*batch)
+        yield Loss(loss, values={f"level_{level}": sums for level, sums in levels.items()})
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy of each level on the same dev sequences every time; `loss` is the mean of the levels'."""
+        if self.dev is None:
+            return {}
+        losses, accuracies = self.scores(self.draw(self.dev, np.random.default_rng(0), self.config.batch.dev_rows, 1))
+        return ({f"level_{level}": loss for level, loss in enumerate(losses)}
+                | {f"accuracy_{level}": accuracy for level, accuracy in enumerate(accuracies)}
+                | {"loss": sum(losses) / len(losses)})
+
+    def finish(self, weights: Weights) -> None:
+        """config.json first: the presence of the weights says that the training is finished."""
+        write_json(self.output / CONFIG, self.settings)
+        with atomic_path(self.output / MODEL) as temporary:
+            save_file(weights["model"], str(temporary))
 
 
 def units_of(seconds: float) -> int:
     return round(seconds * UNITS_RATE)
 
 
-def _finished(output: Path, settings: dict) -> bool:
-    """Whether `output` holds a finished model of the same settings."""
-    if not (output / MODEL).is_file():
-        return False
-    found = read_json(output / CONFIG)
-    for key, value in _kept(settings).items():
-        if found.get(key) != value:
-            raise AudioPaLMError(f"{output} was trained with {key} {found.get(key)}, this run has {value}; "
-                                 f"remove {output} to train anew")
-    if found != settings:  # only how to generate has changed
-        write_json(output / CONFIG, settings)
-    return True
-
-
-def _kept(settings: dict) -> dict:
-    """The settings that a run must share with the one it goes on from: all but how to generate."""
-    return {key: value for key, value in settings.items() if key != "generation"}
-
-
-def _save_model(output: Path, settings: dict, model: nn.Module) -> None:
-    """The finished model; config.json first, since the presence of the weights says that training is done."""
-    write_json(output / CONFIG, settings)
-    with atomic_path(output / MODEL) as temporary:
-        save_file(model.state_dict(), str(temporary))
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)

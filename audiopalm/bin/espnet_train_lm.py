@@ -1,12 +1,28 @@
-"""Stage 8 by ESPnet's Trainer: `--config conf/espnet_lm.yaml --output_dir DIR ...`; --help lists its options."""
+"""Stage 8 by ESPnet's Trainer: `--config conf/espnet_lm.yaml --output_dir DIR ...`; --help lists ESPnet's options.
+
+With --output LM the trained model is also written there as stage 8 writes it; a finished one is left alone, and one of
+other options or inputs is refused.
+"""
+
+import argparse
+from pathlib import Path
 
 from audiopalm.core.command import run
 
 
 def main() -> None:
-    from audiopalm.espnet.task import AudioPaLMTask  # without ESPnet, an error of one line
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--output", type=Path)
+    ours, options = parser.parse_known_args()
+    # Imported here: without ESPnet the import ends in an error of one line, which `run` shows.
+    if ours.output is None:
+        from audiopalm.espnet.task import AudioPaLMTask
 
-    AudioPaLMTask.main()
+        AudioPaLMTask.main(cmd=options)
+    else:
+        from audiopalm.espnet.training import train
+
+        train(options, ours.output)
 
 
 if __name__ == "__main__":

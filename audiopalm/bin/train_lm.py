@@ -10,10 +10,7 @@ from pathlib import Path
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.mixture import Mixture
-from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.lm.show import show_batch
-from audiopalm.lm.training import LMConfig, train
+from audiopalm.lm.training import LMConfig, LMData, first_batch, train
 from audiopalm.vocabulary.joint import load_vocabulary
 
 
@@ -35,16 +32,13 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(LMConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
-    examples = ExampleSet(args.data_dir, args.tokens, args.text_dir)
-    if examples.meta:
-        vocabulary.check_units(examples.meta["units_sha256"], args.tokens)
+    sets = [ExampleSet(args.data_dir, args.tokens, args.text_dir),
+            ExampleSet(args.dev_data_dir, args.dev_tokens, args.dev_text_dir)]
+    data = LMData(vocabulary, tokenizer, *sets, args.init_lm)
     if args.show_batch:
-        mixture = Mixture(config.mixture, examples, SequenceBuilder(vocabulary, tokenizer), config.training.row_length,
-                          config.training.rows, args.seed)
-        print(show_batch(next(mixture.batches()), vocabulary, tokenizer))
-        return
-    dev = ExampleSet(args.dev_data_dir, args.dev_tokens, args.dev_text_dir)
-    train(config, vocabulary, tokenizer, examples, dev, Path(args.output), args.seed, args.init_lm)
+        print(first_batch(config, data, args.seed))
+    else:
+        train(config, data, Path(args.output), args.seed)
 
 
 if __name__ == "__main__":

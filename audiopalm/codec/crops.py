@@ -1,29 +1,32 @@
-"""What the trainings of both codecs share: crops of recordings, and a loop that goes on where it was stopped."""
+"""Crops of recordings, which the trainings of both codecs learn from."""
 
-import logging
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import device_of
-from audiopalm.core.files import write_json
+from audiopalm.core.config import ranged
 from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.speech import Speech, ahead
-from audiopalm.training.checkpoint import Snapshots, seed_step
-from audiopalm.training.log import StepLog
+from audiopalm.data.speech import Speech, list_speech
+from audiopalm.training.record import hash_data, settings_of
+
+DEV_CROPS = 32
 
 
-class CropConfig(Protocol):
-    batch: int  # crops
-    crop_seconds: float
-    checkpoint_every: int
+@dataclass
+class CropConfig:
+    """A micro-batch: `crops` stretches of `crop_seconds` each."""
+
+    crops: int = ranged(16, low=2)
+    crop_seconds: float = ranged(1.28, above=0)
+
+    @property
+    def samples(self) -> int:
+        return round(self.crop_seconds * SAMPLE_RATE)
 
 
 def make_crops(speech: list[Speech], number: int, length: int, random: np.random.Generator) -> Tensor:
@@ -37,52 +40,11 @@ def make_crops(speech: list[Speech], number: int, length: int, random: np.random
     return torch.from_numpy(crops)
 
 
-def train_on_crops(speech: list[Speech], config: CropConfig, output: Path, seed: int, total: int,
-                   modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer],
-                   train_step: Callable[[int, Tensor], dict[str, float]], save: Callable[[], None]) -> dict:
-    """Call `train_step(step, crops [batch, samples])`, which gives losses, for all steps; then `save()` the codec.
-
-    Crops come to the device of the first module.
-
-    Writes log.jsonl and, last, report.json, which is returned. A run that was killed goes on from its last snapshot and
-    ends with the same bits: whatever is random in a step is seeded by its number.
-    """
-    hours = sum(item.samples for item in speech) / SAMPLE_RATE / 3600
-    logging.info("%d recordings, %.1f h", len(speech), hours)
-    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
-    first = (snapshots.load(modules, optimizers) or {"step": 0})["step"]
-    output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
-    length, losses, device = round(config.crop_seconds * SAMPLE_RATE), {}, device_of(next(iter(modules.values())))
-
-    def load(number: int) -> Tensor:
-        return make_crops(speech, config.batch, length, np.random.default_rng([seed, number]))
-
-    for step, crops in zip(range(first, total), ahead(load, first, total), strict=True):
-        seed_step(seed, step)
-        losses = {key: round(float(value), 4) for key, value in train_step(step, crops.to(device)).items()}
-        if step % 20 == 0 or step + 1 == total:
-            seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, **losses, seconds=seconds)
-            shown = " ".join(f"{key} {value}" for key, value in losses.items())
-            logging.info("step %d/%d %s, %.0f s", step + 1, total, shown, seconds)
-        if (step + 1) % config.checkpoint_every == 0:
-            snapshots.save(modules, optimizers, {"step": step + 1})
-    save()
-    report = {"steps": total, "seconds": round(time.monotonic() - started, 1), **losses}
-    write_json(output / "report.json", report)
-    snapshots.remove()
-    return report
+def dev_crops(dev: str | Path | None, config: CropConfig) -> Tensor | None:
+    """`[DEV_CROPS, samples]` of the dev set, always the same ones; None without a dev set."""
+    return None if dev is None else make_crops(list_speech(dev), DEV_CROPS, config.samples, np.random.default_rng(0))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def update(module: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of the optimizer, gradients clipped to a norm of 1."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
+def made_from(config: Any, seed: int, data: str | Path, dev: str | Path | None) -> dict[str, Any]:
+    """Everything that changes the codec that is trained."""
+    return {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}

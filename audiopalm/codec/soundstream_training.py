@@ -2,29 +2,35 @@
 
 ESPnet's are the generator (SEANet encoder and decoder, residual vector quantiser with moving averages), both
 discriminators and all losses. Its Trainer and its GANCodecTask are not used: they resume at epochs only, and write
-pickles. Crops, snapshots and the loop are those of the spectral codec.
+pickles. audiopalm/training/loop.py trains it, as it trains everything else.
 """
 
 import logging
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audiopalm.codec.crops import make_crops, set_learning_rate, train_on_crops, update
+from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
 from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, generator_parameters
 from audiopalm.core import optional as shim
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import best_device, device_of
+from audiopalm.core.config import ranged, to_dict
+from audiopalm.core.device import device_of
 from audiopalm.core.files import atomic_path, write_json
 from audiopalm.core.quantiser import kmeans, nearest
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.speech import list_speech
-from audiopalm.units.usm_v2_training import schedule
+from audiopalm.training.batches import load_ahead
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
 
 # ESPnet's defaults are for 24 kHz and lie in arguments that are shared by all its instances; hence in full.
 SCALE_DISCRIMINATOR = {"in_channels": 1, "out_channels": 1, "kernel_sizes": [15, 41, 5, 3], "max_groups": 16,
@@ -39,7 +45,6 @@ MEL_LOSS = {"range_start": 6, "range_end": 11, "window": "hann", "n_mels": 64, "
 
 FAINT = 2e-3  # deviation of noise below which differences of log-mels do not count: silence would outweigh all speech
 LEAST_MEL = 1e-10  # ESPnet's, of which it takes the logarithm where there is less
-BETAS = (0.8, 0.99)  # of AdamW, as HiFi-GAN's
 START_CROPS = 32
 BRANCH = 0.3  # deviation that a residual unit starts to add to 1
 RARE = 0.05  # a code that is chosen so much less often than the average is placed anew
@@ -47,28 +52,38 @@ RARE = 0.05  # a code that is chosen so much less often than the average is plac
 
 @dataclass
 class SoundStreamTraining:
+    """conf/codec.yaml for `kind: soundstream`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "crop_seconds": "batch.crop_seconds", "steps": "training.steps", "plain_steps": "quantise_from",
+        "encoder_steps": "freeze_encoder_from", "learning_rate": "optimizer.learning_rate",
+        "discriminator_learning_rate": "discriminator_optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
+        "checkpoint_every": "training.save_every"}
+
     kind: str = "soundstream"
     model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
-    scale_channels: int = 128  # of the first convolution of the discriminators of waveforms
-    stft_channels: int = 32  # of that of the discriminator of complex spectra
-    batch: int = 16  # crops
-    crop_seconds: float = 1.28
-    steps: int = 200000
-    plain_steps: int = 0  # the first ones, without the quantiser, whose codebooks then start as residual k-means
-    plain_noise: float = 0.0  # in them latents get noise of up to this share of their energy, as from codes
-    encoder_steps: int = 0  # the first ones, in which the encoder learns; 0: it does in all
-    kmeans_crops: int = 400
-    adversarial_from: int = 0  # first step with the discriminators
-    waveform_weight: float = 1.0
-    mel_weight: float = 45.0
-    codes_weight: float = 1.0  # of what holds latents near their codes
-    window_weights: bool = True  # ESPnet's of squared distances of log-mels, the root of each window's length; else 1
-    feature_weight: float = 2.0
-    adversarial_weight: float = 1.0
-    learning_rate: float = 3e-4
-    discriminator_learning_rate: float = 3e-4
-    warmup: int = 1000
-    checkpoint_every: int = 1000
+    batch: CropConfig = field(default_factory=CropConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=200_000, save_every=1000,
+                                                                            validate_every=1000))
+    optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer())
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer())
+    scale_channels: int = ranged(128, low=1)  # of the first convolution of the discriminators of waveforms
+    stft_channels: int = ranged(32, low=1)  # of that of the discriminator of complex spectra
+    quantise_from: int = ranged(0, low=0)  # first step with the quantiser; its codebooks start by residual k-means
+    plain_noise: float = ranged(0.0, low=0)  # before it latents get noise of up to this share of their energy
+    freeze_encoder_from: int | None = ranged(None, low=1)  # first step with the encoder frozen; null: never
+    kmeans_crops: int = ranged(400, low=1)
+    adversarial_from: int = ranged(0, low=0)  # first step with the discriminators; training.steps for none
+    waveform_weight: float = ranged(1.0, low=0)
+    mel_weight: float = ranged(45.0, low=0)
+    codes_weight: float = ranged(1.0, low=0)  # of the loss that holds latents near their codes
+    window_weights: bool = True  # ESPnet's weights of log-mel distances, the root of each window's length; else 1
+    feature_weight: float = ranged(2.0, low=0)
+    adversarial_weight: float = ranged(1.0, low=0)
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(learning_rate=3e-4, final_rate=6e-6, warmup_steps=1000, weight_decay=0.01, betas=(0.8, 0.99))
 
 
 def build_soundstream(config: SoundStreamTraining) -> nn.Module:
@@ -94,7 +109,7 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
     codec.generator.target_bandwidths = [bandwidth * (levels + 0.5) / (config.model.levels + 0.5)
                                          for levels in range(1, config.model.levels + 1)]
     # ESPnet places a code anew that is chosen less than twice a step: with small batches every code at every step.
-    codec.frames_per_step = config.batch * round(config.crop_seconds * SAMPLE_RATE) / math.prod(config.model.ratios)
+    codec.frames_per_step = config.batch.crops * config.batch.samples / math.prod(config.model.ratios)
     for layer in codec.generator.quantizer.vq.layers:
         layer._codebook.threshold_ema_dead_code = RARE * codec.frames_per_step / config.model.size
     floor_mels(codec.mel_loss)
@@ -138,38 +153,84 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
     layers[-1].parametrizations.weight.original0 *= crops.std() / 3
 
 
-def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
-    output, speech = Path(output), list_speech(data)
-    torch.manual_seed(seed)
-    codec = build_soundstream(config).to(best_device()).train()
-    length = round(config.crop_seconds * SAMPLE_RATE)
-    crops = make_crops(speech, START_CROPS, length, np.random.default_rng(seed))
-    start_weights(codec.generator, crops.to(device_of(codec)))
-    optimizers = {"optimizer": torch.optim.AdamW(codec.generator.parameters(), betas=BETAS),
-                  "discriminator_optimizer": torch.optim.AdamW(codec.discriminator.parameters(), betas=BETAS)}
+def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int,
+                      dev: str | Path | None = None) -> None:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from(config, seed, data, dev))
+    run_training(run, lambda fabric: SoundStreamCodecTraining(config, data, dev, Path(output), seed, fabric))
 
-    def train_step(step: int, crops: Tensor) -> dict[str, float]:
-        if step == config.plain_steps > 0:
-            random = np.random.default_rng([seed, config.steps])
-            start_codebooks(codec, make_crops(speech, config.kmeans_crops, length, random), seed)
-        codec.generator.encoder.requires_grad_(config.encoder_steps == 0 or step < config.encoder_steps)
-        share = schedule(step, config.warmup, config.steps)
-        set_learning_rate(optimizers["optimizer"], config.learning_rate * share)
-        set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
-        if step < max(config.plain_steps, config.adversarial_from):
-            noise = config.plain_noise if step < config.plain_steps else None
-            loss, losses = reconstruction(codec, crops, noise)
+
+class SoundStreamCodecTraining(Training):
+    """ESPnet's generator and discriminators; the first steps may do without quantiser and discriminators."""
+
+    single_process = "the codebooks of ESPnet's SoundStream follow the batches of one process"
+
+    def __init__(self, config: SoundStreamTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
+                 fabric: Fabric):
+        self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
+        self.speech = list_speech(data)
+        self.dev = dev_crops(dev, config.batch)
+        self.codec = build_soundstream(config).to(fabric.device).train()
+        crops = make_crops(self.speech, START_CROPS, config.batch.samples, np.random.default_rng(seed))
+        start_weights(self.codec.generator, crops.to(fabric.device))
+        self.modules = {"codec": self.codec}
+        judged = config.adversarial_from < config.training.steps
+        self.comparable_from = max(config.quantise_from, config.adversarial_from if judged else 0)
+        self.quantised = config.quantise_from == 0
+
+    def load(self, number: int) -> Tensor:
+        return make_crops(self.speech, self.config.batch.crops, self.config.batch.samples,
+                          np.random.default_rng([self.seed, number]))
+
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        groups = {}
+        for name, module, optimizer in (("model", self.codec.generator, self.config.optimizer),
+                                        ("discriminator", self.codec.discriminator,
+                                         self.config.discriminator_optimizer)):
+            groups[name] = UpdateGroup(module, make_optimizers(optimizer, module),
+                                       learning_rate(optimizer, self.config.training.steps), optimizer.clip)
+        return groups
+
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[Tensor]:
+        return load_ahead(self.load, numbers, self.config.training.workers)
+
+    def begin_step(self, step: int) -> bool:
+        self.quantised = step >= self.config.quantise_from
+        frozen = self.config.freeze_encoder_from is not None and step >= self.config.freeze_encoder_from
+        self.codec.generator.encoder.requires_grad_(not frozen)
+        if not step == self.config.quantise_from > 0:
+            return False
+        random = np.random.default_rng([self.seed, self.config.training.steps])
+        crops = make_crops(self.speech, self.config.kmeans_crops, self.config.batch.samples, random)
+        start_codebooks(self.codec, crops, self.seed)
+        return True
+
+    def step(self, batch: Tensor, step: int) -> Iterator[Loss]:
+        crops = batch.to(self.device)
+        if step < max(self.config.quantise_from, self.config.adversarial_from):
+            loss, losses = reconstruction(self.codec, crops, None if self.quantised else self.config.plain_noise)
         else:
-            judged = codec(crops, forward_generator=False)
-            update(codec.discriminator, optimizers["discriminator_optimizer"], judged["loss"])
-            made = codec(crops)  # of the same pass of the generator, which ESPnet has kept
-            loss, losses = made["loss"], made["stats"] | judged["stats"]
-        update(codec.generator, optimizers["optimizer"], loss)
-        return losses
+            judged = self.codec(crops, forward_generator=False)
+            yield Loss(judged["loss"], group="discriminator", values=_logged(judged["stats"]))
+            made = self.codec(crops)  # of the same pass of the generator, which ESPnet has kept
+            loss, losses = made["loss"], made["stats"]
+        yield Loss(loss, values=_logged(losses))
 
-    return train_on_crops(speech, config, output, seed, config.steps, {"codec": codec}, optimizers, train_step,
-                          lambda: save_soundstream(codec.generator, config.model, output))
+    def evaluate(self) -> dict[str, float]:
+        """The log-mel distance of dev crops, through the quantiser once it is in use."""
+        if self.dev is None:
+            return {}
+        crops = self.dev.to(self.device)[:, None]
+        latents = self.codec.generator.encoder(crops)
+        made = self.codec.generator(crops)[0] if self.quantised else self.codec.generator.decoder(latents)
+        return {"mel_distance": float(self.codec.mel_loss(made, crops))}
+
+    def finish(self, weights: Weights) -> None:
+        save_soundstream(self.codec.generator, self.config.model, self.output)
+
+
+def _logged(stats: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    return {name: (float(value), 1) for name, value in stats.items() if name != "loss"}
 
 
 def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, float]]:

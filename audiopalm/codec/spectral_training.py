@@ -1,44 +1,62 @@
 """Training of the spectral codec: autoencoder, residual k-means on its latents, decoder on quantised latents."""
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from audiopalm.codec.crops import make_crops, set_learning_rate, train_on_crops, update
+from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import best_device, device_of
+from audiopalm.core.config import ranged, to_dict
+from audiopalm.core.device import device_of
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, write_json
 from audiopalm.core.quantiser import kmeans, nearest
-from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.mel import LogMel
 from audiopalm.data.speech import list_speech
-from audiopalm.units.usm_v2_training import schedule
+from audiopalm.training.batches import load_ahead
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
+from audiopalm.training.optimizer import OptimizerConfig, Schedule, UpdateGroup, learning_rate, make_optimizers
+
+
+def _optimizer(rate: float) -> OptimizerConfig:
+    return OptimizerConfig(learning_rate=rate, final_rate=rate / 50, warmup_steps=40, weight_decay=0.01,
+                           betas=(0.8, 0.99))
 
 
 @dataclass
 class CodecTraining:
+    """conf/codec.yaml for `kind: spectral`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "crop_seconds": "batch.crop_seconds", "autoencoder_steps": "quantise_from",
+        "decoder_steps": "training.steps, less quantise_from", "learning_rate": "optimizer.learning_rate",
+        "decoder_learning_rate": "decoder_optimizer.learning_rate",
+        "discriminator_learning_rate": "discriminator_optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
+        "checkpoint_every": "training.save_every"}
+
     kind: str = "spectral"
     model: SpectralConfig = field(default_factory=SpectralConfig)
-    batch: int = 16  # crops
-    crop_seconds: float = 1.28
-    autoencoder_steps: int = 600
-    kmeans_crops: int = 800
-    decoder_steps: int = 400  # on quantised latents, the encoder frozen
-    adversarial_from: int = 100  # first of the decoder steps with the discriminator; decoder_steps for none
-    adversarial_weight: float = 0.1
-    feature_weight: float = 0.5
-    learning_rate: float = 1e-3
-    decoder_learning_rate: float = 5e-4
-    discriminator_learning_rate: float = 5e-4
-    warmup: int = 40
-    checkpoint_every: int = 100
+    batch: CropConfig = field(default_factory=CropConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=1000, save_every=100))
+    optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(1e-3))
+    decoder_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))  # from quantise_from on
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))
+    quantise_from: int = ranged(600, low=1)  # first step on quantised latents, with the encoder frozen
+    kmeans_crops: int = ranged(800, low=1)
+    # First step with the discriminator; training.steps for none
+    adversarial_from: int = ranged(700, low=0)
+    adversarial_weight: float = ranged(0.1, low=0)
+    feature_weight: float = ranged(0.5, low=0)
 
 
 class MelDistance(nn.Module):
@@ -52,56 +70,100 @@ class MelDistance(nn.Module):
         return sum((mel(first) - mel(second)).abs().mean() for mel in self.mels) / len(self.mels)
 
 
-def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int) -> dict:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl, report.json."""
-    output, speech = Path(output), list_speech(data)
-    torch.manual_seed(seed)
-    model, judge, distance = (module.to(best_device()) for module in (
-        SpectralModel(config.model), SpectrogramDiscriminator(), MelDistance()))
-    optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99)),
-                  "discriminator_optimizer": torch.optim.AdamW(judge.parameters(), betas=(0.8, 0.99))}
-    length = round(config.crop_seconds * SAMPLE_RATE)
-    total = config.autoencoder_steps + config.decoder_steps
-
-    def one_step(step: int, crops: Tensor) -> dict[str, float]:
-        late = step - config.autoencoder_steps  # the number of the decoder step
-        if late == 0:
-            random = np.random.default_rng([seed, total])
-            start_codebooks(model, make_crops(speech, config.kmeans_crops, length, random), seed)
-        peak = config.learning_rate if late < 0 else config.decoder_learning_rate
-        share = (schedule(step, config.warmup, config.autoencoder_steps) if late < 0 else
-                 schedule(late, config.warmup, config.decoder_steps))
-        set_learning_rate(optimizers["optimizer"], peak * share)
-        set_learning_rate(optimizers["discriminator_optimizer"], config.discriminator_learning_rate * share)
-        return train_step(model, judge, distance, optimizers, crops, quantised=late >= 0,
-                          adversarial=late >= config.adversarial_from, config=config)
-
-    return train_on_crops(speech, config, output, seed, total, {"model": model, "discriminator": judge}, optimizers,
-                          one_step, lambda: save_codec(model, output))
+def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int,
+                dev: str | Path | None = None) -> None:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+    if config.quantise_from >= config.training.steps:
+        raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
+                             "decoder needs steps of its own")
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from(config, seed, data, dev))
+    run_training(run, lambda fabric: SpectralTraining(config, data, dev, Path(output), seed, fabric))
 
 
-def train_step(model: SpectralModel, judge: SpectrogramDiscriminator, distance: MelDistance,
-               optimizers: dict[str, torch.optim.Optimizer], crops: Tensor, quantised: bool, adversarial: bool,
-               config: CodecTraining) -> dict[str, float]:
-    if quantised:
-        with torch.no_grad():
-            latents = drop_levels(model, model.quantise(model.encode(crops)))
-    else:
-        latents = model.encode(crops)
-    made = model.decode(latents)
-    losses = {"loss": distance(made, crops)}
-    total = losses["loss"]
-    if adversarial:
-        few = len(crops) // 2  # enough for the discriminator, which costs more than the codec itself
-        real = judge(crops[:few])
-        losses["discriminator"] = discriminator_loss(real, judge(made[:few].detach()))
-        update(judge, optimizers["discriminator_optimizer"], losses["discriminator"])
-        judge.requires_grad_(False)
-        losses["fooling"], losses["features"] = generator_losses(real, judge(made[:few]))
-        total = total + config.adversarial_weight * losses["fooling"] + config.feature_weight * losses["features"]
-    update(model, optimizers["optimizer"], total)
-    judge.requires_grad_(True)
-    return {key: value.item() for key, value in losses.items()}
+class SpectralTraining(Training):
+    """The autoencoder, then the decoder alone; late in the training the discriminator too."""
+
+    def __init__(self, config: CodecTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
+                 fabric: Fabric):
+        self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
+        self.speech = list_speech(data)
+        self.dev = dev_crops(dev, config.batch)
+        self.model, self.discriminator = SpectralModel(config.model), SpectrogramDiscriminator()
+        self.distance = MelDistance().to(fabric.device)
+        self.modules = {"model": self.model.to(fabric.device), "discriminator": self.discriminator.to(fabric.device)}
+        self.comparable_from, self.quantised = config.quantise_from, False
+
+    def load(self, number: int) -> Tensor:
+        return make_crops(self.speech, self.config.batch.crops, self.config.batch.samples,
+                          np.random.default_rng([self.seed, number]))
+
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        config = self.config
+        late = config.discriminator_optimizer
+        return {"model": UpdateGroup(self.model, make_optimizers(config.optimizer, self.model), self.schedule(),
+                                     config.optimizer.clip),
+                "discriminator": UpdateGroup(self.discriminator, make_optimizers(late, self.discriminator),
+                                             self.later(late), late.clip)}
+
+    def schedule(self) -> Schedule:
+        """The schedule of the autoencoder, then that of the decoder."""
+        first, later = self.config.quantise_from, self.later(self.config.decoder_optimizer)
+        early = learning_rate(self.config.optimizer, first)
+        return lambda step: early(step) if step < first else later(step)
+
+    def later(self, optimizer: OptimizerConfig) -> Schedule:
+        """A schedule that begins with the first step on quantised latents."""
+        first = self.config.quantise_from
+        schedule = learning_rate(optimizer, self.config.training.steps - first)
+        return lambda step: schedule(max(step - first, 0))
+
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[Tensor]:
+        return load_ahead(self.load, numbers, self.config.training.workers)
+
+    def begin_step(self, step: int) -> bool:
+        self.quantised = step >= self.config.quantise_from
+        if step != self.config.quantise_from:
+            return False
+        random = np.random.default_rng([self.seed, self.config.training.steps])
+        crops = make_crops(self.speech, self.config.kmeans_crops, self.config.batch.samples, random)
+        start_codebooks(self.model, crops, self.seed)
+        return True
+
+    def step(self, batch: Tensor, step: int) -> Iterator[Loss]:
+        crops = batch.to(self.device)
+        if self.quantised:
+            with torch.no_grad():
+                latents = drop_levels(self.model, self.model.quantise(self.model.encode(crops)))
+        else:
+            latents = self.model.encode(crops)
+        made = self.model.decode(latents)
+        distance = total = self.distance(made, crops)
+        values = {"mel_distance": (float(distance.detach()), 1)}
+        if step >= max(self.config.adversarial_from, self.config.quantise_from):
+            few = len(crops) // 2  # enough for the discriminator, which costs more than the codec itself
+            real = self.discriminator(crops[:few])
+            loss = discriminator_loss(real, self.discriminator(made[:few].detach()))
+            yield Loss(loss, group="discriminator", values={"discriminator": (float(loss.detach()), 1)})
+            self.discriminator.requires_grad_(False)
+            fooling, features = generator_losses(real, self.discriminator(made[:few]))
+            total = total + self.config.adversarial_weight * fooling + self.config.feature_weight * features
+            values |= {"fooling": (float(fooling.detach()), 1), "features": (float(features.detach()), 1)}
+        yield Loss(total, values=values)
+        self.discriminator.requires_grad_(True)
+
+    def evaluate(self) -> dict[str, float]:
+        """The mel distance of dev crops, through the codebooks once there are any."""
+        if self.dev is None:
+            return {}
+        crops = self.dev.to(self.device)
+        latents = self.model.encode(crops)
+        if self.quantised:
+            ids = self.model.quantise(latents)
+            latents = sum(codebook[ids[..., level]] for level, codebook in enumerate(self.model.codebooks))
+        return {"mel_distance": float(self.distance(self.model.decode(latents), crops))}
+
+    def finish(self, weights: Weights) -> None:
+        save_codec(self.model, self.output)
 
 
 def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:

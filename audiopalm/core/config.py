@@ -135,18 +135,26 @@ def _source(path: str | Path | None, overrides: Iterable[str]) -> str:
     return f"{path} with overrides" if overrides else str(path)
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages."""
+def from_dict(cls: type[T], values: dict[str, Any], where: str, base: T | None = None) -> T:
+    """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages.
+
+    Keys that are not given have the values of `base`, or of the class where there is none. A nested dataclass has as
+    its base what the field is by default, so that naming one of its keys leaves the others as they were.
+    """
     if not isinstance(values, dict):
         raise AudioPaLMError(f"{where}: expected keys of {cls.__name__}, found {shown(values)}")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls)  # an attribute RENAMED holds {old key: where it is now}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():
         if key not in fields:
-            raise AudioPaLMError(f"{where}: unknown key {shown(key)}; {nearest(str(key), fields)}")
-        arguments[key] = _convert(hints[key], value, f"{where}: {key}")
+            renamed = getattr(cls, "RENAMED", {}).get(key)
+            hint = f"it is called {renamed} now" if renamed else nearest(str(key), fields)
+            raise AudioPaLMError(f"{where}: unknown key {shown(key)}; {hint}")
+        arguments[key] = _convert(hints[key], value, f"{where}: {key}", _default(fields[key], base))
         check_limits(arguments[key], fields[key].metadata, f"{where}: {key}")
+    if base is not None:
+        arguments = {name: getattr(base, name) for name in fields} | arguments
     missing = [name for name, field in fields.items() if name not in arguments
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:
@@ -154,9 +162,17 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
     return cls(**arguments)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _default(field: dataclasses.Field, base: Any) -> Any:
+    """What a field holds when its key is not given; None where the key is required."""
+    if base is not None:
+        return getattr(base, field.name)
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, {} if value is None else value, where)  # `training:` with nothing behind it
+        # `training:` with nothing behind it changes nothing.
+        return from_dict(hint, {} if value is None else value, where, base)
     if isinstance(hint, types.UnionType):  # only `X | None` is used
         return None if value is None else _convert(typing.get_args(hint)[0], value, where)
     if value is None and hint is not Any:

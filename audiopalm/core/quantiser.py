@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 BLOCK = 512  # points whose distances to all codes are computed at once: they stay in the cache
 
@@ -64,13 +64,29 @@ class VectorQuantiser(nn.Module):
     def _follow(self, x: Tensor, index: Tensor) -> None:
         count = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(x[:, 0]))
         total = torch.zeros_like(self.total).index_add_(0, index, x)
+        number = torch.tensor(float(len(x)), device=x.device)
+        for sums in (count, total, number):
+            sum_over_processes(sums)
         # In proportion to use, so that the threshold below does not depend on the batch size.
-        share = len(self.count) / max(len(x), 1)
+        share = len(self.count) / max(float(number), 1)
         self.count.lerp_(count * share, 1 - self.decay)
         self.total.lerp_(total * share, 1 - self.decay)
         dead = self.count < 0.03
         if dead.any() and len(x):
             chosen = torch.randint(len(x), (int(dead.sum()),))
-            self.total[dead] = x[chosen]
+            self.total[dead] = from_first_process(x[chosen])
             self.count[dead] = 1.0
         self.codebook.copy_(self.total / self.count[:, None])
+
+
+def sum_over_processes(tensor: Tensor) -> None:
+    """Replace `tensor` by its sum over all processes that train together; a process that trains alone keeps it."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(tensor)
+
+
+def from_first_process(tensor: Tensor) -> Tensor:
+    """The first process's `tensor`, in every process that trains together."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.broadcast(tensor, src=0)
+    return tensor

@@ -33,7 +33,7 @@ class ExampleSet:
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None):
-        self.data_dir = Path(data_dir)
+        self.data_dir, self.tokens, self.text_dir = Path(data_dir), tokens, text_dir
         self.text = read_table(self.data_dir / "text", DATA_STAGE)
         self.language = read_table(self.data_dir / "utt2lang", DATA_STAGE)
         self.speaker = read_table(self.data_dir / "utt2spk", DATA_STAGE)

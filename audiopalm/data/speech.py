@@ -1,10 +1,8 @@
 """Speech with its text, as batches for the training of audio tokenizers."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -12,8 +10,6 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.datadir import languages_of, read_table
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,14 +69,3 @@ def length_batches(lengths: list[int], most: int, seed: int) -> Iterator[list[in
         for position in random.permutation(len(batches)):
             yield batches[position]
         epoch += 1
-
-
-def ahead(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
-    """make(first), ..., make(last - 1), each computed in a thread while its predecessor is used."""
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(make, first)
-        for step in range(first, last):
-            item = future.result()
-            if step + 1 < last:
-                future = pool.submit(make, step + 1)
-            yield item

@@ -1,5 +1,6 @@
 """A model of ESPnet's Trainer (config.yaml and a file of weights) as one of ours (stage 8), and back."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,13 +11,19 @@ from audiopalm.core.files import atomic_path, read_json, write_text
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
 from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.lm.storage import load_model, save_model
+from audiopalm.lm.trained import TrainedTask
 from audiopalm.vocabulary.joint import load_vocabulary
 
 
-def from_espnet(model_file: str | Path, output: str | Path, config_file: str | Path | None = None) -> None:
-    """Write config.json and model.safetensors into `output`; `config_file` is config.yaml beside the weights."""
+def from_espnet(model_file: str | Path, output: str | Path, config_file: str | Path | None = None,
+                trained: Iterable[TrainedTask] = ()) -> None:
+    """Write config.json and model.safetensors into `output`; `config_file` is config.yaml beside the weights.
+
+    `trained` are the tasks and languages of the training.
+    """
     model, args = AudioPaLMTask.build_model_from_file(config_file, model_file)
-    save_model(output, model.decoder.config, model.decoder.state_dict(), args.vocabulary_hash, args.seed)
+    save_model(output, model.decoder.config, model.decoder.state_dict(), args.vocabulary_hash, args.seed,
+               trained)
 
 
 def to_espnet(lm: str | Path, vocabulary_dir: str | Path, output: str | Path) -> None:

@@ -71,8 +71,7 @@ class AudioPaLMTask(AbsTask):
         vocabulary, _ = load_vocabulary(args.vocabulary)
         _check_vocabulary(args, vocabulary)
         _check_averages(args)
-        if isinstance(args.mixture, str):
-            args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
+        _read_mixture(args)
         if args.init_lm is None:
             decoder = Decoder(from_dict(ModelConfig, {**args.decoder_conf, "vocabulary_size": vocabulary.size},
                                         "decoder_conf"))
@@ -118,10 +117,10 @@ class AudioPaLMTask(AbsTask):
             distributed = iter_options.distributed
             rank = torch.distributed.get_rank() if distributed else 0
             world_size = torch.distributed.get_world_size() if distributed else 1
-            mixture = _mixture(args, args.train_data_dir, args.train_tokens)
+            mixture = task_mixture(args, args.train_data_dir, args.train_tokens)
             return MixtureIterFactory(mixture, args.num_iters_per_epoch, args.num_workers, rank, world_size)
         if mode == "valid":
-            mixture = _mixture(args, args.valid_data_dir, args.valid_tokens)
+            mixture = task_mixture(args, args.valid_data_dir, args.valid_tokens)
             return ValidationIterFactory(mixture.validation(args.validation_sequences))
         raise AudioPaLMError(f"there is no data to {mode}: --num_att_plot must be 0")
 
@@ -146,16 +145,24 @@ class AudioPaLMTask(AbsTask):
         return (*AUDIO_FIELDS, TRANSCRIPT, TRANSLATION)
 
 
+def _read_mixture(args: argparse.Namespace) -> None:
+    """Replace the name of a configuration by the mixture that it holds."""
+    if isinstance(args.mixture, str):
+        args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
+
+
 def _builder(args: argparse.Namespace) -> SequenceBuilder:
     return SequenceBuilder(*load_vocabulary(args.vocabulary))
 
 
-def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
+def task_mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
+    """The task mixture that the options name, over a data directory and its tokens."""
     if data_dir is None:
         raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
     builder, examples = _builder(args), ExampleSet(data_dir, tokens)
     if examples.meta:
         builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
+    _read_mixture(args)
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
     return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
 

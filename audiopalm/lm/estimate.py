@@ -56,10 +56,10 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
     embedding = shape.vocabulary_size * shape.dim
     blocks = parameters - embedding * (1 if shape.tied else 2)
     sharing = device.number if training.strategy == "fsdp" else 1
-    row_tokens = training.rows * training.row_length
+    row_tokens = config.batch.rows * config.batch.row_length
     kept = activation_bytes(shape, bf16)
     copies = 2 * blocks if bf16 else 0  # of weights, for products and their gradients
-    if training.recompute:
+    if config.recompute:
         activations = row_tokens * (4 * shape.dim * shape.layers + kept) + copies / (shape.layers if sharing > 1 else 1)
     else:
         activations = row_tokens * kept * shape.layers + copies
@@ -68,7 +68,7 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
     gathered = 8 * blocks / shape.layers + 8 * (parameters - blocks) if sharing > 1 else 0.0
     tokens_per_step = row_tokens * training.accumulate * device.number
     tokens = tokens_per_step * training.steps
-    operations = tokens * ((8 if training.recompute else 6) * blocks + 6 * embedding * output_share)
+    operations = tokens * ((8 if config.recompute else 6) * blocks + 6 * embedding * output_share)
     return Estimate(
         parameters, tokens_per_step, tokens, weights=4 * parameters / sharing, gradients=4 * parameters / sharing,
         optimizer=optimizer_bytes(config.optimizer.name, sizes) / sharing, activations=activations,

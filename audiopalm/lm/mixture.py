@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import language_name
@@ -33,12 +34,12 @@ class MixtureEntry:
     """
 
     task: str
-    weight: float = 1.0
+    weight: float = ranged(1.0, above=0)
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
     corpora: list[str] = field(default_factory=list)
-    temperature: float | None = None
+    temperature: float | None = ranged(None, above=0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Cell:
     """One task in one language pair and the utterances that can serve it."""
 
     task: Task
+    source: str
     target: str | None
     utterances: list[str]
     weight: float
@@ -65,15 +67,15 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
                     utterances = [utterance for utterance in examples.utterances(task.fields(), source, target)
                                   if (not entry.speakers or examples.speaker[utterance] in entry.speakers)
                                   and (not entry.corpora or utterance.partition("-")[0] in entry.corpora)]
-                    found += [(target, utterances)] if utterances else []
+                    found += [(source, target, utterances)] if utterances else []
         if not found:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
                                  f"speakers {entry.speakers or 'all'}, corpora {entry.corpora or 'all'}")
         power = 1 / entry.temperature if entry.temperature else 0.0
-        sizes = [len(utterances) ** power for _, utterances in found]
-        cells += [Cell(task, target, utterances, entry.weight * size / sum(sizes))
-                  for (target, utterances), size in zip(found, sizes, strict=True)]
+        sizes = [len(utterances) ** power for _, _, utterances in found]
+        cells += [Cell(task, source, target, utterances, entry.weight * size / sum(sizes))
+                  for (source, target, utterances), size in zip(found, sizes, strict=True)]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
@@ -127,7 +129,10 @@ class Mixture:
         return self.builder.sequence(cell.task, self.examples.example(utterance, cell.task.fields(), cell.target))
 
     def validation(self, per_task: int) -> dict[str, list[PackedBatch]]:
-        """{task name: batches of at most `per_task` sequences}, evenly from its language pairs, always the same."""
+        """{task name: batches of at most `per_task` sequences}, evenly from its language pairs, always the same.
+
+        A task whose sequences are all longer than a row is left out, with a warning.
+        """
         grouped: dict[str, list[Sequence]] = {}
         for name in dict.fromkeys(cell.task.name for cell in self.cells):
             cells = [cell for cell in self.cells if cell.task.name == name]
@@ -137,6 +142,10 @@ class Mixture:
         batches = {}
         for name, sequences in grouped.items():
             sequences = [sequence for sequence in sequences if len(sequence.ids) <= self.row_length]
+            if not sequences:
+                logging.warning("the task %s has no dev loss: all its dev sequences are longer than a row of %d tokens",
+                                name, self.row_length)
+                continue
             rows = pack_rows([len(sequence.ids) for sequence in sequences], self.row_length)
             packed = [[sequences[index] for index in row] for row in rows]
             batches[name] = [collate(packed[start:start + self.rows], self.row_length)

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from audiopalm.core.config import ranged
-from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.config import chosen, ranged
 from audiopalm.training.parallel import STRATEGIES
 from audiopalm.training.precision import PRECISIONS
 
@@ -23,6 +22,7 @@ class TrainingConfig:
     The best checkpoint is the one with the lowest mean loss on the dev set; without a dev set the last one is kept.
     """
 
+    # Every key that was in this section, here or in one component, and where it is now.
     RENAMED: ClassVar[dict[str, str]] = {
         "rows": "batch.rows", "row_length": "batch.row_length", "validation_sequences": "batch.validation_sequences",
         "voices": "batch.voices", "targets": "batch.targets", "prompt_seconds": "batch.prompt_seconds",
@@ -36,18 +36,12 @@ class TrainingConfig:
 
     steps: int = ranged(1000, low=1)
     accumulate: int = ranged(1, low=1)
-    precision: str = "32-true"  # or bf16-mixed, or auto: the faster of the two
-    strategy: str = "ddp"  # of several processes: ddp, or fsdp for models that one device cannot hold
+    precision: str = chosen("32-true", PRECISIONS)  # or bf16-mixed, or auto: the faster of the two
+    strategy: str = chosen("ddp", STRATEGIES)  # of several processes; fsdp for models that one device cannot hold
     validate_every: int = ranged(200, low=1)
-    keep: str = "best"  # which checkpoint becomes the model: best or last
+    keep: str = chosen("best", KEEP)  # which checkpoint becomes the model: best or last
     patience: int = ranged(0, low=0)  # validations without a lower dev loss after which training ends; 0: never
     save_every: int = free(200, low=1)
     log_every: int = free(20, low=1)
     workers: int = free(0, low=0)  # processes that prepare batches; 0: a thread of this process
     wandb_project: str = free("")  # of Weights & Biases, which then gets the numbers of log.jsonl
-
-    def __post_init__(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("strategy", STRATEGIES), ("keep", KEEP)):
-            value = getattr(self, name)
-            if value not in known:
-                raise AudioPaLMError(f"training: unknown {name} {value!r}; {nearest(str(value), known)}")

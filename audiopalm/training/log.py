@@ -15,9 +15,9 @@ from audiopalm.core.files import write_text
 class StepLog:
     """`log.jsonl`, one JSON object per logged step, and `tensorboard/` beside it.
 
-    Opened at `step`, both drop the rows that a killed run wrote after that step. Only one of several processes `writes`.
-    With `wandb_project` Weights & Biases gets the numbers too (WANDB_MODE=offline: in files beside the log), and a
-    resumed training goes on in its run. Raises AudioPaLMError where that package is missing.
+    Opened at `step`, both drop the rows that a killed run wrote after that step. Only one of several processes
+    `writes`. With `wandb_project` Weights & Biases gets the numbers too (WANDB_MODE=offline: in files beside the log),
+    and a resumed training goes on in its run. Raises AudioPaLMError where that package is missing.
     """
 
     def __init__(self, path: str | Path, step: int, writes: bool = True, wandb_project: str = ""):

@@ -155,8 +155,8 @@ class _Loop:
         self.window = Window(self.state["window"])
         self.per_step = self.config.accumulate * fabric.world_size  # micro-batches of all processes
         parameters = sum(one.numel() for module in training.modules.values() for one in module.parameters())
-        logging.info("%s: %.1f M parameters, %d steps of %d micro-batches in %d processes, precision %s, %d threads, %s",
-                     run.output, parameters / 1e6, self.config.steps, self.per_step, fabric.world_size, precision,
+        logging.info("%s: %.1f M parameters, %d steps of %d micro-batches in %d processes, precision %s, %d threads, "
+                     "%s", run.output, parameters / 1e6, self.config.steps, self.per_step, fabric.world_size, precision,
                      torch.get_num_threads(), fabric.device)
 
     def run(self) -> None:

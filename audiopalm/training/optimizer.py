@@ -9,10 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from audiopalm.core.config import ranged
-from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.config import chosen, ranged
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.training.muon import Muon
 from audiopalm.training.parallel import whole
+
+# schedule -> (share of the decay that is done, final rate / peak) -> share of the peak. `constant` are the paper's
+# PaLM runs, `exponential` its PaLM-2 runs.
+SHAPES: dict[str, Callable[[float, float], float]] = {
+    "constant": lambda done, floor: 1.0,
+    "exponential": lambda done, floor: max(floor, 1e-8) ** done,
+    "cosine": lambda done, floor: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)),
+}
 
 NAMES = ("adamw", "adafactor", "muon")
 OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits: their weights do not decay
@@ -26,29 +34,14 @@ class OptimizerConfig:
 
     RENAMED: ClassVar[dict[str, str]] = {"warmup": "optimizer.warmup_steps"}
 
-    name: str = "adamw"
+    name: str = chosen("adamw", NAMES)
     learning_rate: float = ranged(2e-3, above=0)  # the peak
     final_rate: float = ranged(1e-5, low=0)
     warmup_steps: int = ranged(100, low=0)
-    schedule: str = "cosine"
+    schedule: str = chosen("cosine", tuple(SHAPES))
     betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
     weight_decay: float = ranged(0.1, low=0)
     clip: float = ranged(1.0, above=0)  # largest norm of the gradient
-
-    def __post_init__(self) -> None:
-        for name, known in (("name", NAMES), ("schedule", SHAPES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise AudioPaLMError(f"optimizer: unknown {name} {value!r}; {nearest(str(value), known)}")
-
-
-# schedule -> (share of the decay that is done, final rate / peak) -> share of the peak. `constant` are the paper's
-# PaLM runs, `exponential` its PaLM-2 runs.
-SHAPES: dict[str, Callable[[float, float], float]] = {
-    "constant": lambda done, floor: 1.0,
-    "exponential": lambda done, floor: max(floor, 1e-8) ** done,
-    "cosine": lambda done, floor: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)),
-}
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:

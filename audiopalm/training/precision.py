@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from audiopalm.core.errors import AudioPaLMError, nearest
-
 PRECISIONS = ("auto", "32-true", "bf16-mixed")  # but for auto, Lightning Fabric's names
 WORTH = 1.3  # bfloat16 must be this much faster at products: some is lost on conversions
 
@@ -25,14 +23,18 @@ def matrix_seconds(dtype: torch.dtype, size: int = 1024, device: str | torch.dev
     return best
 
 
-def choose_precision(wanted: str, output: str | Path) -> str:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true; raises AudioPaLMError for an unknown name.
+def peak_operations(dtype: torch.dtype, device: str | torch.device = "cpu") -> float:
+    """Operations a second of matrix products, the best over several sizes: small products do not reach the peak."""
+    sizes = (512, 1024, 2048) if torch.device(device).type == "cpu" else (2048, 4096, 8192)
+    return max(2 * size ** 3 / matrix_seconds(dtype, size, device) for size in sizes)
 
-    What a training took stands in `output`/precision.txt: a run that goes on, and every process of one run, take the
-    same, whatever the load of the machine makes them measure.
+
+def choose_precision(wanted: str, output: str | Path) -> str:
+    """`auto` becomes bf16-mixed where that is faster, else 32-true; another one of PRECISIONS stays as it is.
+
+    The choice stands in `output`/precision.txt: a resumed run, and every process of one run, take the same, whatever
+    the load of the machine makes them measure.
     """
-    if wanted not in PRECISIONS:
-        raise AudioPaLMError(f"training: unknown precision {wanted!r}; {nearest(wanted, PRECISIONS)}")
     if wanted != "auto":
         return wanted
     path = Path(output) / "precision.txt"
@@ -55,3 +57,8 @@ def measured_precision() -> str:
     chosen = "bf16-mixed" if speed >= WORTH else "32-true"
     logging.info("precision %s: bfloat16 products take %.2f times as long as float32 here", chosen, 1 / speed)
     return chosen
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """A context in which autocast is off: spectra and losses are computed in float32."""
+    return torch.autocast(device.type, enabled=False)

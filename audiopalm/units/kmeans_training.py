@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiopalm.core.config import ranged
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.hub import find_pretrained
+from audiopalm.core.lock import locked
 from audiopalm.core.quantiser import kmeans
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.speech import Speech, list_speech
+from audiopalm.training.record import begin, hash_data, hash_model, settings_of
 from audiopalm.units.encoder import SpeechEncoder, count_units
 from audiopalm.units.huggingface import read_huggingface
 from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
@@ -22,8 +25,8 @@ from audiopalm.units.registry import save_units
 
 @dataclass
 class KMeansConfig:
-    frames: int = 262144  # of 40 ms that k-means sees, of recordings drawn at random: 256 for each of 1024 codes
-    iterations: int = 20
+    frames: int = ranged(262144, low=1)  # of 40 ms, of random recordings, that k-means sees
+    iterations: int = ranged(20, low=1)
 
 
 @dataclass
@@ -37,24 +40,45 @@ class LogMelTraining:
 class HuggingFaceTraining:
     kind: str = "huggingface"
     encoder: str = ""  # a folder in Hugging Face's layout, or a hub id
-    layer: int = 0  # whose output is clustered, from 1
+    layer: int = ranged(0, low=0)  # whose output is clustered, from 1
     padded: bool = True  # Whisper: hear every recording padded to 30 s, as it was trained; false is many times faster
-    size: int = 1024  # codes
+    size: int = ranged(1024, low=1)  # codes
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
 
 
-def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int) -> None:
-    """Write config.json and model.safetensors."""
+def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int,
+                  dev: str | Path | None = None) -> None:
+    """Write config.json and model.safetensors; k-means needs no dev set."""
+    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data)}
+    with locked(output, "training"):
+        if begin(output, "model.safetensors", made_from):
+            _train_log_mel(data, config, output, seed)
+
+
+def _train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int) -> None:
     model = LogMelUnits(config.model).to(best_device())
     fit_codebook(model, list_speech(data), config.kmeans, seed)
     save_units(model, output)
 
 
-def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Path, seed: int) -> None:
-    """Write config.json and model.safetensors, which hold the encoder up to the layer: nothing else is needed later."""
+def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Path, seed: int,
+                      dev: str | Path | None = None) -> None:
+    """Write config.json and model.safetensors, which hold the encoder up to the layer: nothing else is needed later.
+
+    K-means needs no dev set.
+    """
     if not config.encoder:
-        raise AudioPaLMError("encoder: which speech encoder is not said; give a folder or a hub id")
+        raise AudioPaLMError("encoder: no speech encoder is named; give a folder or a hub id")
     directory = find_pretrained(config.encoder)
+    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data),
+                 "encoder": hash_model(directory)}
+    with locked(output, "training"):
+        if begin(output, "model.safetensors", made_from):
+            _train_huggingface(data, config, directory, output, seed)
+
+
+def _train_huggingface(data: str | Path, config: HuggingFaceTraining, directory: Path, output: Path,
+                       seed: int) -> None:
     model = read_huggingface(directory, config.layer, config.padded, config.size).to(best_device())
     fit_codebook(model, list_speech(data), config.kmeans, seed)
     save_units(model, output)

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_json, write_json
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.data.speech import list_speech
 from audiopalm.units.registry import UnitTokenizer
+from audiopalm.units.usm_v2 import UnitModel
+from audiopalm.units.usm_v2_training import character_error_rate
 
 PAD = 0.3  # seconds of silence around a recording: the aligner wants some at both ends
 ALIGNER_RATE = 100  # frames a second
@@ -157,3 +159,14 @@ def unit_rows(units: Path, recipe: str, seed: int, code: str) -> list[dict]:
 
 def round_all(figures: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 4) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def report_units(units: Path, data: Path, most: int = 300) -> dict:
+    """Measure the tokenizer in `units` on at most `most` recordings of `data`; write and return its report.json."""
+    tokenizer = UnitTokenizer.load(units)
+    report = measure_units(tokenizer, data, most)
+    if isinstance(tokenizer.model, UnitModel):
+        speech = [item for item in list_speech(data) if item.text]
+        report["cer"] = round(character_error_rate(tokenizer.model, speech[::-(-len(speech) // most)]), 4)
+    write_json(units / "report.json", report)
+    return report

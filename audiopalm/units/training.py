@@ -9,8 +9,8 @@ from audiopalm.units.kmeans_training import HuggingFaceTraining, LogMelTraining,
 from audiopalm.units.usm_v2_training import UnitTraining, train_units
 from audiopalm.units.w2v_bert_training import W2vBertTraining, train_w2v_bert
 
-# kind -> the class of its configuration; what trains by it, (data directory, configuration, output, seed)
-TRAININGS: dict[str, tuple[type, Callable[[Path, Any, Path, int], None]]] = {
+# kind -> its configuration; its training, called with (data directory, configuration, output, seed, dev directory)
+TRAININGS: dict[str, tuple[type, Callable[[Path, Any, Path, int, Path | None], None]]] = {
     "usm-v2": (UnitTraining, train_units),
     "w2v-bert": (W2vBertTraining, train_w2v_bert),
     "huggingface": (HuggingFaceTraining, train_huggingface),
@@ -23,5 +23,6 @@ def load_training(path: str | Path | None, overrides: list[str] = ()) -> Any:
     return load_kind_config(path, overrides, {kind: training for kind, (training, _) in TRAININGS.items()}, "usm-v2")
 
 
-def train(data: Path, config: Any, output: Path, seed: int) -> None:
-    TRAININGS[config.kind][1](data, config, output, seed)
+def train(data: Path, config: Any, output: Path, seed: int, dev: Path | None = None) -> None:
+    """Train the units of `config` on the speech of the data directory `data`; dev losses are of `dev`."""
+    TRAININGS[config.kind][1](data, config, output, seed, dev)

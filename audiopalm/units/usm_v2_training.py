@@ -1,201 +1,158 @@
 """Training of `usm-v2` units: CTC on the plain encoder, k-means on its latents, CTC through the quantiser."""
 
-import itertools
 import logging
-import math
-import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jiwer
-import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import best_device, device_of
+from audiopalm.core.config import ranged
+from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.speech import Speech, ahead, length_batches, list_speech
-from audiopalm.training.checkpoint import Snapshots, seed_step
-from audiopalm.training.log import StepLog
-from audiopalm.training.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
+from audiopalm.data.speech import Speech
+from audiopalm.training.batches import load_ahead
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.precision import full_precision
+from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.encoder import HOP
 from audiopalm.units.mel_conformer import measure_scale, valid_mask
 from audiopalm.units.registry import save_units
+from audiopalm.units.speech_batches import (
+    SpeechBatch,
+    SpeechBatchConfig,
+    augment,
+    dev_batches,
+    make_batch,
+    plan_batches,
+    select_speech,
+)
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
+
+SCALE_BATCHES = 4  # of the first ones, that the scale of log-mels is measured on
 
 
 @dataclass
 class UnitTraining:
+    """conf/units.yaml for `kind: usm-v2`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "batch_seconds": "batch.seconds", "longest_seconds": "batch.longest_seconds",
+        "plain_steps": "quantise_from", "quantised_steps": "training.steps, less quantise_from",
+        "learning_rate": "optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
+        "weight_decay": "optimizer.weight_decay", "bf16": "training.precision",
+        "checkpoint_every": "training.save_every"}
+
     kind: str = "usm-v2"
     model: UnitConfig = field(default_factory=UnitConfig)
-    batch_seconds: float = 12.0  # padding included
-    longest_seconds: float = 16.0  # longer recordings are left out
-    plain_steps: int = 1300  # without the quantiser
-    quantised_steps: int = 500
-    short_steps: int = 400  # the first of the plain steps, on the shortest recordings: CTC finds its way sooner
-    short_share: float = 0.2  # of the recordings
-    augment_from: int = 250  # first step with augmentation
-    kmeans_batches: int = 150
-    commitment: float = 0.1  # weight of the pull of latents to their codes
-    spectrum: float = 1.0  # weight of the squared error of the spectrum, so that a unit says what its 40 ms sound like
-    optimizer: str = "adamw"  # or muon
-    learning_rate: float = 5e-4  # 1e-3 stays on the plateau of blanks
-    warmup: int = 40
-    weight_decay: float = 0.01
-    bf16: bool = False
-    checkpoint_every: int = 100
+    batch: SpeechBatchConfig = field(default_factory=SpeechBatchConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=1800))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(
+        learning_rate=5e-4, warmup_steps=40, weight_decay=0.01))  # 1e-3 stays on the plateau of blanks
+    quantise_from: int = ranged(1300, low=1)  # first step with the quantiser
+    short_steps: int = ranged(400, low=0)  # the first steps, on the shortest recordings: CTC converges sooner
+    short_share: float = ranged(0.2, above=0, high=1)  # the fraction of recordings that these steps use
+    augment_from: int = ranged(250, low=0)  # first step with augmentation
+    kmeans_batches: int = ranged(150, low=1)
+    commitment: float = ranged(0.1, low=0)  # weight of the pull of latents to their codes
+    spectrum: float = ranged(1.0, low=0)  # weight of the spectrum's squared error
 
 
-@dataclass
-class Batch:
-    samples: Tensor  # [B, T]
-    frames: Tensor  # [B] units
-    targets: Tensor  # [characters of all texts]
-    target_lengths: Tensor  # [B]
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device) for tensor in (self.samples, self.frames, self.targets, self.target_lengths)))
-
-
-def make_batch(items: list[Speech], characters: str) -> Batch:
-    index = {character: position for position, character in enumerate(characters, start=1)}
-    audio = [read_audio(item.path) for item in items]
-    frames = [-(-len(samples) // HOP) for samples in audio]
-    padded = np.zeros((len(audio), max(frames) * HOP), dtype=np.float32)
-    for row, samples in zip(padded, audio, strict=True):
-        row[:len(samples)] = samples
-    texts = [[index[character] for character in item.text if character in index] for item in items]
-    return Batch(torch.from_numpy(padded), torch.tensor(frames), torch.tensor(sum(texts, [])),
-                 torch.tensor([len(text) for text in texts]))
-
-
-def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Other tempo, voice, channel, loudness and noise, and SpecAugment.
-
-    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of another length, their frames, and the log-mels
-    with nothing but the other tempo.
-    """
-    (batch, _, bands), device = mel.shape, mel.device
-    tempo = torch.empty(()).uniform_(0.93, 1.08).item()
-    length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
-    mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
-    frames = (frames * tempo).ceil().long().clamp(1, length // 4)
-    clean = mel
-    # Moving the formants, by one factor for each utterance, makes one voice into many.
-    factor = torch.empty(batch, 1, device=device).uniform_(0.92, 1.08)
-    position = (torch.arange(bands, device=device) * factor).clamp(0, bands - 1.001)
-    low, weight = position.long(), position.frac()[:, None, :]
-    low = low[:, None, :].expand(-1, length, -1)
-    mel = mel.gather(2, low) * (1 - weight) + mel.gather(2, low + 1) * weight
-    wave = torch.cos(math.pi * torch.arange(bands, device=device) / bands * torch.arange(1, 5, device=device)[:, None])
-    tone = torch.randn(batch, 1, 4, device=device) * 0.2 @ wave
-    mel = mel + tone + torch.empty(batch, 1, 1, device=device).uniform_(-1.5, 1.0)
-    loud = mel.mean(2).amax(1)[:, None, None]
-    noise = loud - torch.empty(batch, 1, 1, device=device).uniform_(3.5, 10.0)
-    noise = noise + torch.randn(batch, 1, 4, device=device) * 0.5 @ wave
-    mel = torch.logaddexp(mel, noise + 0.3 * torch.randn_like(mel))
-    for dim, most, number in ((2, bands // 8, 1), (1, 10, 1 + length // 200)):
-        places = torch.arange(mel.shape[dim], device=device)
-        for _ in range(number):
-            width = torch.randint(most, (batch, 1), device=device)
-            start = (torch.rand(batch, 1, device=device) * mel.shape[dim]).long()
-            hidden = (places >= start) & (places < start + width)
-            mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
-    return mel, frames, clean
-
-
-def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int) -> None:
+def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int, dev: str | Path | None = None) -> None:
     """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
-    speech = [item for item in list_speech(data) if item.samples <= config.longest_seconds * SAMPLE_RATE and item.text]
-    if not speech:
-        raise AudioPaLMError(f"{data} has no recording of at most {config.longest_seconds} s with a text")
-    config.model.characters = "".join(sorted({character for item in speech for character in item.text}))
-    logging.info("read %s: %d recordings, %.1f h, %d characters", data, len(speech),
-                 sum(item.samples for item in speech) / SAMPLE_RATE / 3600, len(config.model.characters))
-    torch.manual_seed(seed)
-    device = best_device()
-    model = UnitModel(config.model).to(device)
-    optimizers = make_optimizers(OptimizerConfig(config.optimizer, config.learning_rate,
-                                                 weight_decay=config.weight_decay), model)
-    total = config.plain_steps + config.quantised_steps
-    batches = plan_batches(speech, config, seed)
-
-    def load(number: int) -> Batch:
-        return make_batch([speech[index] for index in batches[number]], config.model.characters)
-
-    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
-    first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
-    if first == 0:
-        measure_scale(model, [(batch.samples.to(device), batch.frames.to(device))
-                              for batch in map(load, range(min(4, total)))])
-    output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
-    for step, batch in zip(range(first, total), ahead(load, first, total), strict=True):
-        seed_step(seed, step)
-        quantised = step >= config.plain_steps
-        if step == config.plain_steps:
-            start_codebook(model, [load(total + number) for number in range(config.kmeans_batches)], seed)
-        set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, total))
-        loss, heard = train_step(model, optimizers, batch.to(device), quantised, step >= config.augment_from, config)
-        if step % 20 == 0 or step + 1 == total:
-            seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, loss=round(loss, 4), spectrum=round(heard, 4), quantised=quantised,
-                      seconds=seconds)
-            logging.info("step %d/%d loss %.3f, spectrum %.3f%s, %.0f s", step + 1, total, loss, heard,
-                         " (quantised)" * quantised, seconds)
-        if (step + 1) % config.checkpoint_every == 0:
-            snapshots.save({"model": model}, optimizers, {"step": step + 1})
-    save_units(model, output)
-    snapshots.remove()
+    if config.quantise_from >= config.training.steps:
+        raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
+                             "quantiser needs steps of its own")
+    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}
+    run = Run(output, "model.safetensors", seed, config.training, made_from)
+    run_training(run, lambda fabric: UsmTraining(config, data, dev, output, seed, fabric))
 
 
-def plan_batches(speech: list[Speech], config: UnitTraining, seed: int) -> list[list[int]]:
-    """Indices into `speech` for every step, then for the k-means codebook."""
-    most = int(config.batch_seconds * SAMPLE_RATE)
-    by_length = np.argsort([item.samples for item in speech], kind="stable")
-    short = by_length[:max(1, int(len(speech) * config.short_share))].tolist()
-    first = itertools.islice(length_batches([speech[index].samples for index in short], most, seed), config.short_steps)
-    rest = length_batches([item.samples for item in speech], most, seed)
-    others = config.plain_steps + config.quantised_steps + config.kmeans_batches - config.short_steps
-    return [[short[index] for index in batch] for batch in first] + list(itertools.islice(rest, others))
+class UsmTraining(Training):
+    """CTC and the spectrum, from `quantise_from` on through the quantiser."""
 
+    def __init__(self, config: UnitTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
+                 fabric: Fabric):
+        self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
+        self.speech = select_speech(data, config.batch, with_text=True)
+        config.model.characters = "".join(sorted({character for item in self.speech for character in item.text}))
+        self.dev = dev_batches(dev, config.batch, with_text=True)
+        self.model = UnitModel(config.model).to(fabric.device)
+        self.modules = {"model": self.model}
+        self.comparable_from, self.quantised = config.quantise_from, False
+        per_step = config.training.accumulate * fabric.world_size
+        self.number = config.training.steps * per_step  # micro-batches; those of k-means come after them
+        self.plan = plan_batches(self.speech, config.batch, self.number + config.kmeans_batches, seed,
+                                 config.short_steps * per_step, config.short_share)
 
-def schedule(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up, then a cosine down to 2 %."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.02 + 0.98 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
+    def load(self, number: int) -> SpeechBatch:
+        return make_batch([self.speech[index] for index in self.plan[number]], self.config.model.characters)
 
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        optimizer = self.config.optimizer
+        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
+                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
 
-def train_step(model: UnitModel, optimizers: Optimizers, batch: Batch, quantised: bool,
-               augmented: bool, config: UnitTraining) -> tuple[float, float]:
-    """One step; the losses of CTC, nats a character, and of the spectrum."""
-    model.train()
-    with torch.no_grad():
-        mel, frames = model.log_mel(batch.samples), batch.frames
-        clean = mel
-        if augmented:
-            mel, frames, clean = augment(mel, frames, model.mean)
-    valid = valid_mask(frames, mel.shape[1] // 4)
-    spectrum = voiceless(model, clean, valid)
-    with torch.autocast(mel.device.type, torch.bfloat16, enabled=config.bf16):
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[SpeechBatch]:
+        return load_ahead(self.load, numbers, self.config.training.workers)
+
+    def begin_step(self, step: int) -> bool:
+        self.quantised = step >= self.config.quantise_from
+        if step == 0:
+            batches = [self.load(number).to(self.device) for number in range(min(SCALE_BATCHES, self.number))]
+            measure_scale(self.model, [(batch.samples, batch.frames) for batch in batches])
+        elif step == self.config.quantise_from:
+            batches = [self.load(self.number + number) for number in range(self.config.kmeans_batches)]
+            start_codebook(self.model, batches, self.seed)
+        return step in (0, self.config.quantise_from)
+
+    def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
+        ctc, heard, pull = self.losses(batch.to(self.device), step >= self.config.augment_from)
+        total = ctc + self.config.commitment * self.config.model.code_dim * pull + self.config.spectrum * heard
+        yield Loss(total, values={"ctc": (float(ctc.detach()), 1), "spectrum": (float(heard.detach()), 1)})
+
+    def losses(self, batch: SpeechBatch, augmented: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """CTC in nats a character, the squared errors of the spectrum and of the latents to their codes."""
+        model = self.model
+        with torch.no_grad(), full_precision(self.device):
+            mel, frames = model.log_mel(batch.samples), batch.frames
+            clean = mel
+            if augmented:
+                mel, frames, clean = augment(mel, frames, model.mean)
+            valid = valid_mask(frames, mel.shape[1] // 4)
+            spectrum = voiceless(model, clean, valid)
         latents = codes = model.encode(mel, valid)
-        if quantised:
+        if self.quantised:
             codes = latents.clone()
             codes[valid], _ = model.quantiser(latents[valid])
         scores, sound = model.classify(codes, valid), model.sound(codes)
-    loss = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
-                               zero_infinity=True) / max(len(batch.targets), 1)
-    spoken = valid.repeat_interleave(4, dim=1)
-    pull = functional.mse_loss(latents[valid], codes[valid].detach()) if quantised else 0.0
-    heard = functional.mse_loss(sound[spoken], spectrum[spoken])
-    (loss + config.commitment * config.model.code_dim * pull + config.spectrum * heard).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    update(optimizers)
-    return loss.item(), heard.item()
+        ctc = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
+                                  zero_infinity=True) / max(len(batch.targets), 1)
+        spoken = valid.repeat_interleave(4, dim=1)
+        pull = functional.mse_loss(latents[valid], codes[valid].detach()) if self.quantised else torch.zeros(())
+        return ctc, functional.mse_loss(sound[spoken], spectrum[spoken]), pull
+
+    def evaluate(self) -> dict[str, float]:
+        """Means over the dev batches; `loss` is what the training minimises, without the pull to the codes."""
+        if not self.dev:
+            return {}
+        found = [self.losses(make_batch(items, self.config.model.characters).to(self.device), augmented=False)
+                 for items in self.dev]
+        ctc, heard = (sum(float(losses[place]) for losses in found) / len(found) for place in (0, 1))
+        return {"ctc": ctc, "spectrum": heard, "loss": ctc + self.config.spectrum * heard}
+
+    def utterances(self, batch: SpeechBatch) -> list[str]:
+        return batch.paths
+
+    def finish(self, weights: Weights) -> None:
+        save_units(self.model, self.output)
 
 
 def voiceless(model: UnitModel, mel: Tensor, valid: Tensor) -> Tensor:
@@ -206,7 +163,7 @@ def voiceless(model: UnitModel, mel: Tensor, valid: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def start_codebook(model: UnitModel, batches: list[Batch], seed: int) -> None:
+def start_codebook(model: UnitModel, batches: list[SpeechBatch], seed: int) -> None:
     """Set the codebook by k-means on latents of speech as it is, without augmentation."""
     model.eval()
     latents = []

@@ -1,106 +1,134 @@
 """Training of `w2v-bert` units: contrastive loss and masked prediction on speech without texts, then k-means."""
 
-import itertools
-import logging
-import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
-from audiopalm.core.config import to_dict
-from audiopalm.core.device import best_device
+from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.quantiser import kmeans
-from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.speech import ahead, length_batches, list_speech
-from audiopalm.training.checkpoint import Snapshots, seed_step
-from audiopalm.training.log import StepLog
-from audiopalm.training.optimizer import OptimizerConfig, Optimizers, make_optimizers, set_rate, update
+from audiopalm.training.batches import load_ahead
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.precision import full_precision
+from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.kmeans_training import KMeansConfig, fit_codebook
 from audiopalm.units.mel_conformer import measure_scale, valid_mask
 from audiopalm.units.registry import save_units
-from audiopalm.units.usm_v2_training import Batch, make_batch, schedule
+from audiopalm.units.speech_batches import (
+    SpeechBatch,
+    SpeechBatchConfig,
+    dev_batches,
+    make_batch,
+    plan_batches,
+    select_speech,
+)
 from audiopalm.units.w2v_bert import W2vBert, W2vBertConfig, draw_mask
 
 
 @dataclass
 class W2vBertTraining:
+    """conf/units.yaml for `kind: w2v-bert`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "steps": "training.steps", "batch_seconds": "batch.seconds", "longest_seconds": "batch.longest_seconds",
+        "learning_rate": "optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
+        "weight_decay": "optimizer.weight_decay", "checkpoint_every": "training.save_every"}
+
     kind: str = "w2v-bert"
     model: W2vBertConfig = field(default_factory=W2vBertConfig)
+    batch: SpeechBatchConfig = field(default_factory=lambda: SpeechBatchConfig(seconds=240, longest_seconds=30))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=100_000, save_every=1000,
+                                                                            validate_every=1000))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(
+        learning_rate=5e-4, warmup_steps=2000, weight_decay=0.01))
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
-    steps: int = 100000
-    batch_seconds: float = 240.0  # padding included
-    longest_seconds: float = 30.0  # longer recordings are left out
-    target_batches: int = 16  # that the codes of training are clustered from
-    mask_start: float = 0.08  # share of frames that begin a masked span
-    mask_span: int = 5  # frames of 40 ms
-    optimizer: str = "adamw"  # or muon
-    learning_rate: float = 5e-4
-    warmup: int = 2000
-    weight_decay: float = 0.01
-    checkpoint_every: int = 1000
+    target_batches: int = ranged(16, low=1)  # whose frames are clustered into the codes that training predicts
+    mask_start: float = ranged(0.08, above=0, high=1)  # the fraction of frames that begin a masked span
+    mask_span: int = ranged(5, low=1)  # frames of 40 ms
 
 
-def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed: int) -> None:
+def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed: int,
+                   dev: str | Path | None = None) -> None:
     """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
     depth = config.model.contrastive_blocks + config.model.masked_blocks
     if not 1 <= config.model.layer <= depth:
         raise AudioPaLMError(f"model.layer is {config.model.layer}, there are blocks 1 to {depth}")
-    speech = [item for item in list_speech(data) if item.samples <= config.longest_seconds * SAMPLE_RATE]
-    if not speech:
-        raise AudioPaLMError(f"{data} has no recording of at most {config.longest_seconds} s")
-    logging.info("read %s: %d recordings, %.1f h", data, len(speech),
-                 sum(item.samples for item in speech) / SAMPLE_RATE / 3600)
-    torch.manual_seed(seed)
-    device = best_device()
-    model = W2vBert(config.model).to(device)
-    optimizers = make_optimizers(OptimizerConfig(config.optimizer, config.learning_rate,
-                                                 weight_decay=config.weight_decay), model)
-    most = int(config.batch_seconds * SAMPLE_RATE)
-    batches = list(itertools.islice(length_batches([item.samples for item in speech], most, seed), config.steps))
+    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}
+    run = Run(output, "model.safetensors", seed, config.training, made_from)
+    run_training(run, lambda fabric: W2vBertUnits(config, data, dev, output, seed, fabric))
 
-    def load(number: int) -> Batch:
-        return make_batch([speech[index] for index in batches[number]], "")
 
-    snapshots = Snapshots(output, {"config": to_dict(config), "seed": seed})
-    first = (snapshots.load({"model": model}, optimizers) or {"step": 0})["step"]
-    if first == 0:
-        heard = [load(number).to(device) for number in range(min(config.target_batches, config.steps))]
-        measure_scale(model, [(batch.samples, batch.frames) for batch in heard])
-        start_targets(model, heard, seed)
-    output.mkdir(parents=True, exist_ok=True)
-    log, started = StepLog(output / "log.jsonl", first), time.monotonic()
-    for step, batch in zip(range(first, config.steps), ahead(load, first, config.steps), strict=True):
-        seed_step(seed, step)
-        set_rate(optimizers, config.learning_rate * schedule(step, config.warmup, config.steps))
-        losses = train_step(model, optimizers, batch.to(device), config)
-        if step % 20 == 0 or step + 1 == config.steps:
-            seconds = round(time.monotonic() - started, 1)
-            log.write(step=step + 1, **{f"{name}_loss": value for name, value in losses.items()}, seconds=seconds)
-            logging.info("step %d/%d %s, %.0f s", step + 1, config.steps,
-                         ", ".join(f"{name} {value:.3f}" for name, value in losses.items()), seconds)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            snapshots.save({"model": model}, optimizers, {"step": step + 1})
-    fit_codebook(model, speech, config.kmeans, seed)
-    save_units(model, output)
-    snapshots.remove()
+class W2vBertUnits(Training):
+    """The contrastive and the masked loss; the codebook is clustered when the encoder is trained."""
+
+    def __init__(self, config: W2vBertTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
+                 fabric: Fabric):
+        self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
+        self.speech = select_speech(data, config.batch, with_text=False)
+        self.dev = dev_batches(dev, config.batch, with_text=False)
+        self.model = W2vBert(config.model).to(fabric.device)
+        self.modules = {"model": self.model}
+        number = config.training.steps * config.training.accumulate * fabric.world_size
+        self.plan = plan_batches(self.speech, config.batch, number, seed)
+
+    def load(self, number: int) -> SpeechBatch:
+        return make_batch([self.speech[index] for index in self.plan[number]], "")
+
+    def update_groups(self) -> dict[str, UpdateGroup]:
+        optimizer = self.config.optimizer
+        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
+                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
+
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[SpeechBatch]:
+        return load_ahead(self.load, numbers, self.config.training.workers)
+
+    def begin_step(self, step: int) -> bool:
+        if step > 0:
+            return False
+        batches = [self.load(number).to(self.device)
+                   for number in range(min(self.config.target_batches, len(self.plan)))]
+        measure_scale(self.model, [(batch.samples, batch.frames) for batch in batches])
+        start_targets(self.model, batches, self.seed)
+        return True
+
+    def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
+        losses = self.losses(batch.to(self.device))
+        yield Loss(sum(losses.values()), values={name: (float(loss.detach()), 1) for name, loss in losses.items()})
+
+    def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        with torch.no_grad(), full_precision(self.device):
+            mel = self.model.log_mel(batch.samples)
+        valid = valid_mask(batch.frames, int(batch.frames.max()))
+        return self.model.losses(mel, valid, draw_mask(valid, self.config.mask_start, self.config.mask_span))
+
+    def evaluate(self) -> dict[str, float]:
+        """Means over the dev batches, whose masks are the same every time; `loss` is the sum that is minimised."""
+        if not self.dev:
+            return {}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found = [self.losses(make_batch(items, "").to(self.device)) for items in self.dev]
+        means = {name: sum(float(losses[name]) for losses in found) / len(found) for name in found[0]}
+        return means | {"loss": sum(means.values())}
+
+    def utterances(self, batch: SpeechBatch) -> list[str]:
+        return batch.paths
+
+    def finish(self, weights: Weights) -> None:
+        fit_codebook(self.model, self.speech, self.config.kmeans, self.seed)
+        save_units(self.model, self.output)
 
 
 @torch.no_grad()
-def start_targets(model: W2vBert, batches: list[Batch], seed: int) -> None:
-    """The codes of training: clusters of the frames of `batches`."""
+def start_targets(model: W2vBert, batches: list[SpeechBatch], seed: int) -> None:
+    """Set the codes that training predicts: clusters of the frames of `batches`."""
     frames = [model.frames(model.log_mel(batch.samples))[valid_mask(batch.frames, int(batch.frames.max()))]
               for batch in batches]
     model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).cpu().numpy(), len(model.centres), seed)))
-
-
-def train_step(model: W2vBert, optimizers: Optimizers, batch: Batch, config: W2vBertTraining) -> dict[str, float]:
-    model.train()
-    valid = valid_mask(batch.frames, int(batch.frames.max()))
-    masked = draw_mask(valid, config.mask_start, config.mask_span)
-    losses = model.losses(model.log_mel(batch.samples), valid, masked)
-    sum(losses.values()).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    update(optimizers)
-    return {name: round(loss.item(), 4) for name, loss in losses.items()}

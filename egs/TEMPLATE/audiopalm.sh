@@ -231,9 +231,9 @@ main() {
 
     if begin 4 codec; then
         if "${train_codec}"; then
-            reads 2 "${raw}/${train_set}"
-            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" --output "${codec_exp}" \
-                --seed "${seed}" ${codec_args}
+            reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
+            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" \
+                --dev_dir "${raw}/${valid_set}" --output "${codec_exp}" --seed "${seed}" ${codec_args}
         else
             reads 0 "${pretrained_codec}"
             run "${root}/utils/copy_dir.sh" "${pretrained_codec}" "${codec_exp}"
@@ -282,8 +282,7 @@ main() {
                 --init_lm "${models}/textlm" \
                 --train_data_dir "${raw}/${train_set}" --train_tokens "${tokendir}/${train_set}" \
                 --valid_data_dir "${raw}/${valid_set}" --valid_tokens "${tokendir}/${valid_set}" \
-                --output_dir "${models}/espnet_lm" --seed "${seed}" ${lm_args}
-            module espnet_convert --model_file "${models}/espnet_lm/valid.loss.ave.pth" --output "${models}/lm"
+                --output_dir "${models}/espnet_lm" --output "${models}/lm" --seed "${seed}" ${lm_args}
         else
             run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" \
                 --vocabulary "${models}/vocabulary" --init_lm "${models}/textlm" \

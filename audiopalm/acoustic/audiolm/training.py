@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,73 +11,85 @@ from torch.nn import functional
 
 from audiopalm.acoustic.audiolm.generation import GenerationConfig
 from audiopalm.acoustic.audiolm.model import AudioLM, ModelConfig, Stage
-from audiopalm.acoustic.corpus import Corpus
+from audiopalm.acoustic.corpus import Batch
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
-from audiopalm.acoustic.training import Losses, TrainingConfig, units_of
-from audiopalm.core.device import device_of
-
-
-@dataclass
-class AudioLMTraining(TrainingConfig):
-    # Of the past that stage 2 and 3 see in a target, a share of 0 to `own_share`, another for each example, is not true
-    # but the model's own: what it draws given the true past (two passes of scheduled sampling, arXiv 1906.07651).
-    # Otherwise its past tells it more than what it should speak, and left to itself it follows its own mistakes.
-    own_share: float = 0.0
+from audiopalm.acoustic.training import (
+    AcousticTraining,
+    LevelScores,
+    LevelSums,
+    VoiceBatchConfig,
+    to_device,
+    units_of,
+)
+from audiopalm.core.config import ranged
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.optimizer import OptimizerConfig
 
 
 @dataclass
 class AudioLMConfig:
-    """conf/acoustic_audiolm.yaml."""
+    """conf/acoustic.yaml for `kind: audiolm`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"own_share": "own_share, beside training"}
 
     kind: str = "audiolm"
     model: ModelConfig = field(default_factory=ModelConfig)
-    training: AudioLMTraining = field(default_factory=AudioLMTraining)
+    batch: VoiceBatchConfig = field(default_factory=VoiceBatchConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(final_rate=0.0, warmup_steps=50,
+                                                                               weight_decay=0.01))
+    # Stages 2 and 3 see a past in which a fraction of 0 to `own_share`, another one for each example, is not true but
+    # drawn by the model itself, given the true past (two passes of scheduled sampling, arXiv 1906.07651). Otherwise the
+    # past tells more than the units do, and left to itself the model goes on from its own mistakes.
+    own_share: float = ranged(0.0, low=0, high=1)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-def loss(model: AudioLM, corpus: Corpus, config: AudioLMTraining,
-         random: np.random.Generator) -> tuple[Tensor, Losses]:
-    """Of a new batch: mean cross-entropy of stage 2 and of stage 3, added up, and the sums of each level."""
-    stages, parts = {}, {}
-    for level, logits, truth, _ in predictions(model, corpus, config, random, config.voices, config.own_share):
-        value = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="sum")
-        parts[level] = (float(value.detach()), truth.numel())
-        stages.setdefault(level < model.config.coarse_levels, []).append(value / truth.numel())
-    return sum(sum(values) / len(values) for values in stages.values()), parts
+class AudioLMTraining(AcousticTraining):
+    """The mean cross-entropy of stage 2 plus that of stage 3."""
 
+    model_class = AudioLM
+    model: AudioLM
 
-def evaluate(model: AudioLM, corpus: Corpus, config: AudioLMTraining) -> tuple[list[float], list[float]]:
-    """Loss and accuracy of each level in the targets, given all true tokens before; always the same examples."""
-    losses, accuracies = [], []
-    for _, logits, truth, prompt in predictions(model, corpus, config, np.random.default_rng(0), config.dev_batch, 0.0):
-        logits, truth = logits[:, prompt:].flatten(0, 1), truth[:, prompt:].flatten()
-        losses.append(float(functional.cross_entropy(logits, truth)))
-        accuracies.append(float((logits.argmax(-1) == truth).float().mean()))
-    return losses, accuracies
+    def losses(self, batch: Batch, random: np.random.Generator) -> tuple[Tensor, LevelSums]:
+        stages, parts = {}, {}
+        for level, logits, truth, _ in self.predictions(batch, random, self.config.own_share):
+            value = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="sum")
+            parts[level] = (float(value.detach()), truth.numel())
+            stages.setdefault(level < self.model.config.coarse_levels, []).append(value / truth.numel())
+        return sum(sum(values) / len(values) for values in stages.values()), parts
 
+    def scores(self, batch: Batch) -> LevelScores:
+        """Loss and accuracy of each level in the targets, given all true tokens before."""
+        losses, accuracies = [], []
+        for _, logits, truth, prompt in self.predictions(batch, np.random.default_rng(0), 0.0):
+            logits, truth = logits[:, prompt:].flatten(0, 1), truth[:, prompt:].flatten()
+            losses.append(float(functional.cross_entropy(logits, truth)))
+            accuracies.append(float((logits.argmax(-1) == truth).float().mean()))
+        return losses, accuracies
 
-def predictions(model: AudioLM, corpus: Corpus, config: AudioLMTraining, random: np.random.Generator,
-                rows: int, own_share: float) -> Iterator[tuple[int, Tensor, Tensor, int]]:
-    """Of each level of a new batch: its number, logits `[B, T, codec_size]`, truth `[B, T]`, and how many frames of
-    these are of the prompt. `own_share` as in AudioLMTraining."""
-    sizes = model.config
-    batch = corpus.draw(random, rows, 1, units_of(config.prompt_seconds), units_of(config.target_seconds))
-    units, codec = (torch.from_numpy(np.concatenate(values, axis=1)).to(device_of(model)) for values in
-                    ((batch.prompt_units, batch.units), (batch.prompt_codec, batch.codec)))
-    coarse = codec[..., :sizes.coarse_levels]
-    prompt = batch.prompt_codec.shape[1]
-    past = with_own(model.coarse, units[..., None], coarse, prompt, own_share, random)
-    hidden = model.coarse(units[..., None], past)
-    for level in range(sizes.coarse_levels):
-        yield level, model.coarse.logits(hidden[:, :, level], level), coarse[..., level], prompt
+    def predictions(self, batch: Batch, random: np.random.Generator,
+                    own_share: float) -> Iterator[tuple[int, Tensor, Tensor, int]]:
+        """For each level: its number, logits `[B, T, codec_size]`, true codes `[B, T]`, and the number of frames that
+        belong to the prompt. `own_share` as in AudioLMConfig."""
+        model, sizes = self.model, self.model.config
+        units, codec = (to_device(np.concatenate(values, axis=1), self.device) for values in
+                        ((batch.prompt_units, batch.units), (batch.prompt_codec, batch.codec)))
+        coarse = codec[..., :sizes.coarse_levels]
+        prompt = batch.prompt_codec.shape[1]
+        past = with_own(model.coarse, units[..., None], coarse, prompt, own_share, random)
+        hidden = model.coarse(units[..., None], past)
+        for level in range(sizes.coarse_levels):
+            yield level, model.coarse.logits(hidden[:, :, level], level), coarse[..., level], prompt
 
-    heard, length = (FRAMES_PER_UNIT * units_of(seconds) for seconds in (sizes.fine_prompt_seconds, sizes.fine_seconds))
-    first = prompt + int(random.integers(0, max(1, batch.codec.shape[1] - length + 1)))
-    window = torch.cat([codec[:, prompt - heard:prompt], codec[:, first:first + length]], dim=1)
-    coarse, fine = window.split([sizes.coarse_levels, sizes.levels - sizes.coarse_levels], dim=2)
-    hidden = model.fine(coarse, with_own(model.fine, coarse, fine, heard, own_share, random))
-    for level in range(fine.shape[2]):
-        yield sizes.coarse_levels + level, model.fine.logits(hidden[:, :, level], level), fine[..., level], heard
+        heard, length = (FRAMES_PER_UNIT * units_of(seconds)
+                         for seconds in (sizes.fine_prompt_seconds, sizes.fine_seconds))
+        first = prompt + int(random.integers(0, max(1, batch.codec.shape[1] - length + 1)))
+        window = torch.cat([codec[:, prompt - heard:prompt], codec[:, first:first + length]], dim=1)
+        coarse, fine = window.split([sizes.coarse_levels, sizes.levels - sizes.coarse_levels], dim=2)
+        hidden = model.fine(coarse, with_own(model.fine, coarse, fine, heard, own_share, random))
+        for level in range(fine.shape[2]):
+            yield sizes.coarse_levels + level, model.fine.logits(hidden[:, :, level], level), fine[..., level], heard
 
 
 @torch.no_grad()
