@@ -6,8 +6,8 @@ import sys
 CONFIG = """
 mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
 model: {dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden_dim: 128}
-training: {steps: 500, rows: 4, row_length: 128, log_every: 10, validate_every: 50, save_every: 10,
-           validation_sequences: 8}
+batch: {rows: 4, row_length: 128, validation_sequences: 8}
+training: {steps: 500, log_every: 10, validate_every: 50, save_every: 10}
 optimizer: {learning_rate: 4.0e-3, warmup_steps: 10}
 
 """

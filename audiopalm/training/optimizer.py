@@ -102,13 +102,16 @@ class UpdateGroup:
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
 
-    def update(self, step: int) -> None:
-        """Clip the gradients, let every optimizer make its step, and drop the gradients."""
+    def clip_gradients(self) -> None:
         apart = [parameter for name, parameter in self.module.named_parameters()
                  if any(word in name for word in self.clip_apart)]
         alone = {id(parameter) for parameter in apart}
         for parameters in (apart, [one for one in self.module.parameters() if id(one) not in alone]):
             clip(parameters, self.clip)
+
+    def update(self, step: int) -> None:
+        """Clip the gradients, let every optimizer make its step, and drop the gradients."""
+        self.clip_gradients()
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.schedule(step)

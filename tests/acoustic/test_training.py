@@ -1,51 +1,22 @@
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from trainings import CODES, LEVELS, SPEAKERS, UNITS, write_tokens
 
 from audiopalm.acoustic.corpus import Corpus, UnitLatents
-from audiopalm.acoustic.registry import KINDS, load_acoustic, load_training_config
+from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.acoustic.soundstorm import conformer
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
 from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining, draw_masks
-from audiopalm.acoustic.training import Kind, train
+from audiopalm.acoustic.training import AcousticData, VoiceBatchConfig, train
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
-from audiopalm.data.archive import write_ark
-from audiopalm.data.datadir import write_table
-
-UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3
-
-
-def write_tokens(folder: Path, seed: int, utterances: int = 30) -> None:
-    """A made-up language: each speaker says unit u as his own codes, other ones in the second half of a unit.
-
-    Every fifth utterance of a speaker is in Spanish, the others are in English.
-    """
-    table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
-    random = np.random.default_rng(seed)
-    units, codec, speakers, languages = {}, {}, {}, {}
-    for index in range(utterances):
-        speaker = index % SPEAKERS
-        language = "es" if index // SPEAKERS % 5 == 4 else "en"
-        name = f"s{speaker}-{language}-{index:03d}"
-        units[name] = random.integers(0, UNITS, int(random.integers(10, 40)))
-        frames = table[speaker, units[name]].reshape(-1, LEVELS)
-        codec[name] = frames[:len(frames) - index % 2].reshape(-1)  # the last frame may be missing
-        speakers[name], languages[name] = f"s{speaker}", language
-    write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
-    write_table(folder / "codec.scp", write_ark(folder / "codec.ark", codec))
-    write_table(folder / "utt2spk", speakers)
-    write_table(folder / "utt2lang", languages)
-    write_json(folder / "meta.json", {"units_rate": 25, "units_size": UNITS, "units_sha256": "aaaa", "codec_rate": 50,
-                                      "codec_levels": LEVELS, "codec_size": CODES, "codec_sha256": "bbbb"})
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.optimizer import OptimizerConfig
 
 
 @pytest.fixture
@@ -54,22 +25,25 @@ def tokens(tmp_path) -> Path:
     return tmp_path / "tokens"
 
 
-def small(**training) -> tuple[Kind, SoundStormConfig]:
-    return KINDS["soundstorm"], SoundStormConfig(
+def learn(output, tokens, dev=None, **settings) -> None:
+    """Train a small SoundStorm; `settings` are those of `training:`."""
+    config = SoundStormConfig(
         model=ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
-        training=SoundStormTraining(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0, **training),
+        batch=VoiceBatchConfig(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0),
+        training=TrainingConfig(**settings),
+        optimizer=OptimizerConfig(learning_rate=5e-3, final_rate=0, warmup_steps=20, weight_decay=0.01),
         generation=GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
+    train(SoundStormTraining, config, AcousticData(tokens, tokens, dev, dev), output, 0)
 
 
 def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     write_tokens(tmp_path / "dev", 2, 12)
     torch.set_num_threads(1)
-    config = small(steps=240, learning_rate=5e-3, warmup=20, log_every=80, dev_every=240)
-    train(*config, tokens, tokens, tmp_path / "exp", 0, tmp_path / "dev", tmp_path / "dev")
+    learn(tmp_path / "exp", tokens, tmp_path / "dev", steps=240, log_every=80, validate_every=240)
     log = [json.loads(line) for line in (tmp_path / "exp" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [80, 160, 240]
-    assert len(log[0]["loss_levels"]) == LEVELS and log[-1]["loss"] < log[0]["loss"]
-    assert min(log[-1]["dev_accuracy"]) > 0.95
+    assert all(f"level_{level}" in log[0] for level in range(LEVELS)) and log[-1]["loss"] < log[0]["loss"]
+    assert min(log[-1]["dev"][f"accuracy_{level}"] for level in range(LEVELS)) > 0.95
 
     # The voice comes from the prompt, the content from the units: another speaker's prompt gives his codes.
     corpus, acoustic = Corpus(tmp_path / "dev", tmp_path / "dev"), load_acoustic(tmp_path / "exp")
@@ -82,50 +56,15 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
 
 
-SMALL_FILES = {
-    "soundstorm": "model: {dim: 16, layers: 1, heads: 2}\n"
-                  "training: {steps: 40, save_every: 8, log_every: 10, voices: 2}\n",
-    "audiolm": "kind: audiolm\nmodel: {coarse_levels: 1, coarse: {dim: 16, layers: 1}, fine: {dim: 16, layers: 1}}\n"
-               "training: {steps: 40, save_every: 8, log_every: 10, voices: 1, target_seconds: 0.4, optimizer: muon}\n",
-}
-
-
-@pytest.mark.parametrize("kind", SMALL_FILES)
-def test_a_killed_run_goes_on_exactly(tmp_path, tokens, caplog, kind):
-    caplog.set_level("INFO")
-    torch.set_num_threads(1)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    (tmp_path / "acoustic.yaml").write_text(SMALL_FILES[kind])
-    config = load_training_config(tmp_path / "acoustic.yaml")
-    command = [sys.executable, "-m", "audiopalm.bin.train_acoustic", "--data_dir", str(tokens), "--tokens", str(tokens),
-               "--config", str(tmp_path / "acoustic.yaml"), "--output", str(parts)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    while not (parts / "snapshot.safetensors").is_file() and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    assert not (parts / "model.safetensors").is_file(), "killed too late to test anything"
-
-    train(*config, str(tokens), str(tokens), str(parts), 0)
-    assert "going on from step" in caplog.text
-    train(*load_training_config(tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(whole), 0)
-    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    timeless = [[{key: value for key, value in json.loads(line).items() if key != "seconds"}
-                 for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (whole, parts)]
-    assert timeless[0] == timeless[1] and len(timeless[0]) == 4
-    train(*load_training_config(tmp_path / "acoustic.yaml"), str(tokens), str(tokens), str(parts), 0)
-    assert "nothing to do" in caplog.text
-
-
-def test_other_tokens_are_refused_with_both_hashes(tmp_path, tokens):
-    train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+def test_other_tokens_are_refused(tmp_path, tokens):
+    learn(tmp_path / "exp", tokens, steps=1)
     meta = read_json(tokens / "meta.json")
     write_json(tokens / "meta.json", {**meta, "units_sha256": "cccc"})
-    with pytest.raises(AudioPaLMError, match="units_sha256 aaaa.* cccc"):
-        train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+    with pytest.raises(AudioPaLMError, match="other settings"):
+        learn(tmp_path / "exp", tokens, steps=1)
     write_tokens(tmp_path / "dev", 2)
     with pytest.raises(AudioPaLMError, match="units_sha256 differs.*cccc.*aaaa"):
-        train(*small(steps=1), tokens, tokens, tmp_path / "other", 0, tmp_path / "dev", tmp_path / "dev")
+        learn(tmp_path / "other", tokens, tmp_path / "dev", steps=1)
     config = read_json(tmp_path / "exp" / "config.json")
     assert config["units_sha256"] == "aaaa" and config["codec_sha256"] == "bbbb"
     assert (config["units_size"], config["codec_levels"], config["codec_size"]) == (UNITS, LEVELS, CODES)
@@ -135,9 +74,9 @@ def test_tokens_without_codec_are_refused(tmp_path, tokens):
     meta = read_json(tokens / "meta.json")
     write_json(tokens / "meta.json", {**meta, "codec_sha256": None})
     with pytest.raises(AudioPaLMError, match="lacks codec_sha256.*stage 5"):
-        train(*small(steps=1), tokens, tokens, tmp_path / "exp", 0)
+        learn(tmp_path / "exp", tokens, steps=1)
     with pytest.raises(AudioPaLMError, match="stage 5"):
-        train(*small(steps=1), tokens, tmp_path / "nothing", tmp_path / "exp", 0)
+        learn(tmp_path / "exp", tmp_path / "nothing", steps=1)
 
 
 def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):

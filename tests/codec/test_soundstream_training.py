@@ -1,13 +1,13 @@
-"""Training of ESPnet's SoundStream, tiny: both losses are taken, a stopped run goes on bit for bit."""
+"""Parts of the training of ESPnet's SoundStream: frozen encoder, start of weights and codebooks, losses."""
 
-import dataclasses
 import importlib.util
 
 import numpy as np
 import pytest
 import torch
+from trainings import write_recordings
 
-from audiopalm.codec import soundstream_training as training
+from audiopalm.codec.crops import CropConfig
 from audiopalm.codec.registry import load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig
 from audiopalm.codec.soundstream_training import (
@@ -18,61 +18,35 @@ from audiopalm.codec.soundstream_training import (
     start_weights,
     train_soundstream,
 )
-from audiopalm.core.files import sha256
-from audiopalm.data.audio import write_audio
-from audiopalm.data.datadir import write_table
+from audiopalm.training.config import TrainingConfig
+from audiopalm.training.optimizer import UpdateGroup
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="espnet is not installed")
 CONFIGURATION = SoundStreamTraining(
-    model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2, batch=2,
-    crop_seconds=0.32, steps=6, plain_steps=1, plain_noise=0.4, kmeans_crops=8, adversarial_from=2, warmup=2,
-    checkpoint_every=2)
+    model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16, stft_channels=2,
+    batch=CropConfig(crops=2, crop_seconds=0.32), training=TrainingConfig(steps=4), quantise_from=1, plain_noise=0.4,
+    kmeans_crops=8, adversarial_from=4, freeze_encoder_from=2)
 
 
 @pytest.fixture
 def data(tmp_path):
-    paths = {f"anna-en-{number}": str(tmp_path / f"data/{number}.flac") for number in range(3)}
-    for number, path in enumerate(paths.values()):
-        write_audio(path, 0.3 * np.sin(np.arange(9000) * (0.05 + 0.05 * number)).astype(np.float32))
-    write_table(tmp_path / "data/wav.scp", paths)
-    write_table(tmp_path / "data/text", dict.fromkeys(paths, "la"))
-    return tmp_path / "data"
+    return write_recordings(tmp_path / "data", 3)
 
 
-def test_a_stopped_run_goes_on_with_the_same_result(data, tmp_path, monkeypatch):
-    report = train_soundstream(data, CONFIGURATION, tmp_path / "whole", seed=1)
-    assert {"adv_loss", "feat_match_loss", "mel_loss", "real_loss", "fake_loss"} <= report.keys()
-    updates, update = [], training.update
+def test_the_encoder_learns_until_it_is_frozen(data, tmp_path, monkeypatch):
+    changed, update = [], UpdateGroup.update
 
-    def stop_at_the_fifth_step(*arguments):
-        updates.append(1)
-        if len(updates) == 8:  # 2 steps with one update, then 2 each
-            raise KeyboardInterrupt
-        update(*arguments)
+    def watch(self, step):
+        before = [parameter.detach().clone() for parameter in self.module.encoder.parameters()]
+        update(self, step)
+        changed.append(any(not torch.equal(*pair)
+                           for pair in zip(before, self.module.encoder.parameters(), strict=True)))
 
-    monkeypatch.setattr(training, "update", stop_at_the_fifth_step)
-    with pytest.raises(KeyboardInterrupt):
-        train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
-    assert not (tmp_path / "stopped/model.safetensors").exists()
-    monkeypatch.setattr(training, "update", update)
-    train_soundstream(data, CONFIGURATION, tmp_path / "stopped", seed=1)
-    assert sha256(tmp_path / "whole/model.safetensors") == sha256(tmp_path / "stopped/model.safetensors")
-    ids = load_codec(tmp_path / "whole").encode([np.zeros(640, dtype=np.float32)])[0]
-    assert ids.shape == (2, 3)
-
-
-def test_the_encoder_learns_in_its_steps_only(data, tmp_path, monkeypatch):
-    update, changed = training.update, []
-
-    def watch(module, optimizer, loss):
-        before = [parameter.detach().clone() for parameter in module.encoder.parameters()]
-        update(module, optimizer, loss)
-        changed.append(any(not torch.equal(*pair) for pair in zip(before, module.encoder.parameters(), strict=True)))
-
-    monkeypatch.setattr(training, "update", watch)
-    train_soundstream(data, dataclasses.replace(CONFIGURATION, steps=4, adversarial_from=4, encoder_steps=2),
-                      tmp_path / "output", seed=1)
+    monkeypatch.setattr(UpdateGroup, "update", watch)
+    train_soundstream(data, CONFIGURATION, tmp_path / "output", seed=1)
     assert changed == [True, True, False, False]
+    ids = load_codec(tmp_path / "output").encode([np.zeros(640, dtype=np.float32)])[0]
+    assert ids.shape == (2, 3)
 
 
 def test_training_draws_every_number_of_levels():

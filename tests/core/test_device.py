@@ -11,7 +11,7 @@ from audiopalm.codec.soundstream_training import add_noise
 from audiopalm.codec.spectral_training import MelDistance, drop_levels
 from audiopalm.core.device import best_device, device_of
 from audiopalm.units.mel_conformer import valid_mask
-from audiopalm.units.usm_v2_training import Batch, augment
+from audiopalm.units.speech_batches import SpeechBatch, augment
 from audiopalm.units.w2v_bert import draw_mask
 
 
@@ -39,8 +39,9 @@ def test_on_meta(made):
 
 
 def test_all_of_a_batch_moves():
-    batch = Batch(*(torch.zeros(1) for _ in dataclasses.fields(Batch))).to("meta")
-    assert {getattr(batch, field.name).device.type for field in dataclasses.fields(batch)} == {"meta"}
+    tensors = [field.name for field in dataclasses.fields(SpeechBatch) if field.name != "paths"]
+    batch = SpeechBatch(*(torch.zeros(1) for _ in tensors), ["x.flac"]).to("meta")
+    assert {getattr(batch, name).device.type for name in tensors} == {"meta"}
 
 
 def test_without_a_gpu_it_is_the_cpu(monkeypatch):

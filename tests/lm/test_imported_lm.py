@@ -18,7 +18,8 @@ from audiopalm.vocabulary.joint import load_vocabulary
 ROWS, EOS = 340, 1
 CONFIG = """
 mixture: [{task: asr}]
-training: {steps: 6, rows: 2, row_length: 128, log_every: 2, validate_every: 6, save_every: 6, validation_sequences: 2}
+batch: {rows: 2, row_length: 128, validation_sequences: 2}
+training: {steps: 6, log_every: 2, validate_every: 6, save_every: 6}
 optimizer: {learning_rate: 1.0e-3, warmup_steps: 1}
 audio_rows: normal
 """

@@ -92,7 +92,7 @@ def test_killed_training_ends_with_the_same_weights(tmp_path, prepared):
     process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.train_lm", *map(str, whole[1:]), "--output",
                                 str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not (tmp_path / "killed" / "snapshot.safetensors").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "killed" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -125,7 +125,8 @@ def test_a_batch_is_shown(tmp_path, prepared):
     (["mixture=[{task: asr, sources: [ru]}]"], "no utterance"),
     (["mixture=[{task: tts, speakers: [bella]}]"], "speakers ['bella']"),
     (["mixture=[]"], "mixture: it is empty"),
-    (["training.row_length=8"], "no sequence fits"),
+    (["training.rows=4"], "it is called batch.rows now"),
+    (["batch.row_length=8"], "no sequence fits"),
     (["--init_lm", "nowhere"], "run stage 7"),
 ])
 def test_bad_input_is_one_line(tmp_path, prepared, args, message):

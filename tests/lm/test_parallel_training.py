@@ -45,7 +45,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, prepared):
     for strategy in ("ddp", "fsdp"):
         result = train(prepared, 2, tmp_path / strategy, "training.steps=10", f"training.strategy={strategy}")
         check(result)
-        assert "2 processes x 1 micro-batches" in result.stderr
+        assert "steps of 2 micro-batches in 2 processes" in result.stderr
         assert losses(tmp_path / strategy) == pytest.approx(expected, rel=2e-5)
         ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("one", strategy))
         assert {name: weight.shape for name, weight in ours.items()} == {name: weight.shape
@@ -66,7 +66,7 @@ def test_two_killed_processes_go_on_exactly(tmp_path, prepared, strategy):
     process = subprocess.Popen(launch(prepared, 2, tmp_path / "killed", *overrides), stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "snapshot.safetensors").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "killed" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     for pid in (process.pid, *descendants(process.pid)):  # torchrun gives each a session of its own
         os.kill(pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_two_killed_processes_go_on_exactly(tmp_path, prepared, strategy):
 
 
 @pytest.mark.parametrize("override, message", [
-    ("training.strategy=fsdb", "unknown strategy 'fsdb'; did you mean 'fsdp'?"),
+    ("training.strategy=fsdb", "strategy: unknown value 'fsdb'; did you mean 'fsdp'?"),
     ("optimizer.name=muon", "muon needs whole matrices; with strategy fsdp use adamw or adafactor")])
 def test_what_cannot_be_shared_out_is_one_line(tmp_path, prepared, override, message):
     result = train(prepared, 2, tmp_path / "lm", "training.steps=2", "training.strategy=fsdp", override)

@@ -86,7 +86,7 @@ def test_full_scale_is_as_the_paper_has_it():
     units, codec, acoustic = (load(folder / f"{name}.yaml") for name in ("units", "codec", "acoustic"))
     assert units.model.size == 1024 and (codec.model.levels, codec.model.size) == (12, 1024)
     assert (codec.kind, prod(codec.model.ratios)) == ("soundstream", 320)
-    assert (acoustic.training.level_bias, acoustic.training.cut_share, acoustic.training.whole_share) == (1, 1, 0)
+    assert (acoustic.masking.level_bias, acoustic.masking.cut_share, acoustic.masking.whole_share) == (1, 1, 0)
     assert acoustic.generation.iterations == [16, 1]
     for recipe in ("covost2", "cvss", "voxpopuli"):
         config = load(ROOT / "egs" / recipe / "conf" / "lm.yaml")

@@ -166,7 +166,7 @@ def test_a_command_before_its_inputs_exist(recipe):
 
 
 @pytest.mark.parametrize("number, folder, arguments", [
-    (3, "units", ("--units_args", "plain_steps=100")),
+    (3, "units", ("--units_args", "training.steps=100")),
     (8, "lm", ("--lm_args", "training.steps=100")),
     (9, "acoustic", ("--acoustic_args", "training.steps=100"))])
 def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
@@ -176,7 +176,7 @@ def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     process = recipe.start(*options)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
-        if (experiment / folder / "snapshot.safetensors").exists():
+        if (experiment / folder / "checkpoint.safetensors").exists():
             break
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does

@@ -11,7 +11,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.training.log import StepLog
 
 
-def test_a_log_goes_on_where_the_snapshot_is(tmp_path):
+def test_a_log_goes_on_where_the_checkpoint_is(tmp_path):
     log = StepLog(tmp_path / "log.jsonl", 0)
     for step in (10, 20, 30):
         log.write(step, loss=step / 10, dev={"asr": 1.0})

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.training import precision
+from audiopalm.training.config import TrainingConfig
 
 
 @pytest.mark.parametrize("bfloat16_seconds, chosen", [(0.4, "bf16-mixed"), (0.9, "32-true"), (3.0, "32-true")])
@@ -19,5 +21,5 @@ def test_auto_takes_what_is_faster_and_stays_with_it(tmp_path, monkeypatch, bflo
 
 def test_a_named_precision_is_taken_and_an_unknown_one_refused(tmp_path):
     assert precision.choose_precision("32-true", tmp_path) == "32-true"
-    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16'; known: 32-true, auto, bf16-mixed"):
-        precision.choose_precision("bf16", tmp_path)
+    with pytest.raises(AudioPaLMError, match="precision: unknown value 'bf16'.*known: 32-true, auto, bf16-mixed"):
+        load_config(TrainingConfig, overrides=["precision=bf16"])

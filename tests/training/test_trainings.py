@@ -1,0 +1,173 @@
+"""Every training of the package runs through the one engine: it resumes exactly, and its record never lies."""
+
+import importlib.util
+import json
+import signal
+
+import pytest
+import torch
+from trainings import KINDS, Trainings
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_json
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    return Trainings(tmp_path_factory.mktemp("trainings"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The processes that the tests start have one too: sums are then added up in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def log_of(output) -> list[dict]:
+    """The rows of log.jsonl without what depends on the clock."""
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"}
+            for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def kinds():
+    absent = importlib.util.find_spec("espnet2") is None
+    return [pytest.param(kind, marks=pytest.mark.skipif(kind == "soundstream" and absent, reason="needs espnet"))
+            for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_a_killed_training_ends_with_the_same_bytes_and_log(trainings, tmp_path, kind, caplog):
+    caplog.set_level("INFO")
+    assert trainings.run_until_killed(kind, tmp_path / "killed", step=10).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/model.safetensors").exists()
+    trainings.run(kind, tmp_path / "killed")
+    assert "going on from step 8" in caplog.text
+    trainings.run(kind, tmp_path / "whole")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert log_of(killed) == log_of(whole)
+    assert {row["step"] for row in log_of(whole)} == {3, 4, 6, 8, 9, 12}
+    validated = [row for row in log_of(whole) if "dev" in row]
+    assert [row["step"] for row in validated] == [4, 8, 12]
+    assert all(torch.isfinite(torch.tensor(row["dev"]["loss"])) for row in validated)
+    assert not list(whole.glob("checkpoint*")), "a finished training keeps no checkpoint"
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_a_finished_training_is_left_alone_or_refused(trainings, tmp_path, kind, caplog):
+    caplog.set_level("INFO")
+    output = tmp_path / "output"
+    trainings.run(kind, output)
+    before = (output / "model.safetensors").stat().st_mtime_ns
+    trainings.run(kind, output, "training.log_every=7", "training.workers=1")
+    assert "is finished" in caplog.text and (output / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(AudioPaLMError, match="other settings") as refusal:
+        trainings.run(kind, output, "training.steps=13", "optimizer.clip=2", "training.log_every=7")
+    assert str(refusal.value).splitlines()[1:] == ["  config.optimizer.clip: 1.0 -> 2.0",
+                                                   "  config.training.steps: 12 -> 13"]
+
+
+def test_a_half_finished_training_refuses_other_data_and_other_processes(trainings, tmp_path):
+    output = tmp_path / "output"
+    trainings.run_until_killed("soundstorm", output, step=6)
+    text = (trainings.tokens / "utt2spk").read_text()
+    try:
+        (trainings.tokens / "utt2spk").write_text(text.replace(" s2", " s1"))
+        with pytest.raises(AudioPaLMError, match=r"was begun with other settings[^\n]*\n  train.data: "):
+            trainings.run("soundstorm", output)
+    finally:
+        (trainings.tokens / "utt2spk").write_text(text)
+    result = trainings.run_processes("soundstorm", output, 2)
+    assert result.returncode != 0 and "processes: 1 -> 2" in result.stderr
+    trainings.run("soundstorm", output)
+
+
+def test_a_model_without_its_record_is_not_taken_for_finished(trainings, tmp_path):
+    trainings.run("soundstorm", tmp_path / "output")
+    (tmp_path / "output/training.json").unlink()
+    with pytest.raises(AudioPaLMError, match="holds model.safetensors but no training.json"):
+        trainings.run("soundstorm", tmp_path / "output")
+
+
+@pytest.mark.parametrize("kind", ["usm-v2", "soundstorm"])
+def test_two_killed_processes_end_with_the_same_bytes(trainings, tmp_path, kind):
+    result = trainings.run_processes(kind, tmp_path / "whole", 2)
+    assert result.returncode == 0, result.stderr
+    assert "in 2 processes" in result.stderr
+    assert trainings.run_until_killed(kind, tmp_path / "killed", 10, processes=2).returncode != 0
+    assert not (tmp_path / "killed/model.safetensors").exists()
+    resumed = trainings.run_processes(kind, tmp_path / "killed", 2)
+    assert resumed.returncode == 0 and "going on from step 8" in resumed.stderr, resumed.stderr
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert log_of(killed) == log_of(whole)
+
+
+def test_two_processes_have_the_losses_of_one_with_twice_the_micro_batches(trainings, tmp_path):
+    trainings.run("soundstorm", tmp_path / "one", "training.accumulate=2")
+    result = trainings.run_processes("soundstorm", tmp_path / "two", 2)
+    assert result.returncode == 0, result.stderr
+    one, two = (log_of(tmp_path / name) for name in ("one", "two"))
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=2e-5)
+    assert [row["dev"]["loss"] for row in two if "dev" in row] == pytest.approx(
+        [row["dev"]["loss"] for row in one if "dev" in row], rel=2e-5)
+
+
+def test_a_codec_that_follows_the_batches_of_one_process_refuses_two(trainings, tmp_path):
+    result = trainings.run_processes("soundstream", tmp_path / "output", 2)
+    assert result.returncode != 0 and "start it as one process" in result.stderr
+
+
+def test_the_best_checkpoint_is_kept_and_the_log_says_so(trainings, tmp_path, caplog):
+    """With a rate that destroys the model at its end the last checkpoint is worse than an earlier one."""
+    caplog.set_level("INFO")
+    spoilt = ["optimizer.learning_rate=1", "optimizer.schedule=constant", "training.validate_every=1",
+              "training.steps=20"]
+    for keep in ("best", "last"):
+        trainings.run("soundstorm", tmp_path / keep, *spoilt, f"training.keep={keep}")
+    dev = [row["dev"]["loss"] for row in log_of(tmp_path / "best") if "dev" in row]
+    best = min(range(len(dev)), key=dev.__getitem__)
+    assert best + 1 < len(dev), "the last checkpoint is the best one: this tests nothing"
+    assert f"keeping the checkpoint of step {best + 1}" in caplog.text
+    assert "keeping the last checkpoint, of step 20" in caplog.text
+    weights = [(tmp_path / keep / "model.safetensors").read_bytes() for keep in ("best", "last")]
+    assert weights[0] != weights[1]
+    patient = tmp_path / "patient"
+    trainings.run("soundstorm", patient, *spoilt, "training.patience=2")
+    assert (patient / "model.safetensors").read_bytes() == weights[0] or len(log_of(patient)) < 20
+
+
+@pytest.mark.parametrize("override, message", [
+    ("checkpoint_every=3", "it is called training.save_every now"),
+    ("training.voices=3", "it is called batch.voices now"),
+    ("training.learning_rate=1", "it is called optimizer.learning_rate now"),
+    ("training.steps=-1", "training: steps: -1 is too small"),
+    ("training.precision=fp8", "unknown value 'fp8'"),
+    ("optimizer.learning_rate=nan", "not a finite number"),
+    ("kind=soundstrom", "did you mean 'soundstorm'"),
+])
+def test_wrong_settings_are_one_line(trainings, tmp_path, override, message):
+    if override.startswith("checkpoint"):
+        kind = "usm-v2"
+    else:
+        kind = "soundstorm"
+    with pytest.raises(AudioPaLMError, match=message) as refusal:
+        trainings.run(kind, tmp_path / "output", override)
+    assert "\n" not in str(refusal.value) and not (tmp_path / "output").exists()
+
+
+def test_a_loss_that_is_not_a_number_names_its_batch(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr("audiopalm.units.usm_v2_training.UsmTraining.losses",
+                        lambda self, *arguments: [self.model.ctc.weight.sum() * float("nan")] * 3)
+    with pytest.raises(AudioPaLMError, match="loss is not a number at step 0"):
+        trainings.run("usm-v2", tmp_path / "output")
+    named = read_json(tmp_path / "output/nan_batch.0.json")
+    assert named["step"] == 0 and named["utterances"][0].endswith(".flac")
+
+
+def test_recordings_that_are_left_out_are_counted(trainings, tmp_path, caplog):
+    trainings.run("usm-v2", tmp_path / "output", "batch.longest_seconds=1.5")
+    assert "longer than batch.longest_seconds (1.5)" in caplog.text
