@@ -1,12 +1,11 @@
 """The kinds of acoustic models: SoundStorm, the default, and AudioLM's stages 2 and 3."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -18,8 +17,8 @@ from audiopalm.acoustic.soundstorm import training as soundstorm_training
 from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.acoustic.training import Kind
-from audiopalm.core.config import from_dict, load_config
-from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.config import find_kind, from_dict, load_config, load_kind_config
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require
 
 DEFAULT = "soundstorm"
@@ -31,20 +30,10 @@ KINDS = {
 }
 
 
-def find_kind(settings: Mapping[str, Any], where: object) -> Kind:
-    """The kind that settings name as `kind`, SoundStorm where they name none."""
-    name = settings.get("kind", DEFAULT)
-    if name not in KINDS:
-        raise AudioPaLMError(f"{where}: unknown kind of acoustic model {name!r}; {nearest(str(name), KINDS)}")
-    return KINDS[name]
-
-
-def load_training_config(path: str | Path, overrides: list[str] = ()) -> tuple[Kind, Any]:
+def load_training_config(path: str | Path, overrides: Iterable[str] = ()) -> tuple[Kind, Any]:
     """What conf/acoustic.yaml says, and the kind that it is for."""
-    if not Path(path).is_file():
-        raise AudioPaLMError(f"configuration {path} does not exist")
-    kind = find_kind(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, path)
-    return kind, load_config(kind.config, path, overrides)
+    config = load_kind_config(path, overrides, {name: kind.config for name, kind in KINDS.items()}, DEFAULT)
+    return KINDS[config.kind], config
 
 
 def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", overrides: list[str] = ()) -> Acoustic:
@@ -56,7 +45,7 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
     where = Path(directory) / CONFIG
     meta = read_json(where, made_by)
     weights = require(Path(directory) / MODEL, made_by)
-    kind = find_kind(meta, where)
+    kind = KINDS[find_kind(meta, KINDS, DEFAULT, where)]
     types = get_type_hints(kind.config)
     model = kind.model(from_dict(types["model"], meta["model"], str(where)))
     try:
