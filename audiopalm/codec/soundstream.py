@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from audiopalm.codec.base import Codec
+from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.core import optional as shim
 from audiopalm.core.config import from_dict
-from audiopalm.core.files import read_json, require
+from audiopalm.core.files import read_object
+from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 
 
@@ -72,11 +72,10 @@ class SoundStreamCodec(Codec):
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SoundStreamCodec":
         """Read config.json and model.safetensors, the state of ESPnet's `codec.generator`."""
-        made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"
-        config = from_dict(SoundStreamConfig, read_json(path, made_by), str(path))
-        generator = build_generator(config)
-        generator.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        config = from_dict(SoundStreamConfig, read_object(path, MADE_BY), str(path))
+        generator = load_module(lambda: build_generator(config), Path(directory) / "model.safetensors", MADE_BY,
+                                first_on="cpu")
         return cls(generator.to(device), config)
 
     def codebooks(self) -> Tensor:

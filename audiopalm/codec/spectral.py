@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from audiopalm.codec.base import Codec
+from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.core.config import from_dict
-from audiopalm.core.files import read_json, require
+from audiopalm.core.files import read_object
 from audiopalm.core.quantiser import nearest
+from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 from audiopalm.data.mel import LogMel
 
@@ -77,7 +77,7 @@ class SpectralModel(nn.Module):
         self.register_buffer("codebooks", torch.zeros(config.levels, config.size, config.latent_dim))
         self.decoder = ConvNeXt(config.latent_dim, config.decoder_dim, 3 * config.decoder_dim, config.decoder_blocks,
                                 config.n_fft + 2)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
 
     def encode(self, samples: Tensor) -> Tensor:
         """Samples `[B, T]` -> latents `[B, ceil(T / hop), latent_dim]`."""
@@ -117,11 +117,9 @@ class SpectralCodec(Codec):
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SpectralCodec":
         """Read config.json and model.safetensors (float16 or float32)."""
-        made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"
-        config = from_dict(SpectralConfig, read_json(path, made_by), str(path))
-        model = SpectralModel(config)
-        model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        config = from_dict(SpectralConfig, read_object(path, MADE_BY), str(path))
+        model = load_module(lambda: SpectralModel(config), Path(directory) / "model.safetensors", MADE_BY)
         return cls(model.to(device))
 
     def codebooks(self) -> Tensor:

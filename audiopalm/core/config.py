@@ -156,6 +156,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            value = to_dict(value)
         return from_dict(hint, {} if value is None else value, where)  # `training:` with nothing behind it
     if isinstance(hint, types.UnionType):  # only `X | None` is used
         return None if value is None else _convert(typing.get_args(hint)[0], value, where)

@@ -1,9 +1,13 @@
 """Vector quantisers: k-means codebooks, nearest code, straight-through training with moving averages."""
 
-import faiss
+import logging
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # tells of every build for other processors it cannot load
+import faiss  # noqa: E402
 
 BLOCK = 512  # points whose distances to all codes are computed at once: they stay in the cache
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, require, sha256
+from audiopalm.core.files import read_object, require, sha256
 from audiopalm.lm.huggingface.pretrained import read_pretrained
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.storage import load_model
@@ -20,7 +20,8 @@ def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) ->
     directory = Path(directory)
     if not _is_export(directory):
         return load_model(directory, vocabulary, made_by)
-    vocabulary.check(read_json(directory / "vocabulary.json", "bin/export.py")["layout_hash"], str(directory))
+    stated = read_object(directory / "vocabulary.json", "bin/export.py", {"layout_hash": str})
+    vocabulary.check(stated["layout_hash"], str(directory))
     return read_pretrained(directory)
 
 
@@ -32,7 +33,8 @@ def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dic
     directory = Path(directory)
     if not _is_export(directory):
         weights = require(directory / "model.safetensors", made_by)
-        return {"model_sha256": sha256(weights), "model_seed": read_json(directory / "config.json", made_by)["seed"],
+        settings = read_object(directory / "config.json", made_by, {"seed": int})
+        return {"model_sha256": sha256(weights), "model_seed": settings["seed"],
                 "vocabulary_hash": vocabulary.layout_hash}
     digests = [sha256(path) for path in sorted(directory.glob("*.safetensors"))]
     if not digests:

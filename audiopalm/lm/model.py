@@ -7,7 +7,7 @@ Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in PaLM 2'
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,9 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from audiopalm.core.config import chosen, ranged
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.attention import attend, attention_bias
 
 LOGITS = 2 ** 26  # that are in memory at once, 256 MiB in float32: 262 outputs of a vocabulary of 256,000
+MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # above every model; a larger size is a mistake
 ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 
 
@@ -28,54 +31,60 @@ class RopeScaling:
     Slower in full below `low_turns` turns, not at all above `high_turns`, and between them in proportion.
     """
 
-    factor: float
-    low_turns: float
-    high_turns: float
-    original_length: int
+    factor: float = ranged(above=0)
+    low_turns: float = ranged(above=0)
+    high_turns: float = ranged(above=0)
+    original_length: int = ranged(low=1)
 
 
 @dataclass
 class ModelConfig:
-    vocabulary_size: int
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int | None = None  # dim / heads unless given
-    hidden_dim: int = 768
-    activation: str = "silu"  # of the MLP's gate; gelu_tanh in Gemma
-    rope_theta: float = 10000.0
+    vocabulary_size: int = ranged(low=1, high=MAX_VOCABULARY)
+    dim: int = ranged(256, low=1, high=MAX_DIM)
+    layers: int = ranged(6, low=1, high=MAX_LAYERS)
+    heads: int = ranged(4, low=1, high=MAX_DIM)
+    kv_heads: int = ranged(2, low=1, high=MAX_DIM)
+    head_dim: int | None = ranged(None, low=1, high=MAX_DIM)  # dim / heads unless given
+    hidden_dim: int = ranged(768, low=1, high=MAX_DIM)
+    activation: str = chosen("silu", ACTIVATIONS)  # of the MLP's gate; gelu_tanh in Gemma
+    rope_theta: float = ranged(10000.0, above=0)
     rope_scaling: RopeScaling | None = None  # of all layers but `local_layers` (Llama 3)
-    norm_eps: float = 1e-5
+    norm_eps: float = ranged(1e-5, low=0)
     tied: bool = True  # the softmax shares the embedding matrix (paper 3.2)
     parallel_block: bool = False
     scale_embedding: bool = False  # inputs are embeddings times sqrt(dim), as in Gemma
-    dropout: float = 0.0
+    dropout: float = ranged(0.0, low=0, high=0.99)
     qkv_bias: bool = False  # queries, keys and values have biases (Qwen2)
     query_key_norm: bool = False  # a norm of each head's queries and keys (Qwen3, Gemma 3)
     post_norms: bool = False  # norms behind attention and MLP too (Gemma 2, 3)
-    attention_divisor: int | None = None  # scores are divided by its square root; head_dim unless given (Gemma 2, 3)
-    attention_cap: float | None = None  # scores are held within +-cap by tanh (Gemma 2)
-    logit_cap: float | None = None  # and so are the logits (Gemma 2)
-    window: int | None = None  # in `local_layers` a token sees itself and the window - 1 before it
-    local_layers: list[int] = field(default_factory=list)  # all of Mistral's, some of Gemma's
-    local_rope_theta: float | None = None  # of local_layers; rope_theta unless given (Gemma 3)
+    # scores are divided by its square root; head_dim unless given (Gemma 2, 3)
+    attention_divisor: int | None = ranged(None, low=1)
+    attention_cap: float | None = ranged(None, above=0)  # scores are held within +-cap by tanh (Gemma 2)
+    logit_cap: float | None = ranged(None, above=0)  # and so are the logits (Gemma 2)
+    window: int | None = ranged(None, low=1)  # in `local_layers` a token sees itself and the window - 1 before it
+    local_layers: list[int] = ranged([], low=0)  # all of Mistral's, some of Gemma's
+    local_rope_theta: float | None = ranged(None, above=0)  # of local_layers; rope_theta unless given (Gemma 3)
     family: str = "llama"  # model_type of the Hugging Face models that it is exported as
-    longest: int = 2048  # tokens of the sequences it is meant for; not a limit here, but stated in an export
+    longest: int = ranged(2048, low=1)  # tokens of its sequences; not a limit here, but stated in an export
 
     def __post_init__(self):
         self.head_dim = self.head_dim or self.dim // self.heads
+        if self.head_dim < 2 or self.head_dim % 2 or self.heads % self.kv_heads:
+            raise AudioPaLMError(f"decoder: head_dim {self.head_dim} (dim / heads) must be even, and heads {self.heads} "
+                                 f"a multiple of kv_heads {self.kv_heads}")
+        if self.local_layers and self.window is None:
+            raise AudioPaLMError("decoder: local_layers need a window")
 
 
 @dataclass
 class ArchitectureConfig:
     """The shape of a model trained from nothing; a model given by --init_lm brings its own."""
 
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    hidden_dim: int = 768
+    dim: int = ranged(256, low=1, high=MAX_DIM)
+    layers: int = ranged(6, low=1, high=MAX_LAYERS)
+    heads: int = ranged(4, low=1, high=MAX_DIM)
+    kv_heads: int = ranged(2, low=1, high=MAX_DIM)
+    hidden_dim: int = ranged(768, low=1, high=MAX_DIM)
     parallel_block: bool = False
     scale_embedding: bool = False
 

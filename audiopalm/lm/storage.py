@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import atomic_path, read_json, require, write_json
+from audiopalm.core.files import read_object, require, write_json
+from audiopalm.core.weights import load_module, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.vocabulary.joint import Vocabulary
 
@@ -22,22 +22,20 @@ def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str,
     """config.json first: the presence of the weights says that the model is whole."""
     write_json(Path(directory) / "config.json",
                {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed})
-    with atomic_path(Path(directory) / "model.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
+    write_weights(Path(directory) / "model.safetensors", weights)
 
 
 def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
     """The model of `directory`; its vocabulary must be `vocabulary`, by hash and by size."""
     directory = Path(directory)
     require(directory / "model.safetensors", made_by)
-    settings = read_json(directory / "config.json", made_by)
+    settings = read_object(directory / "config.json", made_by, {"model": dict, "vocabulary_hash": str})
     vocabulary.check(settings["vocabulary_hash"], str(directory))
-    model = Decoder(from_dict(ModelConfig, settings["model"], str(directory / "config.json")))
-    try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
-    except RuntimeError as error:
-        raise AudioPaLMError(f"{directory}/model.safetensors does not fit its config.json: {error}") from None
-    return model
+    config = from_dict(ModelConfig, settings["model"], str(directory / "config.json"))
+    if config.vocabulary_size not in (vocabulary.text_size, vocabulary.size):
+        raise AudioPaLMError(f"{directory}/config.json: vocabulary_size is {config.vocabulary_size}, the vocabulary "
+                             f"has {vocabulary.text_size} text ids and {vocabulary.audio_size} audio ids")
+    return load_module(lambda: Decoder(config), directory / "model.safetensors", made_by)
 
 
 def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero") -> Decoder:

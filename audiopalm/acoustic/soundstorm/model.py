@@ -75,7 +75,8 @@ class SoundStorm(nn.Module):
         nn.init.normal_(self.units.weight, std=0.5)
         nn.init.normal_(self.codec.weight, std=0.5 / config.levels ** 0.5)
         nn.init.normal_(self.heads, std=dim ** -0.5)
-        self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
+        offsets = torch.arange(config.levels, device="cpu") * (config.codec_size + 1)  # see LogMel for the device
+        self.register_buffer("offsets", offsets, persistent=False)
 
     @torch.no_grad()
     def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
