@@ -15,8 +15,9 @@ from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require
-from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
+from audiopalm.core.files import require, sha256
+from audiopalm.core.manifest import check_manifest
+from audiopalm.data.audio import SAMPLE_RATE, check_samples, read_audio, write_audio
 from audiopalm.data.examples import Example
 from audiopalm.languages import language_name
 from audiopalm.lm.generation.rescoring import decode_batch
@@ -25,11 +26,13 @@ from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model
 from audiopalm.stages.speak_texts import Saying, Speak
+from audiopalm.stages.synthesize import check_codec, check_units
 from audiopalm.tasks import AUDIO, Task, parse_tag
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
-LONGEST_SECONDS = 60
+LONGEST_SECONDS, LONGEST_TEXT = 60, 5000  # seconds of a recording, characters of a text
+MAX_SEED = 2 ** 31 - 1
 
 
 @dataclass
@@ -50,13 +53,24 @@ class AudioPaLM:
         self.acoustic, self.codec, self.decoding = acoustic, codec, decoding
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None) -> "AudioPaLM":
-        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself."""
+    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None,
+                        verify: bool = True) -> "AudioPaLM":
+        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself.
+
+        `verify` compares the files with the SHA-256 of audiopalm.json, which only a packed folder has. Raises
+        AudioPaLMError for missing and damaged files and for parts that were not made for each other.
+        """
         directory = require(Path(directory), "stage 14 (pack)")
+        if verify:
+            check_manifest(directory)
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
         lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)")
-        return cls(UnitTokenizer.load(directory / "units"), lm, SequenceBuilder(vocabulary, tokenizer),
-                   load_acoustic(directory / "acoustic"), load_codec(directory / "codec"), decoding or DecodingConfig())
+        units, codec = UnitTokenizer.load(directory / "units"), load_codec(directory / "codec")
+        vocabulary.check_units(sha256(directory / "units" / "model.safetensors"), str(directory / "units"))
+        acoustic = load_acoustic(directory / "acoustic")
+        check_units(acoustic, directory / "units")
+        check_codec(acoustic, directory / "codec")
+        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, decoding or DecodingConfig())
 
     def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
                  seed: int = 0) -> Answer:
@@ -65,7 +79,9 @@ class AudioPaLM:
         task: a tag, for example `[S2ST Spanish English]`. prompt: a recording of the voice to speak in; the source
         speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
         """
-        row, language, target = parse_tag(task)
+        row, language, target = parse_tag(str(task))
+        if not 0 <= seed <= MAX_SEED:
+            raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
         known = self.builder.vocabulary.languages
         for code in (language, target):
             if code is not None and code not in known:
@@ -73,15 +89,19 @@ class AudioPaLM:
                                      f"{', '.join(map(language_name, known))}")
         speaks = any(output.is_audio for output in row.outputs)
         if row.input == AUDIO:
-            samples = source if isinstance(source, np.ndarray) else read_audio(source)
+            samples = check_samples(source) if isinstance(source, np.ndarray) else read_audio(source)
             if len(samples) > LONGEST_SECONDS * SAMPLE_RATE:
                 raise AudioPaLMError(f"the recording lasts {len(samples) / SAMPLE_RATE:.0f} s, at most "
                                      f"{LONGEST_SECONDS} s can be answered; cut it")
             value, prompt = self.units.encode([samples])[0], samples if prompt is None else prompt
         else:
-            value = str(source)
+            value = source if isinstance(source, str) else ""
             if not value.strip():
-                raise AudioPaLMError(f"{task} needs a text, found an empty one")
+                raise AudioPaLMError(f"{task} needs a text, found "
+                                     f"{'an empty one' if isinstance(source, str) else type(source).__name__}")
+            if len(value) > LONGEST_TEXT:
+                raise AudioPaLMError(f"the text has {len(value)} characters, at most {LONGEST_TEXT} can be answered; "
+                                     "divide it")
         if speaks and prompt is None:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
@@ -103,7 +123,7 @@ class AudioPaLM:
         """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""
         if len(units) == 0:
             return np.zeros(0, dtype=np.float32)
-        voice = prompt if isinstance(prompt, np.ndarray) else read_audio(prompt)
+        voice = check_samples(prompt) if isinstance(prompt, np.ndarray) else read_audio(prompt)
         codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
         return self.codec.decode(codes)[0]
 

@@ -70,8 +70,8 @@ class ModelConfig:
     def __post_init__(self):
         self.head_dim = self.head_dim or self.dim // self.heads
         if self.head_dim < 2 or self.head_dim % 2 or self.heads % self.kv_heads:
-            raise AudioPaLMError(f"decoder: head_dim {self.head_dim} (dim / heads) must be even, and heads {self.heads} "
-                                 f"a multiple of kv_heads {self.kv_heads}")
+            raise AudioPaLMError(f"decoder: head_dim {self.head_dim} (dim / heads) must be even, and heads "
+                                 f"{self.heads} a multiple of kv_heads {self.kv_heads}")
         if self.local_layers and self.window is None:
             raise AudioPaLMError("decoder: local_layers need a window")
 
