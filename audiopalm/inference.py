@@ -17,7 +17,7 @@ from audiopalm.codec.registry import load_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256
 from audiopalm.core.manifest import check_manifest
-from audiopalm.data.audio import SAMPLE_RATE, check_samples, read_audio, write_audio
+from audiopalm.data.audio import SAMPLE_RATE, check_output, check_samples, read_audio, write_audio
 from audiopalm.data.examples import Example
 from audiopalm.languages import language_name
 from audiopalm.lm.generation.rescoring import decode_batch
@@ -80,8 +80,7 @@ class AudioPaLM:
         speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
         """
         row, language, target = parse_tag(str(task))
-        if not 0 <= seed <= MAX_SEED:
-            raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
+        check_seed(seed)
         known = self.builder.vocabulary.languages
         for code in (language, target):
             if code is not None and code not in known:
@@ -95,13 +94,7 @@ class AudioPaLM:
                                      f"{LONGEST_SECONDS} s can be answered; cut it")
             value, prompt = self.units.encode([samples])[0], samples if prompt is None else prompt
         else:
-            value = source if isinstance(source, str) else ""
-            if not value.strip():
-                raise AudioPaLMError(f"{task} needs a text, found "
-                                     f"{'an empty one' if isinstance(source, str) else type(source).__name__}")
-            if len(value) > LONGEST_TEXT:
-                raise AudioPaLMError(f"the text has {len(value)} characters, at most {LONGEST_TEXT} can be answered; "
-                                     "divide it")
+            value = check_text(source, task)
         if speaks and prompt is None:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
@@ -126,6 +119,54 @@ class AudioPaLM:
         voice = check_samples(prompt) if isinstance(prompt, np.ndarray) else read_audio(prompt)
         codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
         return self.codec.decode(codes)[0]
+
+
+def check_text(source: object, task: str) -> str:
+    """The text itself; raises AudioPaLMError where it is none, empty or too long."""
+    if not isinstance(source, str):
+        raise AudioPaLMError(f"{task} needs a text, found {type(source).__name__}")
+    if not source.strip():
+        raise AudioPaLMError(f"{task} needs a text, found an empty one")
+    if len(source) > LONGEST_TEXT:
+        raise AudioPaLMError(f"the text has {len(source)} characters, at most {LONGEST_TEXT} can be answered; "
+                             "divide it")
+    return source
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
+
+
+def check_request(source: str, task: str, prompt: str | None, out: str | None, seed: int) -> None:
+    """Raise AudioPaLMError for what cannot be answered, read or written, whatever the model is."""
+    row, _, _ = parse_tag(task)
+    if any(output.is_audio for output in row.outputs):
+        if out is None:
+            raise AudioPaLMError(f"{task} speaks: say where to write it with --out y.wav")
+        check_output(out)
+        if prompt is not None:
+            read_audio(prompt)
+        elif row.input != AUDIO:
+            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give --prompt")
+    check_seed(seed)
+    if row.input == AUDIO:
+        read_audio(source)
+    else:
+        check_text(source, task)
+
+
+def write_answer(answer: Answer, out: str | None) -> None:
+    """Print the texts of an answer and write its speech to `out`; raises AudioPaLMError for speech without samples."""
+    for part, text in answer.text.items():
+        print(f"{part}: {text}")
+    if answer.truncated:
+        print("warning: the answer was cut at its length limit")
+    if answer.audio is not None:
+        if len(answer.audio) == 0:
+            raise AudioPaLMError("the model answered with no audio at all; nothing was written")
+        write_audio(out, answer.audio)
+        print(f"{out}: {len(answer.audio) / SAMPLE_RATE:.2f} s")
 
 
 def spoken_by_model(directory: str, voice: str) -> Speak:

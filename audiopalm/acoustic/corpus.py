@@ -10,20 +10,17 @@ from torch import Tensor
 
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_object
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 
-TOKEN_META = ("units_size", "units_sha256", "codec_size", "codec_levels", "codec_sha256")
+TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codec_sha256": str}
 
 
 def read_token_meta(tokens: str | Path) -> dict:
     """What a model trained on these tokens must remember: sizes, and hashes of the unit and codec models."""
     path = Path(tokens) / "meta.json"
-    meta = read_json(path, "stage 5 (tokenize)")
-    missing = [key for key in TOKEN_META if meta.get(key) is None]
-    if missing:
-        raise AudioPaLMError(f"{path} lacks {', '.join(missing)}: tokenize this set with the codec (stage 5)")
+    meta = read_object(path, "stage 5 (tokenize) with --codec_tokens true", TOKEN_META)
     return {key: meta[key] for key in TOKEN_META}
 
 
@@ -71,8 +68,8 @@ class Corpus:
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
         self.levels = levels or meta["codec_levels"]
-        units = TokenArchive(Path(tokens) / "units.scp")
-        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"])
+        units = TokenArchive(Path(tokens) / "units.scp", size=self.units_size)
+        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"], size=self.codec_size)
         utt2spk, utt2lang = (read_table(Path(data_dir) / name, "stage 2 (audio)") for name in ("utt2spk", "utt2lang"))
         for language in weights or {}:
             if language not in utt2lang.values():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from audiopalm.codec.soundstream_training import SoundStreamTraining, train_soundstream
 from audiopalm.codec.spectral_training import CodecTraining, train_codec
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_kind_config
 
@@ -23,8 +24,7 @@ def main() -> None:
                                          "soundstream`, of SoundStreamTraining (codec/soundstream_training.py)")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example decoder_steps=100")
-    arguments = parser.parse_args()
+    arguments = parse_with_overrides(parser, "decoder_steps=100")
     config = load_kind_config(arguments.config, arguments.overrides,
                               {kind: training for kind, (training, _) in KINDS.items()}, "spectral")
     train = KINDS[config.kind][1]
