@@ -11,7 +11,7 @@ from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.tasks import parse_tag
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--prompt", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")
     parser.add_argument("--decoding", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings of audiopalm.lm.generation.sampling.DecodingConfig: beam=8 rescore=true")
+                        help="settings of audiopalm.lm.generation.config.DecodingConfig: beam=8 rescore=true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     row, _, _ = parse_tag(args.task)  # a wrong task is told before anything is loaded

@@ -9,7 +9,8 @@ from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
 from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import Task
 from audiopalm.units.registry import UnitTokenizer

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from audiopalm.espnet.imports import BatchBeamSearch, BatchScorerInterface
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, grammar, part_limits
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated, grammar, part_limits
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary

@@ -20,7 +20,7 @@ from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import in_order
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
 from audiopalm.stages.decode_shards import read_shard
 from audiopalm.stages.jobs import Launcher, run_jobs

@@ -7,8 +7,9 @@ from decoders import log_probability, tiny
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
 from audiopalm.lm.generation.beam import beam_search
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rescoring import decode_batch, recognition_scores
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task

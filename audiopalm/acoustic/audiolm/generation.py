@@ -79,17 +79,17 @@ def write(stage: Stage, contexts: list[np.ndarray], known: np.ndarray, uniform: 
     for frame in range(frames[-1]):
         finished = sum(count <= frame for count in frames) - first
         if finished:
-            rows = list(range(finished, decoder.used))
-            decoder.keep(rows)
-            rows += rows[:1] * (decoder.rows - len(rows))  # products have company that nobody looks at
+            rows = list(range(finished, decoder.active_slots))
+            decoder.select_slots(rows)
+            rows += rows[:1] * (decoder.slots - len(rows))  # products have company that nobody looks at
             hidden, lengths, first = hidden[rows], [lengths[row] for row in rows], first + finished
         for level in range(stage.levels):
-            logits = stage.logits(hidden, level)[:decoder.used]
+            logits = stage.logits(hidden, level)[:decoder.active_slots]
             codes, _ = choose(logits, temperature, draws[first:, frame, level])
             written[first:, frame, level] = codes
             if (frame + 1, level + 1) != (frames[-1], stage.levels):
                 token, position = stage.written_id(codes, known.shape[1] + frame, level)
-                others = decoder.rows - decoder.used
+                others = decoder.slots - decoder.active_slots
                 token, position = (torch.cat([one[:, 0], one[:1, 0].expand(others)]) for one in (token, position))
                 hidden = decoder.step(token, lengths, position)
                 lengths = [length + 1 for length in lengths]
@@ -109,6 +109,6 @@ def _prefill(stage: Stage, contexts: list[np.ndarray], known: np.ndarray,
     turns = (known.shape[1] + frames) * (stage.read + stage.levels)
     decoder = CachedDecoder(stage.decoder, len(pairs), longest, max(turns, *(int(pair[1].max()) + 1 for pair in pairs)))
     hidden = torch.stack([decoder.prefill(row, ids, positions) for row, (ids, positions) in enumerate(pairs)])
-    others = decoder.rows - len(pairs)
+    others = decoder.slots - len(pairs)
     lengths = [len(ids) for ids, _ in pairs]
     return decoder, torch.cat([hidden, hidden[:1].expand(others, -1)]), lengths + lengths[:1] * others
