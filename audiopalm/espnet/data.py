@@ -17,9 +17,9 @@ from audiopalm.lm.packing import PackedBatch, collate
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.tasks import Task
 
-LANGUAGE = "utt2lang"  # the name of the data that says in which language an utterance is
+LANGUAGE = "utt2lang"  # the name of the data that holds the language of each utterance
 
-Batch = tuple[list[str], dict[str, Any]]  # utterances, and the arguments of ESPnetAudioPaLMModel.forward
+Batch = tuple[list[str], dict[str, Any]]  # (utterances, arguments of ESPnetAudioPaLMModel.forward)
 
 
 def tensors(batch: PackedBatch) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def tensors(batch: PackedBatch) -> dict[str, Tensor]:
 
 
 class MixtureIterFactory(AbsIterFactory):
-    """The endless mixture cut into epochs of `iterations` batches; of several processes each takes its turns."""
+    """The endless mixture as epochs of `iterations` batches, distributed over `world_size` ranks."""
 
     def __init__(self, mixture: Mixture, iterations: int, workers: int, rank: int, world_size: int):
         self.mixture, self.iterations, self.workers = mixture, iterations, workers
@@ -35,17 +35,17 @@ class MixtureIterFactory(AbsIterFactory):
         self.chunk = (0, 0)
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
-        """The batches of `epoch`, counted from 1; they do not depend on which epochs were built before."""
+        """The batches of `epoch`, counted from 1. They do not depend on the epochs that were built before."""
         skip = (epoch - 1) * self.iterations * self.world_size
         chunk = self.chunk if self.chunk[1] <= skip else (0, 0)
         share = Share(self.mixture, skip, chunk, self.rank, self.world_size)
         for batch in islice(DataLoader(share, batch_size=None, num_workers=self.workers), self.iterations):
-            self.chunk = batch.chunk  # the next epoch need not draw again what comes before it
+            self.chunk = batch.chunk  # the next epoch starts drawing here
             yield batch.utterances, tensors(batch)
 
 
 class ValidationIterFactory(AbsIterFactory):
-    """The same batches in every epoch, {task: batches} of `Mixture.validation`."""
+    """The same batches in every epoch: {task: batches} of `Mixture.validation`."""
 
     def __init__(self, batches: dict[str, list[PackedBatch]]):
         self.batches = batches
@@ -57,9 +57,9 @@ class ValidationIterFactory(AbsIterFactory):
 
 
 class TaskPreprocessor(AbsPreprocessor):
-    """What ESPnet's readers give for an utterance -> `ids` and `is_output`, int64 `[T]`, of one task.
+    """The data that ESPnet's readers return for an utterance -> `ids` and `is_output`, int64 `[T]`, of one task.
 
-    The data have the names of the fields of audiopalm/tasks.py (`audio`: units, `transcript`, ...), and `utt2lang`.
+    The data are named like the fields of audiopalm/tasks.py (`audio`: units, `transcript`, ...), and `utt2lang`.
     """
 
     def __init__(self, train: bool, builder: SequenceBuilder, task: Task, target: str | None):
@@ -77,7 +77,7 @@ class TaskPreprocessor(AbsPreprocessor):
 
 
 def collate_sequences(data: list[tuple[str, dict[str, np.ndarray]]]) -> Batch:
-    """Results of TaskPreprocessor, one sequence a row, padded to the longest."""
+    """A batch of results of TaskPreprocessor, one sequence per row, padded to the longest."""
     rows = [[Sequence(uid, item["ids"], item["is_output"].astype(bool))] for uid, item in data]
     lengths = torch.tensor([len(item["ids"]) for _, item in data])
     batch = collate(rows, int(lengths.max()))
