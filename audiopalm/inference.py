@@ -20,8 +20,9 @@ from audiopalm.core.manifest import check_manifest
 from audiopalm.data.audio import SAMPLE_RATE, check_output, check_samples, read_audio, write_audio
 from audiopalm.data.examples import Example
 from audiopalm.languages import language_name
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.rescoring import decode_batch
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model

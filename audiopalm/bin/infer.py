@@ -9,7 +9,7 @@ import argparse
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.inference import AudioPaLM, check_request, write_answer
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--prompt", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")
     parser.add_argument("--decoding", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings of audiopalm.lm.generation.sampling.DecodingConfig: beam=8 rescore=true")
+                        help="settings of audiopalm.lm.generation.config.DecodingConfig: beam=8 rescore=true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     check_request(args.input, args.task, args.prompt, args.out, args.seed)  # before anything is loaded

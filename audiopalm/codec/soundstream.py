@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.core import optional as shim
-from audiopalm.core.config import from_dict
+from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
 from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
@@ -21,14 +21,14 @@ class SoundStreamConfig:
     """A subset of the `generator_params` of an ESPnet codec configuration."""
 
     kind: str = "soundstream"
-    hidden_dim: int = 512  # of latents and of codes
-    filters: int = 32
-    residual_layers: int = 1
-    lstm_layers: int = 2  # of ESPnet, in the encoder and in the decoder; the paper has none
+    hidden_dim: int = ranged(512, low=1, high=MAX_SIZE)  # of latents and of codes
+    filters: int = ranged(32, low=1, high=MAX_SIZE)
+    residual_layers: int = ranged(1, low=0, high=100)
+    lstm_layers: int = ranged(2, low=0, high=100)  # of ESPnet, in the encoder and in the decoder; the paper has none
     identity_skip: bool = False  # of residual units, as in the paper; ESPnet's default has a convolution there
-    ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz
-    levels: int = 8
-    size: int = 1024
+    ratios: tuple[int, ...] = ranged((8, 5, 4, 2), low=1, high=1000)  # their product is the hop: 320 samples, 50 Hz
+    levels: int = ranged(8, low=1, high=64)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)
 
 
 def build_generator(config: SoundStreamConfig) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audiopalm.codec.base import MADE_BY, Codec
-from audiopalm.core.config import from_dict
+from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import load_module
@@ -23,16 +23,16 @@ from audiopalm.data.mel import LogMel
 @dataclass
 class SpectralConfig:
     kind: str = "spectral"
-    bands: int = 100
-    hop: int = 320  # samples of one frame: 50 Hz
-    n_fft: int = 1280
-    encoder_dim: int = 192
-    encoder_blocks: int = 4
-    latent_dim: int = 64
-    decoder_dim: int = 256
-    decoder_blocks: int = 8
-    levels: int = 8
-    size: int = 1024
+    bands: int = ranged(100, low=1, high=MAX_SIZE)
+    hop: int = ranged(320, low=1, high=16000)  # samples of one frame: 50 Hz
+    n_fft: int = ranged(1280, low=1, high=MAX_SIZE)
+    encoder_dim: int = ranged(192, low=1, high=MAX_SIZE)
+    encoder_blocks: int = ranged(4, low=0, high=1000)
+    latent_dim: int = ranged(64, low=1, high=MAX_SIZE)
+    decoder_dim: int = ranged(256, low=1, high=MAX_SIZE)
+    decoder_blocks: int = ranged(8, low=0, high=1000)
+    levels: int = ranged(8, low=1, high=64)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)
 
 
 class ConvNeXtBlock(nn.Module):

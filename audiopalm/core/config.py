@@ -13,6 +13,7 @@ from audiopalm.core.yaml_files import parse_yaml, read_yaml
 
 T = TypeVar("T")
 LARGEST_INT = 2 ** 63 - 1  # what a tensor can hold
+MAX_SIZE = 2 ** 17  # of a dimension or a codebook; no model has a larger one
 
 
 def ranged(default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None,

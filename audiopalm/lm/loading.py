@@ -1,4 +1,4 @@
-"""A language model to decode with: a folder of stage 8, or its export in Hugging Face's layout."""
+"""Loading a language model for decoding: from a folder of stage 8, or from its export in Hugging Face's layout."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ def _is_export(directory: Path) -> bool:
 
 
 def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
-    """The model in `directory`, whose vocabulary must be `vocabulary`."""
+    """The model in `directory`. Raises AudioPaLMError if it was trained with another vocabulary."""
     directory = Path(directory)
     if not _is_export(directory):
         return load_model(directory, vocabulary, made_by)
@@ -26,7 +26,7 @@ def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) ->
 
 
 def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dict[str, str | int]:
-    """`model_sha256` and `vocabulary_hash`; and `model_seed`, which an export does not state.
+    """`model_sha256`, `vocabulary_hash` and, unless the folder is an export, `model_seed`.
 
     Raises AudioPaLMError for a folder without weights.
     """

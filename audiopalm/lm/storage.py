@@ -1,4 +1,4 @@
-"""A language model on disk: config.json and model.safetensors; and how a text LM grows audio rows."""
+"""A language model on disk (config.json and model.safetensors), and the extension of a text LM by audio ids."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,14 +19,17 @@ INITIALISATIONS = ("zero", "normal", "mean")
 
 def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
                seed: int) -> None:
-    """config.json first: the presence of the weights says that the model is whole."""
+    """Write config.json, then model.safetensors: if the weights exist, the model is complete."""
     write_json(Path(directory) / "config.json",
                {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed})
     write_weights(Path(directory) / "model.safetensors", weights)
 
 
 def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
-    """The model of `directory`; its vocabulary must be `vocabulary`, by hash and by size."""
+    """The model in `directory`.
+
+    Raises AudioPaLMError if it was trained with another vocabulary, or if its weights do not fit its config.json.
+    """
     directory = Path(directory)
     require(directory / "model.safetensors", made_by)
     settings = read_object(directory / "config.json", made_by, {"model": dict, "vocabulary_hash": str})
@@ -39,10 +42,10 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
 
 
 def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero") -> Decoder:
-    """A new model with `audio_size` rows behind the text rows of `model` (paper 3.2); all else is carried over.
+    """A copy of `model` whose vocabulary has `audio_size` more rows after the text rows (paper 3.2).
 
-    New rows are zero as in the paper, `normal` (the spread of the text rows around zero) or `mean` (their mean).
-    The logits of text ids stay what they were, bit for bit.
+    initialisation of the new rows: `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
+    or `mean` (the mean of the text rows). The logits of text ids do not change, bit for bit.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")

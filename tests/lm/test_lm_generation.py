@@ -6,7 +6,9 @@ import torch
 from decoders import log_probability, tiny
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate, grammar
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated, grammar
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import Vocabulary
 
@@ -40,7 +42,7 @@ def test_neither_batch_nor_order_change_a_bit(family, temperature):
                 for prompt, name in zip(PROMPTS, NAMES, strict=True)]
     assert len({len(answer[0][1]) for answer in expected}) > 2  # they end at different times
     for batch, order in ((2, -1), (3, 1), (7, -1)):
-        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch=batch)
+        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch_size=batch)
         assert [contents(answer) for answer in found[::order]] == expected
 
 
@@ -51,7 +53,7 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
     whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
         assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
-    monkeypatch.setattr("audiopalm.lm.generation.cache.CHUNK", 7)
+    monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 7)
     for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
 
