@@ -1,6 +1,5 @@
 """The kinds of acoustic models: SoundStorm, the default, and AudioLM's stages 2 and 3."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,7 +14,7 @@ from audiopalm.acoustic.soundstorm import training as soundstorm_training
 from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.acoustic.training import Kind
-from audiopalm.core.config import find_kind, from_dict, load_config, load_kind_config
+from audiopalm.core.config import apply_overrides, find_kind, from_dict, load_kind_config
 from audiopalm.core.files import read_object
 from audiopalm.core.weights import load_module
 
@@ -46,6 +45,6 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
     types = get_type_hints(kind.config)
     config = from_dict(types["model"], meta["model"], f"{where}: model")
     model = load_module(lambda: kind.model(config), Path(directory) / MODEL, made_by)
-    stored = [f"{key}={json.dumps(value)}" for key, value in meta["generation"].items()]
-    generation = load_config(types["generation"], overrides=[*stored, *overrides])
+    values = apply_overrides(dict(meta["generation"]), overrides)
+    generation = from_dict(types["generation"], values, f"{where}: generation")
     return kind.acoustic(model.to(device), generation, meta)

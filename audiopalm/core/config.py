@@ -112,6 +112,11 @@ def read_values(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         values = {}
     if not isinstance(values, dict):
         raise AudioPaLMError(f"{path}, line 1: expected `key: value` lines, found {shown(values)}")
+    return apply_overrides(values, overrides)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`values`, with the `key=value` overrides put into it."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -152,7 +157,10 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:
         raise AudioPaLMError(f"{where}: {', '.join(missing)} missing")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except AudioPaLMError as error:  # of __post_init__, which does not know where the values come from
+        raise AudioPaLMError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

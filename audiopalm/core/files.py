@@ -51,7 +51,7 @@ def check_writable(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise AudioPaLMError(f"{path}: the name must end in {' or '.join(suffixes)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AudioPaLMError(f"{path} is a folder; give the name of a file")
     _try_writing(path)
     return path
@@ -60,7 +60,7 @@ def check_writable(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
 def check_writable_folder(path: str | Path) -> Path:
     """`path` itself if it is a folder, or can become one, in which files can be written."""
     path = Path(path)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise AudioPaLMError(f"{path} is a file; give the name of a folder")
     _try_writing(path / "x")
     return path

@@ -87,6 +87,8 @@ def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", fir
     try:
         with torch.device(first_on):
             expected = build()
+    except AudioPaLMError as error:
+        raise AudioPaLMError(f"the configuration beside {path} describes no possible model: {error}") from None
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, AssertionError,
             MemoryError) as error:  # sizes that do not go together
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: "

@@ -44,9 +44,16 @@ def read_vector(entry: str) -> np.ndarray:
                              "read")
     if not Path(path).is_file():
         raise AudioPaLMError(f"token archive {path} does not exist or is not a file")
+    try:
+        return _read_vector(path, int(offset), entry)
+    except OSError as error:
+        raise AudioPaLMError(f"token archive {path} cannot be read: {error.strerror}") from None
+
+
+def _read_vector(path: str, offset: int, entry: str) -> np.ndarray:
     with open(path, "rb") as stream:
-        left = stream.seek(0, 2) - int(offset) - len(HEADER) - 4  # bytes behind the count
-        stream.seek(int(offset))
+        left = stream.seek(0, 2) - offset - len(HEADER) - 4  # bytes behind the count
+        stream.seek(offset)
         header, count = stream.read(len(HEADER)), int.from_bytes(stream.read(4), "little", signed=True)
         if header != HEADER or left < 0:
             raise AudioPaLMError(f"token archive {entry} has no int32 vector at this offset; run the stage that wrote "

@@ -48,7 +48,8 @@ class DecodeEntry:
 class DecodeConfig:
     tasks: list[DecodeEntry]
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    batch_size: int = ranged(64, low=1, high=10_000)  # rows that are decoded at a time; a search has `beam` of them for each utterance
+    # rows that are decoded at a time; a search has `beam` of them for each utterance
+    batch_size: int = ranged(64, low=1, high=10_000)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from decoders import log_probability, tiny
 
+from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated, grammar
@@ -86,8 +87,10 @@ def test_limits_follow_the_input():
     assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
 
 
-def test_impossible_sampling_is_refused():
-    with pytest.raises(AudioPaLMError, match="text_top_k=0"):
-        DecodingConfig(text_top_k=0)
-    with pytest.raises(AudioPaLMError, match="audio_top_p=0"):
-        DecodingConfig(audio_top_p=0)
+@pytest.mark.parametrize("override", ["text_top_k=0", "audio_top_p=0", "audio_top_p=1.5", "beam=0", "beam=100000",
+                                      "text_tokens=-1", "audio_tokens=1000000", "text_temperature=-1",
+                                      "audio_temperature=.nan", "text_tokens_per_input=0"])
+def test_impossible_settings_are_refused(override):
+    key = override.partition("=")[0]
+    with pytest.raises(AudioPaLMError, match=f"command line: {key}: .* is (too small|too large|not a finite number)"):
+        load_config(DecodingConfig, overrides=[override])

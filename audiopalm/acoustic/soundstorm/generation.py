@@ -24,7 +24,8 @@ class GenerationConfig(WindowConfig):
     temperature: float = ranged(0.8, low=0, high=100)  # of levels with several iterations
     fine_temperature: float = ranged(0.0, low=0, high=100)  # of levels with one iteration
     noise: float = ranged(1.0, low=0, high=100)  # on the confidence, reduced to 0 at the last iteration
-    precision: str = chosen("32-true", PRECISIONS)  # or bf16-mixed: products in bfloat16; codes then depend slightly on the batch
+    # bf16-mixed: products in bfloat16; codes then depend slightly on the batch
+    precision: str = chosen("32-true", PRECISIONS)
 
     def __post_init__(self):
         super().__post_init__()
