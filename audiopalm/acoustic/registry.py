@@ -1,14 +1,11 @@
 """The kinds of acoustic models: SoundStorm, the default, and AudioLM's stages 2 and 3."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic
@@ -19,9 +16,9 @@ from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining
 from audiopalm.acoustic.training import AcousticTraining
-from audiopalm.core.config import find_kind, from_dict, load_config, load_kind_config
-from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, require
+from audiopalm.core.config import apply_overrides, find_kind, from_dict, load_kind_config
+from audiopalm.core.files import read_object
+from audiopalm.core.weights import load_module
 
 DEFAULT = "soundstorm"
 
@@ -53,15 +50,11 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
     """
     made_by = "stage 9 (acoustic)"
     where = Path(directory) / CONFIG
-    meta = read_json(where, made_by)
-    weights = require(Path(directory) / MODEL, made_by)
+    meta = read_object(where, made_by, {"model": dict, "generation": dict, "units_sha256": str, "codec_sha256": str})
     kind = KINDS[find_kind(meta, KINDS, DEFAULT, where)]
     types = get_type_hints(kind.config)
-    model = kind.model(from_dict(types["model"], meta["model"], str(where)))
-    try:
-        model.load_state_dict(load_file(str(weights)))
-    except (SafetensorError, RuntimeError) as error:
-        raise AudioPaLMError(f"{weights} does not hold the model of {CONFIG}: {error}") from None
-    stored = [f"{key}={json.dumps(value)}" for key, value in meta["generation"].items()]
-    generation = load_config(types["generation"], overrides=[*stored, *overrides])
+    config = from_dict(types["model"], meta["model"], f"{where}: model")
+    model = load_module(lambda: kind.model(config), Path(directory) / MODEL, made_by)
+    values = apply_overrides(dict(meta["generation"]), overrides)
+    generation = from_dict(types["generation"], values, f"{where}: generation")
     return kind.acoustic(model.to(device), generation, meta)

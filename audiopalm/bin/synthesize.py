@@ -10,6 +10,7 @@ from pathlib import Path
 
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.registry import load_codec
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
@@ -35,8 +36,7 @@ def main() -> None:
                              "other_prompt_<decode>: what the voice scores are without the right prompt")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="generation settings, for example iterations=[16,1] temperature=0")
-    arguments = parser.parse_args()
+    arguments = parse_with_overrides(parser, "iterations=[16,1] temperature=0")
     device = best_device()
     acoustic = load_acoustic(arguments.acoustic, device, arguments.overrides)
     codec = load_codec(arguments.codec, device)

@@ -7,6 +7,7 @@ zero audio rows and all of it is finetuned. Stopped and started again, it goes o
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.data.examples import ExampleSet
@@ -28,8 +29,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
-    parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=100")
-    args = parser.parse_args()
+    args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
     sets = [ExampleSet(args.data_dir, args.tokens, args.text_dir),

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.units.quality import report_units
 from audiopalm.units.training import load_training, train
@@ -22,8 +23,7 @@ def main() -> None:
     parser.add_argument("--config", help="YAML of a class of audiopalm.units.training.TRAININGS")
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example kind=log-mel")
-    arguments = parser.parse_intermixed_args()
+    arguments = parse_with_overrides(parser, "kind=log-mel")
     config = load_training(arguments.config, arguments.overrides)
     train(arguments.data_dir, config, arguments.output, arguments.seed, arguments.dev_dir)
     if int(os.environ.get("RANK", 0)) == 0 and not (arguments.output / "report.json").exists():

@@ -13,6 +13,7 @@ from audiopalm.core.yaml_files import parse_yaml, read_yaml
 
 T = TypeVar("T")
 LARGEST_INT = 2 ** 63 - 1  # what a tensor can hold
+MAX_SIZE = 2 ** 17  # of a dimension or a codebook; no model has a larger one
 
 
 def ranged(default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None,
@@ -111,6 +112,11 @@ def read_values(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         values = {}
     if not isinstance(values, dict):
         raise AudioPaLMError(f"{path}, line 1: expected `key: value` lines, found {shown(values)}")
+    return apply_overrides(values, overrides)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`values`, with the `key=value` overrides put into it."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -159,11 +165,14 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str, base: T | None =
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:
         raise AudioPaLMError(f"{where}: {', '.join(missing)} missing")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except AudioPaLMError as error:  # of __post_init__, which does not know where the values come from
+        raise AudioPaLMError(f"{where}: {error}") from None
 
 
 def _default(field: dataclasses.Field, base: Any) -> Any:
-    """What a field holds when its key is not given; None where the key is required."""
+    """The value of a field whose key is not given; None where the key is required."""
     if base is not None:
         return getattr(base, field.name)
     return None if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -171,6 +180,8 @@ def _default(field: dataclasses.Field, base: Any) -> Any:
 
 def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            value = to_dict(value)
         # `training:` with nothing behind it changes nothing.
         return from_dict(hint, {} if value is None else value, where, base)
     if isinstance(hint, types.UnionType):  # only `X | None` is used

@@ -24,6 +24,20 @@ def partial_path(path: str | Path) -> Path:
     return path.with_name(f".{path.stem}.{_host()}-{pid}-{start_time(pid) or 0}.partial{path.suffix}")
 
 
+def partial_folder(path: str | Path) -> Path:
+    """An empty folder under the partial name of `path`, to be renamed when whole.
+
+    Those that dead processes have left beside it are removed first.
+    """
+    partial = partial_path(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_partials(partial.parent, depth=0)
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    return partial
+
+
 def remove_stale_partials(directory: str | Path, depth: int = 2) -> None:
     """Remove partial files and folders whose process no longer runs, in `directory` and `depth` levels below it.
 

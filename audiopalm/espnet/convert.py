@@ -1,4 +1,4 @@
-"""A model of ESPnet's Trainer (config.yaml and a file of weights) as one of ours (stage 8), and back."""
+"""Conversion of a model of ESPnet's Trainer (config.yaml and weights) to a model of stage 8, and back."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ def from_espnet(model_file: str | Path, output: str | Path, config_file: str | P
 
 
 def to_espnet(lm: str | Path, vocabulary_dir: str | Path, output: str | Path) -> None:
-    """Write config.yaml and model.pth into `output`; for `--init_param`, `build_model_from_file` and the pack."""
+    """Write config.yaml and model.pth into `output`, for `--init_param`, `build_model_from_file` and the pack."""
     vocabulary, _ = load_vocabulary(vocabulary_dir)
     decoder = load_model(lm, vocabulary, "stage 8 (finetune)")
     config = {"vocabulary": str(vocabulary_dir), "vocabulary_hash": vocabulary.layout_hash,

@@ -23,7 +23,7 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, require, sha256, write_json
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
-from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.datadir import check_id, read_table, write_table
 from audiopalm.data.speakers import speakers_beside, spread
 
 SILENCE_SECONDS = 0.5  # what an utterance without units becomes
@@ -158,6 +158,8 @@ def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str
     Files of an interrupted run are kept; those of other units, models or settings are removed first.
     """
     folder, began = job.folder, time.monotonic()
+    for utterance in job.units:
+        check_id(utterance, folder)
     settings = {"seed": seed, "generation": to_dict(acoustic.generation),
                 "acoustic_sha256": sha256(Path(acoustic_dir) / MODEL), "codec_sha256": prompts.meta["codec_sha256"]}
     record = {**settings, "input_sha256": _fingerprint(job)}

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.partials import partial_path
 from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
 from audiopalm.stages.jobs import work
 
@@ -47,7 +48,7 @@ def write_flac(path: str, cuts: Cuts, target: Path) -> dict:
     results, so that the command says them in one line, whichever job met them.
     """
     result = {"name": target.name, "damaged": "", "error": ""}
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    temporary = partial_path(target)
     try:
         samples = np.concatenate([read_cut(*cut) for cut in cuts]) if cuts else read_audio(path)
         # Level 0 packs speech nearly as well as the default at a third of the time. No fsync: a file that a crash

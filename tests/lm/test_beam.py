@@ -7,7 +7,9 @@ import pytest
 from decoders import log_probability, tiny
 
 from audiopalm.lm.generation.beam import beam_search
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import Vocabulary

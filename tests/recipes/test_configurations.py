@@ -9,7 +9,6 @@ import torch
 
 from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
 from audiopalm.acoustic.registry import load_training_config
-from audiopalm.bin.make_vocabulary import VocabularyConfig
 from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining
@@ -19,6 +18,7 @@ from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 from audiopalm.report.ablations import Ablations
 from audiopalm.stages.decode import DecodeConfig
+from audiopalm.stages.make_vocabulary import VocabularyConfig
 from audiopalm.tasks import get_task
 from audiopalm.training.optimizer import learning_rate, make_optimizers
 from audiopalm.units.registry import KINDS as UNIT_KINDS
