@@ -46,7 +46,7 @@ class ExampleSet:
         self.meta: dict = {}
         if tokens is not None:
             self.units = TokenArchive(Path(tokens) / "units.scp")
-            # units.en.scp holds the units of spoken translations into English.
+            # units.en.scp holds the spoken translation into English
             self.target_units = {path.name.split(".")[1]: TokenArchive(path)
                                  for path in sorted(Path(tokens).glob("units.*.scp"))}
             self.meta = read_json(Path(tokens) / "meta.json", "stage 5 (tokenize)")

@@ -15,13 +15,13 @@ class UnitConfig:
     dim: int = 192
     heads: int = 4
     kernel: int = 9  # frames of the Conformer's depthwise convolutions
-    context: int = 10  # frames on each side that a frame attends to
+    context: int = 10  # frames of attention to each side
     encoder_blocks: int = 4  # before the quantiser
-    head_blocks: int = 1  # between the quantiser and CTC; used in training only
+    head_blocks: int = 1  # between the quantiser and CTC; the tokenizer never runs them
     dropout: float = 0.0
     code_dim: int = 32
     size: int = 512  # codes
-    characters: str = ""  # classes 1, 2, ... of the CTC head; class 0 is blank. Set by training
+    characters: str = ""  # of the CTC head, which has one class more: 0 is blank. Set by training
 
 
 class UnitModel(MelConformer):

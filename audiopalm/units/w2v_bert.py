@@ -25,10 +25,10 @@ class W2vBertConfig:
     dim: int = 512
     heads: int = 8
     kernel: int = 9  # frames of the Conformer's depthwise convolutions
-    context: int = 25  # frames on each side that a frame attends to
+    context: int = 25  # frames of attention to each side
     contrastive_blocks: int = 6
-    masked_blocks: int = 6  # after the contrastive ones
-    layer: int = 8  # the block whose output is clustered, from 1; the tokenizer stops there
+    masked_blocks: int = 6  # behind the contrastive ones
+    layer: int = 8  # the block whose output is clustered, from 1; the tokenizer runs none behind it
     dropout: float = 0.1
     target_codes: int = 500  # clusters of log-mel that training predicts; they are not the units
     target_dim: int = 256
