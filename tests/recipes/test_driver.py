@@ -46,10 +46,13 @@ def recipe(tmp_path):
     """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
     directory = tmp_path / "egs" / "toy"
     (directory / "pretrained" / "codec").mkdir(parents=True)
-    (directory / "corpus").mkdir()
     (tmp_path / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
-    shutil.copytree(ROOT / "egs" / "mini", directory, dirs_exist_ok=True, symlinks=True,
-                    ignore=lambda folder, names: [name for name in names if not name.endswith(".sh")])
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    for name in ("run.sh", "cmd.sh", "path.sh", "db.sh", "conf", "local/data.sh"):
+        target = directory / name
+        target.parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if name == "conf" else shutil.copy
+        copy(ROOT / "egs" / "mini" / name, target, **({} if name == "conf" else {"follow_symlinks": False}))
     (directory / "pretrained" / "codec" / "config.json").write_text("{}")
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
@@ -126,7 +129,7 @@ def test_a_text_lm_is_imported_instead_of_trained(recipe):
 def test_espnet_trains_instead_of_our_loop(recipe):
     assert recipe("--trainer", "espnet", "--stop_stage", "8", "--seed", "3").returncode == 0
     train, convert = recipe.commands()[6:]
-    assert train.startswith("espnet_train_lm --config conf/espnet_lm.yaml ") and "--seed 3" in train
+    assert train.startswith("espnet_train_lm --config conf/espnet_lm.yaml --mixture conf/lm.yaml ") and "--seed 3" in train
     assert convert == "espnet_convert --model_file exp/espnet_lm/valid.loss.ave.pth --output exp/lm"
     result = recipe("--trainer", "espnett")
     assert result.returncode == 1 and result.stderr == (
@@ -143,7 +146,7 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--stagee", "3"], "unknown option --stagee (--help lists the options)"),
+    (["--stagee", "3"], "unknown option --stagee; did you mean --stage? (--help lists the options)"),
     (["--stage"], "option --stage needs a value"),
     (["--train_codec", "yes"], "option --train_codec takes true or false, not 'yes'"),
     (["--stage", "two"], "--stage and --stop_stage take a number from 1 to 14"),
