@@ -258,6 +258,7 @@ main() {
         reads 0 local/data.sh
         run ./local/data.sh --output "${datadir}" --unpacked "${dumpdir}/unpacked" \
             ${downloads:+--downloads "${downloads}"} ${langs:+--langs "${langs}"} ${data_args}
+        run validate_data_dir.sh --no-spk-sort --non-print "${data_dirs[@]}"
         writes "${data_dirs[@]}"
     fi
 

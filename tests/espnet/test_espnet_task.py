@@ -108,8 +108,9 @@ def test_it_is_a_task_of_espnet_and_prints_its_configuration(monkeypatch):
 def test_configurations_of_recipes_build_their_model(conf, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(conf.parent.parent)
     mixture_file = conf.parent / "lm.yaml"
-    in_process("--config", conf, "--mixture", mixture_file, "--vocabulary", prepared.path / "vocabulary", "--init_lm", prepared.path / "textlm",
-               "--output_dir", tmp_path, "--dry_run", "true", "--iterator_type", "none")
+    in_process("--config", conf, "--mixture", mixture_file, "--vocabulary", prepared.path / "vocabulary",
+               "--init_lm", prepared.path / "textlm", "--output_dir", tmp_path, "--dry_run", "true",
+               "--iterator_type", "none")
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     assert written["decoder_conf"]["vocabulary_size"] == vocabulary.size

@@ -46,7 +46,7 @@ class Recipe:
     environment = {**os.environ, "AUDIOPALM_PYTHON": sys.executable, "LC_ALL": "C"}
 
     def __init__(self, root: Path, corpus: str):
-        for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", f"egs/{corpus}"):
+        for name in ("audiopalm", "utils", "tools", "conf", "egs/TEMPLATE", f"egs/{corpus}"):
             made = () if name == "audiopalm" else ("data", "dump", "exp")  # by runs of the recipe
             shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
                             ignore=shutil.ignore_patterns("__pycache__", *made))
