@@ -82,6 +82,37 @@ def test_a_new_recipe_goes_on_to_a_score(repository):
     assert {row["n"] for row in rows if row["task"] == "asr"} == {3} and (recipe / "exp/pack.zip").is_file()
 
 
+OWN_DATA = """#!/usr/bin/env bash
+# Kaldi data directories by the commands of a shell, with tabs and an order of their own.
+set -euo pipefail
+for set in train dev test; do
+    mkdir -p data/$set
+    for file in downloads/$set/*.wav; do
+        case $file in *.en.wav) continue ;; esac
+        name=$(basename "$file" .wav)
+        printf '%s\t%s\n' "$name" "$file" >> data/$set/wav.scp
+        printf '%s\t%s\n' "$name" "$(tail -c +4 "${file%.wav}.txt")" >> data/$set/text
+        echo "$name anna" >> data/$set/utt2spk
+        echo "$name es" >> data/$set/utt2lang
+    done
+    utt2spk_to_spk2utt.pl data/$set/utt2spk > data/$set/spk2utt
+done
+"""
+
+
+def test_any_commands_may_stand_in_local_data_sh(repository):
+    assert call(repository / "egs/TEMPLATE/new_recipe.sh", "anna").returncode == 0
+    recipe = repository / "egs/anna"
+    make_folder(recipe / "downloads")
+    (recipe / "local/data.sh").write_text(OWN_DATA)
+    result = call(recipe / "run.sh", "--stop_stage", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert read_table(recipe / "dump/raw/train/text")["anna-2"] == "frase número 2"
+    (recipe / "local/data.sh").write_text(OWN_DATA.replace("mkdir", "rm -rf data/$set; mkdir").replace("+4", "+99"))
+    result = call(recipe / "run.sh", "--stop_stage", "2")
+    assert result.returncode == 1 and "text: anna-0 has no value (3 such lines)" in result.stdout
+
+
 def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_path):
     make_folder(tmp_path / "in")
     (tmp_path / "in/train/anna-0.txt").unlink()
