@@ -14,7 +14,7 @@
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
-#   --trainer NAME        what trains in stage 8: own, or espnet, by --espnet_lm_config (docs/espnet.md) [own]
+#   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
