@@ -142,6 +142,14 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
+def writing_task(input_field: str, text_field: str) -> Task:
+    """The task that answers `input_field` with `text_field` alone: ASR, AST or MT. Raises AudioPaLMError for none."""
+    for task in TASKS.values():
+        if task.input == input_field and [output.field for output in task.outputs] == [text_field]:
+            return task
+    raise AudioPaLMError(f"no task of the table answers {input_field} with {text_field} alone")
+
+
 def parse_tag(tag: str) -> tuple[Task, str, str | None]:
     """`[S2ST Spanish English]` -> (the task, `es`, `en`); the brackets may be left out.
 

@@ -134,4 +134,6 @@ def test_what_follows_from_a_row(new_rows):
         "s2st+ast": True, "asr+tts": False, "tts": False, "mt": None}
     assert found["s2st+ast"].scored_fields() == {"audio", "translation"}
     assert found["asr+tts"].scored_fields() == {"audio", "transcript"}
+    assert [tasks.writing_task(*fields).name for fields in (
+        ("audio", "translation"), ("audio", "transcript"), ("transcript", "translation"))] == ["ast", "asr", "mt"]
     assert not found["mt"].hears_or_speaks and found["tts"].hears_or_speaks
