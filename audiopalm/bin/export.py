@@ -12,6 +12,7 @@ from audiopalm.core.command import run
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.storage import load_model
+from audiopalm.lm.trained import read_trained, write_trained
 from audiopalm.vocabulary.export import write_tokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 from audiopalm.vocabulary.text import tokenizer_file
@@ -34,6 +35,7 @@ def main() -> None:
     write_tokenizer(vocabulary, tokenizer_file(args.vocabulary), partial)
     vocabulary.save(partial)
     write_pretrained(model, partial, vocabulary.eos)
+    write_trained(partial, read_trained(args.lm))
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
     logging.info("exported %s: a %s model of %d text ids and %d audio ids", output, model.config.family,

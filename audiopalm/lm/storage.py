@@ -1,6 +1,6 @@
 """A language model on disk: config.json and model.safetensors; and how a text LM grows audio rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import atomic_path, read_json, require, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
 
 INITIALISATIONS = ("zero", "normal", "mean")
 
 
 def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
-               seed: int) -> None:
+               seed: int, trained: Iterable[TrainedTask] = ()) -> None:
     """config.json first: the presence of the weights says that the model is whole."""
     write_json(Path(directory) / "config.json",
-               {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed})
+               {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed,
+                KEY: trained_to_json(trained)})
     with atomic_path(Path(directory) / "model.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
 

@@ -76,7 +76,7 @@ def test_a_new_recipe_goes_on_to_a_score(repository):
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     assert "reads   conf/decode.yaml (of the recipe)\n" in result.stdout
     assert "reads   ../../conf/small/lm.yaml (shared by recipes)\n" in result.stdout
-    rows = read_json(recipe / "results.json")
+    rows = read_json(recipe / "exp/results.json")
     assert {(row["recipe"], row["set"], row["task"], row["source"]) for row in rows} == {
         ("anna", "dev", "asr", "es"), ("anna", "test", "asr", "es"), ("anna", "units", "units", None)}
     assert {row["n"] for row in rows if row["task"] == "asr"} == {3} and (recipe / "exp/pack.zip").is_file()

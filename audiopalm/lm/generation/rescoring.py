@@ -17,7 +17,7 @@ from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate
 from audiopalm.lm.model import Decoder, packed_mask
 from audiopalm.lm.packing import IGNORED, collate
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import AUDIO, TRANSCRIPT, TRANSLATION, Task, get_task
+from audiopalm.tasks import AUDIO, TRANSCRIPT, Task, get_task, writing_task
 
 
 def decode_batch(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
@@ -39,15 +39,15 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
     found = beam_search(model, prompts, task, builder.vocabulary, config, batch)
     if not config.rescore:
         return found
-    spoken = [number for number, output in enumerate(task.outputs) if output.is_audio]
-    if not spoken or config.beam == 1:
+    if task.spoken is None or config.beam == 1:
         raise AudioPaLMError(f"decoding: rescore chooses between the spoken answers of a beam; task {task.name!r} with "
                              f"beam={config.beam} has none to choose from")
+    spoken = task.outputs.index(task.spoken)
     texts = _spoken_texts(model, builder, task, examples, found, config, seed)
     ordered = []
     for example, text, answers in zip(examples, texts, found, strict=True):
-        language = example.source if task.outputs[spoken[0]].field == AUDIO else example.target
-        units = [answer.parts[spoken[0]] - builder.vocabulary.text_size for answer in answers]
+        language = task.spoken.language(example.source, example.target)
+        units = [answer.parts[spoken] - builder.vocabulary.text_size for answer in answers]
         scores = recognition_scores(model, builder, units, text, language)
         ordered.append([answers[place] for place in np.argsort(-scores, kind="stable")])
     return ordered
@@ -56,16 +56,17 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
 def _spoken_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
                   found: list[list[Generated]], config: DecodingConfig, seed: int) -> list[str]:
     """What the speech of each answer should say."""
-    if task.input == TRANSCRIPT:
-        return [example.fields[TRANSCRIPT] for example in examples]
-    written = [number for number, output in enumerate(task.outputs) if output.field == TRANSLATION]
+    wanted = task.spoken.text_field
+    if task.input == wanted:
+        return [example.fields[wanted] for example in examples]
+    written = [number for number, output in enumerate(task.outputs) if output.field == wanted]
     if written:
         ids = [best.parts[written[0]] for best, *_ in found]
     else:
-        translate = get_task("ast")
-        prompts = [builder.prompt(translate, example) for example in examples]
+        write = writing_task(task.input, wanted)
+        prompts = [builder.prompt(write, example) for example in examples]
         names = [example.utterance for example in examples]
-        answers = generate(model, prompts, names, translate, builder.vocabulary, config, seed)
+        answers = generate(model, prompts, names, write, builder.vocabulary, config, seed)
         ids = [answer.parts[0] for answer in answers]
     return [" ".join(builder.tokenizer.decode(list(one)).split()) for one in ids]
 
