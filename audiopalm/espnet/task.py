@@ -24,10 +24,11 @@ from audiopalm.espnet.data import (
 )
 from audiopalm.espnet.imports import ESPNET, AbsIterFactory, AbsTask, NestedDictAction, str_or_none
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
-from audiopalm.lm.mixture import Mixture, MixtureEntry
+from audiopalm.lm.mixture import Mixture, MixtureEntry, expand, trained_tasks
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import INITIALISATIONS
+from audiopalm.lm.trained import trained_to_json
 from audiopalm.lm.training import LMConfig
 from audiopalm.lm.training import build_model as build_decoder
 from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
@@ -71,7 +72,8 @@ class AudioPaLMTask(AbsTask):
         vocabulary, _ = load_vocabulary(args.vocabulary)
         _check_vocabulary(args, vocabulary)
         _check_averages(args)
-        _read_mixture(args)
+        if isinstance(args.mixture, str):
+            args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
         if args.init_lm is None:
             decoder = Decoder(from_dict(ModelConfig, {**args.decoder_conf, "vocabulary_size": vocabulary.size},
                                         "decoder_conf"))
@@ -86,6 +88,7 @@ class AudioPaLMTask(AbsTask):
                 raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "
                                      "be changed")
         args.decoder_conf, args.vocabulary_hash = to_dict(decoder.config), vocabulary.layout_hash
+        args.trained = _trained(args)
         return ESPnetAudioPaLMModel(decoder)
 
     @classmethod
@@ -117,10 +120,10 @@ class AudioPaLMTask(AbsTask):
             distributed = iter_options.distributed
             rank = torch.distributed.get_rank() if distributed else 0
             world_size = torch.distributed.get_world_size() if distributed else 1
-            mixture = task_mixture(args, args.train_data_dir, args.train_tokens)
+            mixture = _mixture(args, args.train_data_dir, args.train_tokens)
             return MixtureIterFactory(mixture, args.num_iters_per_epoch, args.num_workers, rank, world_size)
         if mode == "valid":
-            mixture = task_mixture(args, args.valid_data_dir, args.valid_tokens)
+            mixture = _mixture(args, args.valid_data_dir, args.valid_tokens)
             return ValidationIterFactory(mixture.validation(args.validation_sequences))
         raise AudioPaLMError(f"there is no data to {mode}: --num_att_plot must be 0")
 
@@ -145,26 +148,27 @@ class AudioPaLMTask(AbsTask):
         return (*AUDIO_FIELDS, TRANSCRIPT, TRANSLATION)
 
 
-def _read_mixture(args: argparse.Namespace) -> None:
-    """Replace the name of a configuration by the mixture that it holds."""
-    if isinstance(args.mixture, str):
-        args.mixture = to_dict(load_config(LMConfig, args.mixture))["mixture"]
-
-
 def _builder(args: argparse.Namespace) -> SequenceBuilder:
     return SequenceBuilder(*load_vocabulary(args.vocabulary))
 
 
-def task_mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
-    """The task mixture that the options name, over a data directory and its tokens."""
+def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
     if data_dir is None:
         raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
     builder, examples = _builder(args), ExampleSet(data_dir, tokens)
     if examples.meta:
         builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
-    _read_mixture(args)
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
     return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
+
+
+def _trained(args: argparse.Namespace) -> list[dict]:
+    """The tasks and languages of the mixture, for config.yaml; empty where ESPnet's readers give the data."""
+    if not args.mixture or args.train_data_dir is None:
+        return []
+    examples = ExampleSet(args.train_data_dir, args.train_tokens)
+    entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture]
+    return trained_to_json(trained_tasks(expand(entries, examples)))
 
 
 def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:

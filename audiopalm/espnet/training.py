@@ -9,8 +9,7 @@ from typing import Any
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import locked
 from audiopalm.espnet.convert import from_espnet
-from audiopalm.espnet.task import AudioPaLMTask, task_mixture
-from audiopalm.lm.trained import TrainedTask
+from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.training.record import begin, hash_data, hash_model, hash_tokens
 from audiopalm.vocabulary.joint import load_vocabulary
 
@@ -29,12 +28,10 @@ def train(options: list[str], output: Path) -> None:
     args = AudioPaLMTask.get_parser().parse_args(options)
     if args.output_dir is None:
         raise AudioPaLMError("--output_dir names the folder of ESPnet's Trainer; give it")
-    mixture = task_mixture(args, args.train_data_dir, args.train_tokens)
-    trained = [TrainedTask(cell.task.name, cell.source, cell.target) for cell in mixture.cells]
     with locked(output, "training"):
         if begin(output, "model.safetensors", made_from(args)):
             AudioPaLMTask.main(cmd=options)
-            from_espnet(Path(args.output_dir) / WEIGHTS, output, trained=trained)
+            from_espnet(Path(args.output_dir) / WEIGHTS, output)
 
 
 def made_from(args: argparse.Namespace) -> Mapping[str, Any]:

@@ -10,14 +10,14 @@ from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
 from audiopalm.core.config import chosen, ranged, to_dict
+from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.mixture import Mixture, MixtureEntry, Share
+from audiopalm.lm.mixture import Mixture, MixtureEntry, Share, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
 from audiopalm.lm.storage import INITIALISATIONS, extend_vocabulary, load_model, save_model
-from audiopalm.lm.trained import TrainedTask
 from audiopalm.training.config import TrainingConfig, free
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
@@ -125,7 +125,8 @@ class LMTraining(Training):
         self.chunk = tuple(state.get("chunk", (0, 0)))
         rank = self.fabric.global_rank
         share = Share(self.mixture, numbers.start - rank, self.chunk, rank, self.fabric.world_size)
-        return iter(DataLoader(share, batch_size=None, num_workers=self.config.training.workers))
+        return iter(DataLoader(share, batch_size=None, num_workers=self.config.training.workers,
+                               worker_init_fn=end_worker_with_parent))
 
     def step(self, batch: PackedBatch, step: int) -> Iterator[Loss]:
         loss, count = self.model(*self._tensors(batch))
@@ -156,9 +157,8 @@ class LMTraining(Training):
         return {"chunk": list(self.chunk)}
 
     def finish(self, weights: Weights) -> None:
-        tasks = [TrainedTask(cell.task.name, cell.source, cell.target) for cell in self.mixture.cells]
         save_model(self.output, self.model.config, weights["model"], self.data.vocabulary.layout_hash, self.seed,
-                   tasks)
+                   trained_tasks(self.mixture.cells))
 
 
 class Speed:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import in_order
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
+from audiopalm.lm.trained import TrainedTask, read_trained
+from audiopalm.stages.decode_record import write_record
 from audiopalm.stages.decode_shards import Shard
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
@@ -35,7 +38,9 @@ PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
 
 @dataclass
 class DecodeEntry:
-    """A task to decode: all that the set allows, unless `sources`, `targets`, `sets` or `most` say fewer."""
+    """A task to decode: all that the set allows and the model was trained on, unless `sources`, `targets`, `sets` or
+    `most` say fewer.
+    """
 
     task: str
     sources: list[str] = field(default_factory=list)
@@ -43,6 +48,7 @@ class DecodeEntry:
     sets: list[str] = field(default_factory=list)
     most: int | None = ranged(None, low=1)  # utterances of a language pair, the first by id
     decoding: DecodingConfig | None = None  # its own settings instead of the common ones
+    untrained: bool = False  # also what the model was never trained on: zero-shot
 
 
 @dataclass
@@ -61,27 +67,59 @@ class Job:
     utterances: list[str]
     decoding: DecodingConfig
 
+    @property
+    def name(self) -> str:
+        """The folder of the decode."""
+        return decode_name(self.task, self.source, self.target)
 
-def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
-    """The task and language pairs for which the set has the input and a reference.
+    @property
+    def trained_task(self) -> TrainedTask:
+        return TrainedTask(self.task.name, self.source, self.target)
 
-    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
+
+def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Collection[TrainedTask]) -> list[Job]:
+    """The tasks and languages for which the set has the input and a reference, and which the model was trained on.
+
+    Raises AudioPaLMError for unknown tasks and languages, for languages that an entry names and the model was not
+    trained on, and where nothing is to be decoded.
     """
-    jobs = []
+    jobs, skipped = [], []
     for entry in config.tasks:
         if entry.sets and set_name not in entry.sets:
             continue
         task = get_task(entry.task)
         in_order({*entry.sources, *entry.targets})
-        needed = {task.input} | ({"translation"} if task.translates else set())
+        possible = []
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
-                utterances = examples.utterances(needed, source, target) if target != source else []
+                utterances = examples.utterances(task.scored_fields(), source, target) if target != source else []
                 if utterances:
-                    jobs.append(Job(task, source, target, utterances[:entry.most], entry.decoding or config.decoding))
+                    possible.append(Job(task, source, target, utterances[:entry.most],
+                                        entry.decoding or config.decoding))
+        known = [job for job in possible if entry.untrained or job.trained_task in trained]
+        _refuse_untrained(entry, possible, known)
+        jobs += known
+        skipped += [job.name for job in possible if job not in known]
+    if skipped:
+        logging.info("%s: left out, for the model was not trained on them: %s", set_name,
+                     ", ".join(sorted(set(skipped))))
     if not jobs:
-        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
+        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration "
+                             "that the model was trained on")
     return jobs
+
+
+def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job]) -> None:
+    """Raise AudioPaLMError for an untrained pair whose languages are all named, and for a named language of which
+    nothing was trained."""
+    for job in possible:
+        named = [language for language, names in ((job.source, entry.sources), (job.target, entry.targets)) if names]
+        whole = len(named) == (2 if job.task.translates else 1)
+        same = [one for one in known if all(language in (one.source, one.target) for language in named)]
+        if named and job not in known and (whole or not same):
+            raise AudioPaLMError(f"the model was not trained on {job.task.tag_text(job.source, job.target)}, which the "
+                                 "configuration of stage 10 (decode) names; remove it there, or ask for it with "
+                                 "`untrained: true`")
 
 
 @dataclass(frozen=True)
@@ -101,16 +139,20 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
     """
     vocabulary, tokenizer = load_vocabulary(vocabulary_dir)
     model = describe(lm, vocabulary, "stage 8 (finetune)")
+    trained = read_trained(lm)
     folders = []
     for one in sets:
         examples = ExampleSet(one.data_dir, one.tokens)
-        for job in plan(config, examples, one.data_dir.name):
+        planned = {}
+        for job in plan(config, examples, one.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
                     "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
-            folder = Folder(one.output / decode_name(job.task, job.source, job.target), meta, job, examples)
+            planned[job.name] = meta
+            folder = Folder(one.output / job.name, meta, job, examples)
             if not folder.is_finished():
                 folders.append(folder)
+        write_record(one.output, planned)
     paths = [str(path) for one in sets for path in (one.data_dir, one.tokens)]
     decode(folders, launcher, ["--lm", str(lm), "--vocabulary", str(vocabulary_dir), "--sets", *paths,
                                "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)

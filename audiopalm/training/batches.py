@@ -6,6 +6,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from audiopalm.core.processes import end_worker_with_parent
+
 Load = Callable[[int], Any]  # number of a micro-batch -> the micro-batch
 
 
@@ -25,7 +27,8 @@ def load_ahead(load: Load, numbers: range, workers: int) -> Iterator[Any]:
     The order does not depend on the number of workers.
     """
     if workers:
-        yield from DataLoader(NumberedBatches(load), batch_size=None, sampler=numbers, num_workers=workers)
+        yield from DataLoader(NumberedBatches(load), batch_size=None, sampler=numbers, num_workers=workers,
+                              worker_init_fn=end_worker_with_parent)
         return
     with ThreadPoolExecutor(1) as pool:
         waiting = None
