@@ -6,6 +6,7 @@ from pathlib import Path
 from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
+from audiopalm.core.lock import locked
 from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data
 
 
@@ -18,7 +19,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory for the tokenizer and vocabulary.json")
     args = parse_with_overrides(parser, "text_size=500")
     config = load_config(VocabularyConfig, args.config, args.overrides)
-    make_from_data(args.data_dir, args.tokens, config, args.init_lm, args.output)
+    with locked(args.output, "vocabulary"):
+        make_from_data(args.data_dir, args.tokens, config, args.init_lm, args.output)
 
 
 if __name__ == "__main__":

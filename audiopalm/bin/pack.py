@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.core.lock import locked
 from audiopalm.report.model_pack import PackOptions, pack_model
 
 
@@ -21,7 +22,9 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, default="dump/raw", help="for an example in the card")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; the zip lies beside it")
-    pack_model(PackOptions(**vars(parser.parse_args())))
+    options = PackOptions(**vars(parser.parse_args()))
+    with locked(options.output.parent, "pack"):  # the folder itself is replaced
+        pack_model(options)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.core.lock import locked
 from audiopalm.corpora.registry import CORPORA, prepare_corpus
 
 LIST = {"nargs": "+", "type": str.split, "metavar": "NAME"}  # several words, or several in one: "fr de"
@@ -27,8 +28,9 @@ def main() -> None:
     options = vars(parser.parse_args())
     for name in ("langs", "targets", "corpora"):
         options[name] = options[name] and list(chain.from_iterable(options[name]))
-    prepare_corpus(options.pop("corpus"), options.pop("downloads"), options.pop("output"), options.pop("langs"),
-                   **{**options, "lhotse": options["lhotse"] == "true"})
+    options["lhotse"] = options["lhotse"] == "true"
+    with locked(options["output"], "prepare"):
+        prepare_corpus(*(options.pop(name) for name in ("corpus", "downloads", "output", "langs")), **options)
 
 
 if __name__ == "__main__":

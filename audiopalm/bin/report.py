@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.core.lock import locked
 from audiopalm.report.page import PageOptions, write_page
 
 
@@ -20,7 +21,9 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=Path)
     parser.add_argument("--tokens", type=Path, help="tokens of all sets, e.g. dump/tokens")
     parser.add_argument("--no_attention", action="store_true", help="do not load the model, which may be large")
-    write_page(PageOptions(**vars(parser.parse_args())))
+    options = PageOptions(**vars(parser.parse_args()))
+    with locked(options.output, "report"):
+        write_page(options)
 
 
 if __name__ == "__main__":

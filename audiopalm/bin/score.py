@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.core.lock import locked
 from audiopalm.report.run_results import ResultOptions, score_and_report
 from audiopalm.scoring.score_run import ScoreOptions
 
@@ -32,7 +33,8 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the run: stands in the rows")
     given = vars(parser.parse_args())
     results = ResultOptions(**{name: given.pop(name) for name in ("results", "report", "goals", "publish")})
-    score_and_report(ScoreOptions(**given), results)
+    with locked(given["output"], "score"):
+        score_and_report(ScoreOptions(**given), results)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, sha256, write_json
+from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 
@@ -204,7 +205,7 @@ def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
         yield from map(_judge_file, files)
         return
     context = multiprocessing.get_context("spawn")  # a forked child may hang on locks of ONNX threads
-    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(name,)) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(name,)) as pool:
         try:
             yield from pool.map(_judge_file, files, chunksize=4)
         except BrokenProcessPool:
@@ -216,6 +217,11 @@ def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
 
 _judges: dict[str, Judge] = {}  # of this process; loading one takes a second
 _current = ""
+
+
+def _start_worker(name: str) -> None:
+    end_worker_with_parent()
+    _start(name)
 
 
 def _start(name: str) -> None:
