@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE, fit_prompt
-from audiopalm.core.config import ranged
+from audiopalm.core.config import check_fields, ranged
 from audiopalm.core.errors import AudioPaLMError
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -28,6 +28,7 @@ class WindowConfig:
     batch_frames: int = ranged(4000, low=1, high=10 ** 6)  # maximum number of frames in a batch, padding included
 
     def __post_init__(self):
+        check_fields(self, "generation")
         if round(self.overlap_seconds * UNITS_RATE) >= round(self.window_seconds * UNITS_RATE):
             raise AudioPaLMError(f"generation: overlap_seconds {self.overlap_seconds} must be shorter than "
                                  f"window_seconds {self.window_seconds}, by at least one unit of {1 / UNITS_RATE} s")

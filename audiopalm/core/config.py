@@ -74,6 +74,12 @@ def _check_number(value: float, metadata: Mapping[str, Any], where: str) -> None
         raise AudioPaLMError(f"{where}: {value} is too large; it must be at most {high}")
 
 
+def check_fields(config: Any, where: str) -> None:
+    """`check_limits` of all fields of a dataclass: for the `__post_init__` of those that are made in Python too."""
+    for field in dataclasses.fields(config):
+        check_limits(getattr(config, field.name), field.metadata, f"{where}: {field.name}")
+
+
 def load_config(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
     """Build dataclass `cls` from a YAML file and `key=value` overrides (nested keys with dots, values are YAML).
 

@@ -42,6 +42,10 @@ class Job:
     units: dict[str, np.ndarray]
     prompts: dict[str, str]
 
+    def __post_init__(self):
+        for utterance in self.units:  # files are named by them
+            check_id(utterance, self.folder)
+
 
 def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:
     """Refuse a codec whose tokens the acoustic model does not speak, showing both hashes."""
@@ -169,8 +173,6 @@ def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str
     Files of an interrupted run are kept; those of other units, models or settings are removed first.
     """
     folder, began = job.folder, time.monotonic()
-    for utterance in job.units:
-        check_id(utterance, folder)
     settings = {"seed": seed, "generation": to_dict(acoustic.generation),
                 "acoustic_sha256": sha256(Path(acoustic_dir) / MODEL), "codec_sha256": prompts.meta["codec_sha256"]}
     record = {**settings, "input_sha256": spoken_fingerprint(job.units, job.prompts)}

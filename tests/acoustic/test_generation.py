@@ -122,7 +122,7 @@ def test_bfloat16_chooses_nearly_the_same_codes(acoustic):
     rounded = SoundStormAcoustic(acoustic.model, GenerationConfig(**settings, precision="bf16-mixed"))
     assert {weight.dtype for weight in rounded.model.encoder.parameters()} == {torch.bfloat16, torch.float32}
     assert 0.9 < (rounded.generate([units], [units], [codec])[0] == exact).mean() < 1
-    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16-true'; did you mean 'bf16-mixed'"):
+    with pytest.raises(AudioPaLMError, match="precision: unknown value 'bf16-true'; did you mean 'bf16-mixed'"):
         GenerationConfig(precision="bf16-true")
 
 

@@ -73,7 +73,7 @@ def test_other_tokens_are_refused(tmp_path, tokens):
 def test_tokens_without_codec_are_refused(tmp_path, tokens):
     meta = read_json(tokens / "meta.json")
     write_json(tokens / "meta.json", {**meta, "codec_sha256": None})
-    with pytest.raises(AudioPaLMError, match="lacks codec_sha256.*stage 5"):
+    with pytest.raises(AudioPaLMError, match="codec_sha256.*stage 5"):
         learn(tmp_path / "exp", tokens, steps=1)
     with pytest.raises(AudioPaLMError, match="stage 5"):
         learn(tmp_path / "exp", tmp_path / "nothing", steps=1)

@@ -29,7 +29,8 @@ def model() -> Decoder:
 def test_a_wide_beam_finds_what_trying_everything_finds(model, penalty):
     """Text of at most 2 ids, then audio of at most 2 ids: 31 x 13 answers."""
     task = get_task("ast+s2st")
-    config = DecodingConfig(text_tokens=2, audio_tokens=2, beam=300, length_penalty=penalty)
+    config = DecodingConfig(text_tokens=2, audio_tokens=2, length_penalty=penalty)
+    config.beam = 300  # more than is allowed, so that no hypothesis is dropped
     texts = [list(ids) for length in range(3) for ids in product(TEXT, repeat=length)]
     units = [list(ids) for length in range(3) for ids in product(AUDIO, repeat=length)]
     for prompt, found in zip(PROMPTS, beam_search(model, PROMPTS, task, VOCABULARY, config), strict=True):

@@ -87,6 +87,11 @@ def test_limits_follow_the_input():
     assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
 
 
+def test_impossible_settings_are_refused_in_python_too():
+    with pytest.raises(AudioPaLMError, match="decoding: beam: 100000 is too large; it must be at most 64"):
+        DecodingConfig(beam=100000)
+
+
 @pytest.mark.parametrize("override", ["text_top_k=0", "audio_top_p=0", "audio_top_p=1.5", "beam=0", "beam=100000",
                                       "text_tokens=-1", "audio_tokens=1000000", "text_temperature=-1",
                                       "audio_temperature=.nan", "text_tokens_per_input=0"])

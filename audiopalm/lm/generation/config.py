@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from audiopalm.core.config import ranged
+from audiopalm.core.config import check_fields, ranged
 
 MAX_TOKENS = 20_000  # of a part; 800 s of audio
 
@@ -31,6 +31,9 @@ class DecodingConfig:
     # answers are ranked by log probability / tokens ** length_penalty
     length_penalty: float = ranged(1.0, low=-10, high=10)
     rescore: bool = False
+
+    def __post_init__(self):
+        check_fields(self, "decoding")
 
     def sampling(self, is_audio: bool) -> tuple[float, int, float]:
         """Temperature, top_k and top_p of a part."""
