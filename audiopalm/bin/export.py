@@ -10,6 +10,7 @@ from pathlib import Path
 
 from audiopalm.core.command import run
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.partials import partial_folder
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.storage import load_model
 from audiopalm.lm.trained import read_trained, write_trained
@@ -29,9 +30,7 @@ def main() -> None:
         raise AudioPaLMError(f"{output} exists and is not an export; give --output another name")
     vocabulary, _ = load_vocabulary(args.vocabulary)
     model = load_model(args.lm, vocabulary, "stage 8 (finetune)")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = partial_folder(output)
     write_tokenizer(vocabulary, tokenizer_file(args.vocabulary), partial)
     vocabulary.save(partial)
     write_pretrained(model, partial, vocabulary.eos)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.partials import partial_path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -22,8 +23,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: soundfile and numpy choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = partial_path(path)
     try:
         yield temporary
         with open(temporary, "rb") as stream:

@@ -11,21 +11,22 @@ import kaldiio
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
+from audiopalm.core.partials import partial_path
 from audiopalm.data.datadir import read_table
 
 
 def write_ark(ark: str | Path, tokens: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Write {id: int32 [T]} into one ark file; return {id: `ark:offset`} for an scp."""
     ark = Path(ark).resolve()
-    ark.parent.mkdir(parents=True, exist_ok=True)
-    partial = ark.with_name(f".{ark.name}.partial")
-    partial_scp = ark.with_name(f".{ark.name}.scp.partial")
-    kaldiio.save_ark(str(partial), {key: np.asarray(value, dtype=np.int32) for key, value in tokens.items()},
-                     scp=str(partial_scp))
-    table = {key: value.replace(str(partial), str(ark)) for key, value in read_table(partial_scp).items()}
-    partial.replace(ark)
-    partial_scp.unlink()
-    return table
+    partial_scp = partial_path(f"{ark}.scp")
+    try:
+        with atomic_path(ark) as partial:
+            kaldiio.save_ark(str(partial), {key: np.asarray(value, dtype=np.int32) for key, value in tokens.items()},
+                             scp=str(partial_scp))
+            return {key: value.replace(str(partial), str(ark)) for key, value in read_table(partial_scp).items()}
+    finally:
+        partial_scp.unlink(missing_ok=True)
 
 
 class TokenArchive(Mapping):
