@@ -148,8 +148,8 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
                     "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
-            planned[job.name] = meta
             folder = Folder(one.output / job.name, meta, job, examples)
+            planned[job.name] = folder.meta
             if not folder.is_finished():
                 folders.append(folder)
         write_record(one.output, planned)
