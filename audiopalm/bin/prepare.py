@@ -29,8 +29,9 @@ def main() -> None:
     for name in ("langs", "targets", "corpora"):
         options[name] = options[name] and list(chain.from_iterable(options[name]))
     options["lhotse"] = options["lhotse"] == "true"
-    with locked(options["output"], "prepare"):
-        prepare_corpus(*(options.pop(name) for name in ("corpus", "downloads", "output", "langs")), **options)
+    inputs = [options.pop(name) for name in ("corpus", "downloads", "output", "langs")]
+    with locked(inputs[2], "prepare"):
+        prepare_corpus(*inputs, **options)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def test_only_blocks_that_are_not_plain_are_cut_in_python(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("content, message", [
-    (b"", "is empty"), (gzip.compress(b"a\tb\n" * 5000, mtime=0)[:-30], "damaged or cut off"), (b"a\tc\n", "no column 'b'")])
+    (b"", "is empty"), (gzip.compress(b"a\tb\n" * 5000, mtime=0)[:-30], "damaged or cut off"),
+    (b"a\tc\n", "no column 'b'")])
 def test_a_table_that_is_none(tmp_path, content, message):
     table = tmp_path / ("t.tsv.gz" if content[:1] == b"\x1f" else "t.tsv")
     table.write_bytes(content)

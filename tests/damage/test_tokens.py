@@ -15,7 +15,8 @@ from audiopalm.data.examples import ExampleSet
 CONFIG = """
 mixture: [{task: asr}]
 model: {dim: 16, layers: 1, heads: 2, kv_heads: 1, hidden_dim: 16}
-training: {steps: 1, rows: 1, row_length: 128}
+batch: {rows: 1, row_length: 128}
+training: {steps: 1}
 """
 
 

@@ -34,6 +34,8 @@ from audiopalm.bin import espnet_convert
 from audiopalm.espnet.imports import AbsESPnetModel, AbsTask, BatchScorerInterface
 from audiopalm.espnet.scorer import AudioPaLMScorer, beam_search
 from audiopalm.espnet.task import AudioPaLMTask
+from audiopalm.espnet.training import train
+from audiopalm.lm.trained import read_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -126,6 +128,20 @@ def test_epochs_are_laid_out_as_espnet_does(trained):
         "config.yaml", "checkpoint.pth", "latest.pth", "2epoch.pth", "3epoch.pth", "valid.loss.best.pth",
         "valid.loss.ave.pth", "valid.loss.ave_2best.pth"}
     assert os.readlink(trained / "latest.pth") == os.readlink(trained / "valid.loss.best.pth") == "3epoch.pth"
+
+
+def test_a_finished_output_is_left_alone_or_refused(prepared, tmp_path, caplog):
+    """The rule of our own trainings: the same options find the model finished, any others show what differs."""
+    caplog.set_level("INFO")
+    options = [*prepared.options, "--output_dir", str(tmp_path / "espnet"), "--max_epoch", "1",
+               "--num_iters_per_epoch", "2"]
+    train(options, tmp_path / "lm")
+    before = (tmp_path / "lm/model.safetensors").stat().st_mtime_ns
+    assert read_trained(tmp_path / "lm")
+    train([*options, "--num_workers", "0", "--log_interval", "7"], tmp_path / "lm")
+    assert "is finished" in caplog.text and (tmp_path / "lm/model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(AudioPaLMError, match="other settings.*\n  options.num_iters_per_epoch: 2 -> 3"):
+        train([*options[:-1], "3"], tmp_path / "lm")
 
 
 def test_losses_are_those_of_our_own_loop(prepared, trained, tmp_path):

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -83,3 +84,18 @@ def test_batches_come_in_one_order(digit_sets, workers, world_size, skip):
             share = DataLoader(Share(mixture, skip, chunk, rank, world_size), batch_size=None, num_workers=workers)
             ours = list(islice(share, 300 // world_size))
             assert all(map(same, ours, expected[skip + rank::world_size]))
+
+
+def test_a_task_whose_dev_sequences_are_all_too_long_has_no_dev_loss(digit_sets, caplog):
+    _, _, dev, dev_tokens = digit_sets
+    mixture = Mixture([MixtureEntry("asr"), MixtureEntry("mt")], ExampleSet(dev, dev_tokens), LongSpeech(), 20, 2, 0)
+    assert list(mixture.validation(8)) == ["mt"]
+    assert "the task asr has no dev loss" in caplog.text
+
+
+class LongSpeech:
+    """A builder that makes 30 tokens of speech and 10 of text."""
+
+    def sequence(self, task, example):
+        length = 30 if task.name == "asr" else 10
+        return Sequence(example.utterance, np.arange(length), np.ones(length, dtype=bool))

@@ -23,3 +23,10 @@ def test_a_named_precision_is_taken_and_an_unknown_one_refused(tmp_path):
     assert precision.choose_precision("32-true", tmp_path) == "32-true"
     with pytest.raises(AudioPaLMError, match="precision: unknown value 'bf16'.*known: 32-true, auto, bf16-mixed"):
         load_config(TrainingConfig, overrides=["precision=bf16"])
+
+
+def test_the_peak_is_that_of_the_best_size(monkeypatch):
+    """Small products do not reach what the device can do: taken as the peak, they would flatter the share of it."""
+    seconds = {512: 1e-3, 1024: 4e-3, 2048: 16e-3}
+    monkeypatch.setattr(precision, "matrix_seconds", lambda dtype, size, device: seconds[size])
+    assert precision.peak_operations(torch.float32) == pytest.approx(2 * 2048 ** 3 / 16e-3)
