@@ -12,7 +12,9 @@ A worked example, `asr+ast+s2st` from Spanish to English (text ids below 500, au
     ids       7 8 9 10 11                    512 640 533  4  81 92     4  60 61 92    4  700 701      2
     outputs   0 0 0 0  0                     0   0   0    0  1  1      1  1  1  1     1  1   1        1
 
-Adding a task is adding a row.
+Adding a task is adding a row. Everything else follows from the fields of the row: the language and the reference of a
+part, the voice prompt it is spoken with, whether its voice is scored. A new *part* (what is read or written) is one
+`Output` as well.
 """
 
 import re
@@ -25,6 +27,7 @@ from audiopalm.languages import LANGUAGES, language_name
 AUDIO, TRANSCRIPT = "audio", "transcript"
 TRANSLATED_AUDIO, TRANSLATION = "translated_audio", "translation"
 AUDIO_FIELDS = (AUDIO, TRANSLATED_AUDIO)
+TRANSLATED_FIELDS = (TRANSLATION, TRANSLATED_AUDIO)
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,36 @@ class Output:
     def is_audio(self) -> bool:
         return self.field in AUDIO_FIELDS
 
+    @property
+    def is_translated(self) -> bool:
+        """Whether the part is in the target language."""
+        return self.field in TRANSLATED_FIELDS
+
+    def language(self, source: str, target: str | None) -> str:
+        """The language of the part in a task from `source` to `target`."""
+        return target if self.is_translated else source
+
+    @property
+    def text_field(self) -> str:
+        """The field that holds the words of the part, also where the part is audio: its reference."""
+        return TRANSLATION if self.is_translated else TRANSCRIPT
+
+    @property
+    def keeps_source_voice(self) -> bool:
+        """Whether the source recording is the voice prompt, so that its speaker should be heard in the output.
+
+        A part that says what the source recording says is prompted with another recording of the same speaker: the
+        source recording would give the answer away.
+        """
+        return self.is_audio and self.is_translated
+
 
 @dataclass(frozen=True)
 class Task:
-    """`tag` is the words in brackets before the languages; `translates` says whether a target language follows."""
+    """`tag` is the words in brackets before the languages; `translates` says whether a target language follows.
+
+    At most one of the outputs is audio.
+    """
 
     name: str
     tag: str
@@ -58,7 +87,29 @@ class Task:
         return f"[{' '.join([self.tag, *(language_name(code) for code in languages)])}]"
 
     def fields(self) -> set[str]:
+        """What an example of the task must have for training."""
         return {field for field in (self.input, *(output.field for output in self.outputs)) if field}
+
+    def scored_fields(self) -> set[str]:
+        """What an example must have to be decoded and scored: the input, and the reference of every part."""
+        return {self.input, *(output.text_field for output in self.outputs)}
+
+    @property
+    def spoken(self) -> Output | None:
+        """The output that is audio; None for a task that only writes."""
+        return next((output for output in self.outputs if output.is_audio), None)
+
+    @property
+    def hears_or_speaks(self) -> bool:
+        return bool(self.fields() & set(AUDIO_FIELDS))
+
+    def output(self, part: str) -> Output:
+        """The output named `part`; raises AudioPaLMError for a part that the task does not have."""
+        for output in self.outputs:
+            if output.part == part:
+                return output
+        raise AudioPaLMError(f"task {self.name!r} has no part {part!r}; "
+                             f"{nearest(part, [output.part for output in self.outputs])}")
 
 
 _ASR = Output("asr", TRANSCRIPT, ("wer", "cer"))
@@ -89,6 +140,14 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise AudioPaLMError(f"unknown task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
+
+
+def writing_task(input_field: str, text_field: str) -> Task:
+    """The task that answers `input_field` with `text_field` alone: ASR, AST or MT. Raises AudioPaLMError for none."""
+    for task in TASKS.values():
+        if task.input == input_field and [output.field for output in task.outputs] == [text_field]:
+            return task
+    raise AudioPaLMError(f"no task of the table answers {input_field} with {text_field} alone")
 
 
 def parse_tag(tag: str) -> tuple[Task, str, str | None]:

@@ -1,14 +1,29 @@
 """A tiny decoded set: two Spanish speakers, one English one, real audio files, all tasks."""
 
 import json
+import shutil
 
 import numpy as np
 import soundfile
 
+from audiopalm.core.files import read_json, write_json
+from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
+from audiopalm.scoring.results import ResultRow
+from audiopalm.stages.decode_record import spoken_fingerprint, write_record
+from audiopalm.tasks import TASKS
 
 SPANISH = {"ana-es-a": "tengo dos", "ana-es-b": "cuatro cinco", "luis-es-a": "tengo tres"}
 ENGLISH = {"ana-es-a": "i have two", "ana-es-b": "four five", "luis-es-a": "i have three"}
+
+
+def result_row(task, metric, value, **more):
+    """A row of results.json for a task of one part."""
+    usual = {"recipe": "mini", "set": "test", "part": task, "source": "es", "target": None, "low": value * 0.9,
+             "high": value * 1.1, "n": 3, "system": "model", "seed": 0, "signature": "jiwer:4", "normaliser": "basic",
+             "judge": None, "tag": "[X]", "decoding": {"beam": 1}, "model": "abc", "vocabulary": "def",
+             "decode": "1", "ids": "1", "code": "audiopalm 0"}
+    return ResultRow(**usual | {"task": task, "metric": metric, "value": value} | more)
 
 
 def write_wav(path, pitch, seconds=0.5):
@@ -23,14 +38,31 @@ def write_decode(root, name, task, source, target, parts, audio=None, seed=0):
     for part, table in parts.items():
         write_table(folder / part, table)
     if audio:
-        write_table(folder / "wav.scp", audio)
+        write_speech(folder, audio)
     count = len(next(iter(parts.values()), audio))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "meta.json").write_text(json.dumps(
-        {"task": task, "source": source, "target": target, "tag": f"[{task}]", "set": "test", "model_seed": seed,
-         "decoding": {"beam": 1}, "model_sha256": "a" * 64, "vocabulary_hash": "b" * 64, "count": count,
-         "seconds": 1.0}))
+    meta = {"task": task, "source": source, "target": target, "tag": f"[{task}]", "set": "test", "model_seed": seed,
+            "decoding": {"beam": 1}, "model_sha256": "a" * 64, "vocabulary_hash": "b" * 64}
+    (folder / "meta.json").write_text(json.dumps(meta | {"count": count}))
+    if task in TASKS:
+        write_record(folder.parent, {name: meta})
     return folder
+
+
+def remove_decode(folder):
+    """As if stage 10 had not been asked for it."""
+    shutil.rmtree(folder)
+    record = folder.parent / "decodes.json"
+    write_json(record, {name: meta for name, meta in read_json(record).items() if name != folder.name})
+
+
+def write_speech(folder, audio):
+    """What stages 10 and 11 leave of speech: units, prompts, recordings."""
+    units, prompts = {name: np.arange(4) for name in audio}, {name: name for name in audio}
+    write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
+    write_table(folder / "prompt.scp", prompts)
+    write_json(folder / "synthesis.json", {"input_sha256": spoken_fingerprint(units, prompts)})
+    write_table(folder / "wav.scp", audio)
 
 
 def write_set(tmp_path):

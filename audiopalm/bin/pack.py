@@ -4,31 +4,24 @@
 """
 
 import argparse
-import logging
 from pathlib import Path
 
 from audiopalm.core.command import run
-from audiopalm.core.files import read_json
-from audiopalm.report.card import card
-from audiopalm.stages.pack import CONTENTS, pack
+from audiopalm.report.model_pack import PackOptions, pack_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--expdir", default="exp", help="holds lm, vocabulary, acoustic")
-    parser.add_argument("--units", help="folder of stage 3 (default: units in --expdir)")
-    parser.add_argument("--codec", help="folder of stage 4 (default: codec in --expdir)")
-    parser.add_argument("--results", default="results.json", help="rows for the model card, if the file exists")
+    parser.add_argument("--expdir", type=Path, default="exp", help="holds lm, vocabulary, acoustic")
+    parser.add_argument("--units", type=Path, help="folder of stage 3 (default: units in --expdir)")
+    parser.add_argument("--codec", type=Path, help="folder of stage 4 (default: codec in --expdir)")
+    parser.add_argument("--results", type=Path, default="exp/results.json", help="scores for the card, if it exists")
+    parser.add_argument("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, where there is one)")
+    parser.add_argument("--decode_dir", type=Path, default="exp/decode", help="for an example in the card")
+    parser.add_argument("--data_dir", type=Path, default="dump/raw", help="for an example in the card")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
-    parser.add_argument("--output", required=True, help="folder to make, e.g. exp/pack; the zip lies beside it")
-    arguments = parser.parse_args()
-    folders = {name: Path(arguments.expdir) / name for name in CONTENTS}
-    folders |= {name: Path(given) for name, given in (("units", arguments.units), ("codec", arguments.codec)) if given}
-    seed = read_json(folders["lm"] / "config.json", CONTENTS["lm"][1]).get("seed")
-    languages = read_json(folders["vocabulary"] / "vocabulary.json", CONTENTS["vocabulary"][1])["languages"]
-    text = card(arguments.recipe, Path(arguments.results), seed, languages)
-    archive = pack(folders, Path(arguments.output), arguments.recipe, text)
-    logging.info("packed %s and %s (%.1f MB)", arguments.output, archive, archive.stat().st_size / 1e6)
+    parser.add_argument("--output", type=Path, required=True, help="folder to make; the zip lies beside it")
+    pack_model(PackOptions(**vars(parser.parse_args())))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def locked(directory: str | Path, what: str) -> Iterator[None]:
     finally:
         # Removed before it is released: whoever opens the old file meanwhile finds that it is no longer the lock.
         if _is_current(directory, descriptor):
-            (directory / NAME).unlink()
+            (directory / NAME).unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)
         if created and directory.is_dir() and not any(directory.iterdir()):

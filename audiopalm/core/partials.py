@@ -1,6 +1,7 @@
 """Names of files and folders that are still being written, and the removal of those whose writer has died."""
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -43,12 +44,20 @@ def remove_stale_partials(directory: str | Path, depth: int = 2) -> None:
 
     The processes of another host cannot be seen from here; their partial files are removed when a day old.
     """
-    with os.scandir(directory) as entries:
-        found = list(entries)
+    try:
+        with os.scandir(directory) as entries:
+            found = list(entries)
+    except OSError:  # another user's, or removed just now
+        return
     for entry in found:
         if match := NAME.fullmatch(entry.name):
-            if _is_stale(Path(entry.path), match):
-                _remove(Path(entry.path))
+            try:
+                if _is_stale(Path(entry.path), match):
+                    _remove(Path(entry.path))
+            except FileNotFoundError:
+                continue  # it became whole just now
+            except OSError as error:
+                logging.warning("%s, which a dead process has left, cannot be removed: %s", entry.path, error.strerror)
         elif depth > 0 and entry.is_dir(follow_symlinks=False):
             remove_stale_partials(entry.path, depth - 1)
 

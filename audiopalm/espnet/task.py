@@ -24,10 +24,11 @@ from audiopalm.espnet.data import (
 )
 from audiopalm.espnet.imports import ESPNET, AbsIterFactory, AbsTask, NestedDictAction, str_or_none
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
-from audiopalm.lm.mixture import Mixture, MixtureEntry
+from audiopalm.lm.mixture import Mixture, MixtureEntry, expand, trained_tasks
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import INITIALISATIONS
+from audiopalm.lm.trained import trained_to_json
 from audiopalm.lm.training import LMConfig
 from audiopalm.lm.training import build_model as build_decoder
 from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
@@ -87,6 +88,7 @@ class AudioPaLMTask(AbsTask):
                 raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "
                                      "be changed")
         args.decoder_conf, args.vocabulary_hash = to_dict(decoder.config), vocabulary.layout_hash
+        args.trained = _trained(args)
         return ESPnetAudioPaLMModel(decoder)
 
     @classmethod
@@ -158,6 +160,15 @@ def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None)
         builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
     return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
+
+
+def _trained(args: argparse.Namespace) -> list[dict]:
+    """The tasks and languages of the mixture, for config.yaml; empty where ESPnet's readers give the data."""
+    if not args.mixture or args.train_data_dir is None:
+        return []
+    examples = ExampleSet(args.train_data_dir, args.train_tokens)
+    entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture]
+    return trained_to_json(trained_tasks(expand(entries, examples), examples))
 
 
 def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:

@@ -17,6 +17,7 @@ from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import language_name
 from audiopalm.lm.packing import PackedBatch, collate, pack_rows
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
+from audiopalm.lm.trained import TrainedTask
 from audiopalm.tasks import Task, get_task
 
 CHUNK = 2048  # examples drawn, packed and shuffled together
@@ -77,6 +78,11 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
+
+
+def trained_tasks(cells: list[Cell], examples: ExampleSet) -> list[TrainedTask]:
+    """The tasks and languages of the cells, for config.json of the model that is trained on them."""
+    return [TrainedTask(cell.task.name, examples.language[cell.utterances[0]], cell.target) for cell in cells]
 
 
 class Mixture:

@@ -1,6 +1,6 @@
 """A language model on disk (config.json and model.safetensors), and the extension of a text LM by audio ids."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_object, require, write_json
 from audiopalm.core.weights import load_module, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
 
 INITIALISATIONS = ("zero", "normal", "mean")
 
 
 def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
-               seed: int) -> None:
+               seed: int, trained: Iterable[TrainedTask] = ()) -> None:
     """Write config.json, then model.safetensors: if the weights exist, the model is complete."""
     write_json(Path(directory) / "config.json",
-               {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed})
+               {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed,
+                KEY: trained_to_json(trained)})
     write_weights(Path(directory) / "model.safetensors", weights)
 
 

@@ -15,7 +15,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json
 from audiopalm.core.progress import progress
 from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.mixture import Mixture, MixtureEntry, Share
+from audiopalm.lm.mixture import Mixture, MixtureEntry, Share, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
@@ -155,7 +155,8 @@ def train(config: LMConfig, vocabulary: Vocabulary, tokenizer: TextTokenizer, ex
             snapshots.save({"model": model}, optimizers, state)
     weights = {name: whole(value) for name, value in model.state_dict().items()}
     if fabric.is_global_zero:
-        save_model(output, model.config, weights, vocabulary.layout_hash, seed)
+        save_model(output, model.config, weights, vocabulary.layout_hash, seed,
+                   trained_tasks(mixture.cells, examples))
         snapshots.remove()
     logging.info("wrote %s: %d tokens in %.0f s", output, state["tokens"], state["seconds"])
 

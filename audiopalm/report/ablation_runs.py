@@ -17,11 +17,14 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, write_json, write_text
 from audiopalm.core.processes import end_with_parent
-from audiopalm.report.ablations import Ablations, System, markdown, used_rows
+from audiopalm.report.ablations import AblationRun, Ablations, System, markdown, read_runs, used_rows, write_runs
+from audiopalm.scoring.results import read_rows
+from audiopalm.stages.decode_record import DECODES, write_record
 
 BASE = Path("exp")  # of the finished run
 DEV, SET = "dev", "test"
 SPOKEN = "s2st_es_en"  # what the finished run has decoded and acoustic models speak
+RESULTS = "results.json"  # of a run, in its folder
 
 
 def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], expdir: Path, lm_args: str, parallel: int,
@@ -71,11 +74,10 @@ class Run:
                  "--units_config", self.system.units_config, "--tokenize_args", "--codec_tokens false"]]
 
     def commands(self) -> list[list[str]]:
-        """Calls of run.sh; one of several stages, and stage 12 with results of its own."""
+        """Calls of run.sh."""
         folder, system = str(self.folder), self.system
         common = ["--seed", str(self.seed), "--expdir", folder, "--codec_exp", str(BASE / "codec"), "--test_sets", SET]
-        score = (f"--recipe mini-{system.name} --results {folder}/results.json --report {folder}/RESULTS.md "
-                 "--processes 1")
+        score = f"--recipe mini-{system.name} --processes 1"
         if system.acoustic_config:
             seed = read_json(BASE / "lm" / "config.json", "./run.sh")["seed"]  # of the model that decoded
             return [["./run.sh", "--stage", "9", "--stop_stage", "12", "--skip_stages", "10", *common,
@@ -98,7 +100,7 @@ class Run:
             raise AudioPaLMError(f"{self.folder} was begun with other options; remove it, or give another --expdir")
         write_json(path, note)
         self._inherit()
-        launcher.run(self.folder, self.commands(), self.folder / "score" / "results.json")
+        launcher.run(self.folder, self.commands(), self.folder / RESULTS)
 
     def _inherit(self) -> None:
         """Links to what the finished run has, and the decodes that are to be spoken."""
@@ -108,6 +110,9 @@ class Run:
                          for name in ("units.scp", "meta.json")):
                 if not (self.folder / path).exists():
                     write_text(self.folder / path, require(BASE / path, "./run.sh").read_text(encoding="utf-8"))
+            for data in (DEV, SET):
+                folder = self.folder / "decode" / data
+                write_record(folder, {SPOKEN: read_json(BASE / "decode" / data / DECODES, "./run.sh")[SPOKEN]})
             return
         inherited = [] if system.units_config else ["vocabulary"] if system.textlm_args else ["vocabulary", "textlm"]
         for name in inherited:
@@ -118,13 +123,10 @@ class Run:
 
 def collect(ablations: Ablations, one: Run, results: str, report: str) -> None:
     """Put the rows of a finished run into tables.json, in place of its earlier ones; make TABLES.md."""
-    rows = used_rows(ablations.comparisons, one.system.name, read_json(one.folder / "score" / "results.json"))
-    old = read_json(results) if Path(results).exists() else []
-    kept = [entry for entry in old if (entry["system"], entry["seed"]) != (one.system.name, one.seed)]
-    entries = sorted([*kept, read_json(one.folder / "run.json") | {"rows": rows}],
-                     key=lambda entry: (entry["system"], entry["seed"]))
-    write_json(results, entries)
-    write_text(report, markdown(ablations, entries))
+    rows = used_rows(ablations.comparisons, one.system.name, read_rows(one.folder / RESULTS))
+    kept = [run for run in read_runs(results) if (run.system, run.seed) != (one.system.name, one.seed)]
+    write_runs(results, [*kept, AblationRun(**read_json(one.folder / "run.json"), rows=rows)])
+    write_text(report, markdown(ablations, read_runs(results)))
 
 
 class Launcher:

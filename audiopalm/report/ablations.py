@@ -7,14 +7,15 @@ the question is undecided at this scale.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from scipy.stats import t as student
 
 from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.files import read_json, write_json
 from audiopalm.report.results_page import number, table
-from audiopalm.scoring.results import Row, select
+from audiopalm.scoring.results import ResultRow, row_to_dict, rows_from_list, select
 
 CONFIDENCE = 0.95
 LOWER_IS_BETTER = ("wer", "cer", "asr_wer")
@@ -49,7 +50,10 @@ class System:
 
 @dataclass
 class Side:
-    """One line of a table: a system, its figure in the paper, and the task (or its part) that is scored."""
+    """One line of a table: a system, its figure in the paper, and the task and part that are scored.
+
+    `part` is only given for a task of several parts.
+    """
 
     system: str
     label: str
@@ -100,6 +104,35 @@ class Ablations:
 
 
 @dataclass(frozen=True)
+class AblationRun:
+    """A finished run, an entry of tables.json: a system with a seed, the commands that made it, and its scores."""
+
+    system: str
+    seed: int
+    commands: list[str]
+    rows: list[ResultRow]
+
+
+def read_runs(path: str | Path) -> list[AblationRun]:
+    """The runs of tables.json, none where it does not exist; raises AudioPaLMError for what is not valid."""
+    if not Path(path).exists():
+        return []
+    runs = []
+    for count, entry in enumerate(read_json(path), start=1):
+        where = f"{path}: run {count}"
+        if not isinstance(entry, dict) or set(entry) != {"system", "seed", "commands", "rows"}:
+            raise AudioPaLMError(f"{where} needs system, seed, commands and rows")
+        runs.append(AblationRun(**entry | {"rows": rows_from_list(entry["rows"], where)}))
+    return runs
+
+
+def write_runs(path: str | Path, runs: Iterable[AblationRun]) -> None:
+    """Write tables.json, sorted by system and seed."""
+    ordered = sorted(runs, key=lambda run: (run.system, run.seed))
+    write_json(path, [vars(run) | {"rows": [row_to_dict(row) for row in run.rows]} for run in ordered])
+
+
+@dataclass(frozen=True)
 class Difference:
     """Mean of the second sample less mean of the first, with its interval; None where a sample has one value."""
 
@@ -128,33 +161,33 @@ def welch(first: list[float], second: list[float]) -> Difference:
     return Difference(value, value - half, value + half)
 
 
-def figure(comparison: Comparison, side: Side, rows: list[Row]) -> float | None:
+def figure(comparison: Comparison, side: Side, rows: list[ResultRow]) -> float | None:
     """The mean over the comparison's languages in the rows of one run; None unless all of them were scored."""
-    found = select(rows, set=comparison.set, task=side.task, part=side.part or None, metric=comparison.metric,
+    found = select(rows, set=comparison.set, task=side.task, part=side.part or side.task, metric=comparison.metric,
                    system="model", source=lambda code: code in comparison.sources)
-    into = [row for row in found if row["target"] in (None, "en")]
-    if {row["source"] for row in into} != set(comparison.sources):
+    into = [row for row in found if row.target in (None, "en")]
+    if {row.source for row in into} != set(comparison.sources):
         return None
-    return fmean(row["value"] for row in into)
+    return fmean(row.value for row in into)
 
 
-def figures(comparison: Comparison, side: Side, runs: list[dict[str, Any]]) -> dict[int, float]:
+def figures(comparison: Comparison, side: Side, runs: list[AblationRun]) -> dict[int, float]:
     """{seed: figure} of the runs of tables.json."""
-    found = {run["seed"]: figure(comparison, side, run["rows"]) for run in runs if run["system"] == side.system}
+    found = {run.seed: figure(comparison, side, run.rows) for run in runs if run.system == side.system}
     return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
 
-def used_rows(comparisons: Iterable[Comparison], system: str, rows: list[Row]) -> list[Row]:
+def used_rows(comparisons: Iterable[Comparison], system: str, rows: list[ResultRow]) -> list[ResultRow]:
     """The rows of a run that some comparison needs."""
-    def used(row: Row) -> bool:
-        return any(side.system == system and row["set"] == comparison.set and row["task"] == side.task
-                   and row["metric"] == comparison.metric and row["system"] == "model"
+    def used(row: ResultRow) -> bool:
+        return any(side.system == system and row.set == comparison.set and row.task == side.task
+                   and row.metric == comparison.metric and row.system == "model"
                    for comparison in comparisons for side in comparison.sides)
 
     return [row for row in rows if used(row)]
 
 
-def markdown(ablations: Ablations, runs: list[dict[str, Any]]) -> str:
+def markdown(ablations: Ablations, runs: list[AblationRun]) -> str:
     """TABLES.md."""
     parts = [HEAD]
     for comparison in ablations.comparisons:
@@ -162,7 +195,7 @@ def markdown(ablations: Ablations, runs: list[dict[str, Any]]) -> str:
     return "\n\n".join([*parts, *_how(ablations, runs)]) + "\n"
 
 
-def _chapter(comparison: Comparison, runs: list[dict[str, Any]]) -> list[str]:
+def _chapter(comparison: Comparison, runs: list[AblationRun]) -> list[str]:
     values = {side.system: figures(comparison, side, runs) for side in comparison.sides}
     seeds = sorted({seed for found in values.values() for seed in found})
     lines = []
@@ -196,15 +229,17 @@ def sentences(comparison: Comparison, values: dict[str, dict[int, float]]) -> li
     return found or ["Nothing to compare yet."]
 
 
-def _how(ablations: Ablations, runs: list[dict[str, Any]]) -> list[str]:
-    rows = [row for run in runs for row in run["rows"]]
-    lines = [f"- {title}: " + "; ".join(f"`{value}`" for value in sorted({row[key] for row in rows if row[key]}))
-             for title, key in (("metrics", "signature"), ("normalisers", "normaliser"), ("judges", "judge"),
-                                ("made by", "code")) if any(row[key] for row in rows)]
+def _how(ablations: Ablations, runs: list[AblationRun]) -> list[str]:
+    rows = [row for run in runs for row in run.rows]
+    lines = []
+    for title, key in (("metrics", "signature"), ("normalisers", "normaliser"), ("judges", "judge"),
+                       ("made by", "code")):
+        values = sorted({getattr(row, key) for row in rows if getattr(row, key)})
+        lines += [f"- {title}: " + "; ".join(f"`{value}`" for value in values)] if values else []
     commands = []
     for name in dict.fromkeys(system.name for system in ablations.systems):
-        of_system = [run for run in runs if run["system"] == name]
+        of_system = [run for run in runs if run.system == name]
         if of_system:
-            commands.append(f"`{name}`, seed {of_system[0]['seed']}:\n\n"
-                            + "\n".join(f"    {line}" for line in of_system[0]["commands"]))
+            commands.append(f"`{name}`, seed {of_system[0].seed}:\n\n"
+                            + "\n".join(f"    {line}" for line in of_system[0].commands))
     return ["## How it was run", "\n".join(lines), *commands] if rows else []

@@ -14,10 +14,10 @@ from audiopalm.lm.loading import describe, load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.report.plots import heat_map
 from audiopalm.scoring.decodes import TestSet
+from audiopalm.tasks import TASKS
 from audiopalm.vocabulary.joint import load_vocabulary
 
 MADE_BY = "stage 8 (finetune)"
-SHOWN = ("asr", "ast", "tts", "s2st")  # the first decode of each
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class AttentionOptions:
 def attention_pictures(test_set: TestSet, options: AttentionOptions) -> dict[str, str]:
     """{title: picture}: of the first utterance of the first decode of each task, how much every token of the answer
     looked at every token of the input when it was written. Of the layers the one that looks most at single tokens,
-    its heads averaged. Empty where no decode has kept its tokens."""
+    its heads averaged. Tasks of several parts and of texts alone are left out. Empty where no decode has kept its
+    tokens."""
     decodes = {}
     for decode in test_set.decodes:
-        if decode.task.name in SHOWN and (decode.folder / "1best_recog" / "token_int").exists():
+        shown = decode.task.hears_or_speaks and len(decode.task.outputs) == 1
+        if shown and (decode.folder / "1best_recog" / "token_int").exists():
             decodes.setdefault(decode.task.name, decode)
     if not decodes:
         return {}
@@ -48,7 +50,7 @@ def attention_pictures(test_set: TestSet, options: AttentionOptions) -> dict[str
     builder = SequenceBuilder(vocabulary, tokenizer)
     examples = ExampleSet(test_set.data_dir, options.tokens / test_set.name)
     pictures = {}
-    for name in sorted(decodes, key=SHOWN.index):
+    for name in sorted(decodes, key=list(TASKS).index):
         decode = decodes[name]
         answers = {name: [int(token) for token in ids.split()] for name, ids in
                    read_table(decode.folder / "1best_recog" / "token_int").items() if ids}

@@ -14,9 +14,9 @@ from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.languages import language_name
 from audiopalm.scoring.decodes import Decode, TestSet
 from audiopalm.scoring.metrics import BY_CHARACTER
-from audiopalm.scoring.results import Row
+from audiopalm.scoring.results import ResultRow, select
 from audiopalm.scoring.score_set import scored_texts
-from audiopalm.tasks import Output
+from audiopalm.tasks import AUDIO, Output
 
 PEAKS = 120  # columns of a waveform
 KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
@@ -51,16 +51,17 @@ def _sound(samples: np.ndarray) -> dict[str, Any]:
             "peaks": [round(100 * float(peak)) for peak in peaks / max(peaks.max(), 1e-3)]}
 
 
-def examples(test_set: TestSet, rows: list[Row], score_dir: Path, most: int, sounds: Sounds) -> list[dict[str, Any]]:
+def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: int,
+             sounds: Sounds) -> list[dict[str, Any]]:
     """At most `most` utterances of each decode; `rows` are those of its scores, which lie in `score_dir`."""
     found = []
     for decode in test_set.decodes:
         parts = [(output, _texts(rows, score_dir, decode, output)) for output in decode.task.outputs]
         tables = {output.part: decode.hypotheses(output) for output in decode.task.outputs}
-        for name in _by_turns(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
+        for name in _alternate_speakers(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
             shown = [_part(test_set, decode, output, texts, tables[output.part][name], name, sounds)
                      for output, texts in parts]
-            heard = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == "audio" else None
+            heard = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == AUDIO else None
             errors = [part["error"] for part in shown if part["error"] is not None]
             found.append({"id": name, "task": decode.task.name, "tag": decode.meta["tag"], "source": decode.source,
                           "languages": " to ".join(map(language_name, filter(None, (decode.source, decode.target)))),
@@ -69,34 +70,35 @@ def examples(test_set: TestSet, rows: list[Row], score_dir: Path, most: int, sou
     return found
 
 
-def _by_turns(names: list[str], speakers: dict[str, str]) -> list[str]:
-    """One utterance of each speaker in turn, so that a few of them let all voices be heard."""
+def _alternate_speakers(names: list[str], speakers: dict[str, str]) -> list[str]:
+    """Ordered so that the speakers alternate: the first few utterances are of as many voices as there are."""
     count: dict[str, int] = {}
-    turns = {}
+    rank = {}  # of an utterance among those of its speaker
     for name in sorted(names, key=str.encode):
-        turns[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
-    return sorted(names, key=lambda name: (turns[name], name.encode()))
+        rank[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
+    return sorted(names, key=lambda name: (rank[name], name.encode()))
 
 
-def _texts(rows: list[Row], score_dir: Path, decode: Decode, output: Output) -> dict[str, dict[str, tuple[str, str]]]:
+def _texts(rows: list[ResultRow], score_dir: Path, decode: Decode,
+           output: Output) -> dict[str, dict[str, tuple[str, str]]]:
     """{system: {utterance: (reference, hypothesis)}} as they were scored; of several judges the first."""
     meta, found = decode.meta, {}
-    for row in rows:
-        same = all(row[key] == meta[key] for key in ("set", "task", "source", "target"))
-        if same and row.get("part") in (None, output.part) and row["normaliser"] and row["system"] not in found:
+    same = {key: meta[key] for key in ("set", "task", "source", "target")}
+    for row in select(rows, **same, part=output.part):
+        if row.normaliser and row.system not in found:
             references, hypotheses = scored_texts(score_dir, row)
-            found[row["system"]] = {name: (references[name], hypotheses[name]) for name in references}
+            found[row.system] = {name: (references[name], hypotheses[name]) for name in references}
     return found
 
 
 def _part(test_set: TestSet, decode: Decode, output: Output, texts: dict, answer: str, name: str,
           sounds: Sounds) -> dict[str, Any]:
-    language = decode.language(output) if not output.is_audio else "en"
+    language = decode.language(output)
     words, error = align(*texts["model"][name], language) if name in texts.get("model", {}) else ([], None)
     part = {"part": output.part, "words": words, "error": error}
     if output.is_audio:
         true_texts = texts.get("true_audio", {})
-        part |= {"sound": sounds.add(answer), "true_sound": sounds.add(test_set.true_audio(decode).get(name)),
+        part |= {"sound": sounds.add(answer), "true_sound": sounds.add(test_set.true_audio(decode, output).get(name)),
                  "true_words": align(*true_texts[name], language)[0] if name in true_texts else []}
     elif not words:
         part["plain"] = answer

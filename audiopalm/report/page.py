@@ -7,6 +7,7 @@ import html
 import json
 import logging
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,63 +18,85 @@ from audiopalm.report.listen import Sounds, examples
 from audiopalm.report.plots import bars_by_language, errors_by_length, loss_curves, read_log, spectrograms
 from audiopalm.report.results_page import judge_labels, number, set_order, task_order, task_table
 from audiopalm.scoring.decodes import TestSet
-from audiopalm.scoring.headline import headlines
+from audiopalm.scoring.goals import Goals
+from audiopalm.scoring.headline import headlines, recipe_goals
 from audiopalm.scoring.metrics import error_counts
-from audiopalm.scoring.results import Row, select
+from audiopalm.scoring.results import ResultRow, read_rows, select
 from audiopalm.scoring.score_set import scored_texts
+from audiopalm.tasks import AUDIO, TASKS
 
 TRAININGS = {"units": "Audio tokenizer (stage 3)", "codec": "Codec (stage 4)", "textlm": "Text LM (stage 7)",
              "lm": "Joint speech-text LM (stage 8)", "acoustic": "Acoustic model (stage 9)"}
+METRICS = {"wer": "WER", "bleu": "BLEU", "asr_bleu": "ASR-BLEU", "asr_wer": "judged WER"}
 
 
 @dataclass(frozen=True)
-class Page:
-    """Where the page finds things; `examples` is the number of utterances shown per decode, and where
-    the model looked is shown with `attention` alone."""
+class PageOptions:
+    """Where the page finds things; the fields are the options of the command of stage 13.
+
+    `results` are the rows of the run in `expdir`, `examples` is the number of utterances shown per decode. Where the
+    model looked is shown if `lm`, `vocabulary` and `tokens` are given.
+    """
 
     expdir: Path
     data_dir: Path
+    results: Path
+    recipe: str
     output: Path
-    examples: int
-    attention: AttentionOptions | None = None
+    goals: Path | None = None
+    examples: int = 8
+    lm: Path | None = None
+    vocabulary: Path | None = None
+    tokens: Path | None = None
+    no_attention: bool = False
+
+    @property
+    def attention(self) -> AttentionOptions | None:
+        if self.no_attention or not (self.lm and self.vocabulary and self.tokens):
+            return None
+        return AttentionOptions(self.lm, self.vocabulary, self.tokens)
 
 
-def write_page(page: Page, rows: list[Row], last: list[Row], recipe: str) -> Path:
-    """Write index.html; `last` are the rows of the decodes that lie in `expdir`. Returns its path."""
-    chosen = select(rows, recipe=recipe)
-    names = set_order({row["set"] for row in chosen})
+def write_page(page: PageOptions) -> Path:
+    """Write index.html; returns its path. Raises AudioPaLMError where the scores are not of the decodes in `expdir`."""
+    began = time.monotonic()
+    rows, goals = select(read_rows(page.results), recipe=page.recipe), recipe_goals(page.goals)
+    names = set_order({row.set for row in rows})
     if not names:
-        raise AudioPaLMError(f"no rows of the recipe {recipe!r}; run stage 12 (score) first")
-    test_set = None
-    if (page.expdir / "decode" / names[0]).is_dir():
-        test_set = TestSet(page.expdir / "decode", page.data_dir, names[0])
+        raise AudioPaLMError(f"no rows of the recipe {page.recipe!r} in {page.results}; run stage 12 (score) first")
+    decoded = {name: TestSet(page.expdir / "decode", page.data_dir, name) for name in names
+               if (page.expdir / "decode" / name).is_dir()}
+    for test_set in decoded.values():
+        test_set.check_scores(rows)
+    test_set = decoded.get(names[0])
     sounds = Sounds()
-    shown = examples(test_set, last, page.expdir / "score", page.examples, sounds) if test_set else []
+    shown = examples(test_set, rows, page.expdir / "score", page.examples, sounds) if test_set else []
     task_rank = task_order({example["task"] for example in shown})
     shown.sort(key=lambda example: task_rank.index(example["task"]))
     data = json.dumps({"examples": shown, "sounds": sounds.entries}, ensure_ascii=False).replace("<", "\\u003c")
-    seed = f" &middot; examples of seed {last[0]['seed']}" if last else ""
-    contents = {"TITLE": f"AudioPaLM: {html.escape(recipe)}", "NOTE": html.escape(chosen[0]["code"]) + seed,
-                "FIGURES": _figures(rows, recipe, names), "PLOTS": _plots(page, last, test_set),
-                "SCORES": _scores(chosen, names), "DATA": data}
+    note = f"{html.escape(rows[0].code)} &middot; seed {rows[0].seed}"
+    contents = {"TITLE": f"AudioPaLM: {html.escape(page.recipe)}", "NOTE": note,
+                "FIGURES": _figures(rows, page.recipe, names, goals), "PLOTS": _plots(page, rows, test_set),
+                "SCORES": _scores(rows, names), "DATA": data}
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     path = page.output / "index.html"
     slots = re.compile("|".join(rf"\b{slot}\b" for slot in contents))
     write_text(path, slots.sub(lambda found: contents[found.group()], template))
+    logging.info("open %s (%.1f MB), %.1f s", path, path.stat().st_size / 1e6, time.monotonic() - began)
     return path
 
 
-def _figures(rows: list[Row], recipe: str, names: list[str]) -> str:
+def _figures(rows: list[ResultRow], recipe: str, names: list[str], goals: Goals) -> str:
     """The first set is open, the others are folded."""
-    folded = [f"<details><summary>{html.escape(name)}</summary>{_cards(rows, recipe, name)}</details>"
+    folded = [f"<details><summary>{html.escape(name)}</summary>{_cards(rows, recipe, name, goals)}</details>"
               for name in names[1:] if headlines(rows, recipe, name)]
-    return "\n".join([f"<h3>{html.escape(names[0])}</h3>", _cards(rows, recipe, names[0]), *folded])
+    return "\n".join([f"<h3>{html.escape(names[0])}</h3>", _cards(rows, recipe, names[0], goals), *folded])
 
 
-def _cards(rows: list[Row], recipe: str, set_name: str) -> str:
+def _cards(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals) -> str:
     cards = []
-    for line in headlines(rows, recipe, set_name):
-        metric = "bleu" if "BLEU" in line.name else "wer"
+    for line in headlines(rows, recipe, set_name, goals):
+        metric = line.metric
         goal = line.goal if set_name == "test" else ""  # the goals speak of the composed test sentences
         colour = {True: "yes", False: "no", None: ""}[line.met if goal else None]
         seeds = ", ".join(f"{seed}: {number(metric, value)}" for seed, value in line.values.items())
@@ -84,20 +107,13 @@ def _cards(rows: list[Row], recipe: str, set_name: str) -> str:
     return f'<div class="cards">{"".join(cards)}</div>' if cards else "<p>No figure that is averaged.</p>"
 
 
-def _plots(page: Page, last: list[Row], test_set: TestSet | None) -> str:
+def _plots(page: PageOptions, rows: list[ResultRow], test_set: TestSet | None) -> str:
     pictures = {}
     for folder, title in TRAININGS.items():
         log = page.expdir / folder / "log.jsonl"
         pictures[title] = loss_curves(read_log(log), title) if log.exists() else None
     if test_set:
-        here = {"set": test_set.name, "system": "model"}
-        asr = select(last, task="asr", metric="wer", **here)
-        counts = {row["source"]: error_counts(*scored_texts(page.expdir / "score", row)) for row in asr}
-        pictures["WER of ASR by length"] = errors_by_length(counts, f"WER of ASR by length ({test_set.name})")
-        for metric, task, name in (("bleu", "ast", "BLEU of AST"), ("bleu", "mt", "BLEU of MT"),
-                                   ("asr_bleu", "s2st", "ASR-BLEU of S2ST")):
-            title = f"{name} by languages ({test_set.name})"
-            pictures[title] = bars_by_language(select(last, task=task, metric=metric, **here), title)
+        pictures |= _score_pictures(page, select(rows, set=test_set.name, system="model"), test_set.name)
         if page.attention:
             try:
                 pictures |= attention_pictures(test_set, page.attention)
@@ -110,25 +126,44 @@ def _plots(page: Page, last: list[Row], test_set: TestSet | None) -> str:
     return f'<div class="plots">{found}{spectra}</div>' if found + spectra else "<p>No training logs were found.</p>"
 
 
+def _score_pictures(page: PageOptions, rows: list[ResultRow], set_name: str) -> dict[str, str | None]:
+    """{title: picture}: the first metric of every task of one part, by length for WER, else by languages."""
+    pictures = {}
+    for task in TASKS.values():
+        if len(task.outputs) > 1 or not task.outputs[0].metrics:
+            continue
+        metric = task.outputs[0].metrics[0]
+        found = select(rows, task=task.name, metric=metric)
+        name = f"{METRICS.get(metric, metric)} of {task.tag}"
+        if metric == "wer":
+            counts = {row.source: error_counts(*scored_texts(page.expdir / "score", row)) for row in found}
+            title = f"{name} by length ({set_name})"
+            pictures[title] = errors_by_length(counts, title)
+        else:
+            title = f"{name} by languages ({set_name})"
+            pictures[title] = bars_by_language(found, title)
+    return pictures
+
+
 def _spectra(test_set: TestSet) -> list[str]:
-    """Source, output and true recording of the first utterance of each decode that translates speech to speech."""
+    """Source, output and true recording of the first utterance of each decode that answers speech with speech alone."""
     pictures = []
     for decode in test_set.decodes:
-        if decode.task.name == "s2st":
-            spoken = decode.hypotheses(decode.task.outputs[0])
+        if decode.task.input == AUDIO and decode.task.outputs == (decode.task.spoken,):
+            spoken = decode.hypotheses(decode.task.spoken)
             name = min(spoken, key=str.encode)
             files = {f"{decode.source}: {name}": test_set.table("wav.scp")[name], "output": spoken[name],
-                     "true recording": test_set.true_audio(decode).get(name)}
+                     "true recording": test_set.true_audio(decode, decode.task.spoken).get(name)}
             pictures.append(spectrograms({title: file for title, file in files.items() if file}))
     return pictures
 
 
-def _scores(chosen: list[Row], names: list[str]) -> str:
+def _scores(chosen: list[ResultRow], names: list[str]) -> str:
     parts, judges = [], judge_labels(chosen)
     for name in names:
         rows = select(chosen, set=name)
         tables = [f"<h3>{html.escape(task)}</h3>{from_markdown(task_table(select(rows, task=task), judges))}"
-                  for task in task_order({row["task"] for row in rows})]
+                  for task in task_order({row.task for row in rows})]
         parts.append(f"<details><summary>{html.escape(name)}</summary>{''.join(tables)}</details>")
     return "\n".join(parts)
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.signal import stft
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.scoring.results import Row
+from audiopalm.scoring.results import ResultRow
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the choice of backend)
@@ -31,15 +31,27 @@ def read_log(path: str | Path) -> list[dict]:
 
 
 def loss_curves(log: list[dict], title: str) -> str | None:
-    """Every field named `loss` or `...loss` over `step`; None when the log has none."""
-    names = sorted({key for line in log if "step" in line for key, value in line.items()
-                    if key.endswith("loss") and isinstance(value, int | float)})
-    if not names:
+    """Every field named `loss` or `...loss` over `step`, and beside it the loss on the dev set; None without any.
+
+    A row in which validation ran has `dev`, {name: loss}, whose `loss` is the mean that decides about early stopping.
+    """
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in log:
+        if "step" not in line:
+            continue
+        losses = {key: value for key, value in line.items() if key.endswith("loss")}
+        losses["dev loss"] = (line.get("dev") or {}).get("loss")
+        for name, value in losses.items():
+            if isinstance(value, int | float):
+                curves.setdefault(name, []).append((line["step"], value))
+    if not curves:
         return None
     figure, axes = _small(title)
-    for name in names:
-        points = [(line["step"], line[name]) for line in log if "step" in line and name in line]
-        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, marker="." if len(points) < 20 else "")
+    for name in sorted(curves):
+        points = curves[name]
+        style = {"linestyle": "--", "color": "black"} if name == "dev loss" else {}
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, marker="." if len(points) < 20 else "",
+                  **style)
     axes.set(xlabel="step")
     axes.legend(frameon=False, fontsize=8)
     return _picture(figure, "svg")
@@ -64,13 +76,13 @@ def errors_by_length(counts: dict[str, list[tuple[int, int]]], title: str) -> st
     return _picture(figure, "svg")
 
 
-def bars_by_language(rows: Iterable[Row], title: str) -> str | None:
+def bars_by_language(rows: Iterable[ResultRow], title: str) -> str | None:
     """The values of rows by their languages, with their intervals."""
-    found = {f"{row['source']}-{row['target']}" if row["target"] else row["source"]: row for row in rows}
+    found = {row.languages: row for row in rows}
     if not found:
         return None
     figure, axes = _small(title)
-    values = np.array([[row["value"], row["value"] - row["low"], row["high"] - row["value"]] for row in found.values()])
+    values = np.array([[row.value, row.value - row.low, row.high - row.value] for row in found.values()])
     axes.bar(list(found), values[:, 0], yerr=np.maximum(values[:, 1:].T, 0), color="#2456a6", alpha=0.85, capsize=3)
     axes.set_xlim(-1, len(found))
     axes.tick_params(axis="x", rotation=0 if len(found) < 8 else 90)

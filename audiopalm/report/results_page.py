@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from audiopalm.core.files import write_text
+from audiopalm.scoring.goals import NO_GOALS, Goals
 from audiopalm.scoring.headline import headlines
-from audiopalm.scoring.results import Row, read_rows, select
+from audiopalm.scoring.results import ResultRow, read_rows, select
+from audiopalm.tasks import TASKS
 
 CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt")
 OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
@@ -27,23 +29,23 @@ def number(metric: str, value: float) -> str:
     return f"{value:.1f}" if UNITS.get(metric) else f"{value:.3f}"
 
 
-def write_results(results: str | Path, output: str | Path) -> None:
-    """Make RESULTS.md (`output`) from results.json."""
-    write_text(output, markdown(read_rows(results)))
+def write_results(results: str | Path, output: str | Path, goals: Goals = NO_GOALS) -> None:
+    """Make RESULTS.md (`output`) from results.json and the goals of the recipe."""
+    write_text(output, markdown(read_rows(results), goals))
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[ResultRow], goals: Goals = NO_GOALS) -> str:
     """The whole page, one chapter per recipe and set."""
-    recipes, judges = sorted({row["recipe"] for row in rows}), judge_labels(rows)
+    recipes, judges = sorted({row.recipe for row in rows}), judge_labels(rows)
     parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
     parts.append(overview(rows, recipes))
     for recipe in recipes:
-        for name in set_order({row["set"] for row in select(rows, recipe=recipe)}):
-            parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name)]
-            if any(headline.met is False for headline in headlines(rows, recipe, name)):
+        for name in set_order({row.set for row in select(rows, recipe=recipe)}):
+            parts += [f"## {recipe}: {name}", headline_table(rows, recipe, name, goals)]
+            if any(headline.met is False for headline in headlines(rows, recipe, name, goals)):
                 parts.append(MISSED)
             chosen = select(rows, recipe=recipe, set=name)
-            for task in task_order({row["task"] for row in chosen}):
+            for task in task_order({row.task for row in chosen}):
                 parts += [f"### {task}", task_table(select(chosen, task=task), judges)]
     return "\n\n".join(part for part in [*parts, "## How it was measured", settings(rows, judges)] if part) + "\n"
 
@@ -54,8 +56,8 @@ def set_order(names: Iterable[str]) -> list[str]:
 
 
 def task_order(names: Iterable[str]) -> list[str]:
-    """Elementary tasks before combined ones."""
-    order = ["asr", "ast", "mt", "tts", "s2st"]
+    """The order of the task table, elementary tasks before combined ones; then what is no task."""
+    order = list(TASKS)
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
@@ -64,15 +66,15 @@ def table(header: list[str], lines: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *lines])
 
 
-def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
+def headline_table(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals = NO_GOALS) -> str:
     """Averages over languages with the goals of the recipe; empty when the set has none of them."""
-    found = headlines(rows, recipe, set_name)
+    found = headlines(rows, recipe, set_name, goals)
     if not found:
         return ""
     seeds = sorted({seed for headline in found for seed in headline.values})
     lines = []
     for headline in found:
-        metric = "bleu" if "BLEU" in headline.name else "wer"
+        metric = headline.metric
         shown = [number(metric, headline.values[seed]) if seed in headline.values else "" for seed in seeds]
         ceiling = "" if headline.ceiling is None else number(metric, headline.ceiling)
         met = {True: "yes", False: "**no**", None: ""}[headline.met]
@@ -80,75 +82,72 @@ def headline_table(rows: list[Row], recipe: str, set_name: str) -> str:
     return table(["average", "mean", *(f"seed {seed}" for seed in seeds), "true_audio", "goal", "met"], lines)
 
 
-def overview(rows: list[Row], recipes: list[str]) -> str:
+def overview(rows: list[ResultRow], recipes: list[str]) -> str:
     """One line for each recipe: its units, what stage 3 measured of them, means over seeds on `test`; empty for one."""
     lines = []
     for recipe in recipes:
         units = select(rows, recipe=recipe, task="units")
         found = {headline.name: headline for headline in headlines(rows, recipe, "test")}
-        figures = [number("bleu" if "BLEU" in name else "wer", found[name].mean) if name in found else ""
-                   for name in OVERVIEW]
+        figures = [number(found[name].metric, found[name].mean) if name in found else "" for name in OVERVIEW]
         seeds = {seed for headline in found.values() for seed in headline.values}
         measured = []
         for metric in MEASURED:
-            values = [row["value"] for row in select(units, metric=metric)]
+            values = [row.value for row in select(units, metric=metric)]
             measured.append(number(metric, sum(values) / len(values)) if values else "")
-        lines.append([recipe, ", ".join(sorted({row["tag"] for row in units})), *measured, str(len(seeds)), *figures])
+        lines.append([recipe, ", ".join(sorted({row.tag for row in units})), *measured, str(len(seeds)), *figures])
     header = ["recipe", "units", *MEASURED.values(), "seeds", *OVERVIEW]
     return "## All recipes, on `test`\n\n" + table(header, lines) if len(recipes) > 1 else ""
 
 
-def judge_labels(rows: list[Row]) -> dict[str, str]:
+def judge_labels(rows: list[ResultRow]) -> dict[str, str]:
     """Signatures of judges -> their names, numbered where several have the same: `moonshine-voice`, or with `(2)`."""
-    judges = sorted({row["judge"] for row in rows if row["judge"]})
+    judges = sorted({row.judge for row in rows if row.judge})
     names = [judge.split(" ")[0] for judge in judges]
     return {judge: f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
             for place, (judge, name) in enumerate(zip(judges, names, strict=True))}
 
 
-def task_table(rows: list[Row], judges: dict[str, str]) -> str:
+def task_table(rows: list[ResultRow], judges: dict[str, str]) -> str:
     """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
-    seeds = sorted({row["seed"] for row in rows if row["system"] == "model"})
+    seeds = sorted({row.seed for row in rows if row.system == "model"})
     systems = [system for system in CEILINGS if select(rows, system=system)]
     keys: dict[tuple, None] = {}
     for row in rows:
-        keys[tuple(row.get(field) for field in ("source", "target", "part", "metric", "judge"))] = None
-    combined = any(key[2] for key in keys)
+        keys[row.source, row.target, row.part, row.metric, row.judge] = None
+    combined = any(row.part not in (None, row.task) for row in rows)
     lines = []
     for source, target, part, metric, judge in keys:
         same = select(rows, source=source, target=target, part=part, metric=metric, judge=judge)
-        model = {row["seed"]: row for row in select(same, system="model")}
+        model = {row.seed: row for row in select(same, system="model")}
         if not model:
             continue
         first = model[min(model)]
-        mean = sum(row["value"] for row in model.values()) / len(model)
-        interval = ("" if first["low"] is None else
-                    f"[{number(metric, first['low'])}, {number(metric, first['high'])}]")
+        mean = sum(row.value for row in model.values()) / len(model)
+        interval = "" if first.low is None else f"[{number(metric, first.low)}, {number(metric, first.high)}]"
         ceilings = []
         for system in systems:
-            values = [row["value"] for row in select(same, system=system)]
+            values = [row.value for row in select(same, system=system)]
             ceilings.append(number(metric, sum(values) / len(values)) if values else "")
         lines.append([f"{source}-{target}" if target else source or "", *([part or ""] if combined else []), metric,
                       judges.get(judge, ""), number(metric, mean),
-                      *(number(metric, model[seed]["value"]) if seed in model else "" for seed in seeds),
-                      interval, str(first["n"]), *ceilings])
+                      *(number(metric, model[seed].value) if seed in model else "" for seed in seeds),
+                      interval, str(first.n), *ceilings])
     return table(["languages", *(["part"] if combined else []), "metric", "judge", "mean",
                   *(f"seed {seed}" for seed in seeds), "interval", "n", *systems], lines)
 
 
-def settings(rows: list[Row], judges: dict[str, str]) -> str:
+def settings(rows: list[ResultRow], judges: dict[str, str]) -> str:
     """Signatures, normalisers, judges, decoding settings, models and the code behind the rows."""
     def listed(title: str, values: Iterable[str]) -> str:
         found = sorted({value for value in values if value})
         return f"- {title}: " + "; ".join(f"`{value}`" for value in found) if found else ""
 
-    models = [f"seed {row['seed']}: model {row['model']}, vocabulary {row['vocabulary']}"
-              for row in rows if row["model"]]
-    decoding = [", ".join(f"{key}={json.dumps(value)}" for key, value in row["decoding"].items() if key != "seed")
-                for row in rows if row["decoding"]]
+    models = [f"seed {row.seed}: model {row.model}, vocabulary {row.vocabulary}" for row in rows if row.model]
+    decoding = [", ".join(f"{key}={json.dumps(value)}" for key, value in row.decoding.items() if key != "seed")
+                for row in rows if row.decoding]
     return "\n".join(line for line in [
-        listed("metrics", (row["signature"] for row in rows)),
-        listed("normalisers", (row["normaliser"] for row in rows)),
+        listed("metrics", (row.signature for row in rows)),
+        listed("normalisers", (row.normaliser for row in rows)),
         listed("judges", (f"{label}: {judge}" if label.endswith(")") else judge for judge, label in judges.items())),
         listed("decoding", decoding), listed("models", models),
-        listed("made by", (row["code"] for row in rows))] if line)
+        listed("made by", (row.code for row in rows))] if line)

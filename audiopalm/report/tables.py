@@ -5,11 +5,10 @@ from statistics import fmean, stdev
 
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_json
-from audiopalm.report.ablations import Ablations, Comparison, Side, figures
+from audiopalm.report.ablations import Ablations, Comparison, Side, figures, read_runs
 from audiopalm.report.paper import TABLES, Line
 from audiopalm.report.results_page import number, table
-from audiopalm.scoring.results import Row, by_seed, one_judge, read_rows, select
+from audiopalm.scoring.results import ResultRow, by_seed, one_judge, read_rows, select
 
 RECIPES = ("joint", "covost2", "cvss", "voxpopuli", "fleurs")
 HEADER = ["paper", "ours at full scale", "ours in small"]
@@ -26,10 +25,10 @@ class Results:
         self.small = select(_rows(egs, ("mini",)), recipe="mini", set="test")
         self.ablations = load_config(Ablations, egs / "mini/conf/tables/tables.yaml")
         runs = egs / "mini/tables.json"
-        self.runs = read_json(runs) if runs.exists() else []
+        self.runs = read_runs(runs)
 
 
-def _rows(egs: Path, recipes: tuple[str, ...]) -> list[Row]:
+def _rows(egs: Path, recipes: tuple[str, ...]) -> list[ResultRow]:
     paths = [egs / recipe / "results.json" for recipe in recipes]
     return [row for path in paths if path.exists() for row in read_rows(path)]
 
@@ -68,17 +67,17 @@ def _ablation_table(comparison: Comparison, results: Results) -> str:
     return f"## {comparison.title}\n\n{table(['', 'system', *HEADER], cells)}"
 
 
-def _at_full_scale(comparison: Comparison, side: Side, rows: list[Row]) -> str:
+def _at_full_scale(comparison: Comparison, side: Side, rows: list[ResultRow]) -> str:
     """Rows of recipes that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), all their languages."""
     return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
-                         part=side.part or None, metric=comparison.metric, system="model",
+                         part=side.part or side.task, metric=comparison.metric, system="model",
                          target=lambda code: code in (None, "en")))
 
 
-def _shown(rows: list[Row]) -> str:
+def _shown(rows: list[ResultRow]) -> str:
     """Their means over language pairs; of several judges the first."""
     rows = one_judge(rows)
-    return _spread(rows[0]["metric"], by_seed(rows)) if rows else ""
+    return _spread(rows[0].metric, by_seed(rows)) if rows else ""
 
 
 def _spread(metric: str, values: dict[int, float]) -> str:

@@ -9,9 +9,10 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, sha256
 from audiopalm.data.datadir import read_table
 from audiopalm.languages import language_name
+from audiopalm.scoring.results import ResultRow, select
+from audiopalm.stages.decode_record import DECODE, SYNTHESIZE, check_decodes, check_spoken, decode_fingerprint
 from audiopalm.tasks import TASKS, Output, Task
 
-DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
 SCORE = "stage 12 (score)"
 
 
@@ -34,17 +35,21 @@ class Decode:
     def target(self) -> str | None:
         return self.meta["target"]
 
-    def spoken_language(self) -> str:
-        """The language of the audio part."""
-        return self.target or self.source
-
     def language(self, output: Output) -> str:
         """The language of a part."""
-        return self.source if output.part in ("asr", "tts") else self.target
+        return output.language(self.source, self.target)
+
+    def check_language(self) -> None:
+        """Raise AudioPaLMError for a language that is not known."""
+        for code in (self.source, self.target):
+            if code:
+                language_name(code)
 
     def hypotheses(self, output: Output) -> dict[str, str]:
         """{utterance: text} of a text part, {utterance: audio path} of the audio part."""
         path = self.folder / ("wav.scp" if output.is_audio else output.part)
+        if output.is_audio:
+            check_spoken(self.folder)
         table = read_table(path, SYNTHESIZE if output.is_audio else DECODE)
         if len(table) != self.meta["count"]:
             raise AudioPaLMError(f"{path} has {len(table)} utterances, meta.json says {self.meta['count']}; "
@@ -58,7 +63,8 @@ class Decode:
 
 
 class TestSet:
-    """A set: its decodes, and lazily the tables of its data directory."""
+    """A set: its decodes, which must be those that stage 10 recorded last, and lazily the tables of its data directory.
+    """
 
     __test__ = False  # not a pytest class
 
@@ -72,6 +78,17 @@ class TestSet:
                 self.decodes.append(Decode(meta.parent, values))
         if not self.decodes:
             raise AudioPaLMError(f"{self.decode_dir} holds no finished decode; run {DECODE} first")
+        check_decodes(self.decode_dir, {decode.folder.name: decode.meta for decode in self.decodes})
+
+    def check_scores(self, rows: Iterable[ResultRow]) -> None:
+        """Raise AudioPaLMError where a score of this set is of another decode than the one that lies there."""
+        here = {(decode.task.name, decode.source, decode.target): decode for decode in self.decodes}
+        for row in select(rows, set=self.name, decode=lambda one: one is not None):
+            decode = here.get((row.task, row.source, row.target))
+            if decode is None or row.decode != decode_fingerprint(decode.folder):
+                folder = decode.folder if decode else f"the {row.task} of {row.languages} in {self.decode_dir}"
+                raise AudioPaLMError(f"the scores are not of {folder}, which was made, spoken or removed since; run "
+                                     f"{SCORE} again")
 
     def table(self, name: str) -> dict[str, str]:
         """A table of the data directory, for example `text.en`."""
@@ -84,10 +101,8 @@ class TestSet:
 
         Raises AudioPaLMError when an utterance has no words there, or is not in the language of the decode.
         """
-        for code in (decode.source, decode.target):
-            if code:
-                language_name(code)
-        table = self.table("text" if output.part in ("asr", "tts") else f"text.{decode.target}")
+        decode.check_language()
+        table = self.table(f"text.{decode.target}" if output.is_translated else "text")
         languages = self.table("utt2lang")
         if strange := [name for name in utterances if languages.get(name, decode.source) != decode.source]:
             raise AudioPaLMError(f"{decode.folder} is of {decode.source!r}, but {strange[0]!r} is "
@@ -98,9 +113,9 @@ class TestSet:
                                  f"run {DECODE} again")
         return found
 
-    def true_audio(self, decode: Decode) -> dict[str, str]:
-        """{utterance: recording} of what the audio part should say; only where the recording exists."""
-        name = f"wav.scp.{decode.target}" if decode.task.translates else "wav.scp"
+    def true_audio(self, decode: Decode, output: Output) -> dict[str, str]:
+        """{utterance: recording} of what an audio part should say; only where the recording exists."""
+        name = f"wav.scp.{decode.target}" if output.is_translated else "wav.scp"
         return self.table(name) if (self.data_dir / name).exists() else {}
 
     def true_tokens(self, language: str) -> dict[str, str]:

@@ -1,54 +1,126 @@
-"""results.json: rows of several runs in one sorted list."""
+"""results.json: the rows of a run, or of several runs in one sorted list. No other module writes this file."""
 
+import dataclasses
+import types
+import typing
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, write_json
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One figure: what was measured, its value with a 95 % interval over `n` utterances, and what it was made from."""
+
+    recipe: str
+    set: str
+    task: str
+    part: str | None  # of the task's answer; None for what is not of an answer, such as the quality of units
+    source: str | None
+    target: str | None
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    system: str  # `model`, a ceiling (`true_audio`, `true_tokens`), or a comparison (`other`, `other_prompt`)
+    seed: int
+    signature: str
+    normaliser: str | None
+    judge: str | None
+    tag: str
+    decoding: dict | None  # the settings of stage 10; like the next three None where the model has no part in it
+    model: str | None  # SHA-256 of the language model, 16 digits
+    vocabulary: str | None  # its layout hash, 16 digits
+    decode: str | None  # fingerprint of the scored decode (`audiopalm/stages/decode_record.py`)
+    ids: str | None  # hash of the utterance ids and of their normalised references
+    code: str
+
+    @property
+    def languages(self) -> str:
+        """`es-en`, `es`, or an empty string."""
+        return "-".join(code for code in (self.source, self.target) if code)
+
+
+MODEL_DIGITS = 16  # of a SHA-256 in `model` and `vocabulary`
 ORDER = ("recipe", "set", "task", "part", "source", "target", "metric", "judge", "system", "seed")
+KEYS = {name: typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        for name, hint in typing.get_type_hints(ResultRow).items()}
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """Rows of results.json; raises AudioPaLMError when it is missing or not a list of rows."""
-    rows = read_json(path, "stage 12 (score)")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "metric" in row for row in rows):
-        raise AudioPaLMError(f"{path} is not a list of result rows; remove it and run stage 12 (score) again")
-    return rows
+def row_from_dict(values: Any, where: str) -> ResultRow:
+    """A row of JSON; raises AudioPaLMError, which names `where`, for unknown, missing or wrongly typed keys."""
+    if not isinstance(values, dict):
+        raise AudioPaLMError(f"{where}: expected the keys of a result row, found {str(values)[:40]!r}")
+    for key in values:
+        if key not in KEYS:
+            raise AudioPaLMError(f"{where}: unknown key {key!r}; {nearest(key, KEYS)}")
+    for key, kinds in KEYS.items():
+        if key not in values:
+            raise AudioPaLMError(f"{where}: the key {key!r} is missing; run stage 12 (score) again")
+        value = values[key]
+        fits = isinstance(value, (*kinds, int) if float in kinds else kinds) and not isinstance(value, bool)
+        if not fits:
+            wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
+            raise AudioPaLMError(f"{where}: {key} is {str(value)[:40]!r}, expected {wanted}")
+    return ResultRow(**values)
 
 
-def merge(path: str | Path, new: list[Row]) -> list[Row]:
-    """Write the rows `new` into results.json: they replace all rows of their recipe, set and seed; others stay."""
-    replaced = {(row["recipe"], row["set"], row["seed"]) for row in new}
+def rows_from_list(values: Any, where: str) -> list[ResultRow]:
+    """Rows of a JSON list; raises as `row_from_dict` does, with the number of the row, counted from 1."""
+    if not isinstance(values, list):
+        raise AudioPaLMError(f"{where} is not a list of result rows; remove it and run stage 12 (score) again")
+    return [row_from_dict(row, f"{where}: row {number}") for number, row in enumerate(values, start=1)]
+
+
+def row_to_dict(row: ResultRow) -> dict[str, Any]:
+    return dataclasses.asdict(row)
+
+
+def read_rows(path: str | Path) -> list[ResultRow]:
+    """Rows of results.json; raises AudioPaLMError when it is missing, or for the first row that is not valid."""
+    return rows_from_list(read_json(path, "stage 12 (score)"), str(path))
+
+
+def write_rows(path: str | Path, rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Write results.json, sorted, so that it does not depend on the order of `rows`; returns the sorted rows."""
+    ordered = sorted(rows, key=lambda row: tuple(str(getattr(row, key) or "") for key in ORDER))
+    write_json(path, [row_to_dict(row) for row in ordered])
+    return ordered
+
+
+def merge(path: str | Path, new: list[ResultRow]) -> list[ResultRow]:
+    """Put the rows `new` into results.json: they replace all rows of their recipe, set and seed; others stay."""
+    replaced = {(row.recipe, row.set, row.seed) for row in new}
     old = read_rows(path) if Path(path).exists() else []
-    kept = [row for row in old if (row["recipe"], row["set"], row["seed"]) not in replaced]
-    rows = sorted(kept + new, key=lambda row: tuple(str(row.get(key) or "") for key in ORDER))
-    write_json(path, rows)
-    return rows
+    return write_rows(path, [row for row in old if (row.recipe, row.set, row.seed) not in replaced] + new)
 
 
-def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+def select(rows: Iterable[ResultRow], **wanted: Any) -> list[ResultRow]:
     """Rows whose fields equal `wanted`; a value may be a function that tests the field."""
-    def fits(row: Row) -> bool:
-        return all(test(row.get(key)) if isinstance(test, Callable) else row.get(key) == test
+    def fits(row: ResultRow) -> bool:
+        return all(test(getattr(row, key)) if isinstance(test, Callable) else getattr(row, key) == test
                    for key, test in wanted.items())
 
     return [row for row in rows if fits(row)]
 
 
-def one_judge(rows: Iterable[Row]) -> list[Row]:
+def one_judge(rows: Iterable[ResultRow]) -> list[ResultRow]:
     """Without the rows of all judges but one: Moonshine, or the first."""
-    judges = sorted({row["judge"] for row in rows if row["judge"]},
+    rows = list(rows)
+    judges = sorted({row.judge for row in rows if row.judge},
                     key=lambda judge: (not judge.startswith("moonshine"), judge))
-    return [row for row in rows if row["judge"] in (None, *judges[:1])]
+    return [row for row in rows if row.judge in (None, *judges[:1])]
 
 
-def by_seed(rows: Iterable[Row]) -> dict[int, float]:
+def by_seed(rows: Iterable[ResultRow]) -> dict[int, float]:
     """{seed: mean of the values over language pairs}."""
     values: dict[int, list[float]] = {}
     for row in rows:
-        values.setdefault(row["seed"], []).append(row["value"])
+        values.setdefault(row.seed, []).append(row.value)
     return {seed: fmean(found) for seed, found in sorted(values.items())}

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -26,9 +25,11 @@ from audiopalm.scoring.judge import judge_signature, transcribe
 from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
 from audiopalm.scoring.quality import SIGNATURE as DNSMOS
 from audiopalm.scoring.quality import dnsmos
+from audiopalm.scoring.results import MODEL_DIGITS, ResultRow
 from audiopalm.scoring.text import Normaliser, get_normaliser
 from audiopalm.scoring.voice import Voices, cosines, wins
-from audiopalm.tasks import Output
+from audiopalm.stages.decode_record import decode_fingerprint
+from audiopalm.tasks import Output, decode_name, get_task
 
 JUDGED_LANGUAGE = "en"
 # What a judged metric computes, and how the part's metrics are named in rows.
@@ -56,32 +57,31 @@ class Run:
     quality: int = 0  # utterances of a folder whose DNSMOS is measured, which takes about two seconds each
 
 
-def score_set(test_set: TestSet, run: Run) -> list[dict[str, Any]]:
+def score_set(test_set: TestSet, run: Run) -> list[ResultRow]:
     """All rows of a set; what each judge heard is also written as it is, to `.heard` beside `.ref` and `.hyp`."""
     rows, voices = [], Voices(run.output / "voice")
     for decode in test_set.decodes:
         for output in decode.task.outputs:
             if not output.is_audio:
                 rows += _text_rows(test_set, decode, output, run)
-            elif decode.spoken_language() != JUDGED_LANGUAGE:
-                logging.info("%s: no independent judge of %s", decode.folder, decode.spoken_language())
+            elif decode.language(output) != JUDGED_LANGUAGE:
+                logging.info("%s: no independent judge of %s", decode.folder, decode.language(output))
             else:
                 rows += _judged_rows(test_set, decode, output, run)
-            if output.part == "s2st":
+            if output.keeps_source_voice:
                 rows += _voice_rows(test_set, decode, output, run, voices)
     return rows
 
 
-def texts_path(row: Mapping[str, Any]) -> Path:
+def texts_path(row: ResultRow) -> Path:
     """Where the texts behind a row of results.json are, in the folder of the scores; without `.ref` or `.hyp`."""
-    decode = "_".join([row["task"], row["source"], *([row["target"]] if row["target"] else [])])
-    judge = re.sub(r"[^\w.-]+", "_", row["judge"].split(",")[0]) if row["judge"] else ""
-    system = "" if row["system"] == "model" else row["system"]
-    name = ".".join(word for word in (row.get("part") or row["task"], judge, system) if word)
-    return Path(row["set"]) / decode / name
+    judge = re.sub(r"[^\w.-]+", "_", row.judge.split(",")[0]) if row.judge else ""
+    system = "" if row.system == "model" else row.system
+    name = ".".join(word for word in (row.part, judge, system) if word)
+    return Path(row.set) / decode_name(get_task(row.task), row.source, row.target) / name
 
 
-def scored_texts(score_dir: str | Path, row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def scored_texts(score_dir: str | Path, row: ResultRow) -> tuple[dict[str, str], dict[str, str]]:
     """References and hypotheses behind a row, normalised.
 
     Raises AudioPaLMError when they are missing or of different utterances.
@@ -93,7 +93,7 @@ def scored_texts(score_dir: str | Path, row: Mapping[str, Any]) -> tuple[dict[st
     return references, hypotheses
 
 
-def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[ResultRow]:
     hypotheses = decode.hypotheses(output)
     references = test_set.references(decode, output, hypotheses)
     language = decode.language(output)
@@ -102,11 +102,11 @@ def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> l
                    {metric: metric for metric in output.metrics})
 
 
-def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[dict]:
+def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[ResultRow]:
     spoken = decode.hypotheses(output)
     references = test_set.references(decode, output, spoken)
     systems = {"model": spoken, "true_tokens": test_set.true_tokens(JUDGED_LANGUAGE),
-               "true_audio": test_set.true_audio(decode)}
+               "true_audio": test_set.true_audio(decode, output)}
     rows = []
     for judge, limit in run.judges.items():
         for system, files in systems.items():
@@ -125,7 +125,7 @@ def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) ->
 
 def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, references: Mapping[str, str],
             hypotheses: Mapping[str, str], normalise: Normaliser, language: str, metrics: Mapping[str, str],
-            system: str = "model", judge: str | None = None) -> list[dict]:
+            system: str = "model", judge: str | None = None) -> list[ResultRow]:
     """A row for each of `metrics`, {name in the row: metric}, and the texts behind them."""
     pairs = {name: (words, normalise(hypotheses[name])) for name, text in references.items()
              if (words := normalise(text))}
@@ -140,7 +140,7 @@ def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, referen
     return rows
 
 
-def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[dict]:
+def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[ResultRow]:
     """Likeness of the output to its source, to another speaker, and between the two true recordings: of the voice, of
     the acoustic conditions; and DNSMOS of `run.quality` utterances. Where stage 11 has spoken with the prompts of other
     speakers too, that speech likewise.
@@ -155,8 +155,8 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
         system: {name: file for name, file in files.items() if name in spoken}
-        for system, files in (("true_tokens", test_set.true_tokens(decode.spoken_language())),
-                              ("true_audio", test_set.true_audio(decode)))}
+        for system, files in (("true_tokens", test_set.true_tokens(decode.language(output))),
+                              ("true_audio", test_set.true_audio(decode, output)))}
     if wrong := test_set.other_prompt(decode):
         systems["other_prompt"] = wrong
     measured, encoders = [], {"speaker_cosine": voices, "acoustic_consistency": Conditions(list(recordings.values()))}
@@ -198,17 +198,17 @@ def _mean(values: Mapping[str, float], signature: str) -> Score:
 
 
 def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,
-         system: str = "model", normaliser: str | None = None, judge: str | None = None) -> dict[str, Any]:
-    """One line of results.json; `ids` is a hash of the utterance ids and normalised references that were scored."""
+         system: str = "model", normaliser: str | None = None, judge: str | None = None) -> ResultRow:
+    """One row of results.json; `ids` is a hash of the utterance ids and normalised references that were scored."""
     meta, by_model = decode.meta, system in BY_MODEL
     digest = hashlib.sha256()
     for name in sorted(pairs, key=str.encode):
         digest.update("\t".join([name, *pairs[name][:1]]).encode() + b"\n")
-    row = {"recipe": run.recipe, "set": test_set.name, "task": meta["task"], "source": meta["source"],
-           "target": meta["target"], "metric": metric, "value": round(result.value, 5), "low": round(result.low, 5),
-           "high": round(result.high, 5), "n": result.n, "system": system, "seed": run.seed,
-           "signature": result.signature, "normaliser": normaliser, "judge": judge, "tag": meta["tag"],
-           "decoding": meta["decoding"] if by_model else None, "model": meta["model_sha256"][:16] if by_model else None,
-           "vocabulary": meta["vocabulary_hash"][:16] if by_model else None, "ids": digest.hexdigest()[:16],
-           "code": run.code}
-    return row | ({"part": output.part} if len(decode.task.outputs) > 1 else {})
+    return ResultRow(
+        recipe=run.recipe, set=test_set.name, task=meta["task"], part=output.part, source=meta["source"],
+        target=meta["target"], metric=metric, value=round(result.value, 5), low=round(result.low, 5),
+        high=round(result.high, 5), n=result.n, system=system, seed=run.seed, signature=result.signature,
+        normaliser=normaliser, judge=judge, tag=meta["tag"], decoding=meta["decoding"] if by_model else None,
+        model=meta["model_sha256"][:MODEL_DIGITS] if by_model else None,
+        vocabulary=meta["vocabulary_hash"][:MODEL_DIGITS] if by_model else None,
+        decode=decode_fingerprint(decode.folder) if by_model else None, ids=digest.hexdigest()[:16], code=run.code)

@@ -7,7 +7,6 @@ draws as far as the measured difference is from zero.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sacrebleu.significance import PairedTest
@@ -15,10 +14,12 @@ from sacrebleu.significance import PairedTest
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.scoring.decodes import SCORE
 from audiopalm.scoring.metrics import BOOTSTRAP_SEED, OVERLAPS, RESAMPLES, overlap_metric, statistics
+from audiopalm.scoring.results import ResultRow
 from audiopalm.scoring.score_set import JUDGED, scored_texts
+from audiopalm.tasks import get_task
 
 # What names a figure, and what must be equal before two systems are compared by it.
-FIGURE = ("set", "task", "source", "target", "part", "metric", "system")
+FIGURE = ("set", "task", "source", "target", "part", "metric", "system", "judge")
 EQUAL = {"ids": "utterances or references", "normaliser": "normalisers", "signature": "metrics"}
 
 
@@ -26,20 +27,20 @@ EQUAL = {"ids": "utterances or references", "normaliser": "normalisers", "signat
 class Comparison:
     """A figure of two systems; `p` of the null hypothesis that they are equal."""
 
-    row: dict[str, Any]
+    row: ResultRow
     first: float
     second: float
     p: float
 
 
-def comparable(first: Sequence[dict], second: Sequence[dict]) -> list[tuple[dict, dict]]:
+def comparable(first: Sequence[ResultRow], second: Sequence[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:
     """The text and speech rows of two results.json that measure the same figure of a model.
 
     Raises AudioPaLMError when there is none, or where one was measured in another way or on other utterances.
     """
-    def figures(rows: Sequence[dict]) -> dict[tuple, dict]:
-        chosen = [row for row in rows if row["system"] == "model" and row["normaliser"] is not None]
-        return {tuple(row.get(key) for key in FIGURE) + (row["judge"],): row for row in chosen}
+    def figures(rows: Sequence[ResultRow]) -> dict[tuple, ResultRow]:
+        chosen = [row for row in rows if row.system == "model" and row.normaliser is not None]
+        return {tuple(getattr(row, key) for key in FIGURE): row for row in chosen}
 
     others = figures(second)
     pairs = [(row, others[key]) for key, row in figures(first).items() if key in others]
@@ -47,19 +48,20 @@ def comparable(first: Sequence[dict], second: Sequence[dict]) -> list[tuple[dict
         raise AudioPaLMError("no figure is in both: they share no set, task, language pair, metric and judge")
     for one, other in pairs:
         for key, name in EQUAL.items():
-            if one[key] != other[key]:
-                raise AudioPaLMError(f"{figure_name(one)}: different {name}, {one[key]} and {other[key]}; score both "
-                                     "with the same options on the same set (stage 12)")
+            if getattr(one, key) != getattr(other, key):
+                raise AudioPaLMError(f"{figure_name(one)}: different {name}, {getattr(one, key)} and "
+                                     f"{getattr(other, key)}; score both with the same options on the same set "
+                                     "(stage 12)")
     return pairs
 
 
-def figure_name(row: dict) -> str:
-    """`test asr+ast es-en ast bleu`."""
-    languages = "-".join(code for code in (row["source"], row["target"]) if code)
-    return " ".join([row["set"], row["task"], languages, *([row["part"]] if row.get("part") else []), row["metric"]])
+def figure_name(row: ResultRow) -> str:
+    """`test asr+ast es-en ast bleu`; the part is left out where it is called like the task."""
+    part = [row.part] if row.part != row.task else []
+    return " ".join([row.set, row.task, row.languages, *part, row.metric])
 
 
-def compare(first_dir: str, second_dir: str, first: dict, second: dict) -> Comparison:
+def compare(first_dir: str, second_dir: str, first: ResultRow, second: ResultRow) -> Comparison:
     """The figure of `first` and `second`, rows that `comparable` has paired; their texts are read from the folders."""
     references, one = scored_texts(first_dir, first)
     same, other = scored_texts(second_dir, second)
@@ -68,10 +70,10 @@ def compare(first_dir: str, second_dir: str, first: dict, second: dict) -> Compa
                              f"{SCORE} again for both")
     names = sorted(references, key=str.encode)
     texts = [[table[name] for name in names] for table in (references, one, other)]
-    metric = JUDGED.get(first["metric"], first["metric"])
-    language = first["source"] if (first.get("part") or first["task"]) in ("asr", "tts") else first["target"]
+    metric = JUDGED.get(first.metric, first.metric)
+    language = get_task(first.task).output(first.part).language(first.source, first.target)
     test = _overlap_test if metric in OVERLAPS else _error_rate_test
-    return Comparison(first, first["value"], second["value"], test(metric, language, *texts))
+    return Comparison(first, first.value, second.value, test(metric, language, *texts))
 
 
 def _overlap_test(metric: str, language: str, references: list[str], first: list[str], second: list[str]) -> float:

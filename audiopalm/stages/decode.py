@@ -5,9 +5,11 @@ A folder gets the texts as Kaldi tables named by part, the units as `units.scp`,
 others the shards that are whole, so a stopped decode goes on where it was.
 """
 
+import hashlib
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,19 +24,23 @@ from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import in_order
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
-from audiopalm.stages.decode_shards import read_shard
-from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.lm.trained import TrainedTask, read_trained
+from audiopalm.stages.decode_record import write_record
+from audiopalm.stages.decode_shards import Shard
+from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
-BATCHES = 4  # in a shard: what a kill loses at most, per job
+SHARD_BATCHES = 4  # batches in a shard: what a kill loses at most, per job
 PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
 
 
 @dataclass
 class DecodeEntry:
-    """A task to decode: all that the set allows, unless `sources`, `targets`, `sets` or `most` say fewer."""
+    """A task to decode: all that the set allows and the model was trained on, unless `sources`, `targets`, `sets` or
+    `most` say fewer.
+    """
 
     task: str
     sources: list[str] = field(default_factory=list)
@@ -42,6 +48,7 @@ class DecodeEntry:
     sets: list[str] = field(default_factory=list)
     most: int | None = ranged(None, low=1)  # utterances of a language pair, the first by id
     decoding: DecodingConfig | None = None  # its own settings instead of the common ones
+    untrained: bool = False  # also what the model was never trained on: zero-shot
 
 
 @dataclass
@@ -60,27 +67,59 @@ class Job:
     utterances: list[str]
     decoding: DecodingConfig
 
+    @property
+    def name(self) -> str:
+        """The folder of the decode."""
+        return decode_name(self.task, self.source, self.target)
 
-def plan(config: DecodeConfig, examples: ExampleSet, set_name: str) -> list[Job]:
-    """The task and language pairs for which the set has the input and a reference.
+    @property
+    def trained_task(self) -> TrainedTask:
+        return TrainedTask(self.task.name, self.source, self.target)
 
-    Raises AudioPaLMError for unknown tasks and languages, and where nothing is to be decoded.
+
+def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Collection[TrainedTask]) -> list[Job]:
+    """The tasks and languages for which the set has the input and a reference, and which the model was trained on.
+
+    Raises AudioPaLMError for unknown tasks and languages, for languages that an entry names and the model was not
+    trained on, and where nothing is to be decoded.
     """
-    jobs = []
+    jobs, skipped = [], []
     for entry in config.tasks:
         if entry.sets and set_name not in entry.sets:
             continue
         task = get_task(entry.task)
         in_order({*entry.sources, *entry.targets})
-        needed = {task.input} | ({"translation"} if task.translates else set())
+        possible = []
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
-                utterances = examples.utterances(needed, source, target) if target != source else []
+                utterances = examples.utterances(task.scored_fields(), source, target) if target != source else []
                 if utterances:
-                    jobs.append(Job(task, source, target, utterances[:entry.most], entry.decoding or config.decoding))
+                    possible.append(Job(task, source, target, utterances[:entry.most],
+                                        entry.decoding or config.decoding))
+        known = [job for job in possible if entry.untrained or job.trained_task in trained]
+        _refuse_untrained(entry, possible, known)
+        jobs += known
+        skipped += [job.name for job in possible if job not in known]
+    if skipped:
+        logging.info("%s: left out, for the model was not trained on them: %s", set_name,
+                     ", ".join(sorted(set(skipped))))
     if not jobs:
-        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration")
+        raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration "
+                             "that the model was trained on")
     return jobs
+
+
+def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job]) -> None:
+    """Raise AudioPaLMError for an untrained pair whose languages are all named, and for a named language of which
+    nothing was trained."""
+    for job in possible:
+        named = [language for language, names in ((job.source, entry.sources), (job.target, entry.targets)) if names]
+        whole = len(named) == (2 if job.task.translates else 1)
+        same = [one for one in known if all(language in (one.source, one.target) for language in named)]
+        if named and job not in known and (whole or not same):
+            raise AudioPaLMError(f"the model was not trained on {job.task.tag_text(job.source, job.target)}, which the "
+                                 "configuration of stage 10 (decode) names; remove it there, or ask for it with "
+                                 "`untrained: true`")
 
 
 @dataclass(frozen=True)
@@ -100,52 +139,75 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
     """
     vocabulary, tokenizer = load_vocabulary(vocabulary_dir)
     model = describe(lm, vocabulary, "stage 8 (finetune)")
+    trained = read_trained(lm)
     folders = []
     for one in sets:
         examples = ExampleSet(one.data_dir, one.tokens)
-        for job in plan(config, examples, one.data_dir.name):
+        planned = {}
+        for job in plan(config, examples, one.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
                     "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
-            folder = Folder(one.output / decode_name(job.task, job.source, job.target), meta, job, examples)
+            folder = Folder(one.output / job.name, meta, job, examples)
+            planned[job.name] = folder.meta
             if not folder.is_finished():
                 folders.append(folder)
+        write_record(one.output, planned)
     paths = [str(path) for one in sets for path in (one.data_dir, one.tokens)]
     decode(folders, launcher, ["--lm", str(lm), "--vocabulary", str(vocabulary_dir), "--sets", *paths,
                                "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
 
 
+def input_fingerprint(job: Job, examples: ExampleSet) -> str:
+    """SHA-256 of the utterances of a job and of what the model reads of each."""
+    digest = hashlib.sha256()
+    for utterance in job.utterances:
+        value = examples.example(utterance, {job.task.input}, job.target).fields.get(job.task.input, "")
+        content = value.encode() if isinstance(value, str) else np.asarray(value, dtype="<i4").tobytes()
+        digest.update(f"{utterance}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
 class Folder:
-    """A task in one language pair: what it needs, and what it becomes."""
+    """The decode of a task in one language pair: its settings, its shards, its tables."""
 
     def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
-        self.path, self.meta, self.job, self.examples = path, meta, job, examples
+        self.path, self.job, self.examples = path, job, examples
+        self.meta = meta | {"input_sha256": input_fingerprint(job, examples)}
 
     def is_finished(self) -> bool:
-        """Removes the folder's meta.json where it is of other settings."""
+        """Whether the folder holds a whole decode of the same inputs by the same model and settings."""
         if not (self.path / "meta.json").exists():
             return False
         found = read_json(self.path / "meta.json")
-        if all(found.get(key) == value for key, value in self.meta.items()):
-            logging.info("%s is finished", self.path)
-            return True
-        (self.path / "meta.json").unlink()
-        return False
+        if any(found.get(key) != value for key, value in self.meta.items()):
+            return False
+        logging.info("%s is finished", self.path)
+        return True
 
-    def shards(self, batch_size: int) -> list[dict]:
-        """Items for bin/decode_shards.py; which utterances share one does not depend on the number of jobs."""
-        size = BATCHES * max(batch_size // self.job.decoding.beam, 1)
+    def clear(self) -> None:
+        """Remove all that an earlier decode, its speech included, has left; shards stay, and say what they are of."""
+        (self.path / "meta.json").unlink(missing_ok=True)  # first: without it the folder counts as not finished
+        for path in self.path.iterdir() if self.path.exists() else ():
+            if not path.is_dir():
+                path.unlink()
+            elif path.name != "shards":
+                shutil.rmtree(path)
+
+    def shards(self, batch_size: int) -> list[Shard]:
+        """The utterances in shards, whose boundaries do not depend on the number of jobs."""
+        size = SHARD_BATCHES * max(batch_size // self.job.decoding.beam, 1)
         names = self.job.utterances
-        return [{"path": str(self.path / "shards" / f"{number}.json"), "data_dir": str(self.examples.data_dir),
-                 "meta": self.meta, "utterances": names[start:start + size]}
+        return [Shard(str(self.path / "shards" / f"{number}.json"), str(self.examples.data_dir), self.meta,
+                      names[start:start + size])
                 for number, start in enumerate(range(0, len(names), size))]
 
-    def finish(self, shards: list[dict], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
-        """All tables from the shards, which are removed then. Audio is counted where it is read and where written."""
+    def finish(self, shards: list[Shard], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+        """Write all tables from the shards, then meta.json, and remove the shards."""
         answers: dict[str, list[dict]] = {}
         seconds = 0.0
         for shard in shards:
-            content = read_json(Path(shard["path"]))
+            content = read_json(shard.path)
             answers |= content["answers"]
             seconds += content["seconds"]
         best = {name: found[0] for name, found in answers.items()}
@@ -161,17 +223,18 @@ class Folder:
         for rank in range(max(map(len, answers.values()))):
             ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
             self.write_rank(rank, ranked, tokenizer, vocabulary)
-        cut = sum(answer["truncated"] for answer in best.values())
+        truncated = sum(answer["truncated"] for answer in best.values())
+        # Audio counts where it is read and where it is written.
         audio = units_seen / self.examples.meta["units_rate"]
-        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": cut,
+        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": truncated,
                                                          "audio_seconds": round(audio, 2)})
         shutil.rmtree(self.path / "shards")
-        logging.info("%s: %d utterances, %d cut at the limit; %.0f s of audio in %.1f s of work, %.0f a second",
-                     self.path, len(answers), cut, audio, seconds, audio / max(seconds, 1e-9))
+        logging.info("%s: %d utterances, %d truncated; %.0f s of audio in %.1f s of work, %.0f a second",
+                     self.path, len(answers), truncated, audio, seconds, audio / max(seconds, 1e-9))
 
     def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
-        """One of the n best, as the writer of ESPnet's inference lays it out. `token_int` has the newlines between the
-        parts of a combined answer."""
+        """Write the hypotheses of one rank of the n best in the layout of ESPnet's inference. `token_int` has the
+        newlines between the parts of a combined answer."""
         folder = self.path / f"{rank + 1}best_recog"
         written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
         if written:
@@ -189,15 +252,15 @@ def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
 
 def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
            tokenizer: TextTokenizer) -> None:
-    """All folders by the same jobs; each is finished as soon as all of them are through."""
+    """Decode all folders by the same jobs, then write the tables of each."""
     began = time.monotonic()
-    planned = [(folder, folder.shards(batch_size)) for folder in folders]
-    todo = [shard for _, shards in planned for shard in shards if read_shard(shard) is None]
-    # Dealt out like cards: every job gets as many shards of each task.
-    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
-    for result in run_jobs(launcher, "decode_shards", arguments, todo, "shards"):
-        if result["error"]:
-            raise AudioPaLMError(result["error"])
+    planned = []
+    for folder in folders:
+        folder.clear()
+        planned.append((folder, folder.shards(batch_size)))
+    missing = [shard for _, shards in planned for shard in shards if shard.read() is None]
+    for _ in run_jobs(launcher, "decode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
+        pass  # the work of a shard is the file that it leaves
     for folder, shards in planned:
         folder.finish(shards, vocabulary, tokenizer)
-    logging.info("decoded %d shards, %.0f s", len(todo), time.monotonic() - began)
+    logging.info("decoded %d shards, %.0f s", len(missing), time.monotonic() - began)

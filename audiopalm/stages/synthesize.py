@@ -1,15 +1,14 @@
 """Stage 11: the audio units of decode folders to speech, each utterance with a voice prompt; folders can be resumed.
 
-The prompt of speech translation is the source utterance itself, so that the translation keeps the speaker's voice.
-The prompt of text to speech is the next utterance of the speaker (by id, wrapping round), never the sentence itself.
+Which recording is the prompt follows from the row of the task (`Output.keeps_source_voice` in audiopalm/tasks.py). For
+speech translation it is the source utterance itself, so that the translation keeps the speaker's voice. For text to
+speech it is the next utterance of the speaker (by id, wrapping round), never the sentence itself.
 """
 
-import hashlib
-import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +16,22 @@ import numpy as np
 
 from audiopalm.acoustic.base import MODEL, Acoustic
 from audiopalm.acoustic.corpus import check_token_meta, read_token_meta
+from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
+from audiopalm.codec.registry import load_codec
 from audiopalm.core.config import to_dict
+from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, require, sha256, write_json
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.datadir import check_id, read_table, write_table
 from audiopalm.data.speakers import speakers_beside, spread
+from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
+from audiopalm.tasks import Output, get_task
 
 SILENCE_SECONDS = 0.5  # what an utterance without units becomes
 CHUNK = 64  # utterances between two writes
-RECORD = "synthesis.json"
 
 
 @dataclass
@@ -102,6 +105,14 @@ class Prompts:
         return self.units[utterance], self.codec[utterance].reshape(-1, self.meta["codec_levels"])
 
 
+def spoken_output(folder: Path) -> Output:
+    """The audio part of the task of a decode folder."""
+    task = get_task(read_json(folder / "meta.json", DECODE)["task"])
+    if task.spoken is None:
+        raise AudioPaLMError(f"{folder} has units, but the task {task.name!r} does not speak; run {DECODE} again")
+    return task.spoken
+
+
 def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Prompts,
                  limit: int | None = None) -> list[Job]:
     """The decode folders that hold units (`names`: only these), of each the first `limit` utterances by id."""
@@ -112,7 +123,7 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
     jobs = []
     for name in names or found:
         folder = Path(decode_dir) / name
-        rule = prompts.next if read_json(folder / "meta.json", "stage 10 (decode)")["task"] == "tts" else prompts.own
+        rule = prompts.own if spoken_output(folder).keeps_source_voice else prompts.next
         archive = TokenArchive(folder / "units.scp")
         units = {utterance: archive[utterance] for utterance in sorted(archive, key=str.encode)[:limit]}
         jobs.append(Job(folder, units, {utterance: rule(utterance) for utterance in units}))
@@ -147,11 +158,11 @@ def other_job(job: Job, prompts: Prompts, most: int) -> Job:
     The speakers are those that the scores compare the voice of the output with. meta.json says by a hash beside which
     speech of the decode it was made, so that it is not scored beside a later one.
     """
-    language = read_json(job.folder / "meta.json", "stage 10 (decode)")["source"]
+    language = read_json(job.folder / "meta.json", DECODE)["source"]
     units = {utterance: job.units[utterance] for utterance in spread(job.units, most)}
     folder = job.folder.parent / f"other_prompt_{job.folder.name}"
     write_json(folder / "meta.json", {"task": "other_prompt", "source": language, "count": len(units),
-                                      "beside_sha256": sha256(job.folder / RECORD)})
+                                      "beside_sha256": sha256(job.folder / SYNTHESIS)})
     return Job(folder, units, prompts.others(units, language))
 
 
@@ -164,12 +175,12 @@ def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str
     folder, began = job.folder, time.monotonic()
     settings = {"seed": seed, "generation": to_dict(acoustic.generation),
                 "acoustic_sha256": sha256(Path(acoustic_dir) / MODEL), "codec_sha256": prompts.meta["codec_sha256"]}
-    record = {**settings, "input_sha256": _fingerprint(job)}
-    found = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    record = {**settings, "input_sha256": spoken_fingerprint(job.units, job.prompts)}
+    found = read_json(folder / SYNTHESIS) if (folder / SYNTHESIS).is_file() else {}
     if any(found.get(key) != value for key, value in record.items()):
         (folder / "wav.scp").unlink(missing_ok=True)
         shutil.rmtree(folder / "wav", ignore_errors=True)
-        write_json(folder / RECORD, record)
+        write_json(folder / SYNTHESIS, record)
     elif (folder / "wav.scp").is_file():
         logging.info("%s: %d files are there already", folder, len(job.units))
         return
@@ -181,7 +192,7 @@ def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str
     empty = sum(len(units) == 0 for units in job.units.values())
     seconds = time.monotonic() - began
     write_table(folder / "prompt.scp", job.prompts)
-    write_json(folder / RECORD, {**record, "count": len(job.units), "empty": empty})
+    write_json(folder / SYNTHESIS, {**record, "count": len(job.units), "empty": empty})
     write_table(folder / "wav.scp", {utterance: str(folder / "wav" / f"{utterance}.wav") for utterance in job.units})
     logging.info("%s: wrote %d of %d files, %d of them silence for want of units; %.0f s of speech in %.0f s, "
                  "real-time factor %.3f", folder, len(missing), len(job.units), empty, audio_seconds, seconds,
@@ -203,9 +214,43 @@ def _speech(names: list[str], job: Job, prompts: Prompts, acoustic: Acoustic, co
             yield name, samples.get(name, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), dtype=np.float32))
 
 
-def _fingerprint(job: Job) -> str:
-    """SHA-256 of all units and of the choice of prompts."""
-    digest = hashlib.sha256(json.dumps(job.prompts, sort_keys=True).encode())
-    for utterance in sorted(job.units):
-        digest.update(utterance.encode() + np.asarray(job.units[utterance], dtype="<i4").tobytes())
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class SpeechOptions:
+    """What stage 11 speaks of one set; the fields are the options of its command."""
+
+    decode_dir: Path
+    data_dir: Path
+    tokens: Path
+    acoustic: Path
+    codec: Path
+    names: str | None = None
+    true_tokens: str = ""
+    true_most: int | None = None
+    other_prompts: int = 0
+    limit: int | None = None
+    seed: int = 0
+    overrides: Sequence[str] = ()
+
+
+def synthesize_set(options: SpeechOptions) -> None:
+    """Stage 11: speak every decode of a set, the ceiling, and what other speakers are to prompt."""
+    device = best_device()
+    acoustic = load_acoustic(options.acoustic, device, options.overrides)
+    codec = load_codec(options.codec, device)
+    check_codec(acoustic, options.codec)
+    prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
+    decoded = decoded_jobs(options.decode_dir, options.names.split() if options.names else None, prompts,
+                           options.limit)
+    chosen = {utterance for job in decoded for utterance in job.units}
+    ceilings = [true_job(options.decode_dir, language, prompts, chosen, options.true_most)
+                for language in options.true_tokens.split()]
+    if not list(options.decode_dir.glob("*/meta.json")):
+        raise AudioPaLMError(f"{options.decode_dir} holds no decode; run {DECODE} first")
+    if not decoded + ceilings:
+        logging.info("%s: no decode speaks, there is nothing to synthesize", options.decode_dir)
+    for job in decoded + ceilings:
+        synthesize(job, prompts, acoustic, options.acoustic, codec, options.seed)
+    for job in decoded:
+        if options.other_prompts and spoken_output(job.folder).keeps_source_voice:
+            synthesize(other_job(job, prompts, options.other_prompts), prompts, acoustic, options.acoustic, codec,
+                       options.seed)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.data.speech import list_speech
@@ -136,23 +135,6 @@ def english_speech(data: Path) -> dict[str, str]:
         texts = read_table(data / "text.en")
         spoken |= {path: texts[name] for name, path in read_table(data / "wav.scp.en").items() if name in texts}
     return spoken
-
-
-def unit_rows(units: Path, recipe: str, seed: int, code: str) -> list[dict]:
-    """Rows of results.json, of the set `units`: what stage 3 has measured of the tokenizer; none where it has not."""
-    if not (units / "report.json").exists():
-        logging.info("%s has no report.json: its units stand in no row", units)
-        return []
-    report, kind = read_json(units / "report.json"), read_json(units / "config.json")["kind"]
-    heard = f"units of {report['recordings']} recordings of {Path(report['set']).name}"
-    aligned = f"PocketSphinx's phones in {report.get('aligned')} English recordings of {Path(report['set']).name}"
-    counts = {"phone_purity": ("aligned", aligned), "phone_information": ("aligned", aligned),
-              "perplexity": ("recordings", heard), "bits_per_second": ("recordings", heard)}
-    nothing = dict.fromkeys(("source", "target", "low", "high", "normaliser", "judge", "decoding", "model",
-                             "vocabulary", "ids"))
-    return [nothing | {"recipe": recipe, "set": "units", "task": "units", "metric": metric, "value": report[metric],
-                       "n": report[count], "system": "model", "seed": seed, "signature": signature, "tag": kind,
-                       "code": code} for metric, (count, signature) in counts.items() if metric in report]
 
 
 def round_all(figures: dict[str, float]) -> dict[str, float]:

@@ -15,6 +15,8 @@
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
 #   --pretrained_codec D  a trained codec [pretrained/codec]
 #   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
+#   --publish BOOL        true: stage 12 merges the scores of the run into the recipe's results.json and RESULTS.md, which
+#                         are committed; they are in EXPDIR in any case [false]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
@@ -54,6 +56,7 @@ seed=0
 train_codec=false
 pretrained_codec=pretrained/codec
 trainer=own
+publish=false
 init_lm=
 lm_launch=python
 corpus=
@@ -329,13 +332,15 @@ main() {
     if begin 12 score; then
         reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
         module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --units "${units_exp}" \
+            --results "${expdir}/results.json" --report "${expdir}/RESULTS.md" $(! "${publish}" || printf -- --publish) \
             --seed "${seed}" ${score_args}
-        writes "${expdir}/score" results.json RESULTS.md
+        writes "${expdir}/score" "${expdir}/results.json" "${expdir}/RESULTS.md"
     fi
 
     if begin 13 report; then
-        reads 12 "${expdir}/score" results.json
-        module report --expdir "${expdir}" --data_dir "${raw}" --output "${expdir}/report" --lm "${models}/lm" \
+        reads 12 "${expdir}/score" "${expdir}/results.json"
+        module report --expdir "${expdir}" --data_dir "${raw}" --results "${expdir}/results.json" \
+            --output "${expdir}/report" --lm "${models}/lm" \
             --vocabulary "${models}/vocabulary" --tokens "${tokendir}" ${report_args}
         writes "${expdir}/report/index.html"
     fi
@@ -346,7 +351,8 @@ main() {
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
         reads 9 "${models}/acoustic"
-        module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" ${pack_args}
+        module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" \
+            --results "${expdir}/results.json" --decode_dir "${expdir}/decode" --data_dir "${raw}" ${pack_args}
         writes "${expdir}/pack" "${expdir}/pack.zip"
     fi
 }

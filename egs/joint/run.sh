@@ -94,5 +94,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --tokendir "dump/tokens_${mixture}" \
     --score_args "--translations none --recipe joint_${mixture}" \
     --report_args "--recipe joint_${mixture}" \
+    --pack_args "--recipe joint_${mixture}" \
     "${options[@]}" \
     "${others[@]}"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from lm_commands import Prepared, check, command
@@ -16,6 +17,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.trained import TrainedTask, read_trained, write_trained
 from audiopalm.stages.decode import DecodeConfig, DecodeEntry, plan
 
 
@@ -140,7 +142,37 @@ def test_decode_before_training_names_the_stage(tmp_path, prepared):
     assert result.returncode == 1 and "run stage 8 (finetune) first" in result.stderr
 
 
-def test_unknown_languages_are_not_decoded(prepared):
+def planned(prepared, trained, *entries):
+    """The folders that stage 10 would make of the dev set."""
     examples = ExampleSet(prepared.dev_data, prepared.dev_tokens)
+    return [job.name for job in plan(DecodeConfig(list(entries)), examples, "dev", trained)]
+
+
+def test_unknown_languages_are_not_decoded(prepared):
     with pytest.raises(AudioPaLMError, match="unknown language 'sp'"):
-        plan(DecodeConfig([DecodeEntry("asr", sources=["sp"])]), examples, "dev")
+        planned(prepared, [], DecodeEntry("asr", sources=["sp"]))
+
+
+def test_what_was_not_trained_is_skipped_or_refused(prepared, caplog):
+    caplog.set_level("INFO")
+    trained = [TrainedTask("asr", "es", None), TrainedTask("mt", "es", "en")]
+    assert planned(prepared, trained, DecodeEntry("asr"), DecodeEntry("mt"), DecodeEntry("s2st")) == [
+        "asr_es", "mt_es_en"]
+    assert "not trained on them: asr_en, mt_en_es, s2st_en_es, s2st_es_en" in caplog.text
+    assert planned(prepared, trained, DecodeEntry("mt", targets=["en"])) == ["mt_es_en"]
+    for entry, tag in ((DecodeEntry("asr", sources=["es", "en"]), r"\[ASR English\]"),
+                       (DecodeEntry("mt", sources=["en"]), r"\[MT English Spanish\]"),
+                       (DecodeEntry("mt", targets=["es"]), r"\[MT English Spanish\]"),
+                       (DecodeEntry("s2st", ["es"], ["en"]), r"\[S2ST Spanish English\]")):
+        with pytest.raises(AudioPaLMError, match=f"not trained on {tag}, which the configuration.*`untrained: true`"):
+            planned(prepared, trained, entry)
+        assert planned(prepared, trained, replace(entry, untrained=True))
+    with pytest.raises(AudioPaLMError, match="nothing to decode: .* that the model was trained on"):
+        planned(prepared, trained, DecodeEntry("s2st"))
+
+
+def test_a_model_states_what_it_was_trained_on(tmp_path, prepared):
+    found = read_trained(prepared.path / "textlm")
+    assert TrainedTask("lm", "es", None) in found and TrainedTask("mt", "en", "es") in found and len(found) == 4
+    write_trained(tmp_path, found)
+    assert read_trained(tmp_path) == found  # of an export

@@ -29,12 +29,14 @@ while [ $# -gt 1 ]; do
         output=$2
         while [ $# -gt 1 ] && [[ "$2" != --* ]]; do mkdir -p "$2"; shift; done  # tokenize writes several
     fi
+    if [ "$1" = --results ]; then results=$2; fi
+    if [ "$1" = --report ]; then report=$2; fi
     if [ "$1" = --audio_dir ]; then mkdir -p "$2"; fi
     shift
 done
 case "$name" in
     prepare) mkdir -p "$output"/{train,dev,test} ;;
-    score) touch results.json RESULTS.md ;;
+    score) touch "$results" "$report" ;;
     report) touch "$output/index.html" ;;
     pack) touch "$output.zip" ;;
 esac
@@ -121,6 +123,17 @@ def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert vocabulary.startswith("make_vocabulary ") and "--init_lm some models/a lm" in vocabulary
     assert textlm == "import_lm --init_lm some models/a lm --vocabulary exp/vocabulary --output exp/textlm --seed 0"
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
+
+
+def test_scores_are_of_the_run_and_published_on_request(recipe):
+    assert recipe("--stop_stage", "12").returncode == 0
+    score = recipe.commands()[-1]
+    assert "--results exp/results.json --report exp/RESULTS.md" in score and "--publish" not in score
+    assert recipe("--stage", "12", "--publish", "true").returncode == 0
+    score, report, pack = recipe.commands()[-3:]
+    assert " --publish " in score
+    assert "--results exp/results.json" in report and "--results exp/results.json" in pack
+    assert not (recipe.path / "results.json").exists() and not (recipe.path / "RESULTS.md").exists()
 
 
 def test_espnet_trains_instead_of_our_loop(recipe):

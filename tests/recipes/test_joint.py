@@ -113,7 +113,7 @@ def test_speech_to_speech_up_to_the_report(repository):
     run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets", "cvss_test",
         "--train_codec", "false", "--pretrained_codec", "../mini/pretrained/codec", "--stage", "3", "--stop_stage",
         "13")
-    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "results.json")} == {
+    assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "exp/s2st/results.json")} == {
         ("joint_s2st", "cvss_test", "s2st"), ("joint_s2st", "cvss_test", "asr+ast+s2st"),
         ("joint_s2st", "dev_s2st", "s2st"), ("joint_s2st", "units", "units")}
     assert "ASR-BLEU" in (joint / "exp/s2st/report/index.html").read_text(encoding="utf-8")
@@ -129,7 +129,8 @@ def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
     assert (joint / "data/train_s2st/text").read_bytes() == before
     usage = (joint / "exp/ast/log/usage.tsv").read_text()
     assert usage.count("--text_dir data/mt_text/train") == 2  # stages 7 and 8
-    rows = [row for row in read_json(joint / "results.json") if row["recipe"] == "joint_ast"]
+    rows = read_json(joint / "exp/ast/results.json")
+    assert {row["recipe"] for row in rows} == {"joint_ast"}
     assert {(row["set"], row["task"]) for row in rows} == {("dev_ast", "asr+ast"), ("units", "units")}
     assert (joint / "exp/ast/report/index.html").is_file()
 

@@ -110,13 +110,15 @@ def test_decodes_are_spoken(recipe):
 
 
 def test_scores(recipe):
-    rows = json.loads((recipe.path / "results.json").read_text(encoding="utf-8"))
+    rows = json.loads((recipe.path / "exp/results.json").read_text(encoding="utf-8"))
     metrics = {(row["task"], row["metric"]) for row in rows if row["set"] == "test" and row["system"] == "model"}
     assert metrics >= {("asr", "wer"), ("ast", "bleu"), ("mt", "bleu")}
     assert {row["seed"] for row in rows} == {3}
     assert all(row["recipe"] == "mini" for row in rows)
     assert {row["tag"] for row in rows if row["task"] == "units"} == {"usm-v2"}
-    assert "wer" in (recipe.path / "RESULTS.md").read_text(encoding="utf-8").lower()
+    assert not (recipe.path / "results.json").exists()  # it is published on request
+    assert "| mini, test | this run | published |" in recipe.first.stdout
+    assert "wer" in (recipe.path / "exp/RESULTS.md").read_text(encoding="utf-8").lower()
 
 
 def test_page(recipe):
@@ -137,12 +139,12 @@ def test_packed_model_answers(recipe):
 
 
 def test_again_from_stage_10(recipe):
-    before = (recipe.path / "results.json").read_text(encoding="utf-8")
+    before = (recipe.path / "exp/results.json").read_text(encoding="utf-8")
     result = recipe("--stage", "10")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     scores = [[{key: row[key] for key in ("set", "task", "source", "target", "metric", "value", "system")}
                for row in json.loads(text) if row["metric"] not in ("seconds", "rtf")]
-              for text in (before, (recipe.path / "results.json").read_text(encoding="utf-8"))]
+              for text in (before, (recipe.path / "exp/results.json").read_text(encoding="utf-8"))]
     assert scores[0] == scores[1]
 
 

@@ -70,7 +70,7 @@ def test_a_new_recipe_goes_on_to_a_score(repository):
     shrink(recipe / "conf", decode={"decoding": {"text_tokens": 8}})
     result = call(recipe / "run.sh", "--langs", "es")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
-    rows = read_json(recipe / "results.json")
+    rows = read_json(recipe / "exp/results.json")
     assert {(row["recipe"], row["set"], row["task"], row["source"]) for row in rows} == {
         ("anna", "dev", "asr", "es"), ("anna", "test", "asr", "es"), ("anna", "units", "units", None)}
     assert {row["n"] for row in rows if row["task"] == "asr"} == {3} and (recipe / "exp/pack.zip").is_file()

@@ -47,7 +47,7 @@ def run(repository: Path, corpus: str, *arguments: str) -> Path:
 def scores(recipe: Path) -> set[tuple]:
     """{(set, task, source, target, metric)} of the model."""
     return {(row["set"], row["task"], row["source"], row["target"], row["metric"])
-            for row in read_json(recipe / "results.json") if row["system"] == "model"}
+            for row in read_json(recipe / "exp/results.json") if row["system"] == "model"}
 
 
 def test_covost2_and_its_models_on_fleurs(repository):

@@ -4,9 +4,11 @@ import json
 import sys
 
 import pytest
+from scoring_data import result_row
 
+from audiopalm.bin import ablations
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.report import ablation_runs as ablations
+from audiopalm.scoring.results import write_rows
 
 # It writes the options it got to calls.log and scores by its --lm_config; `fail` in the recipe lets seed 1 fail.
 RUN = r'''#!/usr/bin/env bash
@@ -14,11 +16,8 @@ echo "$*" >> calls.log
 while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
 [ ! -e fail ] || [ "${seed}" != 1 ] || exit 3
 [ -e "${expdir}/textlm/model" ] || [ "${stage}" -lt 8 ] || exit 4
-mkdir -p "${expdir}/score"
-value=$((seed + $(wc -c < "${lm_config}")))
-row='"set": "test", "task": "ast", "target": "en", "metric": "bleu", "system": "model", "signature": "s"'
-row+=", \"normaliser\": \"n\", \"judge\": null, \"code\": \"c\", \"value\": ${value}"
-echo "[{\"source\": \"es\", ${row}}, {\"source\": \"fr\", ${row}}]" > "${expdir}/score/results.json"
+mkdir -p "${expdir}"
+sed "s/0.25/$((seed + $(wc -c < "${lm_config}")))/" rows.json > "${expdir}/results.json"
 '''
 TABLE = """
 lm_args: training.steps=7
@@ -40,6 +39,8 @@ def recipe(tmp_path, monkeypatch):
     (tmp_path / "tables.yaml").write_text(TABLE)
     (tmp_path / "a.yaml").write_text("1234")
     (tmp_path / "b.yaml").write_text("123456789")
+    rows = [result_row("ast", "bleu", 0.25, source=source, target="en", low=None, high=None) for source in ("es", "fr")]
+    write_rows(tmp_path / "rows.json", rows)
     for name in ("vocabulary", "textlm"):
         (tmp_path / "exp" / name).mkdir(parents=True)
         (tmp_path / "exp" / name / "model").touch()

@@ -5,11 +5,22 @@ from pathlib import Path
 import pytest
 import yaml
 from scipy.stats import ttest_ind
+from scoring_data import result_row
 
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.training import LMConfig
-from audiopalm.report.ablations import Ablations, Comparison, Difference, Side, markdown, sentences, used_rows, welch
+from audiopalm.report.ablations import (
+    AblationRun,
+    Ablations,
+    Comparison,
+    Difference,
+    Side,
+    markdown,
+    sentences,
+    used_rows,
+    welch,
+)
 from audiopalm.stages.decode import DecodeConfig
 
 CONF = Path(__file__).parents[2] / "egs/mini/conf/tables"
@@ -20,11 +31,10 @@ def comparison(paper_says="better", metric="bleu"):
     return Comparison("table5", "Table 5: one, two", paper_says, "Small.", SIDES, metric, ["es", "fr"])
 
 
-def run(system, seed, values, task="ast", part=None):
-    rows = [{"set": "test", "task": task, "part": part, "metric": "bleu", "system": "model", "source": source,
-             "target": "en", "value": value, "signature": "BLEU|x", "normaliser": "basic", "judge": None, "code": "c"}
+def run(system, seed, values, task="ast", part="ast"):
+    rows = [result_row(task, "bleu", value, part=part, source=source, target="en")
             for source, value in zip(("es", "fr", "it"), values, strict=False)]
-    return {"system": system, "seed": seed, "commands": [f"./run.sh --expdir {system}"], "rows": rows}
+    return AblationRun(system, seed, [f"./run.sh --expdir {system}"], rows)
 
 
 @pytest.mark.parametrize("first, second", [([16, 17, 15.5], [18, 19.5, 18.2]), ([1, 2, 9], [4, 4.1])])
@@ -53,7 +63,7 @@ def test_what_is_better_depends_on_the_metric(paper_says, metric, verdict):
 
 def test_page():
     runs = [run("a", seed, values) for seed, values in enumerate(([10, 12, 99], [11, 13, 99]))]
-    runs += [run("b", 0, [20, 22], "asr+ast", "ast"), run("b", 1, [21], "asr+ast", "ast")]
+    runs += [run("b", 0, [20, 22], "asr+ast"), run("b", 1, [21], "asr+ast")]
     ablations = load_ablations()
     ablations.comparisons = [comparison()]
     page = markdown(ablations, runs)
@@ -63,7 +73,7 @@ def test_page():
 
 
 def test_rows_that_are_kept():
-    rows = run("b", 0, [1, 2], "asr+ast", "ast")["rows"] + run("b", 0, [3], "ast")["rows"]
+    rows = run("b", 0, [1, 2], "asr+ast").rows + run("b", 0, [3]).rows
     assert used_rows([comparison()], "b", rows) == rows[:2]
 
 

@@ -26,17 +26,18 @@ def page(tmp_path_factory):
         patch.setattr(voice.Voices, "_one", lambda self, file: voice.np.ones(2, dtype="float32"))
         patch.chdir(write_set(root))
         (root / "exp/lm").mkdir()
-        lines = [json.dumps({"step": step, "loss": 5 / step}) for step in (1, 2, 3)]
+        lines = [json.dumps({"step": step, "loss": 5 / step, "dev": {"asr": 3.0, "loss": 3.0}}) for step in (1, 2, 3)]
         (root / "exp/lm/log.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))  # the last one half written
         (root / "dump/raw/test/text").write_text("ana-es-a <b>tengo dos\nana-es-b cuatro cinco\nluis-es-a tengo tres\n")
         patch.setattr(sys, "argv", ["score", "--decode_dir", "exp/decode", "--data_dir", "dump/raw", "--output",
-                                    "exp/score", "--judges", "parrot", "--processes", "1"])
+                                    "exp/score", "--results", "exp/results.json", "--report", "exp/RESULTS.md",
+                                    "--judges", "parrot", "--processes", "1"])
         score.main()
         (root / "exp/decode/test/asr_es/1best_recog").mkdir()
         (root / "exp/decode/test/asr_es/1best_recog/token_int").write_text("ana-es-a 5 6\n")
         # The model that decoded is gone: its attention is left out, and the rest of the page is there.
-        patch.setattr(sys, "argv", ["report", "--output", "exp/report", "--lm", "exp/lm", "--vocabulary",
-                                    "exp/vocabulary", "--tokens", "dump/tokens"])
+        patch.setattr(sys, "argv", ["report", "--results", "exp/results.json", "--output", "exp/report", "--lm",
+                                    "exp/lm", "--vocabulary", "exp/vocabulary", "--tokens", "dump/tokens"])
         report.main()
     return root / "exp/report/index.html"
 
@@ -94,7 +95,7 @@ document.title = JSON.stringify([list.children.length, list.children[0].querySel
 
 def test_page_before_the_scores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report", "--output", "exp/report"])
+    monkeypatch.setattr(sys, "argv", ["report", "--results", "exp/results.json", "--output", "exp/report"])
     with pytest.raises(AudioPaLMError, match=r"run stage 12 \(score\) first"):
         report.main()
     assert not (tmp_path / "exp/report").exists()

@@ -1,28 +1,32 @@
 """Merging of runs in results.json, and RESULTS.md made from it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from scoring_data import result_row
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.report.page import from_markdown
 from audiopalm.report.results_page import markdown, write_results
-from audiopalm.scoring.headline import headlines
-from audiopalm.scoring.results import merge, read_rows
+from audiopalm.scoring.goals import Goal, load_goals
+from audiopalm.scoring.headline import FIGURES, headlines
+from audiopalm.scoring.results import merge, read_rows, row_to_dict, write_rows
+
+GOALS = load_goals(Path(__file__).parents[2] / "egs/mini/conf/goals.yaml", list(FIGURES))
 
 
-def row(task, metric, value, seed=0, source="es", target=None, set_name="test", system="model", judge=None, **more):
-    return {"recipe": "mini", "set": set_name, "task": task, "source": source, "target": target, "metric": metric,
-            "value": value, "low": value * 0.9, "high": value * 1.1, "n": 3, "system": system, "seed": seed,
-            "signature": "jiwer:4", "normaliser": "basic", "judge": judge, "tag": "[X]", "decoding": {"beam": 1},
-            "model": "abc", "vocabulary": "def", "ids": "1", "code": "audiopalm 0", **more}
+def row(task, metric, value, seed=0, source="es", target=None, **more):
+    return result_row(task, metric, value, seed=seed, source=source, target=target, **more)
 
 
 def test_rows_of_a_seed_and_set_are_replaced_and_others_kept(tmp_path):
     path = tmp_path / "results.json"
-    merge(path, [row("asr", "wer", 0.5), row("asr", "cer", 0.4), row("asr", "wer", 0.6, set_name="dev")])
+    merge(path, [row("asr", "wer", 0.5), row("asr", "cer", 0.4), row("asr", "wer", 0.6, set="dev")])
     merge(path, [row("asr", "wer", 0.3, seed=1)])
     merge(path, [row("asr", "wer", 0.1)])
-    found = {(line["set"], line["seed"], line["metric"]): line["value"] for line in read_rows(path)}
+    found = {(line.set, line.seed, line.metric): line.value for line in read_rows(path)}
     assert found == {("test", 0, "wer"): 0.1, ("test", 1, "wer"): 0.3, ("dev", 0, "wer"): 0.6}
 
 
@@ -40,6 +44,23 @@ def test_a_file_that_holds_no_rows(tmp_path):
         merge(tmp_path / "results.json", [])
 
 
+@pytest.mark.parametrize("change, message", [
+    ({"valeu": 1.0}, "unknown key 'valeu'; did you mean 'value'"), ({"value": "0.5"}, "value is '0.5', expected float"),
+    ({"part": 3}, "part is '3', expected str or null"), ({"n": True}, "n is 'True', expected int"),
+    ({"seed": None}, "seed is 'None', expected int"), ({"decoding": []}, "decoding is '.*', expected dict or null"),
+    (None, "the key 'judge' is missing")])
+def test_a_row_that_is_not_one_is_named(tmp_path, change, message):
+    good = row_to_dict(row("asr", "wer", 0.5))
+    bad = good | change if change else {key: value for key, value in good.items() if key != "judge"}
+    write_json(tmp_path / "results.json", [good, bad])
+    with pytest.raises(AudioPaLMError, match=f"results.json: row 2: {message}") as error:
+        read_rows(tmp_path / "results.json")
+    assert "\n" not in str(error.value)
+    write_json(tmp_path / "results.json", [good])
+    assert read_rows(tmp_path / "results.json") == [row("asr", "wer", 0.5)]
+    assert read_json(tmp_path / "results.json") == [good]
+
+
 MOONSHINE = "moonshine-voice 0.0.73, 0.3 s silence around"
 ROWS = [row("asr", "wer", 0.10, source="es"), row("asr", "wer", 0.20, source="fr"), row("asr", "wer", 0.14, 1, "es"),
         row("asr", "wer", 0.20, 1, "fr"),
@@ -50,7 +71,7 @@ ROWS = [row("asr", "wer", 0.10, source="es"), row("asr", "wer", 0.20, source="fr
 
 
 def test_averages_and_goals():
-    found = {line.name: line for line in headlines(ROWS, "mini", "test")}
+    found = {line.name: line for line in headlines(ROWS, "mini", "test", GOALS)}
     asr = found["ASR WER, mean of languages"]
     assert asr.values == {0: pytest.approx(0.15), 1: pytest.approx(0.17)} and asr.mean == pytest.approx(0.16)
     assert asr.met is False
@@ -60,13 +81,27 @@ def test_averages_and_goals():
     assert headlines(ROWS, "other", "test") == []
 
 
+def test_goals_of_a_recipe(tmp_path):
+    assert headlines(ROWS, "mini", "test")[0].met is None  # without a file there are none
+    assert [str(goal) for goal in GOALS.goals] == [
+        "at most 0.15", "at least 60", "at least 80", "at most 0.15 above true audio", "at least 60 % of true audio",
+        "at least 0.80"]
+    above = Goal("x", at_most_above_true_audio=0.15)
+    assert above.is_met(0.25, 0.1) and not above.is_met(0.26, 0.1) and not above.is_met(0.0, None)
+    with pytest.raises(AudioPaLMError, match="give one of at_most, at_least, .*, found 2"):
+        Goal("x", at_most=1, at_least=0)
+    (tmp_path / "goals.yaml").write_text("recipe: mini\ngoals: [{figure: ASR WER, at_most: 1}]\n")
+    with pytest.raises(AudioPaLMError, match="goals.yaml: unknown figure 'ASR WER'; known: ASR WER, mean of"):
+        load_goals(tmp_path / "goals.yaml", list(FIGURES))
+
+
 def test_page_is_made_from_rows_alone(tmp_path):
-    write_json(tmp_path / "results.json", ROWS)
+    write_rows(tmp_path / "results.json", ROWS)
     write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
     first = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == first
-    assert first == markdown(read_json(tmp_path / "results.json"))
+    assert first == markdown(read_rows(tmp_path / "results.json"))
     assert "| ASR WER, mean of languages | 0.160 | 0.150 | 0.170 |" in first
     assert "| es-en | asr_bleu | moonshine-voice | 40.0 | 40.0 | [36.0, 44.0] | 3 | 80.0 |" in first
     assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
@@ -82,10 +117,10 @@ def test_a_judge_of_other_settings_is_told_apart():
 
 def test_recipes_side_by_side():
     """What a recipe has not measured is left empty."""
-    other = [line | {"recipe": "mini-logmel", "value": line["value"] * 2} for line in ROWS[:4]]
-    units = row("units", "phone_purity", 0.48, source=None, set_name="units") | {
-        "recipe": "mini-logmel", "low": None, "high": None, "tag": "log-mel"}
-    page = markdown([*ROWS, *other, units, units | {"metric": "bits_per_second", "value": 225.0}])
+    other = [replace(line, recipe="mini-logmel", value=line.value * 2) for line in ROWS[:4]]
+    units = row("units", "phone_purity", 0.48, source=None, set="units", recipe="mini-logmel", low=None, high=None,
+                tag="log-mel")
+    page = markdown([*ROWS, *other, units, replace(units, metric="bits_per_second", value=225.0)])
     assert "| mini |  |  |  |  |  | 2 | 0.160 |  |  | 40.0 |" in page
     assert "| mini-logmel | log-mel | 0.480 |  |  | 225.000 | 2 | 0.320 |  |  |  |" in page
     assert "All recipes" not in markdown(ROWS)

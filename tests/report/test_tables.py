@@ -4,32 +4,32 @@ import shutil
 from pathlib import Path
 
 import pytest
+from scoring_data import result_row
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import write_json
 from audiopalm.report.tables import print_tables
+from audiopalm.scoring.results import write_rows
 
 CONF = Path(__file__).parents[2] / "egs/mini/conf/tables/tables.yaml"
 
 
-def row(recipe, task, metric, value, source="es", target="en", set_name="test", seed=0, **more):
-    return {"recipe": recipe, "set": set_name, "task": task, "metric": metric, "value": value, "source": source,
-            "target": target, "system": "model", "seed": seed, "judge": None, **more}
+def row(recipe, task, metric, value, source="es", target="en", set_name="test", seed=0):
+    return result_row(task, metric, value, recipe=recipe, source=source, target=target, set=set_name, seed=seed)
 
 
 @pytest.fixture
 def egs(tmp_path):
     (tmp_path / "mini/conf/tables").mkdir(parents=True)
     shutil.copy(CONF, tmp_path / "mini/conf/tables")
-    write_json(tmp_path / "mini/results.json", [
+    write_rows(tmp_path / "mini/results.json", [
         row("mini", "ast", "bleu", 70.0), row("mini", "ast", "bleu", 80.0, "fr"),
         row("mini", "ast", "bleu", 79.0, seed=1), row("mini", "ast", "bleu", 1.0, set_name="dev"),
         row("mini-other", "ast", "bleu", 2.0)])
-    write_json(tmp_path / "joint/results.json", [
+    write_rows(tmp_path / "joint/results.json", [
         row("joint_ast", "ast", "bleu", 30.0, set_name="covost2_test"),
         row("joint_ast", "asr", "wer", 0.123, target=None, set_name="voxpopuli_test"),
         row("joint_ast-scratch", "ast", "bleu", 5.0, set_name="covost2_test")])
-    write_json(tmp_path / "fleurs/results.json", [
+    write_rows(tmp_path / "fleurs/results.json", [
         row("fleurs", "ast", "bleu", 20.0), row("fleurs", "ast", "bleu", 8.0, "af")])
     return tmp_path
 

@@ -49,12 +49,13 @@ def two(tmp_path, monkeypatch):
 
 def run_score(monkeypatch, name, *options):
     monkeypatch.setattr(sys, "argv", ["score", "--decode_dir", f"{name}/exp/decode", "--data_dir", "dump/raw",
-                                      "--output", f"{name}/score", "--judges", "", *options])
+                                      "--output", f"{name}/score", "--results", f"{name}/results.json", "--report",
+                                      f"{name}/RESULTS.md", "--judges", "", *options])
     score.main()
 
 
 def p_values(monkeypatch, capsys, *options):
-    monkeypatch.setattr(sys, "argv", ["compare", "a/score", "b/score", *options])
+    monkeypatch.setattr(sys, "argv", ["compare", "a", "b", *options])
     capsys.readouterr()
     compare.main()
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| test")]

@@ -1,25 +1,21 @@
 """Rows of a small decoded set with a judge that always hears the same, and voices that are pitches."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-from scoring_data import ENGLISH, SPANISH, Parrot, write_decode, write_set, write_wav
+from scoring_data import ENGLISH, SPANISH, Parrot, remove_decode, write_decode, write_set, write_speech, write_wav
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import sha256, write_json
+from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.data.audio import read_audio
-from audiopalm.data.datadir import write_table
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.scoring import judge, metrics
 from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.metrics import score
 from audiopalm.scoring.results import select
 from audiopalm.scoring.score_set import Run, score_set, scored_texts
 from audiopalm.scoring.voice import Voices
-
-FIELDS = {"recipe", "set", "task", "source", "target", "metric", "value", "low", "high", "n", "system", "seed",
-          "signature", "normaliser", "judge", "tag", "decoding", "model", "vocabulary", "ids", "code"}
 
 
 def pitch_voice(self, file):
@@ -49,13 +45,13 @@ class Magpie(Parrot):
 def value(rows, **wanted):
     found = select(rows, **wanted)
     assert len(found) == 1, found
-    return found[0]["value"]
+    return found[0].value
 
 
-def test_fields_are_those_of_the_design(rows):
-    assert all(set(row) - {"part"} == FIELDS for row in rows)
-    assert {row["task"] for row in rows if "part" in row} == {"asr+ast+s2st"}
-    assert {row["part"] for row in rows if "part" in row} == {"asr", "ast", "s2st"}
+def test_every_row_names_its_part(rows):
+    assert {(row.task, row.part) for row in rows} == {
+        ("asr", "asr"), ("ast", "ast"), ("s2st", "s2st"),
+        ("asr+ast+s2st", "asr"), ("asr+ast+s2st", "ast"), ("asr+ast+s2st", "s2st")}
 
 
 def test_values(rows):
@@ -72,9 +68,9 @@ def test_voices(rows):
     assert value(rows, task="s2st", metric="speaker_win", system="model") == round(2 / 3, 5)  # silence is a loss
     own = select(rows, task="s2st", metric="speaker_cosine", system="model")[0]
     other = select(rows, task="s2st", metric="speaker_cosine", system="other")[0]
-    assert own["n"] == other["n"] == 2 and own["value"] > other["value"]
-    assert own["signature"].endswith("other speaker of the same language")
-    systems = {row["system"] for row in select(rows, task="s2st", metric="acoustic_consistency")}
+    assert own.n == other.n == 2 and own.value > other.value
+    assert own.signature.endswith("other speaker of the same language")
+    systems = {row.system for row in select(rows, task="s2st", metric="acoustic_consistency")}
     assert systems == {"model", "other", "true_audio"} and not select(rows, metric="dnsmos")
 
 
@@ -85,15 +81,14 @@ def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path,
     wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
     other = write_decode(root, "other_prompt_s2st_es_en", "other_prompt", "es", None, {}, wrong)
     record = root / "exp/decode/test/s2st_es_en/synthesis.json"
-    record.write_text("{}")
     write_json(other / "meta.json", {"task": "other_prompt", "beside_sha256": sha256(record)})
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
     rows = select(score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run), task="s2st")
     right, wrong = (value(rows, metric="speaker_cosine", system=system) for system in ("model", "other_prompt"))
     assert wrong < right
-    assert {row["metric"]: row["n"] for row in select(rows, system="other_prompt")} == {
+    assert {row.metric: row.n for row in select(rows, system="other_prompt")} == {
         "speaker_cosine": 2, "acoustic_consistency": 2, "speaker_win": 2, "dnsmos": 2}
-    record.write_text('{"seed": 1}')
+    write_json(record, read_json(record) | {"seed": 1})
     with pytest.raises(AudioPaLMError, match="was spoken anew after"):
         score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
 
@@ -106,15 +101,15 @@ def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeyp
     rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
     found = select(rows, task="s2st", metric="dnsmos")
     # the first and the third of three utterances, of which the third is silent in the model's speech
-    assert {row["system"]: (row["value"], row["n"]) for row in found} == {"model": (2, 2), "true_audio": (3, 2)}
+    assert {row.system: (row.value, row.n) for row in found} == {"model": (2, 2), "true_audio": (3, 2)}
 
 
 def test_what_rows_say_of_their_making(rows):
     for row in rows:
-        assert (row["judge"] is not None) == row["metric"].startswith("asr_")
-        assert (row["model"] == "a" * 16) == (row["system"] in ("model", "other"))
-        assert row["low"] <= row["value"] <= row["high"]
-    texts = {row["ids"] for row in select(rows, task="s2st", metric="asr_wer")}
+        assert (row.judge is not None) == row.metric.startswith("asr_")
+        assert (row.model == "a" * 16) == (row.system in ("model", "other"))
+        assert row.low <= row.value <= row.high
+    texts = {row.ids for row in select(rows, task="s2st", metric="asr_wer")}
     assert len(texts) == 1  # the ceiling is scored on the same references
 
 
@@ -128,23 +123,23 @@ def test_true_tokens_are_scored_when_they_are_there(tmp_path, monkeypatch):
     run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
     found = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
     row = select(found, task="s2st", system="true_tokens", metric="asr_wer")[0]
-    assert row["value"] == 0 and row["n"] == 1
+    assert row.value == 0 and row.n == 1
 
 
 def test_translations_with_case_and_punctuation_and_references_without_words(tmp_path):
     root = write_set(tmp_path)
     for name in ("s2st_es_en", "asr+ast+s2st_es_en"):
-        shutil.rmtree(root / "exp/decode/test" / name)
+        remove_decode(root / "exp/decode/test" / name)
     write_table(root / "dump/raw/test/text.en", ENGLISH | {"ana-es-a": "I have two.", "luis-es-a": "...!"})
     found = {}
     for normaliser in ("basic", "none"):
         run = Run("mini", 0, "the code", root / "score", {}, 1, normaliser)
         rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
-        assert {row["normaliser"] for row in select(rows, task="asr")} == {"basic"}
+        assert {row.normaliser for row in select(rows, task="asr")} == {"basic"}
         (found[normaliser],) = select(rows, task="ast", metric="chrf")
-        assert found[normaliser]["normaliser"] == normaliser
-    assert (found["basic"]["value"], found["basic"]["n"]) == (100, 2)  # nothing is left of the third reference
-    assert found["none"]["value"] < 80 and found["none"]["n"] == 3
+        assert found[normaliser].normaliser == normaliser
+    assert (found["basic"].value, found["basic"].n) == (100, 2)  # nothing is left of the third reference
+    assert found["none"].value < 80 and found["none"].n == 3
 
 
 @pytest.mark.parametrize("field, change", [
@@ -165,26 +160,32 @@ def test_every_ingredient_changes_the_score_line(tmp_path, monkeypatch, field, c
     def values(**options):
         usual = {"code": "the code", "output": root / "score", "judges": {"parrot": None}, "processes": 1}
         run = Run("mini", 0, **usual | options)
-        return {str(row[field]) for row in score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)}
+        test_set = TestSet(root / "exp/decode", root / "dump/raw", "test")
+        return {str(getattr(row, field)) for row in score_set(test_set, run)}
 
     before = values()
-    for path in (root / "exp/decode/test").glob("*/meta.json"):
+    folder = root / "exp/decode/test"
+    for path in folder.glob("*/meta.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | change.get("meta", {})))
+    record = json.loads((folder / "decodes.json").read_text())
+    write_json(folder / "decodes.json", {name: meta | change.get("meta", {}) for name, meta in record.items()})
     write_table(root / "dump/raw/test/text", SPANISH | change.get("text", {}))
     if "names" in change:
         for path in [*(root / "dump/raw/test").iterdir(), *(root / "exp/decode/test").glob("*/[aw]*")]:
             path.write_text(path.read_text().replace("luis-es-a ", f"{change['names']} "))
+        for path in folder.glob("*/wav.scp"):
+            write_speech(path.parent, read_table(path))
     assert values(**change.get("options", {})) - before
 
 
 def test_the_texts_behind_a_row_give_its_value(tmp_path, rows):
     for row in rows:
-        if row["normaliser"] is not None:
+        if row.normaliser is not None:
             references, hypotheses = scored_texts(tmp_path / "score", row)
             names = sorted(references)
             texts = [[table[name] for name in names] for table in (references, hypotheses)]
-            again = score(row["metric"].removeprefix("asr_"), *texts).value
-            assert round(again, 5) == row["value"]
+            again = score(row.metric.removeprefix("asr_"), *texts).value
+            assert round(again, 5) == row.value
 
 
 def test_wrong_ids_and_languages(tmp_path):
@@ -195,7 +196,7 @@ def test_wrong_ids_and_languages(tmp_path):
     write_table(folder / "ast", {name.replace("luis", "lois"): text for name, text in ENGLISH.items()})
     with pytest.raises(AudioPaLMError, match="different utterances, e.g. 'lois-es-a'; run stage 10"):
         score_set(test_set, run)
-    shutil.rmtree(folder)
+    remove_decode(folder)
     write_table(root / "dump/raw/test/utt2lang", dict.fromkeys(SPANISH, "fr"))
     with pytest.raises(AudioPaLMError, match="asr_es is of 'es', but 'ana-es-a' is 'fr'"):
         score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)

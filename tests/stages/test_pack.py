@@ -5,21 +5,27 @@ import sys
 import zipfile
 
 import pytest
+from scoring_data import result_row, write_set
 
+from audiopalm.bin import pack
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import sha256
-from audiopalm.stages import pack
+from audiopalm.core.files import sha256, write_json
+from audiopalm.scoring.results import write_rows
+from audiopalm.stages.pack import CONTENTS
+
+TRAINED = [{"task": "asr", "source": "es", "target": None}, {"task": "asr", "source": "ru", "target": None},
+           {"task": "asr+ast+s2st", "source": "es", "target": "en"}]
 
 
 @pytest.fixture
 def expdir(tmp_path, monkeypatch):
     (tmp_path / "mini").mkdir()
     monkeypatch.chdir(tmp_path / "mini")
-    for name, (files, _) in pack.CONTENTS.items():
+    for name, (files, _) in CONTENTS.items():
         folder = tmp_path / "mini/exp" / name
         folder.mkdir(parents=True)
         for file in files:
-            (folder / file).write_text(json.dumps({"seed": 0, "of": name, "file": file, "languages": ["en", "ru"]}))
+            (folder / file).write_text(json.dumps({"of": name, "file": file, "trained": TRAINED}))
         (folder / "log.jsonl").write_text("not needed for inference\n")
     (tmp_path / "mini/exp/vocabulary/text.model").write_text("a tokenizer")
     return tmp_path / "mini/exp"
@@ -37,13 +43,51 @@ def test_folder_manifest_and_zip(expdir, monkeypatch):
     assert found == {*manifest["files"], "audiopalm.json"} and "lm/log.jsonl" not in found
     assert all(sha256(expdir / "pack" / name) == entry["sha256"] for name, entry in manifest["files"].items())
     card = (expdir / "pack/README.md").read_text()
-    assert "Apache-2.0" in card and "Russian" in card and "[S2ST ...]" in card
+    assert "Apache-2.0" in card and "- Languages: English, Spanish, Russian." in card and "Scores" not in card
+    assert "  - `[ASR ...]`: Spanish, Russian\n  - `[ASR AST S2ST ...]`: Spanish to English\n" in card
+    assert '("x.wav", task="[ASR AST S2ST Spanish English]")' in card and "[TTS" not in card
     with zipfile.ZipFile(expdir / "pack.zip") as archive:
         assert {f"pack/{name}" for name in found} == set(archive.namelist())
     first = sha256(expdir / "pack.zip")
     (expdir / "pack/stale").write_text("left by someone")
     command(monkeypatch)
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
+
+
+def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, monkeypatch, caplog):
+    write_set(expdir.parent)
+    model = sha256(expdir / "lm/model.safetensors")
+    rows = [result_row("asr", "wer", 0.25, model=model[:16]),
+            result_row("asr", "wer", 0.125, source="fr", model="f" * 16),
+            result_row("tts", "asr_wer", 0.5, model=model[:16], source="en"),
+            result_row("tts", "asr_wer", 0.0625, source="en", model=None, system="true_audio")]
+    write_rows(expdir / "results.json", rows)
+    command(monkeypatch)
+    card = (expdir / "pack/README.md").read_text()
+    assert "| ASR WER, mean of languages | 0.250 |" in card and "| 0.500 | 0.500 | 0.062 |" in card
+    assert "An example" not in card and "has no decode of the packed model" in caplog.text  # they are of another model
+    for path in [expdir / "decode/test/decodes.json", *expdir.glob("decode/test/*/meta.json")]:
+        path.write_text(path.read_text().replace("a" * 64, model))
+    command(monkeypatch)
+    card = (expdir / "pack/README.md").read_text()
+    assert 'the recording `ana-es-a`, in which is said "tengo dos", the model answers to `[asr+ast+s2st]`' in card
+    assert '- ast "i have two" (reference: "i have two")' in card
+    write_rows(expdir / "results.json", rows[1:2])
+    command(monkeypatch)
+    assert "has no score of the packed model" in caplog.text
+    assert "Scores" not in (expdir / "pack/README.md").read_text()
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on(expdir, monkeypatch):
+    config = expdir / "lm/config.json"
+    write_json(config, {"model": {}})
+    with pytest.raises(AudioPaLMError, match=r"lm/config.json does not say .* trained on; run stage 8 \(finetune\)"):
+        command(monkeypatch)
+    for broken in ("asr", [{"task": "asr"}], [{"task": "asr", "source": 1, "target": None}], None):
+        write_json(config, {"trained": broken})
+        with pytest.raises(AudioPaLMError, match="'trained' is not a list of task, source and target"):
+            command(monkeypatch)
+    assert not (expdir / "pack").exists()
 
 
 def test_the_tokenizer_of_an_imported_lm_goes_along(expdir, monkeypatch):

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from audiopalm.report.results_page import headline_table
+from audiopalm.scoring.headline import recipe_goals
 from audiopalm.scoring.results import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
+MINI = ROOT / "egs" / "mini"
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md")])
 # Made by a run, not part of the repository.
 MADE = ("egs/mini/exp/", "egs/mini/RESULTS.md", "egs/mini/results.json", ".venv/")
@@ -62,4 +64,5 @@ def test_each_stage_has_a_section_with_the_driver_s_name():
 def test_readme_shows_the_results_of_the_mini_recipe():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("<!-- RESULTS -->")[2].partition("<!-- /RESULTS -->")[0]
-    assert headline_table(read_rows(ROOT / "egs" / "mini" / "results.json"), "mini", "test") in shown
+    goals = recipe_goals(MINI / "conf/goals.yaml")
+    assert headline_table(read_rows(MINI / "results.json"), "mini", "test", goals) in shown

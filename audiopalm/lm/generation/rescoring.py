@@ -19,7 +19,7 @@ from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder, packed_mask
 from audiopalm.lm.packing import IGNORED, collate
 from audiopalm.lm.sequences import SequenceBuilder
-from audiopalm.tasks import AUDIO, TRANSCRIPT, TRANSLATION, Task, get_task
+from audiopalm.tasks import AUDIO, TRANSCRIPT, Task, get_task, writing_task
 
 
 def decode_batch(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
@@ -35,8 +35,7 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
     Raises AudioPaLMError if rescoring has nothing to choose from.
     """
     prompts = [builder.prompt(task, example) for example in examples]
-    audio_parts = [part for part, output in enumerate(task.outputs) if output.is_audio]
-    rescore = config.rescore and bool(audio_parts)  # text answers stay in the order of the beam
+    rescore = config.rescore and task.spoken is not None  # text answers stay in the order of the beam
     if rescore and config.beam == 1:
         raise AudioPaLMError("decoding: rescore chooses between the spoken answers of a beam, and beam is 1; give "
                              "beam=8, for example")
@@ -46,11 +45,12 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
     n_best = beam_search(model, prompts, task, builder.vocabulary, config, batch_size)
     if not rescore:
         return n_best
+    spoken = task.outputs.index(task.spoken)
     texts = _expected_texts(model, builder, task, examples, n_best, config, seed, batch_size)
     rescored = []
     for example, text, answers in zip(examples, texts, n_best, strict=True):
-        language = example.source if task.outputs[audio_parts[0]].field == AUDIO else example.target
-        units = [answer.parts[audio_parts[0]] - builder.vocabulary.text_size for answer in answers]
+        language = task.spoken.language(example.source, example.target)
+        units = [answer.parts[spoken] - builder.vocabulary.text_size for answer in answers]
         scores = np.concatenate([recognition_scores(model, builder, units[first:first + batch_size], text, language)
                                  for first in range(0, len(units), batch_size)])
         rescored.append([answers[index] for index in np.argsort(-scores, kind="stable")])
@@ -60,16 +60,17 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
 def _expected_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
                     n_best: list[list[Generated]], config: DecodingConfig, seed: int, batch_size: int) -> list[str]:
     """The text that the speech of each example's answer should contain."""
-    if task.input == TRANSCRIPT:
-        return [example.fields[TRANSCRIPT] for example in examples]
-    translations = [part for part, output in enumerate(task.outputs) if output.field == TRANSLATION]
-    if translations:
-        ids = [best.parts[translations[0]] for best, *_ in n_best]
+    wanted = task.spoken.text_field
+    if task.input == wanted:
+        return [example.fields[wanted] for example in examples]
+    written = [part for part, output in enumerate(task.outputs) if output.field == wanted]
+    if written:
+        ids = [best.parts[written[0]] for best, *_ in n_best]
     else:
-        translate = get_task("ast")
-        prompts = [builder.prompt(translate, example) for example in examples]
+        write = writing_task(task.input, wanted)
+        prompts = [builder.prompt(write, example) for example in examples]
         names = [example.utterance for example in examples]
-        answers = generate(model, prompts, names, translate, builder.vocabulary, config, seed, batch_size)
+        answers = generate(model, prompts, names, write, builder.vocabulary, config, seed, batch_size)
         ids = [answer.parts[0] for answer in answers]
     return [" ".join(builder.tokenizer.decode(list(one)).split()) for one in ids]
 

@@ -9,6 +9,7 @@ from audiopalm.core.files import check_writable_folder
 from audiopalm.core.partials import partial_folder
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.storage import load_model
+from audiopalm.lm.trained import read_trained, write_trained
 from audiopalm.vocabulary.export import write_tokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 from audiopalm.vocabulary.text import tokenizer_file
@@ -28,6 +29,7 @@ def export(lm: Path, vocabulary_dir: Path, output: Path) -> None:
     write_tokenizer(vocabulary, tokenizer_file(vocabulary_dir), partial)
     vocabulary.save(partial)
     write_pretrained(model, partial, vocabulary.eos)
+    write_trained(partial, read_trained(lm))
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
     logging.info("exported %s: a %s model of %d text ids and %d audio ids", output, model.config.family,

@@ -1,0 +1,59 @@
+"""Stage 12: the results of a run, its page, and how its figures compare with the published ones of the recipe."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiopalm.report.results_page import number, set_order, table, write_results
+from audiopalm.scoring.goals import Goals
+from audiopalm.scoring.headline import headlines, recipe_goals
+from audiopalm.scoring.results import ResultRow, merge, read_rows, write_rows
+from audiopalm.scoring.score_run import ScoreOptions, score_run
+
+PUBLISHED, PUBLISHED_PAGE = Path("results.json"), Path("RESULTS.md")  # committed in the folder of a recipe
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Where the results of a run go; with `publish` also into the committed files of the recipe."""
+
+    results: Path
+    report: Path
+    goals: Path | None = None
+    publish: bool = False
+
+
+def score_and_report(scoring: ScoreOptions, options: ResultOptions) -> None:
+    """Score a run, write its results.json and RESULTS.md, and print its figures beside the published ones."""
+    began, goals = time.monotonic(), recipe_goals(options.goals)
+    rows = write_rows(options.results, score_run(scoring))
+    write_results(options.results, options.report, goals)
+    print(beside_published(rows, read_rows(PUBLISHED) if PUBLISHED.exists() else [], scoring.recipe, goals))
+    logging.info("%d rows in %s, page %s, %.1f s", len(rows), options.results, options.report, time.monotonic() - began)
+    if options.publish:
+        merged = merge(PUBLISHED, rows)
+        write_results(PUBLISHED, PUBLISHED_PAGE, goals)
+        logging.info("published: %d rows of %d in %s, page %s", len(rows), len(merged), PUBLISHED, PUBLISHED_PAGE)
+
+
+def beside_published(rows: list[ResultRow], published: list[ResultRow], recipe: str, goals: Goals) -> str:
+    """The averages of a run as a Markdown table, beside those of `published` with their spread over seeds.
+
+    Of the set `test`, or of all sets where none is called so.
+    """
+    names = set_order({row.set for row in rows if row.set != "units"})
+    parts = []
+    for name in ["test"] if "test" in names else names:
+        theirs = {headline.name: headline for headline in headlines(published, recipe, name)}
+        lines = []
+        for headline in headlines(rows, recipe, name, goals):
+            values = list(theirs[headline.name].values.values()) if headline.name in theirs else []
+            shown = [number(headline.metric, value) for value in (headline.mean, *values)]
+            mean = number(headline.metric, sum(values) / len(values)) if values else ""
+            spread = f"{min(shown[1:], key=float)} to {max(shown[1:], key=float)}" if values else ""
+            lines.append([headline.name, shown[0], mean, spread, str(len(values)), headline.goal])
+        if lines:
+            header = [f"{recipe}, {name}", "this run", "published", "its seeds", "seeds", "goal"]
+            parts.append(table(header, lines))
+    return "\n\n".join(parts) or f"{recipe}: no figure that is averaged"
