@@ -1,4 +1,4 @@
-"""The languages of the corpora by ISO 639 code, with the one word that stands for each in a tag."""
+"""The languages of the corpora: ISO 639 codes, and the word that names each language in a tag."""
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 
@@ -27,13 +27,14 @@ LANGUAGES = {
 
 
 def language_name(code: str) -> str:
+    """The word for a language in a tag. Raises AudioPaLMError for an unknown code."""
     if code not in LANGUAGES:
         raise AudioPaLMError(f"unknown language {code!r}; {nearest(code, LANGUAGES)}")
     return LANGUAGES[code]
 
 
 def in_order(codes: set[str]) -> list[str]:
-    """The codes in the order of the table. Raises AudioPaLMError for one that is not in it."""
+    """The codes in the order of LANGUAGES. Raises AudioPaLMError for an unknown code."""
     for code in sorted(codes):
         language_name(code)
     return [code for code in LANGUAGES if code in codes]

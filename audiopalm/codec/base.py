@@ -1,4 +1,4 @@
-"""What every codec offers: speech <-> ids of several levels at a fixed frame rate."""
+"""The interface of codecs: speech <-> ids of several levels at a fixed frame rate."""
 
 from abc import ABC, abstractmethod
 
@@ -14,23 +14,23 @@ class Codec(ABC):
     """Recordings float32 `[T]` at 16 kHz <-> ids int64 `[frames, levels]`, `frames = ceil(T * rate / 16000)`."""
 
     rate: int  # frames per second
-    levels: int  # ids of one frame, coarse to fine
-    size: int  # ids of one level are 0 .. size - 1
+    levels: int  # ids per frame, coarse to fine
+    size: int  # codes per level; ids are 0 .. size - 1
 
     @abstractmethod
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        """Recordings `[T]` -> ids `[frames, levels]` each; what else is in the list changes nothing."""
+        """Recordings `[T]` -> ids `[frames, levels]` each. A result does not depend on the other recordings."""
 
     @abstractmethod
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Ids `[frames, q]`, q <= levels, the finest left out -> recordings `[frames * 16000 / rate]` each."""
+        """Ids of the q coarsest levels, `[frames, q]` -> recordings `[frames * 16000 / rate]` each."""
 
     def codebooks(self) -> Tensor | None:
-        """The vectors behind the ids, `[levels, size, dim]` float32, which an acoustic model may start from."""
+        """The vectors of the codes, float32 `[levels, size, dim]`, for the initial embeddings of acoustic models."""
         return None
 
     def check_ids(self, ids: np.ndarray) -> np.ndarray:
-        """`ids` as int64; raises AudioPaLMError for a wrong shape or an id outside the codebooks."""
+        """`ids` as int64. Raises AudioPaLMError for a wrong shape or an id out of range."""
         ids = np.asarray(ids, dtype=np.int64)
         if ids.ndim != 2 or len(ids) == 0 or not 1 <= ids.shape[1] <= self.levels:
             raise AudioPaLMError(f"codec ids must be [frames, 1 to {self.levels}], found shape {list(ids.shape)}")

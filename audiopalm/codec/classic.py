@@ -1,4 +1,4 @@
-"""Codecs without learning, to hear a learned one against: Opus out of libsndfile, and Codec 2 where it is installed."""
+"""Conventional codecs as baselines for learned ones: Opus by libsndfile, and Codec 2 if it is installed."""
 
 import io
 
@@ -8,14 +8,14 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, resample
 
-OPUS_LOWEST, OPUS_RANGE = 6000, 250000  # bit/s that libsndfile asks of Opus at compression levels 1 and, above that, 0
+OPUS_LOWEST, OPUS_RANGE = 6000, 250000  # bit/s of libsndfile's Opus: at compression level 1, and what level 0 adds
 CODEC2_RATE = 8000  # Hz
 
 
 def opus(samples: np.ndarray, bitrate: int) -> tuple[np.ndarray, int]:
     """`[T]` float32 at 16 kHz through Opus at about `bitrate` bit/s, variable -> the same shape, bits of its packets.
 
-    What the Ogg file needs besides is not counted. Raises AudioPaLMError below 6000 bit/s.
+    Bits of the Ogg container are not counted. Raises AudioPaLMError below 6000 and above 256000 bit/s.
     """
     if not OPUS_LOWEST <= bitrate <= OPUS_LOWEST + OPUS_RANGE:
         raise AudioPaLMError(f"Opus is asked for {OPUS_LOWEST} to {OPUS_LOWEST + OPUS_RANGE} bit/s here, not {bitrate}")
@@ -28,19 +28,19 @@ def opus(samples: np.ndarray, bitrate: int) -> tuple[np.ndarray, int]:
 
 
 def ogg_payloads(content: bytes) -> list[int]:
-    """Bytes of the packets in each page of an Ogg file (RFC 3533, section 6), without the header of the page."""
-    sizes, place = [], 0
-    while place < len(content):
-        segments = content[place + 26]
-        sizes.append(sum(content[place + 27:place + 27 + segments]))
-        place += 27 + segments + sizes[-1]
+    """The number of payload bytes in each page of an Ogg file (RFC 3533, section 6)."""
+    sizes, offset = [], 0
+    while offset < len(content):
+        segments = content[offset + 26]
+        sizes.append(sum(content[offset + 27:offset + 27 + segments]))
+        offset += 27 + segments + sizes[-1]
     return sizes
 
 
 def codec2(samples: np.ndarray, bitrate: int) -> tuple[np.ndarray, int]:
     """`[T]` float32 at 16 kHz through Codec 2 at 8 kHz, modes 3200 to 700 bit/s -> the same shape, bits.
 
-    Raises AudioPaLMError where the package pycodec2 is not installed.
+    Raises AudioPaLMError if the package pycodec2 is not installed.
     """
     try:
         from pycodec2 import Codec2

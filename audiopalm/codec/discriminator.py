@@ -1,13 +1,13 @@
-"""A small discriminator of spectrograms at several resolutions: it hears in codec output what mel losses cannot."""
+"""A small discriminator of spectrograms at several resolutions: it finds artefacts that mel losses do not measure."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Samples `[B, T]` -> for each resolution its feature maps.
+    """Samples `[B, T]` -> the feature maps of each resolution.
 
-    The last map of each is the verdict: 1 for recordings, 0 for codec output.
+    The last map of each resolution is its prediction: 1 for recordings, 0 for codec output.
     """
 
     def __init__(self, resolutions: tuple[int, ...] = (256, 512, 1024), channels: int = 16):
@@ -28,7 +28,7 @@ class SpectrogramDiscriminator(nn.Module):
             window = torch.hann_window(n_fft, device=samples.device)
             spectrum = torch.stft(samples, n_fft, n_fft // 2, window=window, return_complex=True)
             x = torch.view_as_real(spectrum).permute(0, 3, 1, 2)
-            # Compressed magnitudes, or loud vowels would be all that counts.
+            # Magnitudes are compressed, so that loud vowels do not dominate.
             x = x / (x.square().sum(1, keepdim=True) + 1e-6) ** 0.35
             maps = []
             for layer in net:
@@ -39,13 +39,14 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least squares: recordings to 1, codec output to 0."""
+    """Least squares: the prediction is trained towards 1 for recordings and 0 for codec output."""
     return sum(((1 - a[-1]) ** 2).mean() + (b[-1] ** 2).mean() for a, b in zip(real, fake, strict=True)) / len(real)
 
 
 def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """How far the verdicts on codec output are from 1; the relative distance of its feature maps to the recordings'."""
-    fooling = sum(((1 - maps[-1]) ** 2).mean() for maps in fake) / len(fake)
+    """The adversarial loss (squared distance of predictions from 1 for codec output), and the feature loss (relative
+    distance of its feature maps to those of recordings)."""
+    adversarial = sum(((1 - maps[-1]) ** 2).mean() for maps in fake) / len(fake)
     distances = [(a.detach() - b).abs().mean() / (a.detach().abs().mean() + 1e-6)
                  for maps, others in zip(real, fake, strict=True) for a, b in zip(maps[:-1], others[:-1], strict=True)]
-    return fooling, sum(distances) / len(distances)
+    return adversarial, sum(distances) / len(distances)

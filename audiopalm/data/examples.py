@@ -1,4 +1,4 @@
-"""Examples: what a data directory and its token archives say about each utterance, per language pair."""
+"""Examples: the fields of each utterance (texts and units) from a data directory and its token archives."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,10 @@ UNITS_META = {"units_rate": int, "units_size": int, "units_sha256": str}  # requ
 
 @dataclass(frozen=True)
 class Example:
-    """(audio, transcript, translated audio, translated transcript) of one utterance; audio as units int32 `[T]`."""
+    """One utterance in one language pair.
+
+    fields: {name of audiopalm/tasks.py: value}; texts are str, audio fields are units, int32 `[T]`.
+    """
 
     utterance: str
     source: str
@@ -26,11 +29,10 @@ class Example:
 
 
 class ExampleSet:
-    """All utterances of a data directory; `tokens` is its folder of stage 5, or None for text-only training.
+    """All utterances of a data directory.
 
-    `text_dir` is a data directory without audio, of parallel texts (egs/joint), whose utterances are added.
-
-    `languages` are the codes that occur in it, as source or as target.
+    tokens: its folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
+    audio (egs/joint), whose utterances are added. The attribute `languages` lists the codes of all sources and targets.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None):
@@ -66,15 +68,15 @@ class ExampleSet:
             self.translations.setdefault(code, {}).update(read_table(directory / f"text.{code}"))
 
     def utterances(self, fields: set[str], source: str, target: str | None) -> list[str]:
-        """Ids spoken in `source` for which all `fields` (names of audiopalm/tasks.py) exist, sorted."""
-        holders = {"transcript": self.text, "audio": self.units,
-                   "translation": self.translations.get(target, {}) if target else {},
-                   "translated_audio": self.target_units.get(target, {}) if target else {}}
+        """Sorted ids of the utterances in `source` that have all `fields` (names of audiopalm/tasks.py)."""
+        tables = {"transcript": self.text, "audio": self.units,
+                  "translation": self.translations.get(target, {}) if target else {},
+                  "translated_audio": self.target_units.get(target, {}) if target else {}}
         return [utterance for utterance in self._of_language.get(source, [])
-                if all(utterance in holders[field] for field in fields)]
+                if all(utterance in tables[field] for field in fields)]
 
     def example(self, utterance: str, fields: set[str], target: str | None) -> Example:
-        """Read only what `fields` names."""
+        """One utterance with the given fields; no other field is read."""
         values: dict[str, str | np.ndarray] = {}
         for field in fields:
             if field == "transcript":

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, the input of the audio tokenizers and the measure of the codec's loss."""
+"""Log-mel spectrograms: the input of the audio tokenizers, and part of the codec's loss."""
 
 import numpy as np
 import torch
@@ -29,10 +29,10 @@ class LogMel(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         frames = -(-samples.shape[1] // self.hop)
-        # Zeros at both ends, not reflection: a signal may be shorter than half a window.
+        # Padding with zeros instead of reflection allows signals that are shorter than half a window.
         padded = nn.functional.pad(samples, (self.n_fft // 2, self.n_fft // 2 + frames * self.hop - samples.shape[1]))
         spectrum = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
         spectrum = spectrum[:, :, :frames].transpose(1, 2)
-        # Much faster than abs(), and with a gradient where the spectrum is zero.
+        # This is much faster than abs(), and has a gradient where the spectrum is zero.
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
         return torch.log(torch.clamp(magnitude @ self.filters, min=self.floor))

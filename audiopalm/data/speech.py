@@ -1,4 +1,4 @@
-"""Speech with its text, as batches for the training of audio tokenizers."""
+"""Recordings with their texts, and batches of them, for the training of audio tokenizers."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,22 +18,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Speech:
+    """A recording: its file, its text (may be empty) and its length in samples at 16 kHz."""
+
     path: str
     text: str
     samples: int
 
 
 def list_speech(directory: str | Path) -> list[Speech]:
-    """Every audio file of a data directory once, with its text; empty for a spoken translation without one.
+    """Every audio file of a data directory once, with its text. A spoken translation without a text has an empty one.
 
-    Read from `wav.scp` and `text`, and from `wav.scp.<language>` and `text.<language>`, in their order: names of files
-    depend on when their sources were written, and a training must not.
-    Raises AudioPaLMError where an utterance has no text, a recording is not at 16 kHz, or none is found.
+    Files come from `wav.scp` and `text`, then from `wav.scp.<language>` and `text.<language>`, in the order of these
+    tables. The names of files would be no stable order, because they depend on when the sources were written.
+
+    Raises AudioPaLMError if an utterance has no text, a recording is not at 16 kHz, or there is no recording.
     """
     texts: dict[str, str] = {}
     for suffix in ["", *(f".{language}" for language in languages_of(directory, "wav.scp"))]:
         table = Path(directory) / f"text{suffix}"
-        # Of interpretation the text is not always known.
+        # Simultaneous interpretation may lack a text.
         text = read_table(table, "stage 2 (audio)") if table.exists() or not suffix else {}
         for utterance, path in read_table(Path(directory) / f"wav.scp{suffix}", "stage 2 (audio)").items():
             if utterance not in text and not suffix:
@@ -45,7 +48,7 @@ def list_speech(directory: str | Path) -> list[Speech]:
 
 
 def count_samples(path: str) -> int:
-    """The length of a 16 kHz recording, from its header alone."""
+    """The length of a 16 kHz recording in samples, as stated in its header."""
     try:
         info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
@@ -55,18 +58,18 @@ def count_samples(path: str) -> int:
     return info.frames
 
 
-def length_batches(lengths: list[int], most: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices of similar length, `most` samples each with padding, in an order set by `seed`."""
+def length_batches(lengths: list[int], max_samples: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices of similar lengths, at most `max_samples` with padding, in an order set by `seed`."""
     epoch = 0
     while True:
         random = np.random.default_rng([seed, epoch])
-        # Lengths blurred by 10 %, so that an epoch's batches differ from the last one's.
+        # Lengths are perturbed by 10 %, so that the batches differ from epoch to epoch.
         order = np.argsort(np.asarray(lengths) * random.uniform(0.9, 1.1, len(lengths)), kind="stable")
         batches: list[list[int]] = [[]]
         longest = 0
         for index in order.tolist():
             longest = max(longest, lengths[index])
-            if batches[-1] and longest * (len(batches[-1]) + 1) > most:
+            if batches[-1] and longest * (len(batches[-1]) + 1) > max_samples:
                 batches.append([])
                 longest = lengths[index]
             batches[-1].append(index)
@@ -76,7 +79,7 @@ def length_batches(lengths: list[int], most: int, seed: int) -> Iterator[list[in
 
 
 def ahead(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
-    """make(first), ..., make(last - 1), each computed in a thread while its predecessor is used."""
+    """make(first), ..., make(last - 1); each is computed in a thread while the one before is in use."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(make, first)
         for step in range(first, last):

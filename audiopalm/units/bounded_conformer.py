@@ -1,7 +1,8 @@
-"""A short Conformer whose every output depends on a bounded stretch of input.
+"""A Conformer with bounded attention: every output depends on a limited number of input frames.
 
-ESPnet's encoder is not used: its attention sees the whole utterance, so that the units of a word would depend on
-everything else in the file and long recordings could not be cut, and the core has to import without espnet.
+ESPnet's encoder is not used for two reasons. Its attention covers the whole utterance, so that the units of a word
+would depend on the rest of the file and long recordings could not be encoded in parts. And this package must work
+without espnet.
 """
 
 import torch
@@ -12,7 +13,7 @@ from audiopalm.core.errors import AudioPaLMError
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Rotary position embedding of `[B, heads, T, size]`, so that attention knows distances, not positions."""
+    """Rotary position embedding of `[B, heads, T, size]`: attention depends on distances, not on positions."""
     half = x.shape[-1] // 2
     frequencies = 100.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angles = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)[:, None] * frequencies
@@ -30,7 +31,7 @@ class FeedForward(nn.Sequential):
 class ConformerBlock(nn.Module):
     """`[B, T, dim]` -> `[B, T, dim]`: feed-forward, attention, convolution, feed-forward.
 
-    Attention sees `context` frames to each side.
+    A frame attends to `context` frames on each side.
     """
 
     def __init__(self, dim: int, heads: int, kernel: int, context: int, dropout: float):
@@ -47,11 +48,11 @@ class ConformerBlock(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many frames to either side one output depends on."""
+        """The number of frames on each side that an output depends on."""
         return self.context + self.conv.kernel_size[0] // 2
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """`valid` `[B, T]` is False on padding, which no valid frame sees."""
+        """`valid` `[B, T]` is False on padding, which has no effect on valid frames."""
         x = x + 0.5 * self.before(x)
         x = x + self.dropout(self.attend(self.attention_norm(x), valid))
         gated = functional.glu(self.gate(self.conv_norm(x)), dim=-1) * valid[:, :, None]
@@ -64,7 +65,7 @@ class ConformerBlock(nn.Module):
         query, key, value = self.project(x).view(batch, frames, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         position = torch.arange(frames, device=x.device)
         near = (position[:, None] - position[None, :]).abs() <= self.context
-        # A padded frame attends to itself, so that no row is empty: an empty row would give NaN.
+        # A padded frame attends to itself, because a row without keys would give NaN.
         mask = near & valid[:, None, :] | torch.eye(frames, dtype=torch.bool, device=x.device)
         attended = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=mask[:, None])
         return self.merge(attended.transpose(1, 2).reshape(batch, frames, dim))

@@ -1,4 +1,4 @@
-"""What a speech encoder of a tokenizer is: samples in, features at 25 Hz out."""
+"""The interface of a tokenizer's speech encoder: samples in, features at 25 Hz out."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 from audiopalm.data.audio import SAMPLE_RATE
 
-HOP = 640  # samples of one unit: 25 Hz
-MEL_HOP = 160  # samples of one mel frame: 100 Hz
-RATE = SAMPLE_RATE // HOP  # units a second
+HOP = 640  # samples per unit: 25 Hz
+MEL_HOP = 160  # samples per mel frame: 100 Hz
+RATE = SAMPLE_RATE // HOP  # units per second
 
 
 class SpeechEncoder(nn.Module):
-    """An encoder with a codebook behind it. `config` is a dataclass with `size`, the number of codes."""
+    """An encoder and the codebook of its features. `config` is a dataclass with `size`, the number of codes."""
 
     config: Any
     codebook: Tensor  # [size, dim of the features]
 
     def features(self, samples: Tensor) -> Iterator[Tensor]:
-        """`[T]` at 16 kHz -> parts `[t, dim]`, of bounded length and ceil(T / 640) rows in all, one row a unit."""
+        """`[T]` at 16 kHz -> consecutive parts `[t, dim]` of bounded length, one row per unit, ceil(T / 640) rows."""
         raise NotImplementedError
 
 
@@ -28,5 +28,5 @@ def count_units(samples: int) -> int:
 
 
 def pad_to_units(samples: Tensor) -> Tensor:
-    """Zeros behind `[T]`, up to a whole number of units."""
+    """Append zeros to `[T]`, up to a whole number of units."""
     return nn.functional.pad(samples, (0, count_units(len(samples)) * HOP - len(samples)))

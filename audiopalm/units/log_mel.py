@@ -1,4 +1,4 @@
-"""The `log-mel` kind: the spectrum of each 40 ms, clustered. The baseline: no encoder is trained."""
+"""The `log-mel` kind, a baseline without a trained encoder: k-means clusters of 40 ms of log-mel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class LogMelConfig:
 
 
 class LogMelUnits(SpeechEncoder):
-    """Four log-mel frames of 10 ms side by side are the features of a unit."""
+    """The features of a unit are four concatenated log-mel frames of 10 ms."""
 
     def __init__(self, config: LogMelConfig):
         super().__init__()

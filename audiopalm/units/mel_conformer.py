@@ -1,4 +1,4 @@
-"""Log-mel at 100 Hz, two convolutions down to 25 Hz, Conformer blocks: the encoder of `usm-v2` and of `w2v-bert`."""
+"""The encoder of `usm-v2` and `w2v-bert`: log-mel at 100 Hz, two convolutions to 25 Hz, Conformer blocks."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from audiopalm.data.mel import LogMel
 from audiopalm.units.bounded_conformer import ConformerBlock
 from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
 
-WINDOW = 500  # units that one pass computes of a longer recording: 20 s
+WINDOW = 500  # units per pass, 20 s; longer recordings take several passes
 
 
 class MelConformer(SpeechEncoder):
-    """What both kinds share. A subclass says in `encode` what of it becomes units, and how far they `reach`."""
+    """The part shared by both kinds. Subclasses define `encode`, whose output is quantised, and `reach`."""
 
     def __init__(self, bands: int, dim: int):
         super().__init__()
@@ -28,11 +28,11 @@ class MelConformer(SpeechEncoder):
 
     @property
     def reach(self) -> int:
-        """How many frames to either side one unit depends on, the subsampling and the mel window included."""
+        """The number of frames on each side that a unit depends on, with subsampling and mel window."""
         raise NotImplementedError
 
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
-        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> what is quantised `[B, T, dim of the codebook]`."""
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the features to quantise, `[B, T, dim of the codebook]`."""
         raise NotImplementedError
 
     def subsample(self, mel: Tensor, valid: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class MelConformer(SpeechEncoder):
         mel = self.log_mel(pad_to_units(samples)[None])
         frames = mel.shape[1] // 4
         for start in range(0, frames, WINDOW):
-            # Each window sees all that its units depend on, so that cutting changes nothing.
+            # Each window includes all frames that its units depend on, so that windows do not change the units.
             first, last = max(0, start - self.reach), min(frames, start + WINDOW + self.reach)
             valid = torch.ones(1, last - first, dtype=torch.bool, device=samples.device)
             yield self.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
@@ -62,7 +62,7 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
 
 @torch.no_grad()
 def measure_scale(model: MelConformer, batches: list[tuple[Tensor, Tensor]]) -> None:
-    """Set the mean and the deviation of each mel band, the same for every recording, from batches (samples, units)."""
+    """Set the mean and standard deviation of each mel band from batches (samples `[B, T]`, units `[B]`)."""
     frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP)]
                         for samples, units in batches])
     model.mean.copy_(frames.mean(0))

@@ -1,4 +1,4 @@
-"""The `usm-v2` kind: log-mel, a Conformer, a vector quantiser; CTC behind it makes the units carry words."""
+"""The `usm-v2` kind: log-mel, a Conformer and a vector quantiser, trained by CTC so that the units encode words."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class UnitConfig:
 
 
 class UnitModel(MelConformer):
-    """The encoder, the quantiser and, for training, two heads behind it: CTC, and the spectrum of each unit."""
+    """The encoder, the quantiser and two heads for training: CTC, and the spectrum of each unit."""
 
     def __init__(self, config: UnitConfig):
         super().__init__(config.bands, config.dim)
@@ -51,7 +51,7 @@ class UnitModel(MelConformer):
         return sum(block.reach for block in self.encoder) + 2
 
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
-        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> latents `[B, T, code_dim]` in front of the quantiser."""
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> latents `[B, T, code_dim]` for the quantiser."""
         x = self.subsample(mel, valid)
         for block in self.encoder:
             x = block(x, valid)
@@ -65,7 +65,7 @@ class UnitModel(MelConformer):
         return self.ctc(x).float().log_softmax(-1)
 
     def sound(self, codes: Tensor) -> Tensor:
-        """Codes or latents `[B, T, code_dim]` -> scaled log-mels `[B, 4 T, bands]`, each from its own code alone."""
+        """Codes or latents `[B, T, code_dim]` -> normalised log-mels `[B, 4 T, bands]`, each from one code."""
         return self.spectrum(codes).float().unflatten(-1, (4, -1)).flatten(1, 2)
 
     def text(self, log_probabilities: Tensor) -> str:

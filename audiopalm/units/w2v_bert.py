@@ -1,10 +1,12 @@
-"""The `w2v-bert` kind: a Conformer trained on speech alone, one of its middle layers clustered.
+"""The `w2v-bert` kind: a Conformer trained on speech without texts; one of its middle layers is clustered.
 
-w2v-BERT (arXiv 2108.06209): of masked speech, the first blocks must tell the true code of a masked frame from those of
-others, and the blocks behind them must name it. There the codes are learned beside all else; on egs/mini these had come
-down to 6 of 256 after 400 steps. Here they are k-means clusters of log-mel, which cannot, as HuBERT's first ones are of
-MFCCs (arXiv 2106.07447). The Conformer is the one of usm-v2, whose attention is bounded: units of a word depend on its
-surroundings alone, and recordings of any length are encoded in parts.
+w2v-BERT (arXiv 2108.06209) masks speech. The first blocks learn to distinguish the code of a masked frame from those of
+other frames (contrastive loss), the blocks after them to predict it (masked prediction).
+
+In the paper the codes are learned jointly; on egs/mini only 6 of 256 codes were in use after 400 steps. Here they are
+k-means clusters of log-mel, which cannot collapse, as HuBERT's first codes are clusters of MFCCs (arXiv 2106.07447).
+The Conformer is that of usm-v2: its attention is bounded, so units depend on nearby frames only, and recordings of any
+length are encoded in parts.
 """
 
 from dataclasses import dataclass
@@ -53,18 +55,18 @@ class W2vBert(MelConformer):
         return sum(block.reach for block in self.blocks[:self.config.layer]) + 2
 
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
-        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the output of the layer `[B, T, dim]`, not normalised further."""
+        """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the output of the layer, `[B, T, dim]`."""
         x = self.subsample(mel, valid)
         for block in self.blocks[:self.config.layer]:
             x = block(x, valid)
         return x
 
     def frames(self, mel: Tensor) -> Tensor:
-        """Log-mel `[B, 4 T, bands]` -> what the codes of training are clusters of, `[B, T, 4 bands]`."""
+        """Log-mel `[B, 4 T, bands]` -> the features whose clusters are the training codes, `[B, T, 4 bands]`."""
         return ((mel - self.mean) / self.scale).unflatten(1, (-1, 4)).flatten(2)
 
     def losses(self, mel: Tensor, valid: Tensor, masked: Tensor) -> dict[str, Tensor]:
-        """Of log-mel `[B, 4 T, bands]` of which the frames `masked` `[B, T]` are hidden; the sum is what is trained."""
+        """The two losses, whose sum is trained, for log-mel `[B, 4 T, bands]` with masked frames `masked` `[B, T]`."""
         codes = nearest(self.frames(mel)[masked], self.centres)
         x = torch.where(masked[:, :, None], self.mask_vector, self.subsample(mel, valid))
         for block in self.blocks[:self.config.contrastive_blocks]:
@@ -77,20 +79,24 @@ class W2vBert(MelConformer):
 
 
 def contrast(guess: Tensor, chosen: Tensor, codes: Tensor, recording: Tensor) -> Tensor:
-    """Cross-entropy of finding the own code of each of N masked frames among those of its recording.
+    """Cross-entropy of identifying the code of each of N masked frames among those of its recording.
 
-    `guess`, and `chosen`, the vectors of `codes` `[N]`: `[N, target_dim]`; `recording` `[N]`. Cosines over 0.1, as
-    wav2vec 2.0 has it; all masked frames of the recording with other codes compete, of which the paper draws 100.
+    guess: predictions `[N, target_dim]`. chosen: the vectors `[N, target_dim]` of `codes` `[N]`. recording: `[N]`.
+    Logits are cosines divided by 0.1, as in wav2vec 2.0. The negatives are all masked frames of the recording with
+    other codes; the paper draws 100 of them.
     """
     cosine = functional.normalize(guess, dim=-1) @ functional.normalize(chosen, dim=-1).T / 0.1
     own = torch.eye(len(guess), dtype=torch.bool, device=guess.device)
-    rivals = (recording[:, None] == recording[None]) & (codes[:, None] != codes[None]) | own
-    return functional.cross_entropy(cosine.masked_fill(~rivals, float("-inf")),
+    candidates = (recording[:, None] == recording[None]) & (codes[:, None] != codes[None]) | own
+    return functional.cross_entropy(cosine.masked_fill(~candidates, float("-inf")),
                                     torch.arange(len(guess), device=guess.device))
 
 
 def draw_mask(valid: Tensor, start: float, span: int) -> Tensor:
-    """Mask `[B, T]` of what to hide: valid frames begin spans with probability `start`, one in a recording always."""
+    """The frames to mask, bool `[B, T]`, in spans of `span` frames.
+
+    Each valid frame begins a span with probability `start`; every recording has at least one span.
+    """
     begins = (torch.rand(valid.shape, device=valid.device) < start) & valid
     first = (torch.rand(len(valid), device=valid.device) * valid.sum(1)).long()
     begins[torch.arange(len(valid), device=valid.device), first] = True

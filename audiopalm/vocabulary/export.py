@@ -1,6 +1,6 @@
-"""The joint vocabulary as a tokenizer of Hugging Face: audio ids are tokens `<audio_0>`, `<audio_1>`, ... of it.
+"""The joint vocabulary as a Hugging Face tokenizer, in which audio ids are the tokens `<audio_0>`, `<audio_1>`, ...
 
-So `[ASR Spanish]<audio_17><audio_4>` and a newline is a prompt that transformers can encode, and answers can be read.
+transformers can then encode the prompt `[ASR Spanish]<audio_17><audio_4>` and a newline, and decode the answer.
 """
 
 import json
@@ -12,18 +12,18 @@ from audiopalm.core.files import write_json
 from audiopalm.vocabulary.joint import Vocabulary
 from audiopalm.vocabulary.text import NEWLINE
 
-SPACE = "\u2581"  # how SentencePiece writes a space
+SPACE = "\u2581"  # SentencePiece's symbol for a space
 
 
 def write_tokenizer(vocabulary: Vocabulary, file: Path, directory: Path) -> None:
-    """tokenizer.json and tokenizer_config.json of `directory`, from the tokenizer that `vocabulary` was made from."""
+    """Write tokenizer.json and tokenizer_config.json into `directory`, from the vocabulary's tokenizer `file`."""
     try:
         from tokenizers import AddedToken
     except ImportError:
         raise AudioPaLMError("an export needs the package tokenizers, which is not installed: pip install tokenizers") \
             from None
     tokenizer = _from_json(file, vocabulary.text_size) if file.suffix == ".json" else _from_sentencepiece(file)
-    # Rows that only fill up the text LM's embedding get names too: ids must be counted up to the first audio id.
+    # Unused rows of the text LM's embedding get tokens too, because ids must be contiguous up to the first audio id.
     tokenizer.add_special_tokens([f"<unused_{row}>" for row in range(tokenizer.get_vocab_size(), vocabulary.text_size)])
     tokenizer.add_tokens([AddedToken(f"<audio_{unit}>", normalized=False) for unit in range(vocabulary.audio_size)])
     if tokenizer.token_to_id("<audio_0>") != vocabulary.text_size:
@@ -55,7 +55,7 @@ def _from_sentencepiece(file: Path) -> Any:
     tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces],
                                          model.trainer_spec.unk_id, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
-    # Each text of a sequence was encoded by itself: it begins with a space, behind a newline too.
+    # Each text of a sequence was encoded alone, so it begins with a space, also after a newline.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(),
                                            decoders.Strip(" ", 1, 0)])

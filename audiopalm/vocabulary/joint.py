@@ -1,8 +1,8 @@
-"""The joint vocabulary: text ids 0..t-1 as the text LM has them, audio ids t..t+a-1 after them (paper 3.2).
+"""The joint vocabulary: text ids 0..t-1 as in the text LM, then audio ids t..t+a-1 (paper 3.2).
 
-`vocabulary.json` states the ranges and the SHA-256 of the text tokenizer and of the audio tokenizer. Everything that
-uses ids compares the layout hash and stops when it differs: a permuted vocabulary loads without an error and speaks
-nonsense.
+`vocabulary.json` states the ranges and the SHA-256 of the text tokenizer and of the audio tokenizer. Every command that
+uses ids compares the layout hash and stops if it differs, because a model with a permuted vocabulary would load without
+an error and generate nonsense.
 """
 
 import hashlib
@@ -18,7 +18,10 @@ from audiopalm.vocabulary.text import TextTokenizer, load_tokenizer, tokenizer_f
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sizes, hashes, the two ids that end things, and the codes of the languages of the training texts."""
+    """Sizes and hashes of both tokenizers, the two end tokens, and the language codes of the training texts.
+
+    eos: the id that ends a document. newline: the id that ends the parts of a sequence before the last.
+    """
 
     text_size: int = ranged(low=1)
     audio_size: int = ranged(low=1)
@@ -34,6 +37,7 @@ class Vocabulary:
 
     @property
     def layout_hash(self) -> str:
+        """A hash of everything that determines the meaning of an id."""
         layout = {key: value for key, value in asdict(self).items() if key != "languages"}
         return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -41,6 +45,7 @@ class Vocabulary:
         write_json(Path(directory) / "vocabulary.json", {**asdict(self), "layout_hash": self.layout_hash})
 
     def check(self, other_hash: str, what: str) -> None:
+        """Raise AudioPaLMError if `what` was made with a vocabulary of another layout hash."""
         if other_hash != self.layout_hash:
             raise AudioPaLMError(
                 f"vocabulary mismatch: {what} was made with vocabulary {other_hash}, this one is {self.layout_hash}; "
@@ -48,7 +53,7 @@ class Vocabulary:
             )
 
     def check_units(self, other_sha256: str, what: str) -> None:
-        """The units of `what`, a folder of stage 5, must be those of this vocabulary."""
+        """Raise AudioPaLMError if `what`, a folder of stage 5, has other units than this vocabulary."""
         if other_sha256 != self.units_sha256:
             raise AudioPaLMError(f"{what} was made with units {other_sha256}, the vocabulary with {self.units_sha256}; "
                                  "run stages 5 and 6 again")
@@ -56,10 +61,10 @@ class Vocabulary:
 
 def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, languages: list[str],
                     text_size: int | None = None, eos: int = -1) -> Vocabulary:
-    """Lay `units_size` audio ids behind the text ids of the tokenizer in `directory` and save vocabulary.json.
+    """Append `units_size` audio ids to the text ids of the tokenizer in `directory` and save vocabulary.json.
 
-    For the tokenizer of a text LM: `text_size` is how many rows its embedding has, which may be more than the tokenizer
-    has ids; `eos` its end of a document, where the tokenizer does not state it.
+    For the tokenizer of a text LM: text_size is the number of rows of its embedding, which may exceed the number of
+    ids. eos is its end-of-document id, if the tokenizer does not state it.
     """
     file = tokenizer_file(directory)
     tokenizer = load_tokenizer(file, eos)
@@ -73,7 +78,7 @@ def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, l
 
 
 def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
-    """The vocabulary and its text tokenizer; raises AudioPaLMError when the tokenizer is another one."""
+    """The vocabulary and its text tokenizer. Raises AudioPaLMError if the tokenizer has been replaced."""
     directory = Path(directory)
     path = directory / "vocabulary.json"
     values = read_object(path, "stage 6 (vocabulary)", {"layout_hash": str})

@@ -1,4 +1,4 @@
-"""Text tokenizers: SentencePiece, trained by stage 6 or taken from a text LM; or a text LM's tokenizer.json."""
+"""Text tokenizers: a SentencePiece model (of stage 6 or of a text LM), or the tokenizer.json of a text LM."""
 
 import shutil
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
 
 NEWLINE = "\n"  # ends every part of a sequence (audiopalm/tasks.py), so it must be one token
-NEWLINE_BYTE = "<0x0A>"  # how tokenizers with a token for each byte call it
-FILES = ("text.model", "tokenizer.json")  # what the tokenizer is called in the directory of stage 6, by kind
+NEWLINE_BYTE = "<0x0A>"  # its name in tokenizers with byte tokens
+FILES = ("text.model", "tokenizer.json")  # its file in the directory of stage 6: SentencePiece, JSON
 
 
 class TextTokenizer(Protocol):
-    """`encode` and `decode` between text and ids 0..size-1; `eos` ends a document. Special tokens are never added."""
+    """`encode` and `decode` between text and ids 0..size-1. `eos` ends a document. No special tokens are added."""
 
     size: int
     eos: int
@@ -25,11 +25,13 @@ class TextTokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, ids: list[int]) -> str:
-        """Ids that the tokenizer does not have, of rows that only fill up an embedding, are nothing."""
+        """Ids without a token (unused rows of an embedding) are skipped."""
         ...
 
 
 class SentencePieceTokenizer:
+    """A SentencePiece model, which states its own end-of-document id."""
+
     def __init__(self, file: str | Path):
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
@@ -38,12 +40,12 @@ class SentencePieceTokenizer:
         if self.processor.get_piece_size() == 0 or self.processor.eos_id() < 0:
             raise AudioPaLMError(f"{file} is a damaged SentencePiece model: it has no token that ends a document")
         self.size, self.eos = self.processor.get_piece_size(), self.processor.eos_id()
-        known = [self.processor.piece_to_id(piece) for piece in (NEWLINE, NEWLINE_BYTE)]
-        known = [token for token in known if token != self.processor.unk_id()]
-        if not known:
+        newlines = [self.processor.piece_to_id(piece) for piece in (NEWLINE, NEWLINE_BYTE)]
+        newlines = [token for token in newlines if token != self.processor.unk_id()]
+        if not newlines:
             raise AudioPaLMError(f"{file} has no newline token, which ends the parts of a sequence; take a text LM "
                                  "that has one, or train the tokenizer by stage 6 (vocabulary)")
-        self.newline = known[0]
+        self.newline = newlines[0]
 
     def encode(self, text: str) -> list[int]:
         return self.processor.encode(text)
@@ -53,7 +55,7 @@ class SentencePieceTokenizer:
 
 
 class JsonTokenizer:
-    """A tokenizer.json of the library `tokenizers`, which does not say which of its tokens ends a document."""
+    """A tokenizer.json of the library `tokenizers`. Such a file does not state its end-of-document id, `eos`."""
 
     def __init__(self, file: str | Path, eos: int):
         try:
@@ -83,18 +85,18 @@ class JsonTokenizer:
 
 
 def tokenizer_file(directory: str | Path) -> Path:
-    """The tokenizer in the directory of stage 6, of whichever kind it is."""
+    """The tokenizer file in the directory of stage 6."""
     found = [Path(directory) / name for name in FILES if (Path(directory) / name).exists()]
     return found[0] if found else require(Path(directory) / FILES[0], "stage 6 (vocabulary)")
 
 
 def load_tokenizer(file: Path, eos: int) -> TextTokenizer:
-    """`eos` is for the kind that does not state it."""
+    """The tokenizer in `file`. `eos` is used if the file does not state an end-of-document id."""
     return JsonTokenizer(file, eos) if file.suffix == ".json" else SentencePieceTokenizer(file)
 
 
 def tokenizer_of_lm(lm: Path) -> Path:
-    """The tokenizer of a text LM in Hugging Face's layout."""
+    """The tokenizer file of a text LM in Hugging Face's layout."""
     for name in ("tokenizer.json", "tokenizer.model"):
         if (lm / name).exists():
             return lm / name
@@ -111,8 +113,7 @@ def take_tokenizer(lm: Path, directory: Path) -> None:
 def train_tokenizer(texts: Iterable[str], model: str | Path, size: int) -> None:
     """Train a unigram SentencePiece model of at most `size` pieces and write it to `model`.
 
-    Byte fallback makes every text encodable; the text itself is left as it is (identity normalisation), because
-    tags carry brackets and capitals.
+    Byte fallback makes every text encodable. Texts are not normalised, because tags have brackets and capitals.
     """
     with atomic_path(model) as temporary:
         with open(temporary, "wb") as stream:

@@ -9,6 +9,9 @@ import numpy as np
 
 # The compiler may reorder sums, which lets it vectorise them. Infinities and NaN keep their meaning.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+# Functions that a kernel calls are inlined. Else code that numba loads from its cache rounds differently from the code
+# of the process that compiled it.
+INLINE = "always"
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
@@ -23,7 +26,7 @@ def rms_norm(x, weight, eps, out):
             out[row, axis] = x[row, axis] * scale * weight[axis]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, inline=INLINE)
 def rotate_scaled(vector, cosine, sine, scale, out):
     """`out = rotate(vector) * scale`, with `rotate` of audiopalm/lm/model.py; all vectors are `[head_dim]`."""
     half = len(vector) // 2
@@ -33,7 +36,7 @@ def rotate_scaled(vector, cosine, sine, scale, out):
         out[axis + half] = (high * cosine[axis + half] + low * sine[axis + half]) * scale
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, inline=INLINE)
 def attend_query(query, keys, values, cap, scores, out):
     """Attention of one `query` `[head_dim]` to `keys` and `values` `[S, head_dim]`, written to `out` `[head_dim]`.
 
