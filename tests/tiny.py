@@ -24,7 +24,7 @@ OVERRIDES = {
 def shrink(conf: Path, **more: dict) -> None:
     """Change the YAML files of a folder `conf`: {file without .yaml: what to change} beside the changes above.
 
-    A recipe that skips a stage lacks its file. A link to a file that recipes share becomes a file.
+    A folder has files of some stages only: a recipe's, or the repository's conf/small and conf/full.
     """
     for name, changes in {**OVERRIDES, **more}.items():
         path = conf / f"{name}.yaml"

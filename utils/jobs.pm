@@ -7,6 +7,7 @@ use Exporter qw(import);
 use File::Basename qw(basename dirname);
 use File::Path qw(make_path);
 use File::Spec;
+use FindBin;
 use List::Util qw(min);
 use Text::ParseWords qw(shellwords);
 
@@ -14,6 +15,7 @@ our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_q
 
 # Arguments that stay what they are to the shell; every other one is quoted.
 my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
+my %RAW_VALUES = (-V => 0, -pe => 2);  # how many values an option of one hyphen has; others have one
 my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two looks at the exit codes, and at the queue
 my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late, lines of a failed job's output that are shown
 my $program = basename($0);
@@ -27,16 +29,23 @@ sub quote {
     return "'" . $word =~ s/'/'\\''/gr . "'";
 }
 
-# [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options on both sides of the range.
+# [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options on both sides of the range. Options of one hyphen are those
+# of Grid Engine and Slurm, as Kaldi's scripts pass them on: `-l mem_free=2G`, `-pe smp 4`, `-V`; `-tc N` is --max-jobs-run.
 sub parse_call {
     my @words = @_;
-    my %call = (first => 1, last => 1, options => {});
+    my %call = (first => 1, last => 1, options => {}, raw => []);
     while (@words) {
         if ($words[0] =~ /^--(\w[\w-]*)\z/) {
             my ($option, $value) = splice @words, 0, 2;
             fail("$option has no value") if !defined $value || $value =~ /^--/;
             ($option = substr $option, 2) =~ tr/_/-/;  # Kaldi's scripts write both
             $call{options}{$option} = $value;
+        } elsif ($words[0] =~ /^-[A-Za-z]+\z/) {
+            my $option = shift @words;
+            my @values = splice @words, 0, $RAW_VALUES{$option} // 1;
+            fail("$option has no value") if @values < ($RAW_VALUES{$option} // 1) || grep { /^-/ } @values;
+            if ($option eq '-tc') { $call{options}{'max-jobs-run'} = $values[0]; }
+            elsif ($option ne '-sync') { push @{$call{raw}}, $option, @values; }  # they wait in any case
         } elsif ($words[0] =~ /^-/) {
             fail("unknown option $words[0]; options are --name value");
         } elsif (!defined $call{name} && $words[0] =~ m{^([A-Za-z_]\w*)=([^/]*)\z}) {
@@ -100,17 +109,15 @@ sub job_script {
     return join("\n", grep { $_ ne '' } @lines) . "\n";
 }
 
-# The words of the command that submits, with those that the conf file has for the options.
+# The words of the command that submits, with those that the conf file has for the options: --config, else conf/NAME of
+# the recipe, else conf/NAME of the repository.
 sub configure {
-    my ($call, $usual, $text) = @_;  # the usual file, and its text where there is none
+    my ($call, $name) = @_;
     my %options = %{$call->{options}};
     delete $options{'max-jobs-run'};  # not a matter of the conf file, though Kaldi's have a line for it
-    my $file = delete $options{config} // (-e $usual ? $usual : undef);
-    if (defined $file) {
-        open my $conf, '<', $file or fail("$file: $!");
-        local $/;
-        $text = <$conf> // '';
-    } else { $file = 'the built-in configuration'; }
+    my $file = delete $options{config} // (-e "conf/$name" ? "conf/$name" : "$FindBin::RealBin/../conf/$name");
+    open my $conf, '<', $file or fail("$file: $!");
+    my $text = do { local $/; <$conf> } // '';
     my ($command, %words);
     for my $line (split /\n/, $text) {
         $line =~ s/#.*//;
@@ -130,7 +137,7 @@ sub configure {
         push @submit, map { s/\$0/$value/gr } shellwords($rest);
     }
     $call->{options}{'num-threads'} //= $options{'num-threads'};  # a default of the conf file; the log has it
-    return @submit;
+    return (@submit, @{$call->{raw}});
 }
 
 # Exit status and output (with standard error) of a command. Ctrl-C is ours, not its: it would end sbatch half-way.

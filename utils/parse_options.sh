@@ -7,7 +7,7 @@
 # `--nj 8` sets nj; `--expdir x`, `--test_sets "a b"`, `--test-sets "a b"` and `--nj=8` likewise. Only variables that exist can be
 # set; one that is true or false takes only these two. `--config FILE` first sources FILE, so that the command line wins.
 # `--help` prints $help_message, or the comment at the top of the script. What follows the options stays in "$@".
-# Anything unknown: one line on stderr, exit code 1.
+# Anything unknown: one line on stderr that names the nearest option of the help, exit code 1.
 
 parse_options_die() { echo "$(basename "$0"): error: $*" >&2; exit 1; }
 
@@ -17,6 +17,30 @@ parse_options_help() {
     else
         sed -n -e '1{/^#!/d}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
     fi
+}
+
+parse_options_unknown() {  # the option of the help that is fewest edits away from $1, where at most a third of it differs
+    local nearest
+    nearest=$(parse_options_help | grep -oE -- '--[A-Za-z][A-Za-z0-9_-]*' | awk -v given="${1//-/_}" '
+        function least(a, b) { return a < b ? a : b }
+        {
+            name = $0
+            gsub(/-/, "_", name)
+            width = length(name)
+            for (j = 0; j <= width; j++) row[j] = j
+            for (i = 1; i <= length(given); i++) {
+                diagonal = row[0]
+                row[0] = i
+                for (j = 1; j <= width; j++) {
+                    changed = diagonal + (substr(given, i, 1) != substr(name, j, 1))
+                    diagonal = row[j]
+                    row[j] = least(changed, least(row[j - 1], row[j]) + 1)
+                }
+            }
+            if (best == "" || row[width] < edits) { best = $0; edits = row[width] }
+        }
+        END { if (best != "" && edits * 3 <= length(given)) print best }') || true
+    parse_options_die "unknown option $1${nearest:+; did you mean ${nearest}?} (--help lists the options)"
 }
 
 for ((parse_options_i = 1; parse_options_i < $#; parse_options_i++)); do
@@ -34,14 +58,14 @@ while [ $# -gt 0 ]; do
         --) shift; break ;;
         --?*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;;
         --?*) ;;
-        -?*) parse_options_die "unknown option $1 (--help lists the options)" ;;
+        -?*) parse_options_unknown "$1" ;;
         *) break ;;
     esac
     parse_options_name=${1#--}
     parse_options_name=${parse_options_name//-/_}
     [[ "${parse_options_name}" = config ||
         "${parse_options_name}" =~ ^[a-zA-Z][a-zA-Z0-9_]*$ && -n "${!parse_options_name+set}" ]] ||
-        parse_options_die "unknown option $1 (--help lists the options)"
+        parse_options_unknown "$1"
     [ $# -ge 2 ] || parse_options_die "option $1 needs a value"
     if [ "${parse_options_name}" = config ]; then shift 2; continue; fi
     case "${!parse_options_name}" in

@@ -1,6 +1,7 @@
 #!/usr/bin/env perl
 # Run jobs through Grid Engine, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
-# conf/queue.conf, or FILE, says what qsub is told for an option. Waits for the jobs; Ctrl-C deletes them.
+# conf/queue.conf of the recipe, else of the repository, or FILE, says what qsub is told for an option; options of one
+# hyphen, such as -q long, are qsub's own. Waits for the jobs; Ctrl-C deletes them.
 # LOGDIR/q has the script, the exit codes and what Grid Engine itself has to say.
 use strict;
 use warnings;
@@ -9,20 +10,8 @@ use lib $FindBin::RealBin;
 use File::Basename qw(basename);
 use jobs;
 
-my $CONF = <<'END';
-command qsub -V -cwd -S /bin/bash -j y
-option time=* -l h_rt=$0
-option mem=* -l mem_free=$0
-option mem=0
-option num_threads=* -pe smp $0
-option num_threads=1
-option gpu=* -l gpu=$0
-option gpu=0
-default gpu=0
-END
-
 my $call = parse_call(@ARGV);
-my @qsub = configure($call, 'conf/queue.conf', $CONF);
+my @qsub = configure($call, 'queue.conf');
 fail('Grid Engine numbers jobs from 1 on') if $call->{first} < 1;
 
 sub submit {

@@ -1,7 +1,8 @@
 #!/usr/bin/env perl
 # Run jobs on this machine, in parallel: [--max-jobs-run N] [--num-threads N] [JOB=1:N] LOG COMMAND...
 # The name before = (any word) is replaced by the number of the job in LOG and COMMAND. A single argument is a shell
-# command line; of several each is passed on as it is, but for operators like | and >. Options for clusters are ignored.
+# command line; of several each is passed on as it is, but for operators like | and >. Options for clusters, such as
+# `--mem 4G` and `-l mem_free=4G`, are ignored.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,7 @@
 #!/usr/bin/env perl
 # Run jobs through Slurm, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
-# conf/slurm.conf, or FILE, says what sbatch is told for an option. Waits for the jobs; Ctrl-C cancels them.
+# conf/slurm.conf of the recipe, else of the repository, or FILE, says what sbatch is told for an option; options of one
+# hyphen, such as -q long, are sbatch's own. Waits for the jobs; Ctrl-C cancels them.
 # LOGDIR/q has the script, the exit codes and what Slurm itself has to say.
 use strict;
 use warnings;
@@ -9,19 +10,8 @@ use lib $FindBin::RealBin;
 use File::Basename qw(basename);
 use jobs;
 
-my $CONF = <<'END';
-command sbatch
-option time=* --time $0
-option mem=* --mem-per-cpu $0
-option mem=0
-option num_threads=* --cpus-per-task $0
-option gpu=* --gres gpu:$0
-option gpu=0
-default gpu=0
-END
-
 my $call = parse_call(@ARGV);
-my @sbatch = configure($call, 'conf/slurm.conf', $CONF);
+my @sbatch = configure($call, 'slurm.conf');
 
 sub submit {
     my ($base, $array) = @_;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Split a data directory into SOURCE/split<N>/1 ... N, speakers kept whole unless --per-utt: SOURCE N
+# Split a data directory into SOURCE/split<N>/1 ... N, speakers kept whole unless --per-utt: [--per-utt] SRC N
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=egs/TEMPLATE/path.sh
 . "${root}/egs/TEMPLATE/path.sh"
-exec python -m audiopalm.bin.data_dir split "$@"
+exec python -m audiopalm.bin.data_dir split_data.sh "$@"

@@ -1,20 +1,26 @@
 #!/usr/bin/env perl
 # Split a table into parts of equal size, in order: TABLE OUT1 OUT2 ...
-# --utt2spk=FILE keeps the lines of a speaker together. -j N I: part I (from 0) of N, into OUT or to standard output.
+# --utt2spk=FILE keeps the lines of a speaker together. -j N I: part I of N, counted from 0 or with --one-based from 1,
+# into OUT or to standard output.
 use strict;
 use warnings;
 
 my ($parts, $part, $utt2spk);
+my $first = 0;
 while (@ARGV && $ARGV[0] =~ /^-./) {
     my $option = shift @ARGV;
     if ($option eq '-j' && @ARGV >= 2) { ($parts, $part) = splice @ARGV, 0, 2; }
+    elsif ($option eq '--one-based') { $first = 1; }
     elsif ($option =~ /^--utt2spk=(.+)/) { $utt2spk = $1; }
     else { die "split_scp.pl: error: unknown option $option\n"; }
 }
-die "split_scp.pl: error: -j N I wants 0 <= I < N\n"
-    if defined $parts && !("$parts$part" =~ /^\d+$/ && $part < $parts);
+if (defined $parts) {
+    die "split_scp.pl: error: -j N I wants $first <= I < N" . ($first ? ' + 1' : '') . "\n"
+        if "$parts$part" !~ /^\d+$/ || $part < $first || $part >= $parts + $first;
+    $part -= $first;
+}
 my ($table, @out) = @ARGV;
-die "Usage: split_scp.pl [--utt2spk=FILE] TABLE OUT1 OUT2 ... | -j N I TABLE [OUT]\n"
+die "Usage: split_scp.pl [--utt2spk=FILE] TABLE OUT1 OUT2 ... | -j N I [--one-based] TABLE [OUT]\n"
     if !defined $table || (defined $parts ? @out > 1 : @out < 1);
 $parts = @out unless defined $parts;
 

@@ -7,7 +7,7 @@ triple it is a plain Kaldi file. `segments.<language>` holds the spoken translat
 import functools
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -230,11 +230,15 @@ def format_cuts(cuts: list[Cut]) -> str:
     return " ".join(f"{recording} {start:.2f} {end:.2f}" for recording, start, end in cuts)
 
 
-def prepare(source: str | Path, output: str | Path) -> dict:
+def prepare(source: str | Path, output: str | Path, languages: Sequence[str] = (), unpacked: str | Path | None = None,
+            max_drop: float = 0.0) -> dict:
     """Write <output>/{train,dev,test,test_unseen,test_prompts} and <output>/report.json; return the report.
 
-    Raises AudioPaLMError when a file of the corpus is missing or does not match its checksum.
+    There is nothing to unpack, and no recording is dropped. Raises AudioPaLMError when a file of the corpus is missing
+    or does not match its checksum, and for `languages`: all of them are always made.
     """
+    if languages:
+        raise AudioPaLMError("the embedded corpus has no --langs: its sentences are in all its languages at once")
     corpus = MiniCorpus(source)
     report = {name: write_set(Path(output) / name, data, corpus.recordings.folder, corpus.grammar.languages)
               for name, data in corpus.build().items()}

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import pyarrow
+from pyarrow import parquet
+
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.archives import fill_once
 
@@ -33,7 +36,7 @@ def find_parquet(folder: Path) -> dict[str, list[Path]]:
 def unpack_parquet(files: dict[str, list[Path]], target: Path) -> None:
     """Write the tables and recordings of a language into the folder `target`, unless they are there.
 
-    Raises AudioPaLMError when a file or a set is missing, damaged or of other columns, or pyarrow is not installed.
+    Raises AudioPaLMError when a file or a set is missing, damaged or of other columns.
     """
     for name, parts in files.items():
         _check_complete(name, parts)
@@ -72,11 +75,6 @@ def _unpack_set(parts: list[Path], folder: Path, name: str) -> int:
 
 def _rows(part: Path) -> Iterator[dict]:
     """The rows of a file, few at a time: it is some 500 MB, of which some three row groups are in memory at once."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise AudioPaLMError(f"{part} needs pyarrow: pip install pyarrow") from None
     try:
         with parquet.ParquetFile(part, pre_buffer=False, buffer_size=1 << 20) as file:
             missing = [column for column in COLUMNS if column not in file.schema_arrow.names]

@@ -1,72 +1,122 @@
 """Data directories made of others: copies with prefixes, subsets, splits and unions (utils/*_data_dir.sh and so on)."""
 
+import os
 import random
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
-from audiopalm.data.checks import tables_of
-from audiopalm.data.datadir import invert, read_table, write_table
+from audiopalm.data.datadir import check_id, invert, read_table, write_table
+from audiopalm.data.kaldi import BY_SPEAKER, PATHS, tables_of
+
+WHOLE = "0 -1"  # in `segments`: from the beginning to the end of a recording
 
 
-def read_tables(directory: Path) -> dict[str, dict[str, str]]:
-    """All tables keyed by utterance, and wav.scp; raises AudioPaLMError where there is no utt2spk."""
+def read_tables(directory: Path, utterance_files: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """All tables but spk2utt; raises AudioPaLMError where there is no utt2spk.
+
+    Relative paths that lead nowhere from here but somewhere from a folder above `directory`, as in the directories of
+    another recipe, are changed to lead there from here.
+    """
     require(directory / "utt2spk", "stage 1 (prepare)")
-    complete, partial = tables_of(directory)
-    names = [name for name in {*complete, *partial, "wav.scp"} if (directory / name).is_file()]
-    return {name: read_table(directory / name) for name in sorted(names)}
+    names = [name for name in tables_of(directory, utterance_files).all() if (directory / name).is_file()]
+    tables = {name: read_table(directory / name) for name in sorted(names)}
+    for name, table in tables.items():
+        if any(name == kind or name.startswith(kind + ".") for kind in PATHS):
+            base = _base_of(directory, table)
+            if base:
+                tables[name] = {key: value if os.path.isabs(value) or value.endswith("|") else os.path.join(base, value)
+                                for key, value in table.items()}
+    return tables
+
+
+def _base_of(directory: Path, table: dict[str, str]) -> str | None:
+    """The folder above `directory` that the relative paths of a table start from, as a path from here; None where it is
+    this one, or where no such folder is found. The first relative path decides."""
+    first = next((value for value in table.values() if not os.path.isabs(value) and not value.endswith("|")), None)
+    if first is None:
+        return None
+    file = first.rpartition(":")[0] if first.rpartition(":")[2].isdigit() else first  # features: `ark:offset`
+    if os.path.exists(file):
+        return None
+    for parent in [directory, *(directory / (".." + "/.." * level) for level in range(len(directory.resolve().parts)))]:
+        if os.path.exists(os.path.join(parent, file)):
+            return os.path.relpath(parent)
+    return None
 
 
 def by_recording(tables: dict[str, dict[str, str]], name: str) -> bool:
-    """Whether a table is keyed by recording: wav.scp beside segments."""
-    return name == "wav.scp" and "segments" in tables
+    """Whether a table is keyed by recordings that are not utterances: those beside segments."""
+    return "segments" in tables and (name == "wav.scp" or name.startswith("reco2"))
 
 
-def write_tables(directory: Path, tables: dict[str, dict[str, str]], kept: Collection[str]) -> None:
-    """Write the `kept` utterances, the recordings that they need, and spk2utt. Empty tables of translations are left
-    out. Raises AudioPaLMError when nothing is kept."""
+def write_tables(directory: Path, tables: dict[str, dict[str, str]], kept: Collection[str],
+                 speaker_files: Sequence[str] = BY_SPEAKER) -> None:
+    """Write the `kept` utterances, their speakers, the recordings that they need, and spk2utt. Empty tables of
+    translations are left out. Raises AudioPaLMError when nothing is kept."""
     if not kept:
         raise AudioPaLMError(f"{directory}: no utterance is left")
     chosen = set(kept)
+    speakers = {tables["utt2spk"][key] for key in chosen}
+    for name in (*chosen, *speakers):
+        check_id(name, directory)
     needed = {recording for name, table in tables.items() if name.startswith("segments")
               for key, value in table.items() if key in chosen for recording in value.split()[::3]}
     for name, table in tables.items():
-        wanted = needed if by_recording(tables, name) else chosen
+        wanted = needed if by_recording(tables, name) else speakers if name in speaker_files else chosen
         table = {key: value for key, value in table.items() if key in wanted}
         if table:
             write_table(directory / name, table)
+        else:
+            (directory / name).unlink(missing_ok=True)
+    for name in set(tables_of(directory).all()) - set(tables):  # of an earlier directory of this name
+        (directory / name).unlink(missing_ok=True)
     write_table(directory / "spk2utt", invert({key: tables["utt2spk"][key] for key in chosen}))
 
 
-def copy(source: Path, target: Path, utterance: Callable[[str], str], speaker: Callable[[str], str]) -> None:
+def copy(source: Path, target: Path, utterance: Callable[[str], str], speaker: Callable[[str], str],
+         utterance_files: Sequence[str] = ()) -> None:
     """Copy with other names of utterances and speakers; raises AudioPaLMError when two become one."""
-    tables = read_tables(source)
+    tables = read_tables(source, utterance_files)
     tables["utt2spk"] = {key: speaker(value) for key, value in tables["utt2spk"].items()}
-    renamed = {name: table if by_recording(tables, name) else {utterance(key): value for key, value in table.items()}
-               for name, table in tables.items()}
+    renamed = {}
+    for name, table in tables.items():
+        rename = speaker if name in BY_SPEAKER else utterance
+        renamed[name] = table if by_recording(tables, name) else {rename(key): value for key, value in table.items()}
     if len(renamed["utt2spk"]) < len(tables["utt2spk"]):
         raise AudioPaLMError(f"{source}: two utterances would get the same name")
     write_tables(target, renamed, renamed["utt2spk"])
 
 
 def subset(source: Path, target: Path, number: int, how: str) -> None:
-    """`first`, `last`, `shortest` (by utt2dur), `random` (the same on every call) or `speaker`: `number` of each."""
+    """`first`, `last`, `shortest` (by utt2dur or utt2num_frames), `random` (the same on every call), `per-spk`:
+    `number` of each speaker, or `speakers`: speakers at random until they have `number` utterances."""
     tables = read_tables(source)
-    ids = list(tables["utt2spk"])
-    if number < 1 or (how != "speaker" and number > len(ids)):
+    utt2spk = tables["utt2spk"]
+    ids = list(utt2spk)
+    if number < 1 or (how != "per-spk" and number > len(ids)):
         raise AudioPaLMError(f"{source} has {len(ids)} utterances; cannot take {number}")
     if how == "last":
         ids = ids[-number:]
     elif how == "shortest":
-        lengths = read_table(source / "utt2dur", "stage 2 (audio)")
+        lengths = tables.get("utt2dur") or tables.get("utt2num_frames")
+        if not lengths:
+            raise AudioPaLMError(f"{source} has neither utt2dur nor utt2num_frames; run stage 2 (audio) first")
         ids = sorted(ids, key=lambda key: (float(lengths[key]), key))[:number]
     elif how == "random":
         ids = random.Random(0).sample(ids, number)
-    elif how == "speaker":
+    elif how == "speakers":
+        utterances = invert(utt2spk)
+        chosen: list[str] = []
+        for name in random.Random(0).sample(list(utterances), len(utterances)):
+            if len(chosen) < number:
+                chosen += utterances[name].split()
+        ids = chosen
+    elif how == "per-spk":
         seen: Counter = Counter()
-        ids = [key for key in ids if seen.update([tables["utt2spk"][key]]) or seen[tables["utt2spk"][key]] <= number]
+        ids = [key for key in ids if seen.update([utt2spk[key]]) or seen[utt2spk[key]] <= number]
     else:
         ids = ids[:number]
     write_tables(target, tables, ids)
@@ -79,16 +129,21 @@ def select(source: Path, target: Path, names: Collection[str], speakers: bool = 
                                   if (value if speakers else key) in names])
 
 
-def combine(target: Path, sources: list[Path]) -> None:
-    """The union; an id that occurs twice must mean the same. Tables that a source lacks are left out, and said."""
-    parts = [read_tables(source) for source in sources]
-    if len({"segments" in part for part in parts}) > 1:
-        raise AudioPaLMError("combine: segments are in some of the directories only; format the audio first (stage 2)")
+def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) -> list[str]:
+    """Write the union; an id that occurs twice must mean the same. Return what is left out, one line each: tables that
+    a source lacks. Where some sources have segments, the recordings of the others become segments too."""
+    parts = [read_tables(source, extra_files) for source in sources]
+    if any("segments" in part for part in parts):
+        for part in parts:
+            if "wav.scp" in part:
+                part.setdefault("segments", {key: f"{key} {WHOLE}" for key in part["wav.scp"]})
     together: dict[str, dict[str, str]] = {}
+    left_out = []
     for name in sorted(set().union(*parts)):
         lacking = [str(source) for source, part in zip(sources, parts, strict=True) if name not in part]
-        if lacking and "." not in name:  # translations may be there for some utterances only
-            print(f"combine_data.sh: {name} is left out: {lacking[0]} has none")
+        partial = "." in name and name not in PATHS  # translations may be there for some utterances only
+        if lacking and not partial:
+            left_out.append(f"{name} is left out: {lacking[0]} has none")
             continue
         table: dict[str, str] = {}
         for source, part in zip(sources, parts, strict=True):
@@ -97,6 +152,7 @@ def combine(target: Path, sources: list[Path]) -> None:
                     raise AudioPaLMError(f"combine: {key} of {source}/{name} is something else in another directory")
         together[name] = table
     write_tables(target, together, together["utt2spk"])
+    return left_out
 
 
 def split(source: Path, parts: int, by_utterance: bool = False) -> Path:
@@ -118,6 +174,6 @@ def split(source: Path, parts: int, by_utterance: bool = False) -> Path:
             number += 1
         split_ids[number] += group
         filled += len(group)
-    for place, ids in enumerate(split_ids, start=1):
-        write_tables(folder / str(place), tables, ids)
+    for part, ids in enumerate(split_ids, start=1):
+        write_tables(folder / str(part), tables, ids)
     return folder

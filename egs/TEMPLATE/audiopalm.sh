@@ -20,10 +20,13 @@
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
+#   --size NAME           a text LM to start from with its launch and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B; the two
+#                         options above go before it [none]
+#   --text_dir DIR        parallel texts of audiopalm.bin.prepare_texts for stages 7 and 8 to train on as well, DIR/train and
+#                         DIR/dev [none]
 #
-#   --corpus NAME         which corpus stage 1 prepares: a module of audiopalm/corpora
-#   --downloads DIR       where it lies, as its publisher ships it: archives or unpacked [corpus]
-#   --langs "CODES"       languages of a corpus that has many, as the corpus spells them: "fr de" [all that it knows]
+#   --downloads DIR       the corpus as its publisher ships it, for local/data.sh [that of local/data.sh, often from db.sh]
+#   --langs "CODES"       languages of a corpus that has many, as the corpus spells them: "fr de", for local/data.sh [all]
 #   --datadir DIR         data directories of stage 1 [data]
 #   --dumpdir DIR         contents of archives of stage 1, audio of stage 2, tokens of stage 5 [dump]
 #   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
@@ -35,11 +38,15 @@
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
 #
+#   --scale NAME          which of the shared configurations a stage takes when the recipe has none of its own: small, for
+#                         two cores and some hours of speech, or full: conf/README.md at the repository's root [full]
 #   --units_config FILE --codec_config FILE --vocabulary_config FILE --textlm_config FILE --lm_config FILE
-#   --espnet_lm_config FILE --acoustic_config FILE --decode_config FILE      [conf/units.yaml and so on]
-#   --data_args "ARGS"    further arguments of the command of stage 1; likewise --audio_args, --units_args, --codec_args,
-#                         --tokenize_args, --vocabulary_args, --textlm_args, --lm_args, --acoustic_args, --decode_args,
-#                         --synthesize_args, --score_args, --report_args, --pack_args []
+#   --espnet_lm_config FILE --acoustic_config FILE --decode_config FILE
+#                         a path, or the name of a file in the recipe's conf/, else in the shared conf/SCALE
+#                         [units.yaml and so on]
+#   --data_args "ARGS"    further arguments of local/data.sh, stage 1; of the command of a stage likewise --audio_args,
+#                         --units_args, --codec_args, --tokenize_args, --vocabulary_args, --textlm_args, --lm_args,
+#                         --acoustic_args, --decode_args, --synthesize_args, --score_args, --report_args, --pack_args []
 #   --config FILE         a shell file with options, one NAME=VALUE a line; the command line wins
 #   --help                this text
 #
@@ -58,9 +65,10 @@ pretrained_codec=pretrained/codec
 trainer=own
 publish=false
 init_lm=
-lm_launch=python
-corpus=
-downloads=corpus
+lm_launch=
+size=
+text_dir=
+downloads=
 langs=
 datadir=data
 dumpdir=dump
@@ -72,14 +80,15 @@ codec_exp=
 train_set=train
 valid_set=dev
 test_sets="test"
-units_config=conf/units.yaml
-codec_config=conf/codec.yaml
-vocabulary_config=conf/vocabulary.yaml
-textlm_config=conf/textlm.yaml
-lm_config=conf/lm.yaml
-espnet_lm_config=conf/espnet_lm.yaml
-acoustic_config=conf/acoustic.yaml
-decode_config=conf/decode.yaml
+scale=full
+units_config=units.yaml
+codec_config=codec.yaml
+vocabulary_config=vocabulary.yaml
+textlm_config=textlm.yaml
+lm_config=lm.yaml
+espnet_lm_config=espnet_lm.yaml
+acoustic_config=acoustic.yaml
+decode_config=decode.yaml
 data_args=
 audio_args=
 units_args=
@@ -107,13 +116,39 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 [[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
+[[ "${scale}" =~ ^(small|full)$ ]] || die "--scale takes small or full, not '${scale}'"
+for name in train_set valid_set test_sets; do
+    [[ "${!name}" != *[/*?[]* ]] || die "--${name} takes names of data directories, not '${!name}'"
+done
+if [ -n "${size}" ]; then
+    [ -f "${root}/conf/lm/${size}/options.conf" ] ||
+        die "--size takes one of $(cd "${root}/conf/lm" && printf '%s ' *)not '${size}'"
+    given=("${init_lm}" "${lm_launch}" "${lm_args}")
+    # shellcheck source=conf/lm/1B/options.conf
+    . "${root}/conf/lm/${size}/options.conf"
+    init_lm=${given[0]:-${init_lm}} lm_launch=${given[1]:-${lm_launch}} lm_args+=" ${given[2]}"
+fi
+lm_launch=${lm_launch:-python}
+texts=()
+[[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
+[ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
 tokendir=${tokendir:-${dumpdir}/tokens}
 models=${models:-${expdir}}
 units_exp=${units_exp:-${models}/units}
 codec_exp=${codec_exp:-${models}/codec}
-sets=$(printf '%s ' "${train_set}" "${valid_set}" "${test_sets}" | tr -s ' ' '\n' | awk '!seen[$0]++')  # each once
 raw=${dumpdir}/raw
 logdir=${expdir}/log
+shared=${root}/conf
+[ ! ../../conf -ef "${shared}" ] || shared=../../conf  # shorter to read
+# Folders of all sets, and of those that are decoded; each set once. Arrays, since a path may hold spaces.
+data_dirs=() raw_dirs=() token_dirs=() decoded_raw=() decoded_tokens=() decodes=()
+for set in $(printf '%s\n' ${train_set} ${valid_set} ${test_sets} | awk '!seen[$0]++'); do
+    data_dirs+=("${datadir}/${set}") raw_dirs+=("${raw}/${set}") token_dirs+=("${tokendir}/${set}")
+done
+decoded_sets=$(printf '%s\n' ${valid_set} ${test_sets} | awk '!seen[$0]++')
+for set in ${decoded_sets}; do
+    decoded_raw+=("${raw}/${set}") decoded_tokens+=("${tokendir}/${set}") decodes+=("${expdir}/decode/${set}")
+done
 
 "${root}/tools/setup.sh"
 # shellcheck source=egs/TEMPLATE/path.sh
@@ -122,112 +157,35 @@ logdir=${expdir}/log
 . ./cmd.sh
 cmd=${cmd:-${train_cmd}}
 
-# ---- how a stage is run ----------------------------------------------------------------------------------------------
-number=0         # of the stage that runs now
-child=           # process of the command that runs now
-summary=""       # one line for each finished stage
-peak_memory=0    # MiB
-
-again() {  # the user's command with other stages
-    say "$(sed -E 's/ --(stage|stop[_-]stage)[ =][0-9]+//g' <<< "${called_as}") $*"
-}
-
-onwards() {  # the user's command from stage $1 to where it was to end
-    if [ "${stop_stage}" -lt 14 ]; then again --stage "$1" --stop_stage "${stop_stage}"; else again --stage "$1"; fi
-}
-
-stop() {  # Ctrl-C or SIGTERM: let the command clean up, a second one kills it
-    trap 'kill -TERM "${child}" 2> /dev/null || true' INT TERM
-    if [ -n "${child}" ]; then
-        kill -TERM "${child}" 2> /dev/null || true
-        while kill -0 "${child}" 2> /dev/null; do wait "${child}" || true; done
-    fi
-    say "audiopalm.sh: interrupted in stage ${number}; to go on: $(onwards "${number}")" >&2
-    exit 130
-}
-trap stop INT TERM
-
-skipped() { [[ " ${skip_stages} " = *" $1 "* ]]; }
-
-begin() {  # begin N NAME: false when the stage is not asked for
-    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
-    ! skipped "$1" || return 1
-    number=$1 name=$2 started=${SECONDS}
-    local table=${logdir}/usage.tsv
-    usage_before=0
-    if [ -f "${table}" ]; then usage_before=$(wc -l < "${table}"); fi
-    say "== stage ${number}: ${name} =="
-}
-
-reads() {  # reads N FILE...: shows them; those that are missing are the work of stage N, or of nobody (0)
-    local maker=$1 path hint=""
-    [ "${maker}" -eq 0 ] || hint="; run stage ${maker} first: $(again --stage "${maker}" --stop_stage "${maker}")"
-    ! skipped "${maker}" || hint="; stage ${maker} is skipped here: --models names the EXPDIR of a recipe that has run it"
-    shift
-    for path in "$@"; do
-        [ -e "${path}" ] || die "stage ${number} (${name}) reads ${path}, which does not exist${hint}"
-        say "reads   ${path}"
-    done
-}
-
-run() {  # run COMMAND...: on the screen and in the log of the stage
-    local code=0
-    run_logged.py "${logdir}/stage${number}.log" "$@" &
-    child=$!
-    wait "${child}" || code=$?
-    child=
-    [ "${code}" -ne 137 ] || say "audiopalm.sh: the command was killed; was the memory exhausted?" >&2
-    [ "${code}" -eq 0 ] || {
-        say "audiopalm.sh: stage ${number} (${name}) failed; log: ${logdir}/stage${number}.log; to go on: $(onwards "${number}")" >&2
-        exit "${code}"
-    }
-}
-
-module() {  # module NAME ARGUMENTS...: one of the package's commands
-    local command=$1
-    shift
-    run python -m "audiopalm.bin.${command}" "$@"
-}
-
-writes() {  # writes FILE...: shows them and ends the stage
-    local path seconds=$((SECONDS - started)) memory
-    for path in "$@"; do
-        [ -e "${path}" ] || die "stage ${number} (${name}) ended without ${path}"
-        say "wrote   ${path} ($(du -shL "${path}" | cut -f 1))"
-    done
-    memory=$(tail -n "+$((usage_before + 1))" "${logdir}/usage.tsv" | cut -f 3 | sort -n | tail -n 1)
-    [ "${memory}" -le "${peak_memory}" ] || peak_memory=${memory}
-    summary+=$(printf '%7d %-11s %6d s %7d MiB' "${number}" "${name}" "${seconds}" "${memory}")$'\n'
-    say "took    ${seconds} s, at most ${memory} MiB of memory; log: ${logdir}/stage${number}.log"
-    local following=$((number + 1))
-    while skipped "${following}"; do following=$((following + 1)); done
-    [ "${following}" -gt 14 ] || say "next    $(again --stage "${following}")"
-    say ""
-}
+# begin, reads, take, run, module, writes
+# shellcheck source=utils/run_stages.sh
+. "${root}/utils/run_stages.sh"
 
 # ---- the stages ------------------------------------------------------------------------------------------------------
-# The *_args and the lists of sets are split into words on purpose.
+# The *_args and lists of sets are split into words on purpose.
 # shellcheck disable=SC2046,SC2086
 main() {
     local set
 
     if begin 1 data; then
-        reads 0 "${downloads}"
-        module prepare --corpus "${corpus}" --downloads "${downloads}" --output "${datadir}" \
-            --unpacked "${dumpdir}/unpacked" ${langs:+--langs} ${langs} ${data_args}
-        writes $(each "${datadir}" ${sets})
+        reads 0 local/data.sh
+        run ./local/data.sh --output "${datadir}" --unpacked "${dumpdir}/unpacked" \
+            ${downloads:+--downloads "${downloads}"} ${langs:+--langs "${langs}"} ${data_args}
+        run validate_data_dir.sh --no-spk-sort --non-print "${data_dirs[@]}"
+        writes "${data_dirs[@]}"
     fi
 
     if begin 2 audio; then
-        reads 1 $(each "${datadir}" ${sets})
-        module format_audio --input $(each "${datadir}" ${sets}) --output $(each "${raw}" ${sets}) \
+        reads 1 "${data_dirs[@]}"
+        module format_audio --input "${data_dirs[@]}" --output "${raw_dirs[@]}" \
             --audio_dir "${dumpdir}/audio" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2" ${audio_args}
-        writes "${dumpdir}/audio" $(each "${raw}" ${sets})
+        writes "${dumpdir}/audio" "${raw_dirs[@]}"
     fi
 
     if begin 3 units; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
-        module train_units --config "${units_config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
+        take "${units_config}"
+        module train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
             --output "${units_exp}" --seed "${seed}" ${units_args}
         writes "${units_exp}"
     fi
@@ -235,7 +193,8 @@ main() {
     if begin 4 codec; then
         if "${train_codec}"; then
             reads 2 "${raw}/${train_set}"
-            module train_codec --config "${codec_config}" --data_dir "${raw}/${train_set}" --output "${codec_exp}" \
+            take "${codec_config}"
+            module train_codec --config "${config}" --data_dir "${raw}/${train_set}" --output "${codec_exp}" \
                 --seed "${seed}" ${codec_args}
         else
             reads 0 "${pretrained_codec}"
@@ -245,18 +204,19 @@ main() {
     fi
 
     if begin 5 tokenize; then
-        reads 2 $(each "${raw}" ${sets})
+        reads 2 "${raw_dirs[@]}"
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        module tokenize --data_dir $(each "${raw}" ${sets}) --units "${units_exp}" --codec "${codec_exp}" \
-            --output $(each "${tokendir}" ${sets}) --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
-        writes $(each "${tokendir}" ${sets})
+        module tokenize --data_dir "${raw_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
+            --output "${token_dirs[@]}" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
+        writes "${token_dirs[@]}"
     fi
 
     if begin 6 vocabulary; then
         reads 2 "${raw}/${train_set}"
         reads 5 "${tokendir}/${train_set}"
-        module make_vocabulary --config "${vocabulary_config}" --data_dir "${raw}/${train_set}" \
+        take "${vocabulary_config}"
+        module make_vocabulary --config "${config}" --data_dir "${raw}/${train_set}" \
             --tokens "${tokendir}/${train_set}" ${init_lm:+--init_lm "${init_lm}"} \
             --output "${models}/vocabulary" ${vocabulary_args}
         writes "${models}/vocabulary"
@@ -269,9 +229,10 @@ main() {
             module import_lm --init_lm "${init_lm}" --vocabulary "${models}/vocabulary" --output "${models}/textlm" \
                 --seed "${seed}"
         else
-            run ${lm_launch} -m audiopalm.bin.train_lm --config "${textlm_config}" --vocabulary "${models}/vocabulary" \
+            take "${textlm_config}"
+            run ${lm_launch} -m audiopalm.bin.train_lm --config "${config}" --vocabulary "${models}/vocabulary" \
                 --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
-                --output "${models}/textlm" --seed "${seed}" ${textlm_args}
+                --output "${models}/textlm" --seed "${seed}" ${texts[@]+"${texts[@]}"} ${textlm_args}
         fi
         writes "${models}/textlm"
     fi
@@ -280,19 +241,22 @@ main() {
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         reads 6 "${models}/vocabulary"
         reads 7 "${models}/textlm"
+        take "${lm_config}"
         if [ "${trainer}" = espnet ]; then
-            module espnet_train_lm --config "${espnet_lm_config}" --vocabulary "${models}/vocabulary" \
+            local mixture=${config}
+            take "${espnet_lm_config}"
+            module espnet_train_lm --config "${config}" --mixture "${mixture}" --vocabulary "${models}/vocabulary" \
                 --init_lm "${models}/textlm" \
                 --train_data_dir "${raw}/${train_set}" --train_tokens "${tokendir}/${train_set}" \
                 --valid_data_dir "${raw}/${valid_set}" --valid_tokens "${tokendir}/${valid_set}" \
                 --output_dir "${models}/espnet_lm" --seed "${seed}" ${lm_args}
             module espnet_convert --model_file "${models}/espnet_lm/valid.loss.ave.pth" --output "${models}/lm"
         else
-            run ${lm_launch} -m audiopalm.bin.train_lm --config "${lm_config}" \
+            run ${lm_launch} -m audiopalm.bin.train_lm --config "${config}" \
                 --vocabulary "${models}/vocabulary" --init_lm "${models}/textlm" \
                 --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
                 --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-                --output "${models}/lm" --seed "${seed}" ${lm_args}
+                --output "${models}/lm" --seed "${seed}" ${texts[@]+"${texts[@]}"} ${lm_args}
         fi
         writes "${models}/lm"
     fi
@@ -300,7 +264,8 @@ main() {
     if begin 9 acoustic; then
         reads 4 "${codec_exp}"
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
-        module train_acoustic --config "${acoustic_config}" \
+        take "${acoustic_config}"
+        module train_acoustic --config "${config}" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
             --codec "${codec_exp}" --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
@@ -308,29 +273,30 @@ main() {
     fi
 
     if begin 10 decode; then
-        reads 5 $(each "${tokendir}" ${valid_set} ${test_sets})
+        reads 5 "${decoded_tokens[@]}"
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
-        module decode --config "${decode_config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
-            --data_dir $(each "${raw}" ${valid_set} ${test_sets}) --tokens $(each "${tokendir}" ${valid_set} ${test_sets}) \
-            --output $(each "${expdir}/decode" ${valid_set} ${test_sets}) --seed "${seed}" \
+        take "${decode_config}"
+        module decode --config "${config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
+            --data_dir "${decoded_raw[@]}" --tokens "${decoded_tokens[@]}" \
+            --output "${decodes[@]}" --seed "${seed}" \
             --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage10" ${decode_args}
-        writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
+        writes "${decodes[@]}"
     fi
 
     if begin 11 synthesize; then
         reads 4 "${codec_exp}"
         reads 9 "${models}/acoustic"
-        reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
-        for set in ${valid_set} ${test_sets}; do
+        reads 10 "${decodes[@]}"
+        for set in ${decoded_sets}; do
             module synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
                 --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" --seed "${seed}" ${synthesize_args}
         done
-        writes $(each "${expdir}/decode" ${valid_set} ${test_sets})
+        writes "${decodes[@]}"
     fi
 
     if begin 12 score; then
-        reads 10 $(each "${expdir}/decode" ${valid_set} ${test_sets})
+        reads 10 "${decodes[@]}"
         module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --units "${units_exp}" \
             --results "${expdir}/results.json" --report "${expdir}/RESULTS.md" $(! "${publish}" || printf -- --publish) \
             --seed "${seed}" ${score_args}
@@ -355,12 +321,6 @@ main() {
             --results "${expdir}/results.json" --decode_dir "${expdir}/decode" --data_dir "${raw}" ${pack_args}
         writes "${expdir}/pack" "${expdir}/pack.zip"
     fi
-}
-
-each() {  # each DIR NAMES...: DIR/NAME of every name
-    local directory=$1 name
-    shift
-    for name in "$@"; do printf '%s ' "${directory}/${name}"; done
 }
 
 main

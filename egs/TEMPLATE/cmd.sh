@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What runs jobs: `${train_cmd} JOB=1:N LOG COMMAND...`. A recipe has its own copy of this file; `./run.sh --cmd` goes
 # before it. Options for the cluster, such as `--mem 4G --time 4:00:00`, stand behind the program; those that it knows
-# can be changed in conf/slurm.conf and conf/queue.conf.
+# stand in conf/slurm.conf and conf/queue.conf of the repository, or of the recipe.
 
 cmd_backend=local
 

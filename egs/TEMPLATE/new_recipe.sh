@@ -16,12 +16,12 @@ partial=${recipe}.partial
 rm -rf "${partial}"
 mkdir -p "${partial}/local"
 cp "${here}/cmd.sh" "${partial}/"
-cp -r "${here}/conf" "${partial}/conf"
 ln -s ../TEMPLATE/path.sh "${partial}/path.sh"
 ln -s ../TEMPLATE/db.sh "${partial}/db.sh"
 cat > "${partial}/run.sh" << EOF
 #!/usr/bin/env bash
-# The recipe ${name}: ./run.sh --downloads DIR --langs CODE. --help lists all options.
+# The recipe ${name}: ./run.sh --langs CODE. --help lists all options.
+# Data come from local/data.sh; a configuration that conf/ here does not have is that of ../../conf/small.
 set -euo pipefail
 
 called_as=\$(printf '%q ' "\$0" "\$@")
@@ -29,12 +29,26 @@ cd "\$(dirname "\${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \\
     --called_as "\${called_as% }" \\
-    --corpus folder \\
-    --downloads downloads \\
+    --scale small \\
     --pretrained_codec ../mini/pretrained/codec \\
     "\$@"
 EOF
-chmod +x "${partial}/run.sh"
+cat > "${partial}/local/data.sh" << EOF
+#!/usr/bin/env bash
+# Stage 1: downloads/{train,dev,test}, recordings with a text beside each -> data/{train,dev,test}. Any other commands
+# that write these Kaldi data directories can stand here. The driver gives these options:
+#
+#   --output DIR --unpacked DIR           data directories [data], and a folder for the contents of archives
+#   --downloads DIR --langs "CODES"       where run.sh was called with them
+set -euo pipefail
+
+cd "\$(dirname "\${BASH_SOURCE[0]}")/.."
+# shellcheck source=egs/TEMPLATE/path.sh
+. ./path.sh
+
+exec python -m audiopalm.bin.prepare --corpus folder --downloads downloads --output data "\$@"
+EOF
+chmod +x "${partial}/run.sh" "${partial}/local/data.sh"
 printf '# egs/%s\n\nWhat the corpus is, how to obtain it, under which licence; what run.sh was seen to give.\n' \
     "${name}" > "${partial}/README.md"
 mv "${partial}" "${recipe}"

@@ -6,13 +6,9 @@ set -euo pipefail
 
 called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# shellcheck source=egs/TEMPLATE/db.sh
-. ./db.sh
 
 exec ../TEMPLATE/audiopalm.sh \
     --called_as "${called_as% }" \
-    --corpus fleurs \
-    --downloads "${FLEURS}" \
     --train_set dev \
     --valid_set dev \
     --test_sets test \

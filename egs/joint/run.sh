@@ -4,22 +4,17 @@
 #   --mixture NAME        ast: recognition and translation into text; s2st: into speech too [ast]
 #   --corpora "NAMES"     covost2 cvss voxpopuli common_voice spoken_mt [all, for ast without cvss; spoken_mt only with
 #                         --synthesize_mt]
-#   --size NAME           128M, 1B or 8B: the text LM, launch and batch of conf/NAME/options.conf [none: stage 7 trains one]
 #   --mt_text DIR         parallel texts to train on as well, such as WMT's: news.fr-en.tsv, or news.fr-en.fr and
-#                         news.fr-en.en; read before stage 1, into data/mt_text []
-#   --synthesize_mt "CMD" have these texts spoken before stage 1, into data/spoken_mt, by a command with {text}, {lang} and
+#                         news.fr-en.en; stage 1 reads them into data/mt_text []
+#   --synthesize_mt "CMD" have stage 1 speak these texts into data/spoken_mt, by a command with {text}, {lang} and
 #                         {out}: 'espeak-ng -v {lang} -w {out} -- {text}' []
-#   --downloads DIR       where all corpora lie; README.md says what is looked for [db.sh]
 set -euo pipefail
 
 called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# shellcheck source=egs/TEMPLATE/db.sh
-. ./db.sh
 
-mixture=ast corpora="" size="" mt_text="" synthesize_mt=""
-stage=1 nj=2 datadir=data               # the driver's, seen here too
-data_args="" lm_args="" textlm_args=""  # the driver's, joined with what is below
+mixture=ast corpora="" mt_text="" synthesize_mt=""
+nj=2 datadir=data data_args=""  # the driver's, seen here too
 others=()
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -30,9 +25,9 @@ while [ $# -gt 0 ]; do
     name=${1#--}
     name=${name//-/_}
     case "${name}" in
-        mixture | corpora | size | mt_text | synthesize_mt | data_args | lm_args | textlm_args) printf -v "${name}" '%s' "$2" ;;
-        stage | nj | datadir) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
-        config)  # it may have *_args
+        mixture | corpora | mt_text | synthesize_mt | data_args) printf -v "${name}" '%s' "$2" ;;
+        nj | datadir) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
+        config)  # it may have some of these
             # shellcheck disable=SC1090
             . "$2"
             others+=("$1" "$2") ;;
@@ -57,36 +52,14 @@ test_sets=""
 for corpus in ${decoded}; do
     case " ${corpora} " in *" ${corpus} "*) test_sets+=" ${corpus}_test" ;; esac
 done
-if [ -n "${size}" ]; then
-    [ -f "conf/${size}/options.conf" ] || { echo "run.sh: error: --size takes 128M, 1B or 8B, not '${size}'" >&2; exit 1; }
-    given=${lm_args}
-    # shellcheck source=egs/joint/conf/1B/options.conf
-    . "conf/${size}/options.conf"
-    options+=(--init_lm "${init_lm}" --lm_launch "${lm_launch}")
-    lm_args+=" ${given}"
-fi
-if [ -n "${mt_text}" ] && [ "${stage}" -le 1 ]; then
-    ../../tools/setup.sh
-    # shellcheck source=egs/TEMPLATE/path.sh
-    . ./path.sh
-    python -m audiopalm.bin.prepare_texts --input "${mt_text}" --output "${datadir}/mt_text"
-    [ -z "${synthesize_mt}" ] ||
-        python -m audiopalm.bin.speak_texts --input "${datadir}/mt_text" --output "${datadir}/spoken_mt" \
-            --command "${synthesize_mt}" --nj "${nj}"
-fi
-if [ -d "${datadir}/mt_text" ]; then
-    texts="--text_dir ${datadir}/mt_text/train --dev_text_dir ${datadir}/mt_text/dev"
-    lm_args="${texts} ${lm_args}" textlm_args="${texts} ${textlm_args}"
-fi
+if [ -n "${mt_text}" ] || [ -d "${datadir}/mt_text" ]; then options+=(--text_dir "${datadir}/mt_text"); fi
+# For local/data.sh: a command with quotes would not survive as a word of --data_args.
+export JOINT_MT_TEXT=${mt_text} JOINT_SYNTHESIZE_MT=${synthesize_mt} JOINT_NJ=${nj}
 
 # The mixtures share data and audio; models and tokens are each one's.
 exec ../TEMPLATE/audiopalm.sh \
     --called_as "${called_as% }" \
-    --corpus joint \
-    --downloads "${JOINT}" \
     --data_args "--corpora ${corpora} --name ${mixture} ${more} ${data_args}" \
-    --lm_args "${lm_args}" \
-    --textlm_args "${textlm_args}" \
     --train_set "train_${mixture}" \
     --valid_set "dev_${mixture}" \
     --test_sets "${test_sets# }" \

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures.archives import lay_out, pack
+from miniatures.archives import pack
 from miniatures.fleurs import SENTENCES, make_fleurs, write_fleurs_parquet
 from miniatures.sound import HTML, wav
 from preparing import AWKWARD, check_set, errors_of, named, prepare, snapshot
@@ -162,14 +162,6 @@ def test_parquet_files_are_read_once_and_anew_when_they_change(tmp_path):
     parquet_of(tmp_path / "en_us", text="Two.")
     assert prepare("fleurs", tmp_path, tmp_path / "out", "--langs", "en_us").returncode == 0
     assert read_table(tmp_path / "out/train/text") == {"en_us-1": "Two."}
-
-
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
-    """A folder with a module of the same name that cannot be imported stands for a machine without pyarrow."""
-    lay_out(tmp_path, {f"en_us/{split}-00000-of-00001.parquet": b"x" for split in ("train", "validation", "test")})
-    lay_out(tmp_path / "none", {"pyarrow.py": b"raise ImportError\n"})
-    result = prepare("fleurs", tmp_path, tmp_path / "out", before=tmp_path / "none")
-    assert "needs pyarrow: pip install pyarrow" in errors_of(result)
 
 
 def test_fleurs_needs_english_and_a_known_language(tmp_path):

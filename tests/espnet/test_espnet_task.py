@@ -104,16 +104,19 @@ def test_it_is_a_task_of_espnet_and_prints_its_configuration(monkeypatch):
     assert config["best_model_criterion"] == [["valid", "loss", "min"]] and config["decoder_conf"] == {}
 
 
-@pytest.mark.parametrize("conf", sorted(ROOT.glob("egs/*/conf/espnet*.yaml")), ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("conf", [ROOT / "conf/small/espnet_lm.yaml", *sorted(ROOT.glob("egs/*/conf/espnet*.yaml"))],
+                         ids=lambda path: "-".join(path.parts[-3:-1]))
 def test_configurations_of_recipes_build_their_model(conf, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(conf.parent.parent)
-    in_process("--config", conf, "--vocabulary", prepared.path / "vocabulary", "--init_lm", prepared.path / "textlm",
-               "--output_dir", tmp_path, "--dry_run", "true", "--iterator_type", "none")
+    mixture_file = conf.parent / "lm.yaml"
+    in_process("--config", conf, "--mixture", mixture_file, "--vocabulary", prepared.path / "vocabulary",
+               "--init_lm", prepared.path / "textlm", "--output_dir", tmp_path, "--dry_run", "true",
+               "--iterator_type", "none")
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     assert written["decoder_conf"]["vocabulary_size"] == vocabulary.size
     assert written["vocabulary_hash"] == vocabulary.layout_hash
-    mixture = yaml.safe_load((conf.parent / "lm.yaml").read_text())["mixture"]
+    mixture = yaml.safe_load(mixture_file.read_text())["mixture"]
     assert [(entry["task"], entry["weight"]) for entry in written["mixture"]] == [
         (entry["task"], entry["weight"]) for entry in mixture]
 

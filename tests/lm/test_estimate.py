@@ -12,7 +12,7 @@ from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 from audiopalm.training.optimizer import OptimizerConfig, make_optimizers
 
-CONF = Path(__file__).resolve().parents[2] / "egs" / "joint" / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf" / "lm"
 SHAPE = ModelConfig(500, dim=64, layers=2, heads=6, head_dim=32, kv_heads=2, hidden_dim=160, dropout=0.1)
 TOKENS = 64
 
@@ -56,7 +56,7 @@ def test_optimizers_hold_what_is_said(name):
 def test_sizes_are_the_published_ones(size, millions):
     """Parameters as the publishers of the text LMs state them; a step of each size has as many tokens."""
     lm_args = (CONF / size / "options.conf").read_text().partition('lm_args="')[2].rstrip('"\n').split()
-    config = load_config(LMConfig, CONF / "lm.yaml", lm_args)
+    config = load_config(LMConfig, CONF.parents[1] / "egs/joint/conf/lm.yaml", lm_args)
     devices = 1 if size == "128M" else 8
     found = estimate(read_config(CONF / size), config, Device(devices))
     assert found.parameters / 1e6 == pytest.approx(millions, abs=0.1) and found.tokens_per_step == 131072

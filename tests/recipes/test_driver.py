@@ -48,10 +48,13 @@ def recipe(tmp_path):
     """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
     directory = tmp_path / "egs" / "toy"
     (directory / "pretrained" / "codec").mkdir(parents=True)
-    (directory / "corpus").mkdir()
     (tmp_path / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
-    shutil.copytree(ROOT / "egs" / "mini", directory, dirs_exist_ok=True, symlinks=True,
-                    ignore=lambda folder, names: [name for name in names if not name.endswith(".sh")])
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    for name in ("run.sh", "cmd.sh", "path.sh", "db.sh", "conf", "local/data.sh"):
+        target = directory / name
+        target.parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if name == "conf" else shutil.copy
+        copy(ROOT / "egs" / "mini" / name, target, **({} if name == "conf" else {"follow_symlinks": False}))
     (directory / "pretrained" / "codec" / "config.json").write_text("{}")
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
@@ -78,7 +81,7 @@ def test_all_stages_in_order(recipe):
     result = recipe("--seed", "7")
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in recipe.commands()]
-    assert names == ["prepare", "format_audio", "train_units", "tokenize", "make_vocabulary", "train_lm",
+    assert names == ["prepare", "data_dir", "format_audio", "train_units", "tokenize", "make_vocabulary", "train_lm",
                      "train_lm", "train_acoustic", "decode", *["synthesize"] * 2, "score", "report", "pack"]
     seeded = [line.split()[0] for line in recipe.commands() if "--seed 7" in line]
     assert seeded == ["train_units", "train_lm", "train_lm", "train_acoustic", "decode", *["synthesize"] * 2,
@@ -119,7 +122,7 @@ def test_what_comes_next_is_not_skipped(recipe):
 
 def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert recipe("--init_lm", "some models/a lm", "--stop_stage", "8").returncode == 0
-    vocabulary, textlm, finetune = recipe.commands()[4:]
+    vocabulary, textlm, finetune = recipe.commands()[5:]
     assert vocabulary.startswith("make_vocabulary ") and "--init_lm some models/a lm" in vocabulary
     assert textlm == "import_lm --init_lm some models/a lm --vocabulary exp/vocabulary --output exp/textlm --seed 0"
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
@@ -138,12 +141,54 @@ def test_scores_are_of_the_run_and_published_on_request(recipe):
 
 def test_espnet_trains_instead_of_our_loop(recipe):
     assert recipe("--trainer", "espnet", "--stop_stage", "8", "--seed", "3").returncode == 0
-    train, convert = recipe.commands()[6:]
-    assert train.startswith("espnet_train_lm --config conf/espnet_lm.yaml ") and "--seed 3" in train
+    train, convert = recipe.commands()[7:]
+    assert train.startswith("espnet_train_lm --config conf/espnet_lm.yaml --mixture conf/lm.yaml ")
+    assert "--seed 3" in train
     assert convert == "espnet_convert --model_file exp/espnet_lm/valid.loss.ave.pth --output exp/lm"
     result = recipe("--trainer", "espnett")
     assert result.returncode == 1 and result.stderr == (
         "audiopalm.sh: error: --trainer takes own or espnet, not 'espnett'\n")
+
+
+def test_a_configuration_of_the_recipe_goes_before_the_shared_one(recipe):
+    """And the screen says which it is; --scale and a bare file name choose among the shared ones."""
+    (recipe.path / "conf/textlm.yaml").unlink()
+    assert recipe("--stop_stage", "6").returncode == 0
+    result = recipe("--stage", "7", "--stop_stage", "8", "--scale", "small")
+    assert "reads   ../../conf/small/textlm.yaml (shared by recipes)\n" in result.stdout
+    assert "reads   conf/lm.yaml (of the recipe)\n" in result.stdout
+    assert [line.split()[2] for line in recipe.commands()[-2:]] == ["../../conf/small/textlm.yaml", "conf/lm.yaml"]
+    (recipe.path / "other.yaml").write_text("")
+    result = recipe("--stage", "7", "--stop_stage", "7", "--textlm_config", "./other.yaml")
+    assert "reads   ./other.yaml\n" in result.stdout
+    result = recipe("--stage", "3", "--stop_stage", "3", "--units_config", "units_huggingface.yaml")
+    assert "reads   ../../conf/full/units_huggingface.yaml (shared by recipes)\n" in result.stdout
+    result = recipe("--stage", "3", "--stop_stage", "3", "--units_config", "unit.yaml")
+    assert result.returncode == 1 and result.stderr == (
+        "audiopalm.sh: error: stage 3 (units) needs the configuration unit.yaml: there is no ../../conf/full/unit.yaml "
+        "and no conf/unit.yaml\n")
+
+
+def test_folders_with_spaces_are_passed_on_whole(recipe):
+    result = recipe("--datadir", "my data", "--dumpdir", "my dump", "--expdir", "my exp", "--downloads", "the corpus",
+                    "--text_dir", "my texts", "--nj", "1")
+    assert result.returncode == 0, result.stderr
+    commands = {line.split()[0]: line for line in recipe.commands()}
+    assert "--downloads the corpus" in commands["prepare"] and (recipe.path / "my data/test").is_dir()
+    assert "--input my data/train my data/dev my data/test --output my dump/raw/train" in commands["format_audio"]
+    assert "--text_dir my texts/train --dev_text_dir my texts/dev" in commands["train_lm"]
+    assert sorted(path.name for path in (recipe.path / "my exp/decode").iterdir()) == ["dev", "test"]
+    assert not {"my", "exp", "dump"} & {path.name for path in recipe.path.iterdir()}
+
+
+def test_a_text_lm_by_size(recipe):
+    assert recipe("--size", "1B", "--stop_stage", "7").returncode == 0
+    assert recipe.commands()[-1].startswith("import_lm --init_lm meta-llama/Llama-3.2-1B ")
+    (recipe.path / "commands.txt").unlink()
+    result = recipe("--size", "1B", "--init_lm", "mine", "--lm_launch", "python", "--lm_args", "training.rows=2",
+                    "--stage", "7", "--stop_stage", "8")
+    assert result.returncode == 0 and recipe.commands()[0].startswith("import_lm --init_lm mine ")
+    assert recipe.commands()[1].endswith("training.accumulate=2 training.workers=2 training.rows=2")
 
 
 def test_missing_input_names_the_stage_that_makes_it(recipe):
@@ -156,7 +201,7 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--stagee", "3"], "unknown option --stagee (--help lists the options)"),
+    (["--stagee", "3"], "unknown option --stagee; did you mean --stage? (--help lists the options)"),
     (["--stage"], "option --stage needs a value"),
     (["--train_codec", "yes"], "option --train_codec takes true or false, not 'yes'"),
     (["--stage", "two"], "--stage and --stop_stage take a number from 1 to 14"),
@@ -165,6 +210,12 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
      "no stage from --stage 9 to --stop_stage 9 without 8 9; there are 1 to 14"),
     (["--skip_stages", "9,11"], "--skip_stages takes numbers from 1 to 14, separated by spaces"),
     (["3"], "unexpected argument '3' (--help lists the options)"),
+    (["--corpus", "mini"], "unknown option --corpus (--help lists the options)"),
+    (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
+    (["--text_dir", "x", "--trainer", "espnet"],
+     "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
+    (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
+    (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
 ])
 def test_bad_options(recipe, arguments, message):
     result = recipe(*arguments)
@@ -237,7 +288,7 @@ def test_stages_are_skipped_and_models_come_from_another_recipe(recipe):
     result = recipe(*arguments)
     assert result.returncode == 0, result.stderr
     commands = {line.split()[0]: line for line in recipe.commands()}
-    assert list(commands) == ["prepare", "format_audio", "tokenize", "decode", "score", "report"]
+    assert list(commands) == ["prepare", "data_dir", "format_audio", "tokenize", "decode", "score", "report"]
     assert "--input data/dev data/test --output" in commands["format_audio"]  # each set once
     assert "--units ../other/exp/units --codec ../other/exp/codec" in commands["tokenize"]
     assert "--lm ../other/exp/lm --vocabulary ../other/exp/vocabulary" in commands["decode"]

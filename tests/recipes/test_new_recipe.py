@@ -34,7 +34,7 @@ def make_folder(root: Path) -> None:
 @pytest.fixture
 def repository(tmp_path):
     root = tmp_path / "a copy"
-    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/pretrained"):
+    for name in ("audiopalm", "utils", "tools", "conf", "egs/TEMPLATE", "egs/mini/pretrained"):
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
@@ -48,6 +48,8 @@ def test_a_new_recipe_passes_stages_1_and_2(repository):
     script = repository / "egs/TEMPLATE/new_recipe.sh"
     made = call(script, "anna")
     assert made.returncode == 0 and "run.sh --langs en --stop_stage 2" in made.stdout, made.stderr
+    files = {str(path.relative_to(repository / "egs/anna")) for path in (repository / "egs/anna").rglob("*")}
+    assert files == {"README.md", "cmd.sh", "db.sh", "local", "local/data.sh", "path.sh", "run.sh"}
     make_folder(repository / "egs/anna/downloads")
     result = call(repository / "egs/anna/run.sh", "--langs", "es", "--stop_stage", "2")
     assert result.returncode == 0, result.stderr
@@ -67,13 +69,48 @@ def test_a_new_recipe_goes_on_to_a_score(repository):
     assert call(repository / "egs/TEMPLATE/new_recipe.sh", "anna").returncode == 0
     recipe = repository / "egs/anna"
     make_folder(recipe / "downloads")
-    shrink(recipe / "conf", decode={"decoding": {"text_tokens": 8}})
+    shrink(repository / "conf/small")
+    (recipe / "conf").mkdir()
+    (recipe / "conf/decode.yaml").write_text("tasks: [{task: asr}]\ndecoding: {text_tokens: 8}\n")
     result = call(recipe / "run.sh", "--langs", "es")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    assert "reads   conf/decode.yaml (of the recipe)\n" in result.stdout
+    assert "reads   ../../conf/small/lm.yaml (shared by recipes)\n" in result.stdout
     rows = read_json(recipe / "exp/results.json")
     assert {(row["recipe"], row["set"], row["task"], row["source"]) for row in rows} == {
         ("anna", "dev", "asr", "es"), ("anna", "test", "asr", "es"), ("anna", "units", "units", None)}
     assert {row["n"] for row in rows if row["task"] == "asr"} == {3} and (recipe / "exp/pack.zip").is_file()
+
+
+OWN_DATA = """#!/usr/bin/env bash
+# Kaldi data directories by the commands of a shell, with tabs and an order of their own.
+set -euo pipefail
+for set in train dev test; do
+    mkdir -p data/$set
+    for file in downloads/$set/*.wav; do
+        case $file in *.en.wav) continue ;; esac
+        name=$(basename "$file" .wav)
+        printf '%s\t%s\n' "$name" "$file" >> data/$set/wav.scp
+        printf '%s\t%s\n' "$name" "$(tail -c +4 "${file%.wav}.txt")" >> data/$set/text
+        echo "$name anna" >> data/$set/utt2spk
+        echo "$name es" >> data/$set/utt2lang
+    done
+    utt2spk_to_spk2utt.pl data/$set/utt2spk > data/$set/spk2utt
+done
+"""
+
+
+def test_any_commands_may_stand_in_local_data_sh(repository):
+    assert call(repository / "egs/TEMPLATE/new_recipe.sh", "anna").returncode == 0
+    recipe = repository / "egs/anna"
+    make_folder(recipe / "downloads")
+    (recipe / "local/data.sh").write_text(OWN_DATA)
+    result = call(recipe / "run.sh", "--stop_stage", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert read_table(recipe / "dump/raw/train/text")["anna-2"] == "frase número 2"
+    (recipe / "local/data.sh").write_text(OWN_DATA.replace("mkdir", "rm -rf data/$set; mkdir").replace("+4", "+99"))
+    result = call(recipe / "run.sh", "--stop_stage", "2")
+    assert result.returncode == 1 and "text: anna-0 has no value (3 such lines)" in result.stdout
 
 
 def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_path):

@@ -27,10 +27,11 @@ SOUNDSTREAM = {"model": {"hidden_dim": 8, "filters": 2, "levels": 2, "size": 16}
 def repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("repository")
     recipes = [f"egs/{name}" for name in MAKERS]
-    for name in ("audiopalm", "utils", "tools", "egs/TEMPLATE", "egs/mini/pretrained", *recipes):
+    for name in ("audiopalm", "utils", "tools", "conf", "egs/TEMPLATE", "egs/mini/pretrained", *recipes):
         made = () if name == "audiopalm" else ("data", "dump", "exp", "downloads")  # by runs of the recipe
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True,
                         ignore=shutil.ignore_patterns("__pycache__", *made))
+    shrink(root / "conf/full", codec=SOUNDSTREAM)
     return root
 
 
@@ -63,7 +64,7 @@ def test_covost2_and_its_models_on_fleurs(repository):
 
 
 def test_cvss_speaks_and_is_judged(repository):
-    shrink(repository / "egs/cvss/conf", codec=SOUNDSTREAM, decode=DECODE)
+    shrink(repository / "egs/cvss/conf", decode=DECODE)
     recipe = run(repository, "cvss", "--langs", "fr", "--data_args", "--max_drop 0.9", "--skip_stages", "13")
     assert scores(recipe) >= {("test", task, "fr", "en", "asr_bleu") for task in ("s2st", "asr+ast+s2st")}
     assert len(read_table(recipe / "exp/decode/test/s2st_fr_en/wav.scp")) == 2

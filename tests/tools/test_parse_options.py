@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f"""#!/usr/bin/env bash
 # Says what it was told.
 #   --nj N  processes
+#   --test_sets "NAMES"
 set -euo pipefail
 nj=1
 test_sets="a b"
@@ -46,7 +47,9 @@ def test_values(script, arguments, expected):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--njj", "3"], "unknown option --njj (--help lists the options)"),
+    (["--njj", "3"], "unknown option --njj; did you mean --nj? (--help lists the options)"),
+    (["--test-set", "3"], "unknown option --test-set; did you mean --test_sets? (--help lists the options)"),
+    (["--other", "3"], "unknown option --other (--help lists the options)"),
     (["-x"], "unknown option -x (--help lists the options)"),
     (["--a.b", "3"], "unknown option --a.b (--help lists the options)"),
     (["--nj"], "option --nj needs a value"),
@@ -64,4 +67,4 @@ def test_config_file_gives_way_to_the_command_line(script, tmp_path):
 
 
 def test_help_is_the_comment_at_the_top(script):
-    assert script("--help") == (0, "Says what it was told.\n  --nj N  processes\n", "")
+    assert script("--help") == (0, "Says what it was told.\n  --nj N  processes\n  --test_sets \"NAMES\"\n", "")

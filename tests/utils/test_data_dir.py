@@ -96,10 +96,12 @@ def test_copy_with_prefixes(data, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "ids"), [
     (["--first", "2"], ["a-1", "a-2"]), (["--last", "1"], ["b-1"]), (["--per-spk", "1"], ["a-1", "b-1"]),
-    (["--shortest", "2"], ["a-2", "b-1"]), (["3"], ["a-1", "a-2", "b-1"])])
+    (["--shortest", "2"], ["a-2", "b-1"]), (["3"], ["a-1", "a-2", "b-1"]),
+    (["--speakers", "3"], ["a-1", "a-2", "b-1"])])
 def test_subset(data, tmp_path, arguments, ids):
     write_table(data / "utt2dur", {"a-1": "3.0", "a-2": "1.0", "b-1": "2.0"})
-    result = call("subset_data_dir.sh", *arguments, data, tmp_path / "part")
+    *option, number = arguments
+    result = call("subset_data_dir.sh", *option, data, number, tmp_path / "part")
     assert result.returncode == 0 and list(read_table(tmp_path / "part/text")) == ids, result.stderr
     assert not found(tmp_path / "part")
 
@@ -116,7 +118,7 @@ def test_subset_by_lists_takes_the_recordings_along(data, tmp_path):
     (tmp_path / "list").write_text("nobody\n")
     assert "no utterance is left" in call("subset_data_dir.sh", "--utt-list", tmp_path / "list", data,
                                           tmp_path / "part3").stderr
-    assert "has 3 utterances; cannot take 9" in call("subset_data_dir.sh", "9", data, tmp_path / "part4").stderr
+    assert "has 3 utterances; cannot take 9" in call("subset_data_dir.sh", data, "9", tmp_path / "part4").stderr
 
 
 def test_split_and_combine_there_and_back(data, tmp_path):
@@ -127,7 +129,7 @@ def test_split_and_combine_there_and_back(data, tmp_path):
     assert [list(read_table(data / "split3utt" / number / "text")) for number in "123"] == [[key] for key in IDS]
     assert "2 speakers; cannot split it into 3" in call("split_data.sh", data, 3).stderr
     assert call("combine_data.sh", tmp_path / "all", *parts).returncode == 0
-    assert {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()} == {
+    assert {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir() if path.is_file()} == {
         path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
     (parts[1] / "text").write_text("a-1 else\nb-1 words\n")
     assert "a-1 of" in call("combine_data.sh", tmp_path / "wrong", *parts).stderr
@@ -135,3 +137,107 @@ def test_split_and_combine_there_and_back(data, tmp_path):
     (parts[1] / "text").write_text("b-1 words\n")
     result = call("combine_data.sh", tmp_path / "less", *parts)
     assert "utt2lang is left out" in result.stdout and not (tmp_path / "less/utt2lang").exists()
+
+
+def test_kaldi_s_argument_order_and_options(data, tmp_path):
+    """As scripts written for Kaldi call them, - and _ alike; what is wrong is one line and exit code 1."""
+    assert call("subset_data_dir.sh", "--per_spk", data, 1, tmp_path / "a").returncode == 0
+    assert call("copy_data_dir.sh", "--utt-prefix", "-x-", "--validate-opts", "--no-text", data, tmp_path / "b"
+                ).returncode == 0
+    assert next(iter(read_table(tmp_path / "b/text"))) == "-x-a-1"
+    result = call("combine_data.sh", "--skip-fix", "true", "--extra-files", "text.es", tmp_path / "c", data)
+    assert result.returncode == 0 and not (tmp_path / "c/.backup").exists()
+    assert call("validate_data_dir.sh", "--non-print", "--no-feats", tmp_path / "c").returncode == 0
+    for script, *arguments in (("subset_data_dir.sh", 2, data, tmp_path / "d"),
+                               ("subset_data_dir.sh", "--frist", data, 2, tmp_path / "d"),
+                               ("copy_data_dir.sh", data), ("fix_data_dir.sh", tmp_path),
+                               ("copy_data_dir.sh", "--validate-opts", "--no-txt", data, tmp_path / "d")):
+        result = call(script, *arguments)
+        assert result.returncode == 1 and result.stderr.startswith(f"{script}: error: "), result.stderr
+        assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "d").exists()
+
+
+def test_features_and_tables_of_speakers_and_recordings_are_copied_and_filtered(data, tmp_path):
+    for name in ("feats.scp", "utt2num_frames", "utt2dur"):
+        write_table(data / name, dict.fromkeys(IDS, "1"))
+    write_table(data / "cmvn.scp", {"a": "c.ark:4", "b": "c.ark:9"})
+    write_table(data / "spk2gender", {"a": "f", "b": "m"})
+    write_table(data / "wav.scp", {"r": "/r.flac", "q": "/q.flac"})
+    write_table(data / "segments", {"a-1": "r 0 1", "a-2": "q 0 1", "b-1": "r 1 2"})
+    write_table(data / "reco2dur", {"r": "2.0", "q": "1.0"})
+    assert not found(data)
+    assert call("subset_data_dir.sh", "--last", data, 1, tmp_path / "part").returncode == 0
+    part = {path.name: list(read_table(path)) for path in (tmp_path / "part").iterdir()}
+    assert part == {**dict.fromkeys(("text", "text.es", "utt2lang", "utt2spk", "utt2dur", "utt2num_frames", "feats.scp",
+                                     "segments"), ["b-1"]),
+                    **dict.fromkeys(("spk2utt", "cmvn.scp", "spk2gender"), ["b"]),
+                    **dict.fromkeys(("wav.scp", "reco2dur"), ["r"])}
+    assert call("copy_data_dir.sh", "--spk-prefix", "x-", "--utt-prefix", "x-", data, tmp_path / "copy").returncode == 0
+    assert list(read_table(tmp_path / "copy/cmvn.scp")) == ["x-a", "x-b"] and not found(tmp_path / "copy")
+    assert list(read_table(tmp_path / "copy/reco2dur")) == ["q", "r"]
+    write_table(data / "cmvn.scp", {"a": "c.ark:4"})
+    assert "cmvn.scp lacks 1 speakers" in found(data)
+    assert "feats.scp lost 1: b-1" in call("fix_data_dir.sh", data).stdout and not found(data)
+    assert list(read_table(data / "spk2gender")) == ["a"]
+
+
+def test_extra_tables_are_filtered_when_they_are_named(data):
+    write_table(data / "emotion", {"a-1": "glad", "b-1": "sad"})
+    write_table(data / "age", {"a": "30", "b": "40"})
+    (data / "text").write_text("a-1 x\na-2 y\n")
+    result = call("fix_data_dir.sh", "--utt-extra-files", "emotion", "--spk-extra-files", "age", data)
+    assert "emotion lost 1: b-1" in result.stdout and "age lost 1: b" in result.stdout
+    assert "no name of a table" in call("fix_data_dir.sh", "--utt-extra-files", "../x", data).stderr
+
+
+def test_invalid_ids_are_refused_and_removed(data):
+    for name in ("text", "utt2spk", "wav.scp"):
+        with open(data / name, "a") as table:
+            print("../../c a", file=table)
+    assert "invalid id '../../c'" in found(data)
+    fixed = call("fix_data_dir.sh", data)
+    assert "removed the invalid id '../../c'" in fixed.stdout and read_table(data / "text").keys() == set(IDS)
+    result = call("copy_data_dir.sh", "--utt-prefix", "../", data, data.parent / "copy")
+    assert result.returncode == 1 and "invalid id" in result.stderr and not (data.parent / "copy").exists()
+
+
+def test_texts_that_cannot_be_printed_are_named(data):
+    (data / "text").write_text("a-1 x\ty\na-2 z\x1b[0m\nb-1 w\n")
+    assert "text: a-2 has characters that cannot be printed (1 such lines)" in found(data)
+    assert not found(data, printable=False)
+
+
+def test_relative_paths_of_another_recipe_survive(data, tmp_path):
+    """Both directories are those of recipes whose paths start from their own folders; the third recipe reads both."""
+    for recipe in ("anna", "bert"):
+        directory = tmp_path / "egs" / recipe
+        (directory / "dump").mkdir(parents=True)
+        (directory / f"dump/{recipe}.flac").write_text("x")
+        assert call("copy_data_dir.sh", "--utt-prefix", f"{recipe}-", "--spk-prefix", f"{recipe}-", data,
+                    directory / "data/train").returncode == 0
+        ids = list(read_table(directory / "data/train/text"))
+        write_table(directory / "data/train/wav.scp", dict.fromkeys(ids, f"dump/{recipe}.flac"))
+    (tmp_path / "egs/carl").mkdir()
+    result = subprocess.run([UTILS / "combine_data.sh", "data/all", "../anna/data/train", "../bert/data/train"],
+                            text=True, capture_output=True, cwd=tmp_path / "egs/carl",
+                            env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+    assert result.returncode == 0, result.stderr
+    paths = set(read_table(tmp_path / "egs/carl/data/all/wav.scp").values())
+    assert paths == {"../anna/dump/anna.flac", "../bert/dump/bert.flac"}
+
+
+def test_directories_with_and_without_segments_are_combined(data, tmp_path):
+    call("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "other")
+    write_table(data / "wav.scp", {"r": "/r.flac"})
+    write_table(data / "segments", {"a-1": "r 0 1", "a-2": "r 1 2", "b-1": "r 2 3"})
+    assert call("combine_data.sh", tmp_path / "all", data, tmp_path / "other").returncode == 0
+    segments = read_table(tmp_path / "all/segments")
+    assert segments["a-2"] == "r 1 2" and segments["x-a-2"] == "x-a-2 0 -1" and not found(tmp_path / "all")
+
+
+def test_no_table_of_an_earlier_directory_stays(data, tmp_path):
+    write_table(data / "feats.scp", dict.fromkeys(IDS, "x.ark:3"))
+    assert call("subset_data_dir.sh", "--first", data, 2, tmp_path / "part").returncode == 0
+    (data / "feats.scp").unlink()
+    assert call("subset_data_dir.sh", "--last", data, 1, tmp_path / "part").returncode == 0
+    assert not (tmp_path / "part/feats.scp").exists() and not found(tmp_path / "part")

@@ -54,6 +54,7 @@ def test_split_scp_gives_equal_parts_in_order(tmp_path, lines, parts):
     assert max(sizes) - min(sizes) <= 1
     for number, path in enumerate(out):
         assert call("split_scp.pl", "-j", parts, number, table) == path.read_text()
+        assert call("split_scp.pl", "-j", parts, number + 1, "--one-based", table) == path.read_text()
 
 
 def test_split_scp_keeps_speakers_together(tmp_path):
@@ -66,3 +67,4 @@ def test_split_scp_keeps_speakers_together(tmp_path):
     assert "too few for 5 parts" in call("split_scp.pl", f"--utt2spk={tmp_path / 'utt2spk'}", tmp_path / "utt2spk",
                                          *[tmp_path / str(number) for number in range(5)], code=1)
     assert "wants 0 <= I < N" in call("split_scp.pl", "-j", 2, 2, tmp_path / "utt2spk", code=1)
+    assert "wants 1 <= I < N + 1" in call("split_scp.pl", "--one-based", "-j", 2, 0, tmp_path / "utt2spk", code=1)

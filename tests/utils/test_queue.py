@@ -108,6 +108,9 @@ def test_options_reach_grid_engine(tmp_path, engine):
     run(tmp_path, engine, "--time", "0:10:0", "--num-threads", 2, "log", "echo ${NSLOTS}; qstat -j ${JOB_ID}")
     shown = output(tmp_path / "log")
     assert shown.startswith("2\n") and re.search(r"hard resource_list: +h_rt=600\n", shown)
+    run(tmp_path, engine, "-l", "h_rt=300", "-pe", "smp", 2, "log", "echo ${NSLOTS}; qstat -j ${JOB_ID}")
+    shown = output(tmp_path / "log")
+    assert shown.startswith("2\n") and re.search(r"hard resource_list: +h_rt=300\n", shown)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/queue.conf").write_text("command qsub -V -S /bin/bash\noption note=* -ac note=$0  # comment\n"
                                               "default note=usual\n")

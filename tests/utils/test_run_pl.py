@@ -105,7 +105,7 @@ def test_range_and_options(tmp_path):
     for number in range(1, 4):
         assert output(tmp_path / f"d.{number}/{number}.log") == f"{number}\n"
         assert "threads=2\n" in (tmp_path / f"d.{number}/{number}.log").read_text()
-    run(tmp_path, "JOB=3", "log.JOB", "echo", "JOB")
+    run(tmp_path, "-V", "-l", "mem_free=2G", "-pe", "smp", 4, "-sync", "y", "-tc", 1, "JOB=3", "log.JOB", "echo", "JOB")
     assert output(tmp_path / "log.3") == "3\n"
     run(tmp_path, "part=2:2", "log", "echo", "part", "JOB")
     assert output(tmp_path / "log") == "2 JOB\n"
@@ -123,7 +123,8 @@ def test_range_and_options(tmp_path):
     (["--mem"], "run.pl: error: --mem has no value"),
     (["--mem", "--gpu", "1", "log", "true"], "run.pl: error: --mem has no value"),
     (["--mem=4G", "log", "true"], "run.pl: error: unknown option --mem=4G; .*"),
-    (["-V", "log", "true"], "run.pl: error: unknown option -V; .*"),
+    (["-3", "log", "true"], "run.pl: error: unknown option -3; .*"),
+    (["-l", "--mem", "log", "true"], "run.pl: error: -l has no value"),
     (["--max-jobs-run", "0", "log", "true"], "run.pl: error: --max-jobs-run takes a number from 1 on"),
     (["--num-threads", "x", "log", "true"], "run.pl: error: --num-threads takes a number from 1 on"),
     (["folder", "touch", "done"], r"run\.pl: error: cannot write the log folder: Is a directory"),

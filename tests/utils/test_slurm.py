@@ -130,6 +130,8 @@ def test_options_reach_slurm(tmp_path, slurm):
     show = 'squeue --noheader --jobs "${SLURM_JOB_ID}" --format "%l %m %C %k"'
     run(tmp_path, slurm, "--time", 7, "--mem", "100M", "--num-threads", 2, "log", show)
     assert output(tmp_path / "log").split() == ["7:00", "100M", "2", "(null)"]
+    run(tmp_path, slurm, "-c", 2, "-t", 5, "log", show)  # as sbatch itself spells them
+    assert output(tmp_path / "log").split()[::2] == ["5:00", "2"]
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/slurm.conf").write_text(
         "command sbatch --time 9  # comment\noption mem=*\noption mem=1G --mem 300M\noption num_threads=* -c $0\n"
@@ -156,7 +158,7 @@ def test_errors_are_one_line(tmp_path, slurm):
     assert "conf has no line 'command'" in error("default mem=0\n")
     assert "--mem 4G: conf has no line for it" in error("command sbatch\noption mem=0\n", "--mem", "4G")
     assert "none: No such file" in run(tmp_path, slurm, "--config", "none", "log", "true", code=1)
-    assert "--odd x: the built-in" in run(tmp_path, slurm, "--odd", "x", "log", "true", code=1)
+    assert "/conf/slurm.conf has no line for it" in run(tmp_path, slurm, "--odd", "x", "log", "true", code=1)
 
 
 def stand_in(folder, name, *lines):

@@ -1,0 +1,86 @@
+"""The corpora that stage 1 knows by name, and what it does with one: data directories, a report, manifests."""
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.corpora import covost2, cvss, fleurs, folder, joint, mini, voxpopuli
+from audiopalm.corpora.manifests import require_lhotse, write_manifests
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`prepare(downloads, output, languages, unpacked, max_drop, **options)` writes <output>/<set>/ and returns a
+    report by set; `options` are the names of its further arguments."""
+
+    prepare: Callable[..., dict]
+    options: tuple[str, ...] = ()
+
+
+CORPORA = {
+    "covost2": Corpus(covost2.prepare),
+    "cvss": Corpus(cvss.prepare, ("version",)),
+    "fleurs": Corpus(fleurs.prepare),
+    "folder": Corpus(folder.prepare),
+    "joint": Corpus(joint.prepare, ("corpora", "name", "version", "targets")),
+    "mini": Corpus(mini.prepare),
+    "voxpopuli": Corpus(voxpopuli.prepare, ("targets",)),
+}
+
+
+def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[str], *, unpacked: Path | None = None,
+                   max_drop: float = 0.05, lhotse: bool = False, **options) -> None:
+    """Stage 1: write <output>/<set>/ and <output>/report.json, with `lhotse` also its manifests in <output>/lhotse.
+
+    `options` are arguments that only some corpora have; those that are None stay at the corpus' own default. Raises
+    AudioPaLMError for an option that the corpus does not have, and all that its reader raises.
+    """
+    entry = CORPORA[corpus]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in entry.options:
+            raise AudioPaLMError(f"--{option} is no option of {corpus}; it has {' '.join(entry.options) or 'none'}")
+    if lhotse:
+        require_lhotse()
+    if not downloads.is_dir():
+        raise AudioPaLMError(f"{downloads} is no folder; --downloads is where {corpus} lies")
+    start = time.monotonic()
+    logging.info("reading %s", downloads)
+    with _no_garbage_collection():
+        # Absolute paths in wav.scp hold wherever the recipe is called from; the embedded corpus lies in the recipe.
+        report = entry.prepare(downloads if corpus == "mini" else downloads.resolve(), output, languages,
+                                (unpacked or output / "unpacked").resolve(), max_drop, **given)
+        for part, facts in report.items():
+            logging.info("%s/%s: %s", output, part, summary(facts))
+            if lhotse:
+                write_manifests(output / part, output / "lhotse", corpus)
+    logging.info("wrote %s in %.1f s", output, time.monotonic() - start)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A million rows are no cycles: the collector would only walk over them again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def summary(entry: dict) -> str:
+    """The report of a set as one line; all of it is in its report.json."""
+    speakers, seconds = entry["speakers"], entry.get("seconds")
+    facts = [f"{entry['kept']} of {entry['rows']} rows kept",
+             f"{speakers if isinstance(speakers, int) else len(speakers)} speakers"]
+    if seconds:
+        facts.append(f"{entry['hours']:.2f} h of {seconds['min']:.1f} to {seconds['max']:.1f} s, on average "
+                     f"{seconds['mean']:.1f} s")
+    if "ids_sha256" in entry:
+        facts.append(f"checksum of ids {entry['ids_sha256'][:12]}")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items()) or "none"
+    return f"{', '.join(facts)}; dropped: {dropped}"

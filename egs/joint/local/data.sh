@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Stage 1: several corpora -> data/<corpus>/{train,dev,test} and, put together, data/{train,dev}_NAME and
+# data/<corpus>_test. run.sh calls it through the driver. Options (defaults in brackets; --help lists all):
+#
+#   --downloads DIR       where all corpora lie; README.md says what is looked for [JOINT of db.sh]
+#   --corpora NAMES       some of covost2 cvss voxpopuli common_voice spoken_mt
+#   --name NAME           the ending of the sets that are put together: ast or s2st [joint]
+#   --langs "CODES"       Common Voice's codes; each corpus takes those that it knows [all]
+#   --targets CODES       VoxPopuli's languages of interpretation [none]
+#   --version c|t         of CVSS [c]
+#   --max_drop SHARE      how many rows of a set may be dropped [0.05]
+#   --output DIR          data directories [data]
+#   --unpacked DIR        contents of archives [dump/unpacked]
+#
+# What a word of --data_args cannot hold comes from the environment: JOINT_MT_TEXT, a folder of parallel texts, becomes
+# OUTPUT/mt_text, and JOINT_SYNTHESIZE_MT, a command, speaks these into OUTPUT/spoken_mt in JOINT_NJ jobs.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=egs/TEMPLATE/path.sh
+. ./path.sh
+# shellcheck source=egs/TEMPLATE/db.sh
+. ./db.sh
+
+if [ -n "${JOINT_MT_TEXT:-}" ]; then
+    output=data
+    for ((i = 1, next = 2; i < $#; i++, next++)); do
+        [ "${!i}" != --output ] || output=${!next}
+    done
+    python -m audiopalm.bin.prepare_texts --input "${JOINT_MT_TEXT}" --output "${output}/mt_text"
+    [ -z "${JOINT_SYNTHESIZE_MT:-}" ] ||
+        python -m audiopalm.bin.speak_texts --input "${output}/mt_text" --output "${output}/spoken_mt" \
+            --command "${JOINT_SYNTHESIZE_MT}" --nj "${JOINT_NJ:-2}"
+fi
+exec python -m audiopalm.bin.prepare --corpus joint --downloads "${JOINT}" --output data --unpacked dump/unpacked "$@"

@@ -1,0 +1,52 @@
+"""What sbatch and qsub are told: options, and whose conf file counts. Stand-ins write it down and run the job."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UTILS = Path(__file__).resolve().parents[2] / "utils"
+SUBMIT = """#!/bin/sh
+printf '%s\\n' "$*" > asked
+for last; do :; done
+bash "$last" > /dev/null 2>&1
+echo "{answer}"
+"""
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Runs a launcher in a folder of its own; returns the words that the stand-in was given."""
+    programs = {"sbatch": SUBMIT.format(answer="17"), "squeue": "#!/bin/sh\necho 17\n", "qstat": "#!/bin/sh\n",
+                "qsub": SUBMIT.format(answer="Your job 17 (x) has been submitted")}
+    for name, text in programs.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text)
+        program.chmod(0o755)
+    (tmp_path / "recipe").mkdir()
+
+    def run(launcher, *arguments):
+        result = subprocess.run([UTILS / launcher, *map(str, arguments), "log", "echo done"], text=True, timeout=60,
+                                capture_output=True, cwd=tmp_path / "recipe",
+                                env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+        assert result.returncode == 0, result.stderr
+        assert "done\n" in (tmp_path / "recipe/log").read_text()
+        return (tmp_path / "recipe/asked").read_text()
+
+    return run
+
+
+def test_options_of_one_hyphen_are_passed_on(asked):
+    words = asked("queue.pl", "-V", "-l", "mem_free=2G", "-pe", "smp", 4, "--mem", "3G", "-sync", "y", "-tc", 2)
+    assert words.startswith("-V -cwd -S /bin/bash -j y -l mem_free=3G -V -l mem_free=2G -pe smp 4 -N log ")
+    assert asked("slurm.pl", "-p", "long", "--mem", "3G").startswith("--mem-per-cpu 3G -p long --parsable ")
+
+
+def test_a_recipe_s_conf_file_goes_before_the_repository_s(asked, tmp_path):
+    assert "--gres gpu:2" in asked("slurm.pl", "--gpu", 2) and "-l gpu=2" in asked("queue.pl", "--gpu", 2)
+    (tmp_path / "recipe/conf").mkdir()
+    (tmp_path / "recipe/conf/slurm.conf").write_text("command sbatch --partition ours\noption gpu=* --gpus $0\n")
+    assert asked("slurm.pl", "--gpu", 2).startswith("--partition ours --gpus 2 --parsable ")
+    assert "-l gpu=2" in asked("queue.pl", "--gpu", 2)
