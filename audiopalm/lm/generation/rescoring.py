@@ -45,8 +45,8 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
     n_best = beam_search(model, prompts, task, builder.vocabulary, config, batch_size)
     if not rescore:
         return n_best
-    texts = _expected_texts(model, builder, task, examples, n_best, config, seed, batch_size)
     spoken = task.outputs.index(task.spoken)
+    texts = _expected_texts(model, builder, task, examples, n_best, config, seed, batch_size)
     rescored = []
     for example, text, answers in zip(examples, texts, n_best, strict=True):
         language = task.spoken.language(example.source, example.target)
@@ -60,14 +60,14 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
 def _expected_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
                     n_best: list[list[Generated]], config: DecodingConfig, seed: int, batch_size: int) -> list[str]:
     """The text that the speech of each example's answer should contain."""
-    field = task.spoken.text_field
-    if task.input == field:
-        return [example.fields[field] for example in examples]
-    written = [part for part, output in enumerate(task.outputs) if output.field == field]
+    wanted = task.spoken.text_field
+    if task.input == wanted:
+        return [example.fields[wanted] for example in examples]
+    written = [part for part, output in enumerate(task.outputs) if output.field == wanted]
     if written:
         ids = [best.parts[written[0]] for best, *_ in n_best]
     else:
-        write = writing_task(task.input, field)
+        write = writing_task(task.input, wanted)
         prompts = [builder.prompt(write, example) for example in examples]
         names = [example.utterance for example in examples]
         answers = generate(model, prompts, names, write, builder.vocabulary, config, seed, batch_size)
