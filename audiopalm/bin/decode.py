@@ -8,6 +8,7 @@ others the shards that are whole, so a stopped decode goes on where it was.
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.core.lock import all_locked
@@ -24,9 +25,8 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="YAML of DecodeConfig: tasks, decoding, batch_size")
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="of each set, such as exp/decode/test")
     parser.add_argument("--seed", type=int, default=0, help="of sampling; greedy decoding does not use it")
-    parser.add_argument("overrides", nargs="*", help="key=value, for example batch_size=16")
     add_launcher_options(parser, "first OUTPUT/jobs")
-    args = parser.parse_args()
+    args = parse_with_overrides(parser, "batch_size=16")
     if not len(args.data_dir) == len(args.tokens) == len(args.output):
         parser.error("--data_dir, --tokens and --output name the same number of folders, one for each set")
     config = load_config(DecodeConfig, args.config, args.overrides)

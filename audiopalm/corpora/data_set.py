@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from typing import TextIO
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, write_json, write_text
 from audiopalm.corpora.tables import Account, counts
-from audiopalm.data.datadir import remove_tables_by_language, table_line, write_lines, write_table
+from audiopalm.data.datadir import remove_tables_by_language, table_line, why_bad_id, write_lines, write_table
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,11 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
 
 
 def _drop_unfit(data: DataSet) -> None:
-    """A table of Kaldi ends an id at its first space, and programs make file names of ids."""
+    """An id that is no valid one would end its utterance in a later stage, or lead out of a folder."""
     fit = []
     for utterance in data.utterances:
-        if re.search(r"[\s/]", utterance.id):
-            data.account.drop(utterance.id, "id holds a space or a slash")
+        if why_bad_id(utterance.id):
+            data.account.drop(utterance.id, "invalid id")
         else:
             fit.append(utterance)
     data.utterances = fit

@@ -1,22 +1,59 @@
 """Kaldi data directories: two-column tables keyed by utterance id, sorted in byte order."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, require
+from audiopalm.core.files import atomic_path, read_text
+
+MAX_ID_BYTES = 200  # files are named by an id, and a file name has at most 255 bytes
+_IN_NO_ID = re.compile(r"[\s\x00-\x1f\x7f/]")
+
+
+def why_bad_id(name: str) -> str | None:
+    """What forbids `name` as the id of an utterance, a speaker or a recording; None where nothing does.
+
+    Files are named by ids, so that an id must be one part of a path that does not lead anywhere else.
+    """
+    if name in ("", ".", ".."):
+        return f"{name!r} is no name for a file"
+    found = _IN_NO_ID.search(name)
+    if found:
+        return f"it contains {found[0]!r}"
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        return f"it is longer than {MAX_ID_BYTES} bytes"
+    return None
+
+
+def check_id(name: str, where: str | Path) -> str:
+    """`name` itself; raises AudioPaLMError, with `where` (the table or the work it stands in), for an invalid id."""
+    reason = why_bad_id(name)
+    if reason:
+        shown = name if len(name) <= 80 else name[:80] + "..."
+        raise AudioPaLMError(f"{where}: invalid id {shown!r}: {reason}; utils/fix_data_dir.sh removes such utterances")
+    return name
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """A line of a table as (id, value): spaces or tabs separate them, as in Kaldi; the value may be empty."""
+    key, _, value = line.partition(" ")
+    if "\t" in key:
+        key, _, value = line.partition("\t")
+    return key, value.strip()
 
 
 def read_table(path: str | Path, made_by: str = "") -> dict[str, str]:
-    """`id value...` lines as {id: value}; the value may be empty. Raises AudioPaLMError on a repeated id."""
+    """`id value...` lines as {id: value}; the value may be empty. Raises AudioPaLMError on a repeated id, and where the
+    file is not UTF-8."""
     table: dict[str, str] = {}
-    for number, line in enumerate(require(path, made_by).read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
+    for number, line in enumerate(read_text(path, made_by).split("\n"), start=1):
+        if not line.strip(" \t\r"):
             continue
-        key, _, value = line.partition(" ")
+        key, value = split_line(line)
         if key in table:
             raise AudioPaLMError(f"{path}:{number}: id {key!r} appears twice")
-        table[key] = value.strip()
+        table[key] = value
     return table
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.data.datadir import languages_of, read_table
+from audiopalm.data.datadir import check_id, languages_of, read_table
 
 MADE_BY = "stage 1 (prepare)"
 WHOLE = ["0", "-1"]  # in `segments`: from the beginning to the end of a recording
@@ -39,10 +39,12 @@ def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
     """{utterance: Speech} of the utterances themselves (suffix "") or of their translations (".<language>")."""
     segments = directory / f"segments{suffix}"
     if not segments.exists():
-        return {key: Speech(path) for key, path in read_table(directory / f"wav.scp{suffix}", MADE_BY).items()}
-    recordings = read_table(directory / "wav.scp", MADE_BY)
+        return {check_id(key, directory / f"wav.scp{suffix}"): Speech(path)
+                for key, path in _read_paths(directory / f"wav.scp{suffix}").items()}
+    recordings = _read_paths(directory / "wav.scp")
     table = {}
     for key, value in read_table(segments).items():
+        check_id(key, segments)
         fields = value.split()
         if not fields or len(fields) % 3:
             raise AudioPaLMError(f"{segments}: {key}: expected `recording start end` once or more, found {value!r}")
@@ -52,6 +54,16 @@ def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
         except (KeyError, ValueError) as error:
             raise AudioPaLMError(f"{segments}: {key}: unknown recording or bad time: {error}") from None
         table[key] = Speech(cuts[0][0], () if fields[1:] == WHOLE else cuts)
+    return table
+
+
+def _read_paths(path: Path) -> dict[str, str]:
+    """{id: file} of a wav.scp. Raises AudioPaLMError for a command in the place of a file, which nothing here runs."""
+    table = read_table(path, MADE_BY)
+    for key, value in table.items():
+        if value.endswith("|"):
+            raise AudioPaLMError(f"{path}: {key}: {value!r} is a command, and commands in tables are not run; write "
+                                 "its output to a file and name that")
     return table
 
 

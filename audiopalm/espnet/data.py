@@ -42,7 +42,7 @@ class MixtureIterFactory(AbsIterFactory):
         share = Share(self.mixture, skip, chunk, self.rank, self.world_size)
         loader = DataLoader(share, batch_size=None, num_workers=self.workers, worker_init_fn=end_worker_with_parent)
         for batch in islice(loader, self.iterations):
-            self.chunk = batch.chunk  # the next epoch need not draw again what comes before it
+            self.chunk = batch.chunk  # the next epoch starts drawing here
             yield batch.utterances, tensors(batch)
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from audiopalm.core.config import to_dict
+from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import in_order
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.decode_record import write_record
@@ -46,7 +46,7 @@ class DecodeEntry:
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
-    most: int | None = None  # utterances of a language pair, the first by id
+    most: int | None = ranged(None, low=1)  # utterances of a language pair, the first by id
     decoding: DecodingConfig | None = None  # its own settings instead of the common ones
     untrained: bool = False  # also what the model was never trained on: zero-shot
 
@@ -55,7 +55,8 @@ class DecodeEntry:
 class DecodeConfig:
     tasks: list[DecodeEntry]
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    batch_size: int = 64  # rows that are decoded at a time; a search has `beam` of them for each utterance
+    # rows that are decoded at a time; a search has `beam` of them for each utterance
+    batch_size: int = ranged(64, low=1, high=10_000)
 
 
 @dataclass(frozen=True)

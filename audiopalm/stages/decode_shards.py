@@ -12,8 +12,8 @@ from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rescoring import decode_n_best
-from audiopalm.lm.generation.sampling import DecodingConfig
 from audiopalm.lm.loading import load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.stages.jobs import Result, work

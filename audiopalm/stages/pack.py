@@ -9,10 +9,10 @@ from pathlib import Path
 
 import audiopalm
 from audiopalm.core.files import atomic_path, require, sha256, write_json, write_text
+from audiopalm.core.manifest import MANIFEST
 from audiopalm.core.partials import partial_folder
 from audiopalm.vocabulary.text import tokenizer_file
 
-MANIFEST = "audiopalm.json"
 # Folder -> the files that inference reads, and the stage that makes them.
 CONTENTS = {
     "lm": (("config.json", "model.safetensors"), "stage 8 (finetune)"),

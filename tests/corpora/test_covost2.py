@@ -45,7 +45,7 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["unknown split 'dev_covost'"] == clip_name("fr", 45)
     assert names["row of 9 columns instead of 8"] == "validated.tsv:24"
     assert names["row of 4 columns instead of 3"] == "covost_v2.fr_en.tsv:23"
-    assert names["id holds a space or a slash"].endswith("common voice")
+    assert names["invalid id"].endswith("common voice")
     assert names["not in validated.tsv"] == clip_name("fr", 46)
 
 

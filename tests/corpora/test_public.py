@@ -170,9 +170,9 @@ def test_ids_that_tables_cannot_hold_are_dropped(tmp_path, identifier):
     rows = [Utterance(id=key, speaker="a", language="fr", audio=tmp_path / "a.wav", text="x")
             for key in (identifier, "good")]
     report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
-    assert report["train"]["dropped"] == {"id holds a space or a slash": 1}
+    assert report["train"]["dropped"] == {"invalid id": 1}
     assert read_table(tmp_path / "train/text") == {"good": "x"}
-    assert named(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "id holds a space or a slash"]]
+    assert named(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "invalid id"]]
 
 
 def test_ids_that_appear_twice_are_counted(tmp_path):

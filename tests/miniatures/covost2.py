@@ -108,6 +108,6 @@ def make_covost2(downloads: Path, language: str = "fr", unpacked: bool = False) 
     dropped = {"train": {"clip missing": 1, "clip of zero bytes": 1, "empty sentence": 1, "path appears twice": 1,
                          "unknown split 'dev_covost'": 1, "row of 4 columns instead of 3": 1,
                          "row of 9 columns instead of 8": 1, "not UTF-8": 2, "not in validated.tsv": 1,
-                         "id holds a space or a slash": 1},
+                         "invalid id": 1},
                "dev": {"empty translation": 1}, "test": {"not in validated.tsv": 1}}
     return kept, dropped
