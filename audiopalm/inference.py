@@ -15,21 +15,25 @@ from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require
-from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
+from audiopalm.core.files import require, sha256
+from audiopalm.core.manifest import check_manifest
+from audiopalm.data.audio import SAMPLE_RATE, check_output, check_samples, read_audio, write_audio
 from audiopalm.data.examples import Example
 from audiopalm.languages import language_name
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.rescoring import decode_batch
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model
 from audiopalm.stages.speak_texts import Saying, Speak
+from audiopalm.stages.synthesize import check_codec, check_units
 from audiopalm.tasks import AUDIO, Task, parse_tag
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
-LONGEST_SECONDS = 60
+LONGEST_SECONDS, LONGEST_TEXT = 60, 5000  # seconds of a recording, characters of a text
+MAX_SEED = 2 ** 31 - 1
 
 
 @dataclass
@@ -50,13 +54,24 @@ class AudioPaLM:
         self.acoustic, self.codec, self.decoding = acoustic, codec, decoding
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None) -> "AudioPaLM":
-        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself."""
+    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None,
+                        verify: bool = True) -> "AudioPaLM":
+        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself.
+
+        `verify` compares the files with the SHA-256 of audiopalm.json, which only a packed folder has. Raises
+        AudioPaLMError for missing and damaged files and for parts that were not made for each other.
+        """
         directory = require(Path(directory), "stage 14 (pack)")
+        if verify:
+            check_manifest(directory)
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
         lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)")
-        return cls(UnitTokenizer.load(directory / "units"), lm, SequenceBuilder(vocabulary, tokenizer),
-                   load_acoustic(directory / "acoustic"), load_codec(directory / "codec"), decoding or DecodingConfig())
+        units, codec = UnitTokenizer.load(directory / "units"), load_codec(directory / "codec")
+        vocabulary.check_units(sha256(directory / "units" / "model.safetensors"), str(directory / "units"))
+        acoustic = load_acoustic(directory / "acoustic")
+        check_units(acoustic, directory / "units")
+        check_codec(acoustic, directory / "codec")
+        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, decoding or DecodingConfig())
 
     def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
                  seed: int = 0) -> Answer:
@@ -65,7 +80,8 @@ class AudioPaLM:
         task: a tag, for example `[S2ST Spanish English]`. prompt: a recording of the voice to speak in; the source
         speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
         """
-        row, language, target = parse_tag(task)
+        row, language, target = parse_tag(str(task))
+        check_seed(seed)
         known = self.builder.vocabulary.languages
         for code in (language, target):
             if code is not None and code not in known:
@@ -73,15 +89,13 @@ class AudioPaLM:
                                      f"{', '.join(map(language_name, known))}")
         speaks = any(output.is_audio for output in row.outputs)
         if row.input == AUDIO:
-            samples = source if isinstance(source, np.ndarray) else read_audio(source)
+            samples = check_samples(source) if isinstance(source, np.ndarray) else read_audio(source)
             if len(samples) > LONGEST_SECONDS * SAMPLE_RATE:
                 raise AudioPaLMError(f"the recording lasts {len(samples) / SAMPLE_RATE:.0f} s, at most "
                                      f"{LONGEST_SECONDS} s can be answered; cut it")
             value, prompt = self.units.encode([samples])[0], samples if prompt is None else prompt
         else:
-            value = str(source)
-            if not value.strip():
-                raise AudioPaLMError(f"{task} needs a text, found an empty one")
+            value = check_text(source, task)
         if speaks and prompt is None:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
@@ -103,9 +117,57 @@ class AudioPaLM:
         """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""
         if len(units) == 0:
             return np.zeros(0, dtype=np.float32)
-        voice = prompt if isinstance(prompt, np.ndarray) else read_audio(prompt)
+        voice = check_samples(prompt) if isinstance(prompt, np.ndarray) else read_audio(prompt)
         codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
         return self.codec.decode(codes)[0]
+
+
+def check_text(source: object, task: str) -> str:
+    """The text itself; raises AudioPaLMError where it is none, empty or too long."""
+    if not isinstance(source, str):
+        raise AudioPaLMError(f"{task} needs a text, found {type(source).__name__}")
+    if not source.strip():
+        raise AudioPaLMError(f"{task} needs a text, found an empty one")
+    if len(source) > LONGEST_TEXT:
+        raise AudioPaLMError(f"the text has {len(source)} characters, at most {LONGEST_TEXT} can be answered; "
+                             "divide it")
+    return source
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
+
+
+def check_request(source: str, task: str, prompt: str | None, out: str | None, seed: int) -> None:
+    """Raise AudioPaLMError for what cannot be answered, read or written, whatever the model is."""
+    row, _, _ = parse_tag(task)
+    if any(output.is_audio for output in row.outputs):
+        if out is None:
+            raise AudioPaLMError(f"{task} speaks: say where to write it with --out y.wav")
+        check_output(out)
+        if prompt is not None:
+            read_audio(prompt)
+        elif row.input != AUDIO:
+            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give --prompt")
+    check_seed(seed)
+    if row.input == AUDIO:
+        read_audio(source)
+    else:
+        check_text(source, task)
+
+
+def write_answer(answer: Answer, out: str | None) -> None:
+    """Print the texts of an answer and write its speech to `out`; raises AudioPaLMError for speech without samples."""
+    for part, text in answer.text.items():
+        print(f"{part}: {text}")
+    if answer.truncated:
+        print("warning: the answer was cut at its length limit")
+    if answer.audio is not None:
+        if len(answer.audio) == 0:
+            raise AudioPaLMError("the model answered with no audio at all; nothing was written")
+        write_audio(out, answer.audio)
+        print(f"{out}: {len(answer.audio) / SAMPLE_RATE:.2f} s")
 
 
 def spoken_by_model(directory: str, voice: str) -> Speak:

@@ -27,7 +27,8 @@ import torch
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import load_model

@@ -24,7 +24,7 @@ from audiopalm.core.quantiser import kmeans
 from audiopalm.data.archive import TokenArchive, write_ark
 from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import write_table
-from audiopalm.stages.encode_shards import encode_shard
+from audiopalm.stages.encode_shards import Shard, encode_shard
 from audiopalm.units.encoder import SpeechEncoder
 from audiopalm.units.huggingface import read_huggingface
 from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
@@ -82,7 +82,7 @@ def compare(name: str, model: SpeechEncoder, whole: torch.nn.Module | None, path
     best = {"ours": float("inf"), "dumped": float("inf")}
     for _ in range(arguments.rounds):
         started = time.perf_counter()
-        encode_shard(tokenizer.encode, folder / f"units.{name}", paths)
+        encode_shard(tokenizer.encode, Shard("units", str(folder / f"units.{name}"), paths))
         best["ours"] = min(best["ours"], time.perf_counter() - started)
         started = time.perf_counter()
         dump_then_label(model, whole, labeller, paths, dumped)

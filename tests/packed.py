@@ -15,6 +15,7 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import save_model
+from audiopalm.units.registry import save_units
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 from audiopalm.vocabulary.joint import make_vocabulary
 from audiopalm.vocabulary.text import train_tokenizer
@@ -25,19 +26,21 @@ def make_pack(root: Path) -> Path:
     torch.manual_seed(0)
     train_tokenizer(["uno dos tres", "one two three", "[ASR AST S2ST MT TTS Spanish English]"] * 20,
                     root / "vocabulary" / "text.model", 400)
-    vocabulary = make_vocabulary(root / "vocabulary", 16, "units", ["en", "es"])
+    unit_config = UnitConfig(bands=20, dim=16, heads=2, encoder_blocks=1, code_dim=4, size=16, characters="ab ")
+    units = UnitModel(unit_config)
+    units.quantiser.codebook.data.normal_()
+    save_units(units, root / "units")
+    units_sha256 = sha256(root / "units" / "model.safetensors")
+    vocabulary = make_vocabulary(root / "vocabulary", 16, units_sha256, ["en", "es"])
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
     lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
     save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0)
-    unit_config = UnitConfig(bands=20, dim=16, heads=2, encoder_blocks=1, code_dim=4, size=16, characters="ab ")
     codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
                                   decoder_blocks=1, levels=2, size=16)
     storm_config = SoundStormConfig(16, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
-    units, codec, storm = UnitModel(unit_config), SpectralModel(codec_config), SoundStorm(storm_config)
-    units.quantiser.codebook.data.normal_()
+    codec, storm = SpectralModel(codec_config), SoundStorm(storm_config)
     codec.codebooks.normal_()
     for name, model, config in (
-        ("units", units, dataclasses.asdict(unit_config)),
         ("codec", codec, dataclasses.asdict(codec_config)),
         ("acoustic", storm, {"model": dataclasses.asdict(storm_config),
                              "generation": dataclasses.asdict(GenerationConfig()), "units_size": 16,

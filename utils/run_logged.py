@@ -6,7 +6,8 @@
 The log is appended to. `usage.tsv` beside it gets a line `log name, seconds, peak MiB, exit code, command`. The peak is
 that of the command and all its children together where /proc tells it (Linux), else of the largest one.
 SIGTERM, or the end of the calling shell or of this process, reaches the command as one Ctrl-C, a second SIGTERM as
-SIGKILL. The exit code is the command's; 128 + signal when a signal ended it.
+SIGKILL. What the command has started and left behind, as a killed torchrun does, is ended with it. The exit code is the
+command's; 128 + signal when a signal ended it.
 """
 
 import os
@@ -19,9 +20,10 @@ import threading
 import time
 from pathlib import Path
 
-from audiopalm.core.processes import end_with_parent
+from audiopalm.core.processes import adopt_orphans, end_with_parent
 
 PERIOD = 1.0  # seconds between two looks at the memory
+GRACE = (2, 5)  # seconds for what a command has left behind: until SIGTERM, then until SIGKILL
 
 
 def descendants(pid: int) -> list[int]:
@@ -89,6 +91,23 @@ class Stopper:
             pass
 
 
+def end_orphans() -> None:
+    """End all processes under this one; those that the command leaves are adopted by this process."""
+    for signal_number, seconds in zip((None, signal.SIGTERM, signal.SIGKILL), (*GRACE, GRACE[-1]), strict=True):
+        for pid in descendants(os.getpid())[1:] if signal_number else []:
+            try:
+                os.kill(pid, signal_number)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    time.sleep(0.05)
+            except ChildProcessError:
+                return
+
+
 def main() -> int:
     if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
@@ -98,6 +117,7 @@ def main() -> int:
     began, parent, peak = time.monotonic(), os.getppid(), 0.0
     with open(log_path, "ab") as log:
         log.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
+        adopt_orphans()
         try:
             process = start(command)
         except OSError as error:
@@ -116,6 +136,7 @@ def main() -> int:
                 process.wait(timeout=PERIOD)
             except subprocess.TimeoutExpired:
                 continue
+        end_orphans()
         reader.join()
         seconds = time.monotonic() - began
         code = 128 - process.returncode if process.returncode < 0 else process.returncode

@@ -1,4 +1,4 @@
-"""Units and a voice prompt to codec tokens, many utterances at once: what every kind of acoustic model shares."""
+"""From units and a voice prompt to codec tokens, many utterances at once: the part shared by all acoustic models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,54 +9,56 @@ import torch
 from torch import Tensor, nn
 
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE, fit_prompt
+from audiopalm.core.config import check_fields, ranged
 from audiopalm.core.errors import AudioPaLMError
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 PROMPT_UNITS = 75  # 3 s
 
 Prompt = tuple[np.ndarray, np.ndarray]  # units `[75]`, codec tokens `[150, levels]`
-Made = list[np.ndarray]  # codec tokens `[frames, levels]` of each utterance so far
+Generated = list[np.ndarray]  # codec tokens `[frames, levels]` of each utterance so far
 
 
 @dataclass
 class WindowConfig:
-    """Longer speech is made in windows, each going on from the one before."""
+    """Long utterances are generated in windows. Each window begins with the last frames of the one before."""
 
-    window_seconds: float = 8.0
-    overlap_seconds: float = 1.0
-    batch_frames: int = 4000  # of a batch, padding included
+    window_seconds: float = ranged(8.0, low=0.1, high=60)
+    overlap_seconds: float = ranged(1.0, low=0, high=60)
+    batch_frames: int = ranged(4000, low=1, high=10 ** 6)  # maximum number of frames in a batch, padding included
 
     def __post_init__(self):
-        if not 0 <= self.overlap_seconds < self.window_seconds:
+        check_fields(self, "generation")
+        if round(self.overlap_seconds * UNITS_RATE) >= round(self.window_seconds * UNITS_RATE):
             raise AudioPaLMError(f"generation: overlap_seconds {self.overlap_seconds} must be shorter than "
-                                 f"window_seconds {self.window_seconds}")
+                                 f"window_seconds {self.window_seconds}, by at least one unit of {1 / UNITS_RATE} s")
 
 
 @dataclass
 class Window:
-    """Units `first` to `last` of an utterance, of whose frames the first `known` are made already."""
+    """Units `first` to `last` (exclusive) of an utterance; the first `overlap` frames are already generated."""
 
     utterance: int
     first: int
     last: int
-    known: int
+    overlap: int
 
     @property
     def frames(self) -> int:
         return FRAMES_PER_UNIT * (self.last - self.first)
 
     @property
-    def begin(self) -> int:
-        """The first frame of the utterance that is new."""
-        return FRAMES_PER_UNIT * self.first + self.known
+    def start(self) -> int:
+        """The first new frame, counted from the beginning of the utterance."""
+        return FRAMES_PER_UNIT * self.first + self.overlap
 
-    def known_of(self, made: Made) -> np.ndarray:
-        """`[known, levels]`"""
-        return made[self.utterance][self.begin - self.known:self.begin]
+    def overlap_codes(self, generated: Generated) -> np.ndarray:
+        """The codec tokens of the overlap, `[overlap, levels]`."""
+        return generated[self.utterance][self.start - self.overlap:self.start]
 
 
 class Acoustic(ABC):
-    """A trained acoustic model with its decoding settings and the hashes of the tokens it speaks."""
+    """A trained acoustic model with its generation settings and the hashes of the token models it was trained with."""
 
     def __init__(self, model: nn.Module, generation: WindowConfig, meta: dict | None = None):
         self.model, self.generation, self.meta = model.eval(), generation, meta or {}
@@ -66,64 +68,72 @@ class Acoustic(ABC):
                  seed: int = 0) -> list[np.ndarray]:
         """Codec tokens int64 `[2 * T, levels]` of each utterance, prompt not included.
 
-        units: int `[T]` at 25 Hz, may be empty; prompt_units: `[P]`, prompt_codec: `[2 * P or 2 * P - 1, levels]` of
-        the same stretch of speech of the wanted voice; levels finer than the model's are left out. The result of an
-        utterance depends on the seed, and not on the other utterances. Raises AudioPaLMError for ids out of range and
-        for an empty prompt.
+        units: int `[T]` at 25 Hz, may be empty. prompt_units `[P]` and prompt_codec `[2 * P or 2 * P - 1, levels]`:
+        the same speech in the target voice; levels beyond the model's are ignored. The result of an utterance depends
+        on the seed, but not on the other utterances.
+
+        Raises AudioPaLMError for ids out of range and for an empty prompt.
         """
         config = self.model.config
         prompts = []
-        for one, prompt_one, prompt_many in zip(units, prompt_units, prompt_codec, strict=True):
-            prompt_many = np.asarray(prompt_many)[:, :config.levels]
-            prompts.append(fit_prompt(np.asarray(prompt_one), prompt_many, PROMPT_UNITS))
-            for what, values, size in (("unit", one, config.units_size), ("prompt unit", prompt_one, config.units_size),
-                                       ("prompt codec token", prompt_many, config.codec_size)):
-                outside = np.asarray(values)[(np.asarray(values) < 0) | (np.asarray(values) >= size)]
-                if len(outside):
-                    raise AudioPaLMError(f"{what} {outside[0]} is outside 0..{size - 1} of the acoustic model")
-        return self.make(units, prompts, seed)
+        for one_units, one_prompt_units, one_prompt_codec in zip(units, prompt_units, prompt_codec, strict=True):
+            one_prompt_codec = np.asarray(one_prompt_codec)[:, :config.levels]
+            prompts.append(fit_prompt(np.asarray(one_prompt_units), one_prompt_codec, PROMPT_UNITS))
+            _check_range("unit", one_units, config.units_size)
+            _check_range("prompt unit", one_prompt_units, config.units_size)
+            _check_range("prompt codec token", one_prompt_codec, config.codec_size)
+        return self._generate(units, prompts, seed)
 
     @abstractmethod
-    def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
-        """What `generate` returns, of checked units and prompts of exactly 3 s."""
+    def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
+        """The result of `generate` for checked units and prompts of exactly 3 s."""
 
 
-def make_in_windows(lengths: list[int], levels: int, config: WindowConfig,
-                    extend: Callable[[list[Window], Made], list[np.ndarray]]) -> Made:
+def _check_range(name: str, ids: np.ndarray, size: int) -> None:
+    outside = np.asarray(ids)[(np.asarray(ids) < 0) | (np.asarray(ids) >= size)]
+    if len(outside):
+        raise AudioPaLMError(f"{name} {outside[0]} is outside 0..{size - 1} of the acoustic model")
+
+
+def generate_in_windows(lengths: list[int], levels: int, config: WindowConfig,
+                        extend: Callable[[list[Window], Generated], list[np.ndarray]]) -> Generated:
     """Codec tokens int64 `[2 * length, levels]` of utterances of `lengths` units.
 
-    `extend` makes the new frames `[n, levels]` of windows of about one length, all of which know equally many frames.
+    `extend(windows, generated)` returns the new frames `[n, levels]` of windows of similar length and equal overlap.
     """
-    made = [np.zeros((0, levels), dtype=np.int64) for _ in lengths]
+    generated = [np.zeros((0, levels), dtype=np.int64) for _ in lengths]
     pending = [index for index, length in enumerate(lengths) if length]
     while pending:
-        windows = [next_window(index, len(made[index]), lengths[index], config) for index in pending]
-        for group in batches(sorted(windows, key=lambda window: window.frames), config.batch_frames):
-            for window, frames in zip(group, extend(group, made), strict=True):
-                made[window.utterance] = np.concatenate([made[window.utterance], frames])
-        pending = [index for index in pending if len(made[index]) < FRAMES_PER_UNIT * lengths[index]]
-    return made
+        windows = [next_window(index, len(generated[index]), lengths[index], config) for index in pending]
+        for batch in batch_windows(sorted(windows, key=lambda window: window.frames), config.batch_frames):
+            for window, frames in zip(batch, extend(batch, generated), strict=True):
+                generated[window.utterance] = np.concatenate([generated[window.utterance], frames])
+        pending = [index for index in pending if len(generated[index]) < FRAMES_PER_UNIT * lengths[index]]
+    return generated
 
 
-def next_window(utterance: int, done: int, length: int, config: WindowConfig) -> Window:
-    """What to work on after `done` frames of an utterance of `length` units."""
-    known = min(done, FRAMES_PER_UNIT * round(config.overlap_seconds * UNITS_RATE))
-    first = (done - known) // FRAMES_PER_UNIT
-    return Window(utterance, first, min(length, first + round(config.window_seconds * UNITS_RATE)), known)
+def next_window(utterance: int, frames: int, length: int, config: WindowConfig) -> Window:
+    """The next window of an utterance of `length` units, of which `frames` frames are generated."""
+    overlap = min(frames, FRAMES_PER_UNIT * round(config.overlap_seconds * UNITS_RATE))
+    first = (frames - overlap) // FRAMES_PER_UNIT
+    return Window(utterance, first, min(length, first + round(config.window_seconds * UNITS_RATE)), overlap)
 
 
-def batches(windows: list[Window], most: int) -> list[list[Window]]:
-    """Neighbours in length that hold at most `most` frames, padding included."""
-    groups: list[list[Window]] = []
+def batch_windows(windows: list[Window], max_frames: int) -> list[list[Window]]:
+    """Batches of consecutive windows, which are sorted by length, of at most `max_frames` frames with padding."""
+    batches: list[list[Window]] = []
     for window in windows:
-        if not groups or window.frames * (len(groups[-1]) + 1) > most:
-            groups.append([])
-        groups[-1].append(window)
-    return groups
+        if not batches or window.frames * (len(batches[-1]) + 1) > max_frames:
+            batches.append([])
+        batches[-1].append(window)
+    return batches
 
 
-def choose(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Token `[N]` and its log-probability from logits `[N, codes]`: by `uniform [N]`, or the best at temperature 0."""
+def sample_codes(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes `[N]` and their log-probabilities `[N]` from logits `[N, codes]`.
+
+    uniform: random numbers `[N]` in [0, 1) that decide the samples. At temperature 0 the most probable code is taken.
+    """
     if temperature == 0:
         log_probability = logits.log_softmax(dim=-1)
         best = log_probability.max(dim=-1)

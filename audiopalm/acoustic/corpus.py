@@ -1,4 +1,4 @@
-"""Tokens of a set in memory, and training batches cut from them: voice prompts, and speech of the same speakers."""
+"""The tokens of a data set in memory, and training batches: voice prompts with other speech of the same speakers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,22 @@ from torch import Tensor
 
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_object
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 
-TOKEN_META = ("units_size", "units_sha256", "codec_size", "codec_levels", "codec_sha256")
+TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codec_sha256": str}
 
 
 def read_token_meta(tokens: str | Path) -> dict:
-    """What a model trained on these tokens must remember: sizes, and hashes of the unit and codec models."""
+    """The part of meta.json that is stored with a model: sizes, and hashes of the unit and codec models."""
     path = Path(tokens) / "meta.json"
-    meta = read_json(path, "stage 5 (tokenize)")
-    missing = [key for key in TOKEN_META if meta.get(key) is None]
-    if missing:
-        raise AudioPaLMError(f"{path} lacks {', '.join(missing)}: tokenize this set with the codec (stage 5)")
+    meta = read_object(path, "stage 5 (tokenize) with --codec_tokens true", TOKEN_META)
     return {key: meta[key] for key in TOKEN_META}
 
 
 def check_token_meta(expected: dict, found: dict, expected_at: object, found_at: object) -> None:
-    """Refuse tokens of another unit or codec model, showing both values."""
+    """Raise AudioPaLMError if tokens are of another unit or codec model; the message states both values."""
     for key in TOKEN_META:
         if expected[key] != found[key]:
             raise AudioPaLMError(f"{key} differs: {expected_at} has {expected[key]}, {found_at} has {found[key]}; "
@@ -37,8 +34,11 @@ def check_token_meta(expected: dict, found: dict, expected_at: object, found_at:
 
 @dataclass
 class UnitLatents:
-    """What the units of a corpus sound like to the codec: `means [units_size, 2, latent]` of the latents of their
-    first and second frames; mean squared distance, per axis, of a latent to that mean and to its first code."""
+    """The average codec latent of each unit of a corpus.
+
+    means: `[units_size, 2, latent]`, for the first and the second frame of a unit. unit_error, code_error: the mean
+    squared distance, per axis, of a frame's latent to that mean and to the vector of its first code.
+    """
 
     means: Tensor
     unit_error: float
@@ -47,10 +47,10 @@ class UnitLatents:
 
 @dataclass
 class Batch:
-    """Voice prompts and, for each of them, `targets` sequences of the same speaker, all of equal length.
+    """V voice prompts and, for each of them, `targets` sequences of the same speaker; all int64.
 
-    prompt_units `[V, P / 2]`, prompt_codec `[V, P, levels]`; B = V * targets rows in the order of the prompts:
-    units `[B, T / 2]`, codec `[B, T, levels]`, voice `[B]` (row of the prompt).
+    prompt_units: `[V, P / 2]`. prompt_codec: `[V, P, levels]`. With B = V * targets, in the order of the prompts:
+    units `[B, T / 2]`, codec `[B, T, levels]`, voice `[B]` (the row of the prompt).
     """
 
     prompt_units: np.ndarray
@@ -61,9 +61,10 @@ class Batch:
 
 
 class Corpus:
-    """Units and codec tokens of every utterance that has both, by speaker and language; the coarsest `levels` (0: all).
+    """Units and codec tokens of every utterance that has both, indexed by speaker and by (speaker, language).
 
-    Utterances of a language are drawn `weights[language]` times as often as those of languages that are not named.
+    `levels` is the number of codec levels that are kept, the coarsest first; 0 keeps all. Utterances of a language are
+    drawn `weights[language]` times as often as those of languages without a weight.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
@@ -71,8 +72,8 @@ class Corpus:
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
         self.levels = levels or meta["codec_levels"]
-        units = TokenArchive(Path(tokens) / "units.scp")
-        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"])
+        units = TokenArchive(Path(tokens) / "units.scp", size=self.units_size)
+        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"], size=self.codec_size)
         utt2spk, utt2lang = (read_table(Path(data_dir) / name, "stage 2 (audio)") for name in ("utt2spk", "utt2lang"))
         for language in weights or {}:
             if language not in utt2lang.values():
@@ -84,19 +85,19 @@ class Corpus:
         self.of_speaker: dict[str, list[int]] = {}
         self.of_voice: dict[tuple[str, str], list[int]] = {}
         for name in sorted(set(units) & set(codec) & set(utt2spk)):
-            one, many = units[name], codec[name].reshape(-1, meta["codec_levels"])[:, :self.levels]
-            if len(one) == 0 or len(many) == 0:
+            unit_ids, codes = units[name], codec[name].reshape(-1, meta["codec_levels"])[:, :self.levels]
+            if len(unit_ids) == 0 or len(codes) == 0:
                 continue
             voice = utt2spk[name], utt2lang[name]
             self.of_speaker.setdefault(utt2spk[name], []).append(len(self.units))
             self.of_voice.setdefault(voice, []).append(len(self.units))
             self.voice.append(voice)
-            self.units.append(one.astype(np.int64))
-            self.codec.append(align(one, many).astype(np.int16))
+            self.units.append(unit_ids.astype(np.int64))
+            self.codec.append(align(unit_ids, codes).astype(np.int16))
         if not self.units:
             raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
-        shares = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
-        self.shares = shares / shares.sum()
+        relative = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
+        self.probabilities = relative / relative.sum()
 
     def __len__(self) -> int:
         return len(self.units)
@@ -106,32 +107,34 @@ class Corpus:
         return sum(map(len, self.codec))
 
     def unit_latents(self, codebooks: Tensor) -> UnitLatents:
-        """Averages over all frames, of latents made from `codebooks [levels, codec_size, latent]`.
+        """Averages over all frames, of the latents that `codebooks [levels, codec_size, latent]` decode to.
 
-        A unit that no frame has gets the average of all.
+        A unit that does not occur gets the average of all frames.
         """
-        places = FRAMES_PER_UNIT * self.units_size
-        sums, counts = torch.zeros(places, codebooks.shape[2]), torch.zeros(places)
-        energy = rest = 0.0
-        for first in range(0, len(self), 500):  # utterances, so that memory does not grow with the corpus
+        rows = FRAMES_PER_UNIT * self.units_size
+        sums, counts = torch.zeros(rows, codebooks.shape[2]), torch.zeros(rows)
+        energy = finer_energy = 0.0
+        for first in range(0, len(self), 500):  # 500 utterances at a time, to bound memory
             units = torch.from_numpy(np.concatenate(self.units[first:first + 500]))
-            place = (FRAMES_PER_UNIT * units[:, None] + torch.arange(FRAMES_PER_UNIT)).flatten()
+            row = (FRAMES_PER_UNIT * units[:, None] + torch.arange(FRAMES_PER_UNIT)).flatten()
             codes = torch.from_numpy(np.concatenate(self.codec[first:first + 500]).astype(np.int64))
             finer = sum((codebooks[level][codes[:, level]] for level in range(1, self.levels)), torch.zeros(()))
             latents = codebooks[0][codes[:, 0]] + finer
-            sums.index_add_(0, place, latents)
-            counts.index_add_(0, place, torch.ones(len(place)))
-            energy, rest = energy + float(latents.square().sum()), rest + float(finer.square().sum())
+            sums.index_add_(0, row, latents)
+            counts.index_add_(0, row, torch.ones(len(row)))
+            energy += float(latents.square().sum())
+            finer_energy += float(finer.square().sum())
         means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], sums.sum(0) / counts.sum())
         explained, size = float((means.square().sum(dim=1) * counts).sum()), float(counts.sum()) * codebooks.shape[2]
-        return UnitLatents(means.view(self.units_size, FRAMES_PER_UNIT, -1), (energy - explained) / size, rest / size)
+        return UnitLatents(means.view(self.units_size, FRAMES_PER_UNIT, -1), (energy - explained) / size,
+                           finer_energy / size)
 
     def other(self, random: np.random.Generator, utterance: int, own: list[int]) -> int:
-        """One of `own` that is not `utterance`; the same one when there is no other."""
-        place = int(random.integers(len(own)))
-        if own[place] == utterance and len(own) > 1:
-            place = (place + 1 + int(random.integers(len(own) - 1))) % len(own)
-        return own[place]
+        """A random one of `own` other than `utterance`, or `utterance` itself if there is no other."""
+        index = int(random.integers(len(own)))
+        if own[index] == utterance and len(own) > 1:
+            index = (index + 1 + int(random.integers(len(own) - 1))) % len(own)
+        return own[index]
 
     def piece(self, utterance: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """At most `length` units from `first` on, and their codec frames."""
@@ -139,13 +142,16 @@ class Corpus:
         return self.units[utterance][first:first + length], self.codec[utterance][frames]
 
     def prompt(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Units `[length]`, codec `[2 * length, levels]`: the prompt that synthesis makes, from a random place."""
+        """A voice prompt as in synthesis, from a random position: units `[length]`, codec `[2 * length, levels]`."""
         first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
         return fit_prompt(*self.piece(utterance, first, length), length)
 
     def target(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Units `[length]`, codec `[2 * length, levels]`: `utterance`, or a random part of it when it is longer, then
-        others of the speaker in this language, so that no frame is padding."""
+        """A training target without padding: units `[length]`, codec `[2 * length, levels]`.
+
+        It consists of `utterance`, or of a random part of it if it is longer, followed by other utterances of the
+        speaker in this language as needed.
+        """
         parts = []
         while length > 0:
             first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
@@ -156,15 +162,15 @@ class Corpus:
         return np.concatenate(units), np.concatenate(codec)
 
     def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int) -> Batch:
-        """A batch of `voices` prompts with `targets` sequences each; `prompt` and `target` in units.
+        """A batch of `voices` prompts with `targets` sequences each; lengths `prompt` and `target` in units.
 
-        A prompt is of the same speaker in any language, and not the utterance that a target begins with.
+        A prompt is of the same speaker, in any language, and is not the utterance that a target begins with.
         """
-        chosen = [self.voice[one] for one in random.choice(len(self), voices, p=self.shares)]
-        voiced = [self.of_speaker[speaker][random.integers(len(self.of_speaker[speaker]))] for speaker, _ in chosen]
-        prompts = [self.prompt(random, one, prompt) for one in voiced]
-        pieces = [self.target(random, self.other(random, one, self.of_voice[voice]), target)
-                  for one, voice in zip(voiced, chosen, strict=True) for _ in range(targets)]
+        chosen = [self.voice[index] for index in random.choice(len(self), voices, p=self.probabilities)]
+        prompted = [self.of_speaker[speaker][random.integers(len(self.of_speaker[speaker]))] for speaker, _ in chosen]
+        prompts = [self.prompt(random, index, prompt) for index in prompted]
+        sequences = [self.target(random, self.other(random, index, self.of_voice[voice]), target)
+                     for index, voice in zip(prompted, chosen, strict=True) for _ in range(targets)]
         prompt_units, prompt_codec = (np.stack(values).astype(np.int64) for values in zip(*prompts, strict=True))
-        units, codec = (np.stack(values).astype(np.int64) for values in zip(*pieces, strict=True))
+        units, codec = (np.stack(values).astype(np.int64) for values in zip(*sequences, strict=True))
         return Batch(prompt_units, prompt_codec, units, codec, np.repeat(np.arange(voices), targets))

@@ -1,17 +1,18 @@
-"""The voice prompt: a fixed stretch of speech as units and codec tokens; its length is the same in training and use."""
+"""The voice prompt: speech as units and codec tokens, of one fixed length in training and in generation."""
 
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
 
 UNITS_RATE = 25  # Hz
-FRAMES_PER_UNIT = 2  # 50 Hz codec frames for each 25 Hz unit
+FRAMES_PER_UNIT = 2  # codec frames (50 Hz) per unit (25 Hz)
 
 
 def align(units: np.ndarray, codec: np.ndarray) -> np.ndarray:
-    """Codec tokens `[2 * len(units), levels]`: the last frame is repeated or surplus frames dropped.
+    """Codec tokens cut or extended to `[2 * len(units), levels]`; an extension repeats the last frame.
 
-    An odd number of codec frames belongs to one unit more than half of it, so at most one frame is missing.
+    For an odd number of codec frames the last unit has only one frame, so at most one frame is missing.
+    Raises AudioPaLMError if there is no unit or no codec frame.
     """
     if len(units) == 0 or len(codec) == 0:
         raise AudioPaLMError("a voice prompt without a single unit and codec frame cannot be used")
@@ -19,7 +20,7 @@ def align(units: np.ndarray, codec: np.ndarray) -> np.ndarray:
 
 
 def fit_prompt(units: np.ndarray, codec: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exactly `length` units and `2 * length` codec frames: repeated when shorter, cut when longer."""
+    """Exactly `length` units and `2 * length` codec frames: a shorter prompt is repeated, a longer one is cut."""
     codec = align(units, codec)
     unit_index = np.arange(length) % len(units)
     frame_index = np.arange(FRAMES_PER_UNIT * length) % len(codec)

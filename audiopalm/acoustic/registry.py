@@ -1,14 +1,10 @@
 """The kinds of acoustic models: SoundStorm, the default, and AudioLM's stages 2 and 3."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from audiopalm.acoustic.audiolm import training as audiolm_training
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic
@@ -18,9 +14,9 @@ from audiopalm.acoustic.soundstorm import training as soundstorm_training
 from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.acoustic.training import Kind
-from audiopalm.core.config import from_dict, load_config
-from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_json, require
+from audiopalm.core.config import apply_overrides, find_kind, from_dict, load_kind_config
+from audiopalm.core.files import read_object
+from audiopalm.core.weights import load_module
 
 DEFAULT = "soundstorm"
 KINDS = {
@@ -31,20 +27,10 @@ KINDS = {
 }
 
 
-def find_kind(settings: Mapping[str, Any], where: object) -> Kind:
-    """The kind that settings name as `kind`, SoundStorm where they name none."""
-    name = settings.get("kind", DEFAULT)
-    if name not in KINDS:
-        raise AudioPaLMError(f"{where}: unknown kind of acoustic model {name!r}; {nearest(str(name), KINDS)}")
-    return KINDS[name]
-
-
-def load_training_config(path: str | Path, overrides: list[str] = ()) -> tuple[Kind, Any]:
+def load_training_config(path: str | Path, overrides: Iterable[str] = ()) -> tuple[Kind, Any]:
     """What conf/acoustic.yaml says, and the kind that it is for."""
-    if not Path(path).is_file():
-        raise AudioPaLMError(f"configuration {path} does not exist")
-    kind = find_kind(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, path)
-    return kind, load_config(kind.config, path, overrides)
+    config = load_kind_config(path, overrides, {name: kind.config for name, kind in KINDS.items()}, DEFAULT)
+    return KINDS[config.kind], config
 
 
 def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", overrides: list[str] = ()) -> Acoustic:
@@ -54,15 +40,11 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
     """
     made_by = "stage 9 (acoustic)"
     where = Path(directory) / CONFIG
-    meta = read_json(where, made_by)
-    weights = require(Path(directory) / MODEL, made_by)
-    kind = find_kind(meta, where)
+    meta = read_object(where, made_by, {"model": dict, "generation": dict, "units_sha256": str, "codec_sha256": str})
+    kind = KINDS[find_kind(meta, KINDS, DEFAULT, where)]
     types = get_type_hints(kind.config)
-    model = kind.model(from_dict(types["model"], meta["model"], str(where)))
-    try:
-        model.load_state_dict(load_file(str(weights)))
-    except (SafetensorError, RuntimeError) as error:
-        raise AudioPaLMError(f"{weights} does not hold the model of {CONFIG}: {error}") from None
-    stored = [f"{key}={json.dumps(value)}" for key, value in meta["generation"].items()]
-    generation = load_config(types["generation"], overrides=[*stored, *overrides])
+    config = from_dict(types["model"], meta["model"], f"{where}: model")
+    model = load_module(lambda: kind.model(config), Path(directory) / MODEL, made_by)
+    values = apply_overrides(dict(meta["generation"]), overrides)
+    generation = from_dict(types["generation"], values, f"{where}: generation")
     return kind.acoustic(model.to(device), generation, meta)

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.core.files import check_writable
 from audiopalm.scoring.codec_quality import measure_codec
 from audiopalm.scoring.judge import JUDGES
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
     parser.add_argument("--dnsmos", type=int, default=10, help="of them, so many for DNSMOS, which is slow; 0: none")
     arguments = parser.parse_args()
+    check_writable(arguments.output)
     print(measure_codec(arguments.codec, arguments.data_dir, arguments.output, arguments.language, arguments.count,
                         arguments.judge, arguments.dnsmos))
 

@@ -8,8 +8,10 @@ others the shards that are whole, so a stopped decode goes on where it was.
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
+from audiopalm.core.lock import all_locked
 from audiopalm.stages.decode import DecodeConfig, DecodedSet, decode_sets
 from audiopalm.stages.jobs import Launcher, add_launcher_options
 
@@ -23,16 +25,15 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="YAML of DecodeConfig: tasks, decoding, batch_size")
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="of each set, such as exp/decode/test")
     parser.add_argument("--seed", type=int, default=0, help="of sampling; greedy decoding does not use it")
-    parser.add_argument("overrides", nargs="*", help="key=value, for example batch_size=16")
     add_launcher_options(parser, "first OUTPUT/jobs")
-    args = parser.parse_args()
+    args = parse_with_overrides(parser, "batch_size=16")
     if not len(args.data_dir) == len(args.tokens) == len(args.output):
-        parser.error(f"{len(args.data_dir)} data directories, {len(args.tokens)} folders of tokens, but "
-                     f"{len(args.output)} outputs")
+        parser.error("--data_dir, --tokens and --output name the same number of folders, one for each set")
     config = load_config(DecodeConfig, args.config, args.overrides)
-    sets = [DecodedSet(*paths) for paths in zip(args.data_dir, args.tokens, args.output, strict=True)]
+    sets = list(map(DecodedSet, args.data_dir, args.tokens, args.output))
     launcher = Launcher(args.cmd, args.nj, args.job_dir or args.output[0] / "jobs")
-    decode_sets(sets, args.lm, args.vocabulary, config, args.seed, launcher)
+    with all_locked(args.output, "decode"):
+        decode_sets(sets, args.lm, args.vocabulary, config, args.seed, launcher)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 import argparse
 
-import torch
-
 from audiopalm.core.command import run
-from audiopalm.stages.decode_shards import Worker
-from audiopalm.stages.jobs import add_worker_options, work
+from audiopalm.stages.decode_shards import decode_shards
+from audiopalm.stages.jobs import add_worker_options
 
 
 def main() -> None:
@@ -17,9 +15,8 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, required=True)
     add_worker_options(parser)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a job has one core
-    worker = Worker(arguments.lm, arguments.vocabulary, arguments.sets, arguments.batch_size)
-    work(arguments.todo, arguments.done, worker)
+    tokens = dict(zip(arguments.sets[::2], arguments.sets[1::2], strict=True))
+    decode_shards(arguments.todo, arguments.done, arguments.lm, arguments.vocabulary, tokens, arguments.batch_size)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.lm.estimate import Device, Estimate, estimate
@@ -26,8 +27,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=Device.peak, help="operations a second of one device")
     parser.add_argument("--share", type=float, default=Device.share, help="of the peak that a training gets")
     parser.add_argument("--output_share", type=float, default=1.0, help="of the tokens that carry loss (1: all)")
-    parser.add_argument("overrides", nargs="*", help="key=value, for example training.rows=4")
-    arguments = parser.parse_args()
+    arguments = parse_with_overrides(parser, "training.rows=4")
     config = load_config(LMConfig, arguments.config, arguments.overrides)
     shape = read_config(arguments.init_lm)
     shape = replace(shape, vocabulary_size=shape.vocabulary_size + arguments.audio_size)

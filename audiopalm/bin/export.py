@@ -4,42 +4,19 @@ A model that was imported stays in its family; one that was trained here becomes
 """
 
 import argparse
-import logging
-import shutil
 from pathlib import Path
 
 from audiopalm.core.command import run
-from audiopalm.core.errors import AudioPaLMError
-from audiopalm.lm.huggingface.pretrained import write_pretrained
-from audiopalm.lm.storage import load_model
-from audiopalm.lm.trained import read_trained, write_trained
-from audiopalm.vocabulary.export import write_tokenizer
-from audiopalm.vocabulary.joint import load_vocabulary
-from audiopalm.vocabulary.text import tokenizer_file
+from audiopalm.lm.huggingface.export import export
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lm", required=True, help="directory of stage 8")
-    parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
-    parser.add_argument("--output", required=True, help="folder to make; an earlier export there is replaced")
+    parser.add_argument("--lm", type=Path, required=True, help="directory of stage 8")
+    parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make; an earlier export is replaced")
     args = parser.parse_args()
-    output = Path(args.output)
-    if output.exists() and not (output / "generation_config.json").exists():
-        raise AudioPaLMError(f"{output} exists and is not an export; give --output another name")
-    vocabulary, _ = load_vocabulary(args.vocabulary)
-    model = load_model(args.lm, vocabulary, "stage 8 (finetune)")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_tokenizer(vocabulary, tokenizer_file(args.vocabulary), partial)
-    vocabulary.save(partial)
-    write_pretrained(model, partial, vocabulary.eos)
-    write_trained(partial, read_trained(args.lm))
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
-    logging.info("exported %s: a %s model of %d text ids and %d audio ids", output, model.config.family,
-                 vocabulary.text_size, vocabulary.audio_size)
+    export(args.lm, args.vocabulary, args.output)
 
 
 if __name__ == "__main__":

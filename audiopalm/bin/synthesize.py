@@ -7,6 +7,7 @@ Run again after an interruption, it goes on; a finished folder is left alone unl
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
 
@@ -27,8 +28,7 @@ def main() -> None:
                              "speaker's prompt, into other_prompt_<decode>: the voice scores without the right prompt")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="generation settings, for example iterations=[16,1] temperature=0")
-    synthesize_set(SpeechOptions(**vars(parser.parse_args())))
+    synthesize_set(SpeechOptions(**vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0"))))
 
 
 if __name__ == "__main__":

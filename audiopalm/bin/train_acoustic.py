@@ -9,6 +9,7 @@ import argparse
 
 from audiopalm.acoustic.registry import load_training_config
 from audiopalm.acoustic.training import train
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 
 
@@ -22,8 +23,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml or conf/acoustic_audiolm.yaml")
     parser.add_argument("--output", required=True, help="folder to write, e.g. exp/acoustic")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=10")
-    arguments = parser.parse_args()
+    arguments = parse_with_overrides(parser, "training.steps=10")
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")
     kind, config = load_training_config(arguments.config, arguments.overrides)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from audiopalm.codec.soundstream_training import SoundStreamTraining, train_soundstream
 from audiopalm.codec.spectral_training import CodecTraining, train_codec
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
-from audiopalm.core.config import load_config, load_kind
+from audiopalm.core.config import load_kind_config
 
 KINDS = {"spectral": (CodecTraining, train_codec), "soundstream": (SoundStreamTraining, train_soundstream)}
 
@@ -23,10 +24,10 @@ def main() -> None:
                                          "soundstream`, of SoundStreamTraining (codec/soundstream_training.py)")
     parser.add_argument("--output", required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example decoder_steps=100")
-    arguments = parser.parse_args()
-    training, train = KINDS[load_kind(arguments.config, list(KINDS))]
-    config = load_config(training, arguments.config, arguments.overrides)
+    arguments = parse_with_overrides(parser, "decoder_steps=100")
+    config = load_kind_config(arguments.config, arguments.overrides,
+                              {kind: training for kind, (training, _) in KINDS.items()}, "spectral")
+    train = KINDS[config.kind][1]
     if (Path(arguments.output) / "report.json").exists():
         logging.info("%s is trained already; remove it to train anew", arguments.output)
         return

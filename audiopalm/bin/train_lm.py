@@ -7,6 +7,7 @@ zero audio rows and all of it is finetuned. Stopped and started again, it goes o
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.data.examples import ExampleSet
@@ -31,12 +32,11 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
-    parser.add_argument("overrides", nargs="*", help="key=value, for example training.steps=100")
-    args = parser.parse_args()
+    args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
     vocabulary, tokenizer = load_vocabulary(args.vocabulary)
     examples = ExampleSet(args.data_dir, args.tokens, args.text_dir)
-    if examples.meta:
+    if args.tokens:
         vocabulary.check_units(examples.meta["units_sha256"], args.tokens)
     if args.show_batch:
         mixture = Mixture(config.mixture, examples, SequenceBuilder(vocabulary, tokenizer), config.training.row_length,
@@ -44,6 +44,8 @@ def main() -> None:
         print(show_batch(next(mixture.batches()), vocabulary, tokenizer))
         return
     dev = ExampleSet(args.dev_data_dir, args.dev_tokens, args.dev_text_dir)
+    if args.dev_tokens:
+        vocabulary.check_units(dev.meta["units_sha256"], args.dev_tokens)
     train(config, vocabulary, tokenizer, examples, dev, Path(args.output), args.seed, args.init_lm)
 
 

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from audiopalm.bin.units_report import report_units
+from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
@@ -24,8 +25,7 @@ def main() -> None:
     parser.add_argument("--config", help="YAML of a class of audiopalm.units.training.TRAININGS")
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", help="key=value, for example kind=log-mel")
-    arguments = parser.parse_args()
+    arguments = parse_with_overrides(parser, "kind=log-mel")
     config = load_training(arguments.config, arguments.overrides)
     settings = arguments.output / "config.json"
     if settings.exists():

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from audiopalm.core.errors import AudioPaLMError
 
+MADE_BY = "stage 4 (codec)"
+
 
 class Codec(ABC):
     """Recordings float32 `[T]` at 16 kHz <-> ids int64 `[frames, levels]`, `frames = ceil(T * rate / 16000)`."""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from audiopalm.codec.base import Codec
+from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.codec.soundstream import SoundStreamCodec
 from audiopalm.codec.spectral import SpectralCodec
-from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_json
+from audiopalm.core.config import find_kind
+from audiopalm.core.files import read_object
 
 CODECS: dict[str, type[Codec]] = {"spectral": SpectralCodec, "soundstream": SoundStreamCodec}
 
@@ -18,7 +18,5 @@ def load_codec(directory: str | Path, device: str | torch.device = "cpu") -> Cod
 
     Raises AudioPaLMError for an unknown kind and for missing or damaged files.
     """
-    kind = read_json(Path(directory) / "config.json", "stage 4 (codec)").get("kind")
-    if kind not in CODECS:
-        raise AudioPaLMError(f"{directory}/config.json: unknown kind of codec {kind!r}; {nearest(str(kind), CODECS)}")
-    return CODECS[kind].load(directory, device)
+    path = Path(directory) / "config.json"
+    return CODECS[find_kind(read_object(path, MADE_BY), CODECS, None, path)].load(directory, device)

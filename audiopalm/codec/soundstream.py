@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from audiopalm.codec.base import Codec
+from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.core import optional as shim
-from audiopalm.core.config import from_dict
-from audiopalm.core.files import read_json, require
+from audiopalm.core.config import MAX_SIZE, from_dict, ranged
+from audiopalm.core.files import read_object
+from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 
 
@@ -21,14 +21,14 @@ class SoundStreamConfig:
     """A subset of the `generator_params` of an ESPnet codec configuration."""
 
     kind: str = "soundstream"
-    hidden_dim: int = 512  # of latents and of codes
-    filters: int = 32
-    residual_layers: int = 1
-    lstm_layers: int = 2  # of ESPnet, in the encoder and in the decoder; the paper has none
+    hidden_dim: int = ranged(512, low=1, high=MAX_SIZE)  # of latents and of codes
+    filters: int = ranged(32, low=1, high=MAX_SIZE)
+    residual_layers: int = ranged(1, low=0, high=100)
+    lstm_layers: int = ranged(2, low=0, high=100)  # of ESPnet, in the encoder and in the decoder; the paper has none
     identity_skip: bool = False  # of residual units, as in the paper; ESPnet's default has a convolution there
-    ratios: tuple = (8, 5, 4, 2)  # their product is the hop: 320 samples, 50 Hz
-    levels: int = 8
-    size: int = 1024
+    ratios: tuple[int, ...] = ranged((8, 5, 4, 2), low=1, high=1000)  # their product is the hop: 320 samples, 50 Hz
+    levels: int = ranged(8, low=1, high=64)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)
 
 
 def build_generator(config: SoundStreamConfig) -> nn.Module:
@@ -72,11 +72,10 @@ class SoundStreamCodec(Codec):
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SoundStreamCodec":
         """Read config.json and model.safetensors, the state of ESPnet's `codec.generator`."""
-        made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"
-        config = from_dict(SoundStreamConfig, read_json(path, made_by), str(path))
-        generator = build_generator(config)
-        generator.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        config = from_dict(SoundStreamConfig, read_object(path, MADE_BY), str(path))
+        generator = load_module(lambda: build_generator(config), Path(directory) / "model.safetensors", MADE_BY,
+                                first_on="cpu")
         return cls(generator.to(device), config)
 
     def codebooks(self) -> Tensor:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from audiopalm.codec.base import Codec
-from audiopalm.core.config import from_dict
-from audiopalm.core.files import read_json, require
+from audiopalm.codec.base import MADE_BY, Codec
+from audiopalm.core.config import MAX_SIZE, from_dict, ranged
+from audiopalm.core.files import read_object
 from audiopalm.core.quantiser import nearest
+from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 from audiopalm.data.mel import LogMel
 
@@ -23,16 +23,16 @@ from audiopalm.data.mel import LogMel
 @dataclass
 class SpectralConfig:
     kind: str = "spectral"
-    bands: int = 100
-    hop: int = 320  # samples of one frame: 50 Hz
-    n_fft: int = 1280
-    encoder_dim: int = 192
-    encoder_blocks: int = 4
-    latent_dim: int = 64
-    decoder_dim: int = 256
-    decoder_blocks: int = 8
-    levels: int = 8
-    size: int = 1024
+    bands: int = ranged(100, low=1, high=MAX_SIZE)
+    hop: int = ranged(320, low=1, high=16000)  # samples of one frame: 50 Hz
+    n_fft: int = ranged(1280, low=1, high=MAX_SIZE)
+    encoder_dim: int = ranged(192, low=1, high=MAX_SIZE)
+    encoder_blocks: int = ranged(4, low=0, high=1000)
+    latent_dim: int = ranged(64, low=1, high=MAX_SIZE)
+    decoder_dim: int = ranged(256, low=1, high=MAX_SIZE)
+    decoder_blocks: int = ranged(8, low=0, high=1000)
+    levels: int = ranged(8, low=1, high=64)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -77,7 +77,7 @@ class SpectralModel(nn.Module):
         self.register_buffer("codebooks", torch.zeros(config.levels, config.size, config.latent_dim))
         self.decoder = ConvNeXt(config.latent_dim, config.decoder_dim, 3 * config.decoder_dim, config.decoder_blocks,
                                 config.n_fft + 2)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
 
     def encode(self, samples: Tensor) -> Tensor:
         """Samples `[B, T]` -> latents `[B, ceil(T / hop), latent_dim]`."""
@@ -117,11 +117,9 @@ class SpectralCodec(Codec):
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SpectralCodec":
         """Read config.json and model.safetensors (float16 or float32)."""
-        made_by = "stage 4 (codec)"
         path = Path(directory) / "config.json"
-        config = from_dict(SpectralConfig, read_json(path, made_by), str(path))
-        model = SpectralModel(config)
-        model.load_state_dict(load_file(require(Path(directory) / "model.safetensors", made_by)))
+        config = from_dict(SpectralConfig, read_object(path, MADE_BY), str(path))
+        model = load_module(lambda: SpectralModel(config), Path(directory) / "model.safetensors", MADE_BY)
         return cls(model.to(device))
 
     def codebooks(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr."""
+"""What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr.
+
+A rank of torchrun ends with torchrun, even when that is killed.
+"""
 
 import logging
 import signal
@@ -6,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.processes import end_with_torchrun
 
 
 def run(main: Callable[[], None]) -> None:
@@ -14,6 +18,7 @@ def run(main: Callable[[], None]) -> None:
     name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to end is taken as Ctrl-C
     try:
+        end_with_torchrun()
         main()
     except AudioPaLMError as error:
         sys.exit(f"{name}: error: {error}")

@@ -1,35 +1,68 @@
-"""Configuration: YAML read by safe_load into dataclasses; unknown keys are refused with the nearest known one."""
+"""Configuration: YAML and `key=value` overrides into dataclasses, whose fields state their ranges and choices."""
 
 import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.yaml_files import parse_yaml, read_yaml
 
 T = TypeVar("T")
+LARGEST_INT = 2 ** 63 - 1  # what a tensor can hold
+MAX_SIZE = 2 ** 17  # of a dimension or a codebook; no model has a larger one
 
 
-def ranged(default: Any, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
+def ranged(default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None,
+           above: float | None = None) -> Any:
     """A dataclass field whose number must be at least `low`, at most `high` and greater than `above`.
 
     >>> steps: int = ranged(1000, low=1)
 
-    A field of type `X | None` may also be None. `from_dict` checks the range and names the key.
+    A field of type `X | None` may also be None; every element of a list or tuple and every value of a dictionary must
+    lie in the range. `from_dict` checks it and names the key.
     """
-    limits = {"low": low, "high": high, "above": above}
-    return dataclasses.field(default=default, metadata={name: value for name, value in limits.items()
-                                                        if value is not None})
+    return _field(default, {"low": low, "high": high, "above": above})
 
 
-def check_range(value: Any, metadata: typing.Mapping[str, Any], where: str) -> None:
-    """Raise AudioPaLMError unless a number is finite and within the limits that `ranged` has put into `metadata`."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return
+def chosen(default: Any, choices: Iterable[str]) -> Any:
+    """A dataclass field that must be one of `choices`; so must every element of a list.
+
+    >>> schedule: str = chosen("cosine", ("cosine", "linear", "constant"))
+    """
+    return _field(default, {"choices": tuple(choices)})
+
+
+def _field(default: Any, limits: dict[str, Any]) -> Any:
+    metadata = {name: value for name, value in limits.items() if value is not None}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_limits(value: Any, metadata: Mapping[str, Any], where: str) -> None:
+    """Raise AudioPaLMError unless a value keeps to what `ranged` or `chosen` has put into the metadata of its field.
+
+    Numbers must be finite in every field.
+    """
+    if isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            check_limits(item, metadata, f"{where}[{number}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_limits(item, metadata, f"{where}.{key}")
+    elif isinstance(value, str):
+        choices = metadata.get("choices")
+        if choices is not None and value not in choices:
+            raise AudioPaLMError(f"{where}: unknown value {shown(value)}; {nearest(value, choices)}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _check_number(value, metadata, where)
+
+
+def _check_number(value: float, metadata: Mapping[str, Any], where: str) -> None:
     if not math.isfinite(value):
         raise AudioPaLMError(f"{where}: {value} is not a finite number")
     low, high, above = (metadata.get(name) for name in ("low", "high", "above"))
@@ -41,81 +74,134 @@ def check_range(value: Any, metadata: typing.Mapping[str, Any], where: str) -> N
         raise AudioPaLMError(f"{where}: {value} is too large; it must be at most {high}")
 
 
-def load_config(cls: type[T], path: str | Path | None = None, overrides: list[str] = ()) -> T:
+def check_fields(config: Any, where: str) -> None:
+    """`check_limits` of all fields of a dataclass: for the `__post_init__` of those that are made in Python too."""
+    for field in dataclasses.fields(config):
+        check_limits(getattr(config, field.name), field.metadata, f"{where}: {field.name}")
+
+
+def load_config(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
     """Build dataclass `cls` from a YAML file and `key=value` overrides (nested keys with dots, values are YAML).
 
     >>> load_config(ModelConfig, "conf/lm.yaml", ["dim=128", "training.steps=10"])
 
-    Raises AudioPaLMError for a missing file, an unknown key or a value of the wrong type.
+    Raises AudioPaLMError for a missing or unreadable file, an unknown key, and a value of the wrong type or range.
     """
-    return from_dict(cls, read_values(path, overrides), str(path or "command line"))
+    return from_dict(cls, read_values(path, overrides), _source(path, overrides))
 
 
-def read_values(path: str | Path | None = None, overrides: list[str] = ()) -> dict[str, Any]:
-    """The YAML file with the overrides in it, not yet checked."""
-    values: dict = {}
-    if path is not None:
-        if not Path(path).is_file():
-            raise AudioPaLMError(f"configuration {path} does not exist")
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+def load_kind_config(path: str | Path | None, overrides: Iterable[str], kinds: Mapping[str, type], default: str) -> Any:
+    """The configuration of the dataclass that the key `kind`, in the file or among the overrides, chooses.
+
+    >>> config = load_kind_config("conf/units.yaml", ["kind=log-mel"], {"usm-v2": A, "log-mel": B}, "usm-v2")
+    >>> config.kind
+    'log-mel'
+
+    kinds: {kind: its dataclass, which has a field `kind`}. `default` is the kind of a configuration that names none.
+    """
+    values, where = read_values(path, overrides), _source(path, overrides)
+    return from_dict(kinds[find_kind(values, kinds, default, where)], values, where)
+
+
+def find_kind(values: dict[str, Any], kinds: Iterable[str], default: str | None, where: object) -> str:
+    """The `kind` of a dictionary of settings, which gets the default where it names none."""
+    kind = values.setdefault("kind", default)
+    if kind not in list(kinds):
+        raise AudioPaLMError(f"{where}: unknown kind {shown(kind)}; {nearest(str(kind), kinds)}")
+    return kind
+
+
+def read_values(path: str | Path | None = None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The values of a YAML file with the overrides in it. Types and ranges are not checked yet."""
+    values = {} if path is None else read_yaml(path)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise AudioPaLMError(f"{path}, line 1: expected `key: value` lines, found {shown(values)}")
+    return apply_overrides(values, overrides)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`values`, with the `key=value` overrides put into it."""
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
+        if not equals or not key:
             raise AudioPaLMError(f"override {override!r} is not key=value")
         node = values
         *parents, last = key.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = yaml.safe_load(text)
+        for number, parent in enumerate(parents, start=1):
+            if node.get(parent) is None:  # absent, or a key with nothing behind it
+                node[parent] = {}
+            node = node[parent]
+            if not isinstance(node, dict):
+                raise AudioPaLMError(f"override {override!r}: {'.'.join(parents[:number])} is {shown(node)}, which has "
+                                     "no keys")
+        node[last] = parse_yaml(text, f"override {override!r}", lines=False)
     return values
 
 
-def load_kind(path: str | Path | None, kinds: list[str]) -> str:
-    """The key `kind` of a YAML file, which says what dataclass the file is of; the first of `kinds` without one."""
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path and Path(path).is_file() else None
-    kind = values.get("kind", kinds[0]) if isinstance(values, dict) else kinds[0]
-    if kind not in kinds:
-        raise AudioPaLMError(f"{path}: unknown kind {kind!r}; {nearest(str(kind), kinds)}")
-    return kind
+def _source(path: str | Path | None, overrides: Iterable[str]) -> str:
+    """Where values come from, for error messages."""
+    if path is None:
+        return "command line"
+    return f"{path} with overrides" if overrides else str(path)
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
     """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages."""
     if not isinstance(values, dict):
-        raise AudioPaLMError(f"{where}: expected keys of {cls.__name__}, found {values!r}")
+        raise AudioPaLMError(f"{where}: expected keys of {cls.__name__}, found {shown(values)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():
         if key not in fields:
-            raise AudioPaLMError(f"{where}: unknown key {key!r}; {nearest(key, fields)}")
+            raise AudioPaLMError(f"{where}: unknown key {shown(key)}; {nearest(str(key), fields)}")
         arguments[key] = _convert(hints[key], value, f"{where}: {key}")
-        check_range(arguments[key], fields[key].metadata, f"{where}: {key}")
+        check_limits(arguments[key], fields[key].metadata, f"{where}: {key}")
+    missing = [name for name, field in fields.items() if name not in arguments
+               and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
+    if missing:
+        raise AudioPaLMError(f"{where}: {', '.join(missing)} missing")
     try:
         return cls(**arguments)
-    except TypeError as error:
+    except AudioPaLMError as error:  # of __post_init__, which does not know where the values come from
         raise AudioPaLMError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
+        if isinstance(value, hint):
+            value = to_dict(value)
+        return from_dict(hint, {} if value is None else value, where)  # `training:` with nothing behind it
     if isinstance(hint, types.UnionType):  # only `X | None` is used
         return None if value is None else _convert(typing.get_args(hint)[0], value, where)
-    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+    if value is None and hint is not Any:
+        raise AudioPaLMError(f"{where}: no value is given")
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-4 as a string
-        except ValueError:
-            pass
-    plain = typing.get_origin(hint) or hint
-    if plain is list and isinstance(value, list) and typing.get_args(hint):
-        return [_convert(typing.get_args(hint)[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
+        except (ValueError, OverflowError):
+            raise AudioPaLMError(f"{where}: expected a number, found {shown(value)}") from None
+    plain, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if plain is tuple and isinstance(value, list):
+        value = tuple(value)
     if plain in (int, str, bool, float, list, dict, tuple):
-        if plain is tuple and isinstance(value, list):
-            return tuple(value)
         if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-            raise AudioPaLMError(f"{where}: expected {plain.__name__}, found {value!r}")
+            raise AudioPaLMError(f"{where}: expected {plain.__name__}, found {shown(value)}")
+        if plain is int and abs(value) > LARGEST_INT:
+            raise AudioPaLMError(f"{where}: {shown(value)} is too large")
+    if plain in (list, tuple) and arguments:
+        return plain(_convert(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
+    if plain is dict and arguments:
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     return value
+
+
+def shown(value: Any, longest: int = 60) -> str:
+    """A value for an error message: one line, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[:longest - 3]}..."
 
 
 def to_dict(config: Any) -> dict[str, Any]:

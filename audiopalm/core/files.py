@@ -4,31 +4,34 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.partials import partial_path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, final: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    Without `final` it is always removed.
 
     Raises AudioPaLMError where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: soundfile and numpy choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = partial_path(path)
     try:
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        if final:
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     except Exception as error:
         # safetensors hides the number of the error in its text
         if any(os.strerror(number) in str(error) for number in DISK_FULL):
@@ -37,6 +40,41 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
+    """`path` itself if a file can be written there; to be called before long work whose result goes there.
+
+    Folders that do not exist yet are made when the file is written. Raises AudioPaLMError for another suffix than
+    `suffixes`, for a folder, and for what cannot be written.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise AudioPaLMError(f"{path}: the name must end in {' or '.join(suffixes)}")
+    if os.path.isdir(path):
+        raise AudioPaLMError(f"{path} is a folder; give the name of a file")
+    _try_writing(path)
+    return path
+
+
+def check_writable_folder(path: str | Path) -> Path:
+    """`path` itself if it is a folder, or can become one, in which files can be written."""
+    path = Path(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise AudioPaLMError(f"{path} is a file; give the name of a folder")
+    _try_writing(path / "x")
+    return path
+
+
+def _try_writing(path: Path) -> None:
+    """Write and remove an empty file beside `path`, or in its nearest parent that exists."""
+    try:
+        while not path.parent.exists():
+            path = path.parent
+        with atomic_path(path, final=False) as temporary:
+            temporary.touch()
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        raise AudioPaLMError(f"{str(path)!r} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -50,11 +88,45 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path, made_by: str = "") -> Any:
     """Read JSON; a missing file says what makes it (`made_by`, for example `stage 6`)."""
+    text = read_text(path, made_by)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AudioPaLMError(f"{path} is not JSON: {error}") from None
+
+
+def read_object(path: str | Path, made_by: str = "", keys: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """Read a JSON object that has all `keys`, {name: type}; raises AudioPaLMError for anything else.
+
+    >>> read_object("dump/tokens/train/meta.json", "stage 5 (tokenize)", {"units_size": int, "units_sha256": str})
+    """
+    found = read_json(path, made_by)
+    again = f"; run {made_by} again" if made_by else ""
+    if not isinstance(found, dict):
+        raise AudioPaLMError(f"{path} holds {_shown(found)} where an object with keys is expected{again}")
+    if missing := [key for key in keys or {} if key not in found]:
+        raise AudioPaLMError(f"{path} lacks {', '.join(missing)}{again}")
+    for key, kind in (keys or {}).items():
+        if not isinstance(found[key], kind) or (kind is int and isinstance(found[key], bool)):
+            raise AudioPaLMError(f"{path}: {key} must be of type {kind.__name__}, found {_shown(found[key])}{again}")
+    return found
+
+
+def read_text(path: str | Path, made_by: str = "") -> str:
+    """Read a file in UTF-8; what is missing or cannot be read is one line."""
     require(path, made_by)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AudioPaLMError(f"{path} is not JSON: {error}") from None
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise AudioPaLMError(f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def require(path: str | Path, made_by: str = "") -> Path:

@@ -2,6 +2,9 @@
 
 kaldiio writes int32 only as 1-D vectors, so codec tokens `[T, Q]` are flattened row by row;
 `meta.json` beside the scp states how many levels a frame has.
+
+Archives are read here and not by kaldiio, which runs an scp value that ends in `|` as a shell command and unpickles an
+archive that begins with `PKL`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,34 +14,83 @@ import kaldiio
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
+from audiopalm.core.partials import partial_path
 from audiopalm.data.datadir import read_table
+
+# An entry is HEADER, the count as int32, then ELEMENT for each value; \4 is the width of an int32 in bytes.
+HEADER = b"\0B\4"
+ELEMENT = np.dtype([("width", "u1"), ("value", "<i4")])
 
 
 def write_ark(ark: str | Path, tokens: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Write {id: int32 [T]} into one ark file; return {id: `ark:offset`} for an scp."""
     ark = Path(ark).resolve()
-    ark.parent.mkdir(parents=True, exist_ok=True)
-    partial = ark.with_name(f".{ark.name}.partial")
-    partial_scp = ark.with_name(f".{ark.name}.scp.partial")
-    kaldiio.save_ark(str(partial), {key: np.asarray(value, dtype=np.int32) for key, value in tokens.items()},
-                     scp=str(partial_scp))
-    table = {key: value.replace(str(partial), str(ark)) for key, value in read_table(partial_scp).items()}
-    partial.replace(ark)
-    partial_scp.unlink()
-    return table
+    partial_scp = partial_path(f"{ark}.scp")
+    try:
+        with atomic_path(ark) as partial:
+            kaldiio.save_ark(str(partial), {key: np.asarray(value, dtype=np.int32) for key, value in tokens.items()},
+                             scp=str(partial_scp))
+            return {key: value.replace(str(partial), str(ark)) for key, value in read_table(partial_scp).items()}
+    finally:
+        partial_scp.unlink(missing_ok=True)
+
+
+def read_vector(entry: str) -> np.ndarray:
+    """The int32 `[T]` behind an scp value `path:offset`; raises AudioPaLMError for anything else than such a vector."""
+    path, _, offset = entry.rpartition(":")
+    if not path or not (offset.isascii() and offset.isdigit()) or len(offset) > 18:
+        raise AudioPaLMError(f"token archive entry {entry!r} is not `path:offset`; commands, pipes and ranges are not "
+                             "read")
+    if not Path(path).is_file():
+        raise AudioPaLMError(f"token archive {path} does not exist or is not a file")
+    try:
+        return _read_vector(path, int(offset), entry)
+    except OSError as error:
+        raise AudioPaLMError(f"token archive {path} cannot be read: {error.strerror}") from None
+
+
+def _read_vector(path: str, offset: int, entry: str) -> np.ndarray:
+    with open(path, "rb") as stream:
+        left = stream.seek(0, 2) - offset - len(HEADER) - 4  # bytes behind the count
+        stream.seek(offset)
+        header, count = stream.read(len(HEADER)), int.from_bytes(stream.read(4), "little", signed=True)
+        if header != HEADER or left < 0:
+            raise AudioPaLMError(f"token archive {entry} has no int32 vector at this offset; run the stage that wrote "
+                                 "it again")
+        if not 0 <= count * ELEMENT.itemsize <= left:
+            raise AudioPaLMError(f"token archive {entry} states {count} values, {left // ELEMENT.itemsize} follow: it "
+                                 "is damaged or cut off; run the stage that wrote it again")
+        elements = np.frombuffer(stream.read(count * ELEMENT.itemsize), dtype=ELEMENT)
+    if (elements["width"] != 4).any():
+        raise AudioPaLMError(f"token archive {entry} is damaged; run the stage that wrote it again")
+    return elements["value"].astype(np.int32)
 
 
 class TokenArchive(Mapping):
-    """{id: int32 tokens} read lazily from an scp; `[T]`, or `[T, levels]` when levels > 1."""
+    """{id: int32 tokens} read lazily from an scp; `[T]`, or `[T, levels]` when levels > 1.
 
-    def __init__(self, scp: str | Path, levels: int = 1, made_by: str = "stage 5 (tokenize)"):
-        self.path, self.levels = Path(scp), levels
+    Tokens must be 0 to `size` - 1, or just not negative where no size is given.
+    """
+
+    def __init__(self, scp: str | Path, levels: int = 1, made_by: str = "stage 5 (tokenize)", size: int | None = None):
+        self.path, self.levels, self.size = Path(scp), levels, size
         self.table = read_table(scp, made_by)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self.table:
             raise AudioPaLMError(f"{self.path} has no tokens for {key!r}")
-        tokens = kaldiio.load_mat(self.table[key])
+        try:
+            tokens = read_vector(self.table[key])
+        except AudioPaLMError as error:
+            raise AudioPaLMError(f"{self.path}: {key}: {error}") from None
+        if len(tokens) % self.levels:
+            raise AudioPaLMError(f"{self.path}: {key} has {len(tokens)} tokens, which is no multiple of its "
+                                 f"{self.levels} levels")
+        if len(tokens) and (tokens.min() < 0 or (self.size is not None and tokens.max() >= self.size)):
+            wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+            most = "" if self.size is None else f", the largest is {self.size - 1}"
+            raise AudioPaLMError(f"{self.path}: {key} holds the token {wrong}, which does not exist{most}")
         return tokens.reshape(-1, self.levels) if self.levels > 1 else tokens
 
     def __contains__(self, key: object) -> bool:

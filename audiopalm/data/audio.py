@@ -1,6 +1,7 @@
 """Reading and writing speech: mono float32 at one sample rate."""
 
 import io
+import os
 from math import gcd
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import numpy as np
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path
+from audiopalm.core.files import atomic_path, check_writable
 from audiopalm.data.mp3 import states_its_length, with_length
+from audiopalm.data.wav import missing_bytes
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
+MIN_RATE, MAX_RATE = 1000, 768000  # Hz of a recording; resampling from another rate may ask for any amount of memory
+FORMATS = (".wav", ".flac")  # that speech is written in
 MP3_SLACK = 2304  # samples by which the length in the header of a sound mp3 may differ from what is decoded
 
 
@@ -26,13 +30,18 @@ class DamagedAudio(AudioPaLMError):
 def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged.
 
-    Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, and for an mp3
-    with much less in it than its header says (decoders give the first part of a cut-off file without a word).
+    Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, for an
+    impossible rate, and for a file with less in it than its header says (decoders give the first part of a cut-off file
+    without a word).
     """
-    if not Path(path).is_file():
-        raise AudioPaLMError(f"audio {path} does not exist")
+    if not isinstance(path, str | Path):
+        raise AudioPaLMError(f"audio must be a path, found {type(path).__name__}")
+    if not os.path.isfile(path):
+        raise AudioPaLMError(f"audio {str(path)!r} does not exist or is not a file")
     try:
         with soundfile.SoundFile(str(path)) as file:
+            if not MIN_RATE <= file.samplerate <= MAX_RATE:
+                raise DamagedAudio(path, "states an impossible sample rate", f"{file.samplerate} Hz")
             found, claimed, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
             tagged = is_mp3 and states_its_length(path)
             samples = file.read(dtype="float32", always_2d=True) if tagged or not is_mp3 else _read_untagged(path)
@@ -42,6 +51,10 @@ def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
         raise DamagedAudio(path, "holds no samples")
     if not np.isfinite(samples).all():
         raise DamagedAudio(path, "holds samples that are not numbers")
+    if lost := missing_bytes(path):
+        raise DamagedAudio(path, "is cut off", f"{lost} bytes of its samples are missing")
+    if not is_mp3 and len(samples) < claimed:
+        raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
     if tagged and abs(claimed - len(samples)) > MP3_SLACK:
         raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
     return resample(samples.mean(axis=1), found, rate)
@@ -70,9 +83,17 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) 
         soundfile.write(str(temporary), np.clip(samples, -1.0, 1.0), rate, subtype="PCM_16")
 
 
+def check_output(path: str | Path) -> Path:
+    """`path` itself if speech can be written there; to be called before the work that makes the speech."""
+    return check_writable(path, FORMATS)
+
+
 def check_samples(samples: np.ndarray) -> np.ndarray:
     """`[T]` float32, at least one sample, all finite; raises AudioPaLMError otherwise."""
-    samples = np.asarray(samples, dtype=np.float32)
+    try:
+        samples = np.asarray(samples, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise AudioPaLMError("audio must be numbers") from None
     if samples.ndim != 1 or len(samples) == 0:
         raise AudioPaLMError(f"audio must be one channel with at least one sample, found shape {list(samples.shape)}")
     if not np.isfinite(samples).all():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, require
+from audiopalm.core.files import atomic_path, read_text
 
 MAX_ID_BYTES = 200  # files are named by an id, and a file name has at most 255 bytes
 _IN_NO_ID = re.compile(r"[\s\x00-\x1f\x7f/]")
@@ -47,11 +47,7 @@ def read_table(path: str | Path, made_by: str = "") -> dict[str, str]:
     """`id value...` lines as {id: value}; the value may be empty. Raises AudioPaLMError on a repeated id, and where the
     file is not UTF-8."""
     table: dict[str, str] = {}
-    try:
-        lines = require(path, made_by).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise AudioPaLMError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, made_by).split("\n"), start=1):
         if not line.strip(" \t\r"):
             continue
         key, value = split_line(line)

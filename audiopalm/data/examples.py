@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_object
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.languages import in_order
 
 DATA_STAGE = "stages 1 and 2 (data, audio)"
+UNITS_META = {"units_rate": int, "units_size": int, "units_sha256": str}  # required in meta.json of stage 5
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class ExampleSet:
         self.target_units: dict[str, TokenArchive] = {}
         self.meta: dict = {}
         if tokens is not None:
-            self.units = TokenArchive(Path(tokens) / "units.scp")
+            self.meta = read_object(Path(tokens) / "meta.json", "stage 5 (tokenize)", UNITS_META)
+            size = self.meta["units_size"]
+            self.units = TokenArchive(Path(tokens) / "units.scp", size=size)
             # units.en.scp holds the spoken translation into English
-            self.target_units = {path.name.split(".")[1]: TokenArchive(path)
+            self.target_units = {path.name.split(".")[1]: TokenArchive(path, size=size)
                                  for path in sorted(Path(tokens).glob("units.*.scp"))}
-            self.meta = read_json(Path(tokens) / "meta.json", "stage 5 (tokenize)")
         if text_dir is not None:
             self._add_texts(Path(text_dir))
         self.languages = in_order({*self.language.values(), *self.translations, *self.target_units})

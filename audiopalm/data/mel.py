@@ -23,7 +23,8 @@ class LogMel(nn.Module):
     def __init__(self, bands: int, n_fft: int, hop: int, floor: float = 1e-4):
         super().__init__()
         self.n_fft, self.hop, self.floor = n_fft, hop, floor
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        # The device is named because making a window on the meta device, for its shape, takes seconds of imports.
+        self.register_buffer("window", torch.hann_window(n_fft, device="cpu"), persistent=False)
         self.register_buffer("filters", mel_filters(bands, n_fft), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:

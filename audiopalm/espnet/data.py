@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import AbsIterFactory, AbsPreprocessor
 from audiopalm.lm.mixture import Mixture, Share
@@ -39,8 +40,9 @@ class MixtureIterFactory(AbsIterFactory):
         skip = (epoch - 1) * self.iterations * self.world_size
         chunk = self.chunk if self.chunk[1] <= skip else (0, 0)
         share = Share(self.mixture, skip, chunk, self.rank, self.world_size)
-        for batch in islice(DataLoader(share, batch_size=None, num_workers=self.workers), self.iterations):
-            self.chunk = batch.chunk  # the next epoch need not draw again what comes before it
+        loader = DataLoader(share, batch_size=None, num_workers=self.workers, worker_init_fn=end_worker_with_parent)
+        for batch in islice(loader, self.iterations):
+            self.chunk = batch.chunk  # the next epoch starts drawing here
             yield batch.utterances, tensors(batch)
 
 

@@ -9,7 +9,8 @@ from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
 from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import Task
 from audiopalm.units.registry import UnitTokenizer
@@ -17,13 +18,13 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 
 class Speech2Any(AudioPaLM):
-    """The chain of `AudioPaLM`, of which the language model is a checkpoint of ESPnet's Trainer.
+    """`AudioPaLM` with a language model that is a checkpoint of ESPnet's Trainer.
 
     >>> model = Speech2Any.from_pretrained("exp/espnet_pack.zip", beam_size=5)
     >>> model("x.wav", task="[AST Spanish English]").text["ast"]
 
-    `vocabulary_file` is vocabulary.json, `units_file`, `acoustic_file` and `codec_file` are config.json of their
-    folders. Texts and units are decoded greedily, or with `beam_size` above 1 by ESPnet's beam search.
+    `vocabulary_file` is vocabulary.json. `units_file`, `acoustic_file` and `codec_file` are the config.json of each
+    folder. With a `beam_size` above 1 ESPnet's beam search decodes, else ours does as `decoding` says.
     """
 
     def __init__(self, audiopalm_train_config: str | Path, audiopalm_model_file: str | Path,
@@ -39,7 +40,10 @@ class Speech2Any(AudioPaLM):
 
     @classmethod
     def from_pretrained(cls, model_tag: str | Path | None = None, **options) -> "Speech2Any":
-        """`model_tag` is a pack, unpacked into the folder beside it of its name; without it all is in `options`."""
+        """`model_tag` is a pack, x.zip, which is unpacked into the folder x beside it.
+
+        Without it, `options` must hold all arguments of the constructor.
+        """
         if model_tag is not None:
             options |= unpack(model_tag, Path(model_tag).with_suffix(""))
         return cls(**options)

@@ -1,4 +1,4 @@
-"""The decoder in the form that ESPnet's Trainer wants: `forward` gives a loss, statistics and a weight."""
+"""The decoder with the interface of ESPnet's Trainer: `forward` returns a loss, statistics and a weight."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from audiopalm.lm.model import Decoder
 
 
 class ESPnetAudioPaLMModel(AbsESPnetModel):
-    """`decoder` has all parameters: ESPnet's checkpoints are ours with `decoder.` in front of each name."""
+    """A wrapper of `decoder`, which has all parameters: in ESPnet's checkpoints their names begin with `decoder.`."""
 
     extract_feats_in_collect_stats = False  # tokens have nothing to extract
 
@@ -17,11 +17,14 @@ class ESPnetAudioPaLMModel(AbsESPnetModel):
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor, task: str | None = None,
                 **unused) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Mean loss of the output tokens of packed rows, int64 `[rows, T]` as in `PackedBatch`; all results are `[1]`.
+        """The mean loss over the output tokens of packed rows, statistics, and the weight; all are `[1]`.
 
-        The weight is the number of output tokens: ESPnet's mean over batches is then the mean over tokens that our own
-        loop logs. `task` names the task of all sequences, if they have the same: its loss gets a curve of its own.
-        `unused` has what the Trainer adds, `utt_id`, and what its samplers need, `ids_lengths`.
+        ids, segments, positions, targets: int64 `[rows, T]`, as in `PackedBatch`. task: the task of all sequences if
+        they have the same; its loss is logged separately. unused: `utt_id`, which the Trainer adds, and `ids_lengths`,
+        which its samplers need.
+
+        The weight is the number of output tokens. ESPnet's mean over batches is then the mean over tokens, as our own
+        training logs it.
         """
         total, count = self.decoder(ids, segments, positions, targets)
         loss = total / count.clamp(min=1)
@@ -29,5 +32,5 @@ class ESPnetAudioPaLMModel(AbsESPnetModel):
         return force_gatherable((loss, {name: loss.detach() for name in names}, count), loss.device)
 
     def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
-        """None: see `extract_feats_in_collect_stats`."""
+        """No features: see `extract_feats_in_collect_stats`."""
         return {}

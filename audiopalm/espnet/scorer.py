@@ -1,7 +1,7 @@
-"""The language model as a scorer of ESPnet's beam search, and that search over one answer.
+"""The language model as a scorer of ESPnet's beam search, and that search for one prompt.
 
-Hypotheses begin with the prompt. The grammar is that of audiopalm/lm/generation/sampling.py: a part has ids of
-its kind only, and ends at its limit at the latest.
+Hypotheses begin with the prompt. The grammar and the length limits of parts are those of
+audiopalm/lm/generation/grammar.py.
 """
 
 import numpy as np
@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from audiopalm.espnet.imports import BatchBeamSearch, BatchScorerInterface
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, grammar, part_limits
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated, grammar, part_limits
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary
 
 
 class AudioPaLMScorer(BatchScorerInterface):
-    """Log probabilities of the next id, among those that the grammar of `task` allows.
+    """Log probabilities of the next id, among the ids that the grammar of `task` allows.
 
-    In the place of an encoder's output the search has any tensor as long as the prompt, float `[prompt, 1]`. Every
-    step computes the whole hypothesis: ESPnet's hypotheses are of one length, but have no room for a cache of ours.
+    Instead of an encoder's output, the search gets a tensor with the length of the prompt, float `[prompt, 1]`. Every
+    step computes whole hypotheses without a KV cache, because ESPnet's search cannot carry ours.
     """
 
     def __init__(self, model: Decoder, task: Task, vocabulary: Vocabulary, config: DecodingConfig, prompt_tokens: int):
@@ -34,7 +35,7 @@ class AudioPaLMScorer(BatchScorerInterface):
 
     @torch.no_grad()
     def batch_score(self, ys: Tensor, states: list[None], xs: Tensor) -> tuple[Tensor, list[None]]:
-        """`ys` int64 `[B, T]`, prompts with answers so far -> log probabilities float32 `[B, V]`."""
+        """Prompts with their answers so far, `ys` int64 `[B, T]` -> log probabilities float32 `[B, V]`."""
         batch, length = ys.shape
         positions = torch.arange(length, device=ys.device).expand(batch, length)
         causal = torch.ones(length, length, dtype=torch.bool, device=ys.device).tril().expand(batch, 1, length, length)
@@ -43,7 +44,7 @@ class AudioPaLMScorer(BatchScorerInterface):
         return logits.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1), states
 
     def next_ids(self, answer: list[int]) -> Tensor:
-        """bool `[V]`: what may follow the ids of an answer."""
+        """The ids that may follow those of an answer, bool `[V]`."""
         parts = split(answer, self.newline, len(self.limits))
         part = len(parts) - 1
         if len(parts[part]) < self.limits[part]:
@@ -53,11 +54,11 @@ class AudioPaLMScorer(BatchScorerInterface):
         return end
 
 
-def split(answer: list[int], newline: int, most: int) -> list[list[int]]:
-    """The parts of an answer without <eos>, of which every one but the last ends with a newline."""
+def split(answer: list[int], newline: int, num_parts: int) -> list[list[int]]:
+    """The parts of an answer, which has no <eos>. Every part except the last ends with a newline."""
     parts: list[list[int]] = [[]]
     for token in answer:
-        if token == newline and len(parts) < most:
+        if token == newline and len(parts) < num_parts:
             parts.append([])
         else:
             parts[-1].append(token)
@@ -65,9 +66,9 @@ def split(answer: list[int], newline: int, most: int) -> list[list[int]]:
 
 
 class _Search(BatchBeamSearch):
-    """Ends when no hypothesis can come among the best `beam_size` any more: log probabilities only fall.
+    """Ends when no running hypothesis can become one of the best `beam_size`: log probabilities only decrease.
 
-    ESPnet's own test for the end compares lengths as if hypotheses had no prompt.
+    ESPnet's own end detection compares lengths as if hypotheses had no prompt.
     """
 
     def post_process(self, i, maxlen, minlen, maxlenratio, running_hyps, ended_hyps):
@@ -79,18 +80,18 @@ class _Search(BatchBeamSearch):
 
 def beam_search(model: Decoder, prompt: np.ndarray, task: Task, vocabulary: Vocabulary, config: DecodingConfig,
                 beam_size: int) -> list[tuple[float, Generated]]:
-    """At most `beam_size` answers to `prompt` (int64 `[T]`) with log probabilities, the best first; none is sampled."""
+    """At most `beam_size` answers to `prompt` (int64 `[T]`) with their log probabilities, the best first."""
     model.eval()
     scorer = AudioPaLMScorer(model, task, vocabulary, config, len(prompt))
     search = _Search({"lm": scorer}, {"lm": 1.0}, beam_size, vocabulary.size, vocabulary.eos, vocabulary.eos,
                      hyp_primer=prompt.tolist())
     encoded = torch.zeros(len(prompt), 1, device=model.embedding.weight.device)
-    longest = sum(scorer.limits) + len(scorer.limits)
-    # A negative ratio is a number of tokens. At the last one the search adds an <eos>: here all have theirs before.
-    found = search(encoded, maxlenratio=-(longest + 1))
+    max_tokens = sum(scorer.limits) + len(scorer.limits)
+    # A negative ratio is a number of tokens. The search appends <eos> at the last token; all answers end before it.
+    hypotheses = search(encoded, maxlenratio=-(max_tokens + 1))
     answers = []
-    for hypothesis in found[:beam_size]:
-        if not torch.isfinite(hypothesis.score):  # forbidden: fills a beam wider than the grammar
+    for hypothesis in hypotheses[:beam_size]:
+        if not torch.isfinite(hypothesis.score):  # a forbidden answer, in a beam wider than the number of allowed ones
             continue
         parts = split(hypothesis.yseq.tolist()[len(prompt):-1], vocabulary.newline, len(scorer.limits))
         truncated = any(len(part) >= limit for part, limit in zip(parts, scorer.limits, strict=True))

@@ -1,14 +1,17 @@
-"""Attention of masked queries, by the kernel that is fastest for the device and the precision."""
+"""Masked attention, by the kernel that is fastest for the device and the precision."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-QUERIES = 2  # of one token and one head of keys that are computed at once
+MAX_GROUPS = 2  # query heads of one key head that are computed at once in a decode step on a CPU
 
 
 def attention_bias(visible: Tensor) -> Tensor:
-    """bool `[..., T, S]`, True where a query may look -> 0 or minus infinity, in the type that products have here."""
+    """bool `[..., T, S]`, True where a query attends to a key -> 0 there, minus infinity elsewhere.
+
+    The dtype is that of matrix products here: autocast's if it is enabled, else the default dtype.
+    """
     device = visible.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.get_default_dtype()
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
@@ -16,22 +19,25 @@ def attention_bias(visible: Tensor) -> Tensor:
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, scale: float | None = None,
            cap: float | None = None) -> Tensor:
-    """`[B, heads, T, width]`, `[B, heads, S, width]` twice, bias broadcast to `[B, heads, T, S]` -> as `queries`.
+    """Attention output `[B, heads, T, head_dim]`.
 
-    Scores are products times `scale` (1 / sqrt(width) unless given), held within +-`cap` by tanh where that is given.
-    Every query must see at least one key. On a CPU PyTorch's kernels take twice as long in bfloat16 as plain products,
-    and its own plain products check for queries that see nothing, which takes half of their time again.
+    queries: `[B, heads, T, head_dim]`. keys, values: `[B, heads, S, head_dim]`. bias: of `attention_bias`, broadcast
+    to `[B, heads, T, S]`; every query must attend to at least one key. Scores are products times `scale` (default:
+    1 / sqrt(head_dim)), limited to +-`cap` by tanh if that is given.
+
+    In bfloat16 on a CPU, plain products are used: PyTorch's fused kernel takes twice as long, and its own plain version
+    takes half as long again because it checks for queries without keys.
     """
     bias = None if bias is None else bias.to(queries.dtype)
-    plain = queries.device.type == "cpu" and queries.dtype == torch.bfloat16
-    if cap is None and not plain:
+    plain_products = queries.device.type == "cpu" and queries.dtype == torch.bfloat16
+    if cap is None and not plain_products:
         return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
     return attention_scores(queries, keys, bias, scale, cap).softmax(dim=-1) @ values
 
 
 def attention_scores(queries: Tensor, keys: Tensor, bias: Tensor | None, scale: float | None,
                      cap: float | None) -> Tensor:
-    """`[B, heads, T, S]`, of which the softmax says how much of each value is taken; arguments as of `attend`."""
+    """Scores before the softmax, `[B, heads, T, S]`; arguments as in `attend`."""
     scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.mT
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
@@ -42,14 +48,17 @@ def attention_scores(queries: Tensor, keys: Tensor, bias: Tensor | None, scale: 
 
 def attend_one(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scale: float,
                cap: float | None = None) -> Tensor:
-    """One token a row: `[N, groups, width]`, `[N, S, width]` twice, bias `[N, 1, S]` -> as `queries`.
+    """Attention output `[N, groups, head_dim]` of one token per sequence, as in a decode step.
 
-    N is rows times heads of keys, `groups` the queries that share one. Plain products: there is nothing that a fused
-    kernel could save from memory here. On a CPU those of many queries are not the same for every number of keys.
+    queries: `[N, groups, head_dim]`, with N = sequences * key heads and `groups` query heads per key head.
+    keys, values: `[N, S, head_dim]`. bias: `[N, 1, S]`. scale, cap: as in `attend`.
+
+    Plain products are used, because a fused kernel saves no memory traffic here. On a CPU at most MAX_GROUPS query
+    heads are multiplied at once: products of more have other last bits when S differs.
     """
     bias = bias.to(queries.dtype)
-    if queries.shape[1] > QUERIES and queries.device.type == "cpu":
-        return torch.cat([attend_one(part, keys, values, bias, scale, cap) for part in queries.split(QUERIES, 1)], 1)
+    if queries.shape[1] > MAX_GROUPS and queries.device.type == "cpu":
+        return torch.cat([attend_one(part, keys, values, bias, scale, cap) for part in queries.split(MAX_GROUPS, 1)], 1)
     if cap is None:
         scores = torch.baddbmm(bias, queries, keys.mT, alpha=scale)
     else:

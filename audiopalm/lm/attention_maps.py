@@ -1,4 +1,4 @@
-"""Where the model looks: the attention of every layer, which its own forward pass never has as a whole."""
+"""Attention maps of every layer, for plots. The model's own forward pass does not store them."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,17 @@ from audiopalm.lm.model import Attention, Decoder
 
 @torch.inference_mode()
 def attention_maps(model: Decoder, ids: Tensor) -> Tensor:
-    """Shares `[layers, T, T]` that each of `ids` int64 `[T]` (row) gives to all up to itself, heads averaged."""
-    heard: list[tuple] = []
+    """Attention weights `[layers, T, T]` of `ids` int64 `[T]`, averaged over heads; rows are queries, columns keys."""
+    inputs: list[tuple] = []
     layers = [module for module in model.modules() if isinstance(module, Attention)]
-    hooks = [layer.register_forward_pre_hook(lambda _, given: heard.append(given)) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments)) for layer in layers]
     length = len(ids)
     model.eval().hidden(ids[None], torch.arange(length, device=ids.device)[None],
                         torch.ones(1, 1, length, length, dtype=torch.bool, device=ids.device).tril())
     for hook in hooks:
         hook.remove()
     maps = []
-    for layer, (x, rotary, bias) in zip(layers, heard, strict=True):
+    for layer, (x, rotary, bias) in zip(layers, inputs, strict=True):
         queries, keys, _ = layer.project(x, rotary)
         maps.append(attention_scores(queries, keys, bias, layer.scale, layer.cap).softmax(dim=-1)[0].mean(dim=0))
     return torch.stack(maps).float()

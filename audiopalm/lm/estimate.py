@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from audiopalm.lm.model import LOGITS, Decoder, ModelConfig
+from audiopalm.lm.model import MAX_LOGITS, Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 
 
@@ -63,7 +63,7 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
         activations = row_tokens * (4 * shape.dim * shape.layers + kept) + copies / (shape.layers if sharing > 1 else 1)
     else:
         activations = row_tokens * kept * shape.layers + copies
-    outputs = min(row_tokens * output_share, max(LOGITS // shape.vocabulary_size, 1))
+    outputs = min(row_tokens * output_share, max(MAX_LOGITS // shape.vocabulary_size, 1))
     # A block while it computes and the next one; embedding and softmax, which are gathered as one, with gradients.
     gathered = 8 * blocks / shape.layers + 8 * (parameters - blocks) if sharing > 1 else 0.0
     tokens_per_step = row_tokens * training.accumulate * device.number

@@ -1,10 +1,10 @@
-"""A language model to decode with: a folder of stage 8, or its export in Hugging Face's layout."""
+"""Loading a language model for decoding: from a folder of stage 8, or from its export in Hugging Face's layout."""
 
 import hashlib
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, require, sha256
+from audiopalm.core.files import read_object, require, sha256
 from audiopalm.lm.huggingface.pretrained import read_pretrained
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.storage import load_model
@@ -16,23 +16,25 @@ def _is_export(directory: Path) -> bool:
 
 
 def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
-    """The model in `directory`, whose vocabulary must be `vocabulary`."""
+    """The model in `directory`. Raises AudioPaLMError if it was trained with another vocabulary."""
     directory = Path(directory)
     if not _is_export(directory):
         return load_model(directory, vocabulary, made_by)
-    vocabulary.check(read_json(directory / "vocabulary.json", "bin/export.py")["layout_hash"], str(directory))
+    stated = read_object(directory / "vocabulary.json", "bin/export.py", {"layout_hash": str})
+    vocabulary.check(stated["layout_hash"], str(directory))
     return read_pretrained(directory)
 
 
 def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dict[str, str | int]:
-    """`model_sha256` and `vocabulary_hash`; and `model_seed`, which an export does not state.
+    """`model_sha256`, `vocabulary_hash` and, unless the folder is an export, `model_seed`.
 
     Raises AudioPaLMError for a folder without weights.
     """
     directory = Path(directory)
     if not _is_export(directory):
         weights = require(directory / "model.safetensors", made_by)
-        return {"model_sha256": sha256(weights), "model_seed": read_json(directory / "config.json", made_by)["seed"],
+        settings = read_object(directory / "config.json", made_by, {"seed": int})
+        return {"model_sha256": sha256(weights), "model_seed": settings["seed"],
                 "vocabulary_hash": vocabulary.layout_hash}
     digests = [sha256(path) for path in sorted(directory.glob("*.safetensors"))]
     if not digests:

@@ -1,13 +1,14 @@
 """The decoder-only language model: one file, read from top to bottom.
 
-Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in PaLM 2's open kin (Gemma, Llama, Qwen);
-`parallel_block` computes both from one norm as PaLM does. What the kin have beside that is an option each of
-`ModelConfig`; audiopalm/lm/adapters/ knows which family has which. Several documents may share a row ("packing"):
-`segments` keeps them from seeing each other.
+Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in Gemma, Llama and Qwen. With `parallel_block`
+both are computed from one norm, as in PaLM. Other differences between the families are options of `ModelConfig`;
+audiopalm/lm/huggingface/ says which family has which.
+
+Several documents may share a row ("packing"). `segments` numbers them, and attention stays within a document.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,72 +16,87 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from audiopalm.core.config import chosen, ranged
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.attention import attend, attention_bias
 
-LOGITS = 2 ** 26  # that are in memory at once, 256 MiB in float32: 262 outputs of a vocabulary of 256,000
+MAX_LOGITS = 2 ** 26  # in memory at once, 256 MiB in float32: 262 output tokens of a vocabulary of 256,000
+MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # no model is larger; a larger number is a mistake
 ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 
 
 @dataclass
 class RopeScaling:
-    """Llama 3's: `factor` times slower rotation where a sequence of `original_length` has few turns.
+    """Llama 3's scaling of rotary frequencies, for sequences longer than those of the first training.
 
-    Slower in full below `low_turns` turns, not at all above `high_turns`, and between them in proportion.
+    A frequency with fewer than `low_freq_factor` turns within `original_length` tokens is divided by `factor`, one
+    with more than `high_freq_factor` turns is unchanged, and those between are interpolated.
     """
 
-    factor: float
-    low_turns: float
-    high_turns: float
-    original_length: int
+    factor: float = ranged(above=0)
+    low_freq_factor: float = ranged(above=0)
+    high_freq_factor: float = ranged(above=0)
+    original_length: int = ranged(low=1)
 
 
 @dataclass
 class ModelConfig:
-    vocabulary_size: int
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int | None = None  # dim / heads unless given
-    hidden_dim: int = 768
-    activation: str = "silu"  # of the MLP's gate; gelu_tanh in Gemma
-    rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None  # of all layers but `local_layers` (Llama 3)
-    norm_eps: float = 1e-5
-    tied: bool = True  # the softmax shares the embedding matrix (paper 3.2)
+    """The shape of a decoder, and the options in which families differ."""
+
+    vocabulary_size: int = ranged(low=1, high=MAX_VOCABULARY)
+    dim: int = ranged(256, low=1, high=MAX_DIM)
+    layers: int = ranged(6, low=1, high=MAX_LAYERS)
+    heads: int = ranged(4, low=1, high=MAX_DIM)
+    kv_heads: int = ranged(2, low=1, high=MAX_DIM)
+    head_dim: int | None = ranged(None, low=1, high=MAX_DIM)  # default: dim / heads
+    hidden_dim: int = ranged(768, low=1, high=MAX_DIM)
+    activation: str = chosen("silu", ACTIVATIONS)  # of the MLP's gate; Gemma has gelu_tanh
+    rope_theta: float = ranged(10000.0, above=0)
+    rope_scaling: RopeScaling | None = None  # for all layers except `local_layers` (Llama 3)
+    norm_eps: float = ranged(1e-5, low=0)
+    tied: bool = True  # the output head shares the embedding matrix (paper 3.2)
     parallel_block: bool = False
-    scale_embedding: bool = False  # inputs are embeddings times sqrt(dim), as in Gemma
-    dropout: float = 0.0
-    qkv_bias: bool = False  # queries, keys and values have biases (Qwen2)
-    query_key_norm: bool = False  # a norm of each head's queries and keys (Qwen3, Gemma 3)
-    post_norms: bool = False  # norms behind attention and MLP too (Gemma 2, 3)
-    attention_divisor: int | None = None  # scores are divided by its square root; head_dim unless given (Gemma 2, 3)
-    attention_cap: float | None = None  # scores are held within +-cap by tanh (Gemma 2)
-    logit_cap: float | None = None  # and so are the logits (Gemma 2)
-    window: int | None = None  # in `local_layers` a token sees itself and the window - 1 before it
-    local_layers: list[int] = field(default_factory=list)  # all of Mistral's, some of Gemma's
-    local_rope_theta: float | None = None  # of local_layers; rope_theta unless given (Gemma 3)
-    family: str = "llama"  # model_type of the Hugging Face models that it is exported as
-    longest: int = 2048  # tokens of the sequences it is meant for; not a limit here, but stated in an export
+    scale_embedding: bool = False  # multiply embeddings by sqrt(dim) (Gemma)
+    dropout: float = ranged(0.0, low=0, high=0.99)
+    qkv_bias: bool = False  # biases of queries, keys and values (Qwen2)
+    query_key_norm: bool = False  # RMSNorm of each head's queries and keys (Qwen3, Gemma 3)
+    post_norms: bool = False  # RMSNorm also after attention and MLP (Gemma 2, 3)
+    # scores are divided by the square root of it; default: head_dim (Gemma 2, 3)
+    attention_divisor: int | None = ranged(None, low=1)
+    attention_cap: float | None = ranged(None, above=0)  # scores are limited to +-cap by tanh (Gemma 2)
+    logit_cap: float | None = ranged(None, above=0)  # logits are limited to +-cap by tanh (Gemma 2)
+    window: int | None = ranged(None, low=1)  # tokens that a token in `local_layers` attends to, itself included
+    local_layers: list[int] = ranged([], low=0)  # layers with the window: all in Mistral, some in Gemma
+    local_rope_theta: float | None = ranged(None, above=0)  # for local_layers; default: rope_theta (Gemma 3)
+    family: str = "llama"  # model_type of an export in Hugging Face's layout
+    # intended sequence length; stated in an export, not enforced here
+    max_position_embeddings: int = ranged(2048, low=1)
 
     def __post_init__(self):
         self.head_dim = self.head_dim or self.dim // self.heads
+        if self.head_dim < 2 or self.head_dim % 2 or self.heads % self.kv_heads:
+            raise AudioPaLMError(f"decoder: head_dim {self.head_dim} (dim / heads) must be even, and heads "
+                                 f"{self.heads} a multiple of kv_heads {self.kv_heads}")
+        if self.local_layers and self.window is None:
+            raise AudioPaLMError("decoder: local_layers need a window")
 
 
 @dataclass
 class ArchitectureConfig:
-    """The shape of a model trained from nothing; a model given by --init_lm brings its own."""
+    """The shape of a model trained from scratch. A model given by --init_lm has its own shape."""
 
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    hidden_dim: int = 768
+    dim: int = ranged(256, low=1, high=MAX_DIM)
+    layers: int = ranged(6, low=1, high=MAX_LAYERS)
+    heads: int = ranged(4, low=1, high=MAX_DIM)
+    kv_heads: int = ranged(2, low=1, high=MAX_DIM)
+    hidden_dim: int = ranged(768, low=1, high=MAX_DIM)
     parallel_block: bool = False
     scale_embedding: bool = False
 
 
 class RMSNorm(nn.Module):
+    """`x / sqrt(mean(x ** 2) + eps) * weight`, over the last axis."""
+
     def __init__(self, dim: int, eps: float):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
@@ -90,8 +106,8 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def norm_if(wanted: bool, dim: int, eps: float) -> nn.Module:
-    return RMSNorm(dim, eps) if wanted else nn.Identity()
+def optional_norm(enabled: bool, dim: int, eps: float) -> nn.Module:
+    return RMSNorm(dim, eps) if enabled else nn.Identity()
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float,
@@ -100,20 +116,23 @@ def rotary_tables(positions: Tensor, head_dim: int, theta: float,
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
     if scaling is not None:
         turns = frequencies * (scaling.original_length / (2 * math.pi))
-        kept = ((turns - scaling.low_turns) / (scaling.high_turns - scaling.low_turns)).clamp(0, 1)
-        frequencies = frequencies * (kept + (1 - kept) / scaling.factor)
+        low, high = scaling.low_freq_factor, scaling.high_freq_factor
+        unscaled = ((turns - low) / (high - low)).clamp(0, 1)
+        frequencies = frequencies * (unscaled + (1 - unscaled) / scaling.factor)
     angles = positions[:, None, :, None].float() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate `[B, heads, T, head_dim]`; halves are paired as in Llama and Gemma."""
+    """Rotate `x` `[B, heads, T, head_dim]`. Axis i is paired with axis i + head_dim / 2, as in Llama and Gemma."""
     first, second = x.chunk(2, dim=-1)
     return x * cosine.to(x.dtype) + torch.cat([-second, first], dim=-1) * sine.to(x.dtype)
 
 
 class Attention(nn.Module):
+    """Grouped-query self-attention with rotary positions."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads, self.kv_heads = config.heads, config.kv_heads
@@ -123,16 +142,16 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.dim, config.kv_heads * config.head_dim, bias=config.qkv_bias)
         self.value = nn.Linear(config.dim, config.kv_heads * config.head_dim, bias=config.qkv_bias)
         self.output = nn.Linear(config.heads * config.head_dim, config.dim, bias=False)
-        self.query_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
-        self.key_norm = norm_if(config.query_key_norm, config.head_dim, config.norm_eps)
+        self.query_norm = optional_norm(config.query_key_norm, config.head_dim, config.norm_eps)
+        self.key_norm = optional_norm(config.query_key_norm, config.head_dim, config.norm_eps)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
-        """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (`attention_bias`) -> `[B, T, dim]`."""
-        mixed = attend(*self.project(x, rotary), bias, self.scale, self.cap)
-        return self.output(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))
+        """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (of `attention_bias`) -> `[B, T, dim]`."""
+        attended = attend(*self.project(x, rotary), bias, self.scale, self.cap)
+        return self.output(attended.transpose(1, 2).reshape(*x.shape[:2], -1))
 
     def project(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[B, heads, T, head_dim]`, the first two rotated."""
+        """Queries, keys and values `[B, heads, T, head_dim]`; queries and keys are rotated."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
@@ -145,6 +164,8 @@ class Attention(nn.Module):
 
 
 class GatedMLP(nn.Module):
+    """`down(activation(gate(x)) * up(x))`, `[..., dim]` -> `[..., dim]`."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
@@ -157,14 +178,16 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
+    """One layer: attention and MLP, each in a residual branch."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.attention = Attention(config)
-        self.attention_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
+        self.attention_post_norm = optional_norm(config.post_norms, config.dim, config.norm_eps)
         self.mlp_norm = None if config.parallel_block else RMSNorm(config.dim, config.norm_eps)
         self.mlp = GatedMLP(config)
-        self.mlp_post_norm = norm_if(config.post_norms, config.dim, config.norm_eps)
+        self.mlp_post_norm = optional_norm(config.post_norms, config.dim, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
@@ -177,12 +200,12 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Text ids come first in the vocabulary, audio ids after them; to the network they are all just tokens."""
+    """A decoder over one vocabulary: text ids first, audio ids after them. The network treats both alike."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.recompute = False  # in training: blocks are computed again for their gradients, nothing of them is kept
+        self.recompute = False  # in training: recompute the activations of each block in the backward pass
         self.embedding = nn.Embedding(config.vocabulary_size, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -190,10 +213,10 @@ class Decoder(nn.Module):
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
-        """Variance scaled by fan-in, as PaLM has it: small models do not learn to attend from GPT-2's fixed 0.02."""
+        """Variance scaled by fan-in, as in PaLM. Small models do not learn attention from GPT-2's fixed 0.02."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
-        if isinstance(module, (Attention, GatedMLP)):  # children come first in apply(): residual branches start small
+        if isinstance(module, (Attention, GatedMLP)):  # residual branches start small; apply() visits children first
             last = module.output if isinstance(module, Attention) else module.down
             nn.init.normal_(last.weight, std=(2 * self.config.layers * last.weight.shape[1]) ** -0.5)
 
@@ -205,63 +228,68 @@ class Decoder(nn.Module):
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """Final hidden states `[B, T, dim]`.
 
-        ids, positions: int64 `[B, T]`; mask: bool `[B, 1, T, T]`, True where a query may look.
+        ids, positions: int64 `[B, T]`. mask: bool `[B, 1, T, T]`, True where a query attends to a key.
         """
         config = self.config
         x = self.embedding(ids) * (config.dim ** 0.5 if config.scale_embedding else 1.0)
         rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scaling)
-        views = [(rotary, attention_bias(mask))] * config.layers
+        layer_inputs = [(rotary, attention_bias(mask))] * config.layers
         if config.local_layers:
             if config.local_rope_theta is not None:
                 rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
             local = rotary, attention_bias(within_window(mask, config.window))
-            views = [local if layer in config.local_layers else view for layer, view in enumerate(views)]
-        for block, view in zip(self.blocks, views, strict=True):
+            layer_inputs = [local if layer in config.local_layers else inputs
+                            for layer, inputs in enumerate(layer_inputs)]
+        for block, inputs in zip(self.blocks, layer_inputs, strict=True):
             if self.recompute and self.training:
-                x = checkpoint(block, x, *view, use_reentrant=False)
+                x = checkpoint(block, x, *inputs, use_reentrant=False)
             else:
-                x = block(x, *view)
+                x = block(x, *inputs)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 `[..., vocabulary_size]` from `hidden` `[..., dim]`"""
+        """float32 `[..., vocabulary_size]` from hidden states `[..., dim]`."""
         logits, cap = F.linear(hidden, self.head_weight).float(), self.config.logit_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Summed cross entropy over the output tokens of packed rows, and how many there are.
+        """Summed cross entropy over the output tokens of packed rows, and the number of these tokens.
 
-        ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1 (0 is
-        padding); `targets` is the next token where it belongs to an output, else -100. The logits, the largest
-        tensor, are computed at output positions only; where they are too many for one piece, each piece is forgotten
-        and computed again for its gradient.
+        ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1; 0 is
+        padding. `targets` is the next token where it belongs to an output, else -100.
+
+        Logits, the largest tensor, are computed at output positions only, at most MAX_LOGITS at a time. If that takes
+        several pieces, each piece is recomputed in the backward pass.
         """
         hidden = self.hidden(ids, positions, packed_mask(segments))
-        wanted = targets != -100
-        hidden, targets = hidden[wanted], targets[wanted]
-        size = max(LOGITS // self.config.vocabulary_size, 1)
+        has_loss = targets != -100
+        hidden, targets = hidden[has_loss], targets[has_loss]
+        size = max(MAX_LOGITS // self.config.vocabulary_size, 1)
         if len(targets) <= size:
-            return self._loss(hidden, targets), wanted.sum()
+            return self._loss(hidden, targets), has_loss.sum()
         losses = [checkpoint(self._loss, part, target, use_reentrant=False)
                   for part, target in zip(hidden.split(size), targets.split(size), strict=True)]
-        return torch.stack(losses).sum(), wanted.sum()
+        return torch.stack(losses).sum(), has_loss.sum()
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
 
 
 def packed_mask(segments: Tensor) -> Tensor:
-    """Causal and block-diagonal: bool `[B, 1, T, T]` from segments `[B, T]`; padding sees itself only."""
+    """Causal, block-diagonal attention mask: bool `[B, 1, T, T]` from segments `[B, T]`.
+
+    Padding (segment 0) attends to padding only.
+    """
     length = segments.shape[1]
-    same = segments[:, :, None] == segments[:, None, :]
+    same_document = segments[:, :, None] == segments[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    return (same & causal)[:, None]
+    return (same_document & causal)[:, None]
 
 
 def within_window(mask: Tensor, window: int) -> Tensor:
-    """`mask` `[B, 1, T, S]` less the keys that are `window` or more before a query; the last query is at the last key.
+    """`mask` `[B, 1, T, S]` without the keys that are `window` or more tokens before the query.
 
-    Documents lie in one piece, so that the distance in a row is the distance in the document.
+    The last query is at the last key. Documents are contiguous, so the distance in a row is that in the document.
     """
     queries, keys = mask.shape[-2:]
     return mask & torch.ones(queries, keys, dtype=torch.bool, device=mask.device).triu(keys - queries - window + 1)

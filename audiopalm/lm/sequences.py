@@ -1,4 +1,4 @@
-"""From an example to token ids: tag, input, newline, outputs; and which of them carry loss."""
+"""From an example to a sequence of token ids (tag, input, newline, outputs) and the positions that have loss."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from audiopalm.vocabulary.text import TextTokenizer
 
 @dataclass(frozen=True)
 class Sequence:
-    """ids int64 `[T]`; is_output bool `[T]`, True where the token belongs to an output; the utterance for messages."""
+    """ids: int64 `[T]`. is_output: bool `[T]`, True where the token belongs to an output. utterance: for messages."""
 
     utterance: str
     ids: np.ndarray
@@ -20,32 +20,34 @@ class Sequence:
 
 
 class SequenceBuilder:
-    """Lays out examples as audiopalm/tasks.py describes; texts are encoded once and remembered."""
+    """Builds sequences as the rows of audiopalm/tasks.py describe. Every text is encoded once and cached."""
 
     def __init__(self, vocabulary: Vocabulary, tokenizer: TextTokenizer):
         self.vocabulary, self.tokenizer = vocabulary, tokenizer
         self._encoded: dict[str, np.ndarray] = {}
 
     def text(self, text: str) -> np.ndarray:
+        """Ids of a text, int64 `[T]`."""
         if text not in self._encoded:
             self._encoded[text] = np.array(self.tokenizer.encode(text), dtype=np.int64)
         return self._encoded[text]
 
     def value(self, field: str, example: Example) -> np.ndarray:
-        """Ids int64 of one field of an example, in the joint vocabulary."""
+        """Ids of one field of an example in the joint vocabulary, int64 `[T]`."""
         if field in AUDIO_FIELDS:
             return example.fields[field].astype(np.int64) + self.vocabulary.text_size
         return self.text(example.fields[field])
 
     def prompt(self, task: Task, example: Example) -> np.ndarray:
-        """Tag, input and the newline that ends the input; the plain text LM has <eos> (a document boundary) only."""
+        """Tag, input and a newline, int64 `[T]`. For a task without a tag (the text LM), only <eos>, which begins a
+        document."""
         if not task.tag:
             return np.array([self.vocabulary.eos])
         tag = self.text(task.tag_text(example.source, example.target))
         return np.concatenate([tag, self.value(task.input, example), [self.vocabulary.newline]])
 
     def sequence(self, task: Task, example: Example) -> Sequence:
-        """Prompt and outputs; every output but the last ends with a newline, the last with <eos>."""
+        """Prompt and outputs. Every output ends with a newline, except the last, which ends with <eos>."""
         prompt = self.prompt(task, example)
         parts = [prompt]
         for number, output in enumerate(task.outputs, start=1):

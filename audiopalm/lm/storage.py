@@ -1,16 +1,16 @@
-"""A language model on disk: config.json and model.safetensors; and how a text LM grows audio rows."""
+"""A language model on disk (config.json and model.safetensors), and the extension of a text LM by audio ids."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import atomic_path, read_json, require, write_json
+from audiopalm.core.files import read_object, require, write_json
+from audiopalm.core.weights import load_module, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
@@ -20,33 +20,34 @@ INITIALISATIONS = ("zero", "normal", "mean")
 
 def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
                seed: int, trained: Iterable[TrainedTask] = ()) -> None:
-    """config.json first: the presence of the weights says that the model is whole."""
+    """Write config.json, then model.safetensors: if the weights exist, the model is complete."""
     write_json(Path(directory) / "config.json",
                {"model": to_dict(config), "vocabulary_hash": vocabulary_hash, "seed": seed,
                 KEY: trained_to_json(trained)})
-    with atomic_path(Path(directory) / "model.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
+    write_weights(Path(directory) / "model.safetensors", weights)
 
 
 def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> Decoder:
-    """The model of `directory`; its vocabulary must be `vocabulary`, by hash and by size."""
+    """The model in `directory`.
+
+    Raises AudioPaLMError if it was trained with another vocabulary, or if its weights do not fit its config.json.
+    """
     directory = Path(directory)
     require(directory / "model.safetensors", made_by)
-    settings = read_json(directory / "config.json", made_by)
+    settings = read_object(directory / "config.json", made_by, {"model": dict, "vocabulary_hash": str})
     vocabulary.check(settings["vocabulary_hash"], str(directory))
-    model = Decoder(from_dict(ModelConfig, settings["model"], str(directory / "config.json")))
-    try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
-    except RuntimeError as error:
-        raise AudioPaLMError(f"{directory}/model.safetensors does not fit its config.json: {error}") from None
-    return model
+    config = from_dict(ModelConfig, settings["model"], str(directory / "config.json"))
+    if config.vocabulary_size not in (vocabulary.text_size, vocabulary.size):
+        raise AudioPaLMError(f"{directory}/config.json: vocabulary_size is {config.vocabulary_size}, the vocabulary "
+                             f"has {vocabulary.text_size} text ids and {vocabulary.audio_size} audio ids")
+    return load_module(lambda: Decoder(config), directory / "model.safetensors", made_by)
 
 
 def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero") -> Decoder:
-    """A new model with `audio_size` rows behind the text rows of `model` (paper 3.2); all else is carried over.
+    """A copy of `model` whose vocabulary has `audio_size` more rows after the text rows (paper 3.2).
 
-    New rows are zero as in the paper, `normal` (the spread of the text rows around zero) or `mean` (their mean).
-    The logits of text ids stay what they were, bit for bit.
+    initialisation of the new rows: `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
+    or `mean` (the mean of the text rows). The logits of text ids do not change, bit for bit.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")

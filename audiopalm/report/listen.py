@@ -58,7 +58,7 @@ def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: in
     for decode in test_set.decodes:
         parts = [(output, _texts(rows, score_dir, decode, output)) for output in decode.task.outputs]
         tables = {output.part: decode.hypotheses(output) for output in decode.task.outputs}
-        for name in _by_turns(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
+        for name in _alternate_speakers(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
             shown = [_part(test_set, decode, output, texts, tables[output.part][name], name, sounds)
                      for output, texts in parts]
             heard = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == AUDIO else None
@@ -70,13 +70,13 @@ def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: in
     return found
 
 
-def _by_turns(names: list[str], speakers: dict[str, str]) -> list[str]:
-    """One utterance of each speaker in turn, so that a few of them let all voices be heard."""
+def _alternate_speakers(names: list[str], speakers: dict[str, str]) -> list[str]:
+    """Ordered so that the speakers alternate: the first few utterances are of as many voices as there are."""
     count: dict[str, int] = {}
-    turns = {}
+    rank = {}  # of an utterance among those of its speaker
     for name in sorted(names, key=str.encode):
-        turns[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
-    return sorted(names, key=lambda name: (turns[name], name.encode()))
+        rank[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
+    return sorted(names, key=lambda name: (rank[name], name.encode()))
 
 
 def _texts(rows: list[ResultRow], score_dir: Path, decode: Decode,

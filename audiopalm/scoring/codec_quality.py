@@ -21,7 +21,7 @@ from audiopalm.codec.spectral_training import MelDistance
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
-from audiopalm.data.datadir import read_table
+from audiopalm.data.datadir import check_id, read_table
 from audiopalm.scoring.judge import transcribe
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import english
@@ -45,7 +45,7 @@ def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, coun
     paths = {key: path for key, path in paths.items() if languages.get(key) == language}
     if not paths:
         raise AudioPaLMError(f"{data}/utt2lang has no utterance in {language!r}")
-    chosen = sorted(paths)[::-(-len(paths) // count)]
+    chosen = [check_id(key, data) for key in sorted(paths)[::-(-len(paths) // count)]]  # files are named by them
     audio = {key: read_audio(paths[key]) for key in chosen}
     texts = {key: text for key, text in read_table(data / "text").items() if key in audio}
     settings = {"codec": sha256(codec_dir / "model.safetensors"), "data": str(data), "language": language,

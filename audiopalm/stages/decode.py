@@ -5,6 +5,7 @@ A folder gets the texts as Kaldi tables named by part, the units as `units.scp`,
 others the shards that are whole, so a stopped decode goes on where it was.
 """
 
+import hashlib
 import logging
 import shutil
 import time
@@ -14,24 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
-from audiopalm.core.config import to_dict
+from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
 from audiopalm.data.examples import ExampleSet
 from audiopalm.languages import in_order
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.decode_record import write_record
-from audiopalm.stages.decode_shards import read_shard
-from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.stages.decode_shards import Shard
+from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
-BATCHES = 4  # in a shard: what a kill loses at most, per job
+SHARD_BATCHES = 4  # batches in a shard: what a kill loses at most, per job
 PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
 
 
@@ -45,7 +46,7 @@ class DecodeEntry:
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
-    most: int | None = None  # utterances of a language pair, the first by id
+    most: int | None = ranged(None, low=1)  # utterances of a language pair, the first by id
     decoding: DecodingConfig | None = None  # its own settings instead of the common ones
     untrained: bool = False  # also what the model was never trained on: zero-shot
 
@@ -54,7 +55,8 @@ class DecodeEntry:
 class DecodeConfig:
     tasks: list[DecodeEntry]
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    batch_size: int = 64  # rows that are decoded at a time; a search has `beam` of them for each utterance
+    # rows that are decoded at a time; a search has `beam` of them for each utterance
+    batch_size: int = ranged(64, low=1, high=10_000)
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,8 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
                     "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
-            planned[job.name] = meta
             folder = Folder(one.output / job.name, meta, job, examples)
+            planned[job.name] = folder.meta
             if not folder.is_finished():
                 folders.append(folder)
         write_record(one.output, planned)
@@ -156,37 +158,56 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
                                "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
 
 
+def input_fingerprint(job: Job, examples: ExampleSet) -> str:
+    """SHA-256 of the utterances of a job and of what the model reads of each."""
+    digest = hashlib.sha256()
+    for utterance in job.utterances:
+        value = examples.example(utterance, {job.task.input}, job.target).fields.get(job.task.input, "")
+        content = value.encode() if isinstance(value, str) else np.asarray(value, dtype="<i4").tobytes()
+        digest.update(f"{utterance}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
 class Folder:
-    """A task in one language pair: what it needs, and what it becomes."""
+    """The decode of a task in one language pair: its settings, its shards, its tables."""
 
     def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
-        self.path, self.meta, self.job, self.examples = path, meta, job, examples
+        self.path, self.job, self.examples = path, job, examples
+        self.meta = meta | {"input_sha256": input_fingerprint(job, examples)}
 
     def is_finished(self) -> bool:
-        """Removes the folder's meta.json where it is of other settings."""
+        """Whether the folder holds a whole decode of the same inputs by the same model and settings."""
         if not (self.path / "meta.json").exists():
             return False
         found = read_json(self.path / "meta.json")
-        if all(found.get(key) == value for key, value in self.meta.items()):
-            logging.info("%s is finished", self.path)
-            return True
-        (self.path / "meta.json").unlink()
-        return False
+        if any(found.get(key) != value for key, value in self.meta.items()):
+            return False
+        logging.info("%s is finished", self.path)
+        return True
 
-    def shards(self, batch_size: int) -> list[dict]:
-        """Items for bin/decode_shards.py; which utterances share one does not depend on the number of jobs."""
-        size = BATCHES * max(batch_size // self.job.decoding.beam, 1)
+    def clear(self) -> None:
+        """Remove all that an earlier decode, its speech included, has left; shards stay, and say what they are of."""
+        (self.path / "meta.json").unlink(missing_ok=True)  # first: without it the folder counts as not finished
+        for path in self.path.iterdir() if self.path.exists() else ():
+            if not path.is_dir():
+                path.unlink()
+            elif path.name != "shards":
+                shutil.rmtree(path)
+
+    def shards(self, batch_size: int) -> list[Shard]:
+        """The utterances in shards, whose boundaries do not depend on the number of jobs."""
+        size = SHARD_BATCHES * max(batch_size // self.job.decoding.beam, 1)
         names = self.job.utterances
-        return [{"path": str(self.path / "shards" / f"{number}.json"), "data_dir": str(self.examples.data_dir),
-                 "meta": self.meta, "utterances": names[start:start + size]}
+        return [Shard(str(self.path / "shards" / f"{number}.json"), str(self.examples.data_dir), self.meta,
+                      names[start:start + size])
                 for number, start in enumerate(range(0, len(names), size))]
 
-    def finish(self, shards: list[dict], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
-        """All tables from the shards, which are removed then. Audio is counted where it is read and where written."""
+    def finish(self, shards: list[Shard], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+        """Write all tables from the shards, then meta.json, and remove the shards."""
         answers: dict[str, list[dict]] = {}
         seconds = 0.0
         for shard in shards:
-            content = read_json(Path(shard["path"]))
+            content = read_json(shard.path)
             answers |= content["answers"]
             seconds += content["seconds"]
         best = {name: found[0] for name, found in answers.items()}
@@ -202,17 +223,18 @@ class Folder:
         for rank in range(max(map(len, answers.values()))):
             ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
             self.write_rank(rank, ranked, tokenizer, vocabulary)
-        cut = sum(answer["truncated"] for answer in best.values())
+        truncated = sum(answer["truncated"] for answer in best.values())
+        # Audio counts where it is read and where it is written.
         audio = units_seen / self.examples.meta["units_rate"]
-        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": cut,
+        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": truncated,
                                                          "audio_seconds": round(audio, 2)})
         shutil.rmtree(self.path / "shards")
-        logging.info("%s: %d utterances, %d cut at the limit; %.0f s of audio in %.1f s of work, %.0f a second",
-                     self.path, len(answers), cut, audio, seconds, audio / max(seconds, 1e-9))
+        logging.info("%s: %d utterances, %d truncated; %.0f s of audio in %.1f s of work, %.0f a second",
+                     self.path, len(answers), truncated, audio, seconds, audio / max(seconds, 1e-9))
 
     def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
-        """One of the n best, as the writer of ESPnet's inference lays it out. `token_int` has the newlines between the
-        parts of a combined answer."""
+        """Write the hypotheses of one rank of the n best in the layout of ESPnet's inference. `token_int` has the
+        newlines between the parts of a combined answer."""
         folder = self.path / f"{rank + 1}best_recog"
         written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
         if written:
@@ -230,15 +252,15 @@ def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
 
 def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
            tokenizer: TextTokenizer) -> None:
-    """All folders by the same jobs; each is finished as soon as all of them are through."""
+    """Decode all folders by the same jobs, then write the tables of each."""
     began = time.monotonic()
-    planned = [(folder, folder.shards(batch_size)) for folder in folders]
-    todo = [shard for _, shards in planned for shard in shards if read_shard(shard) is None]
-    # Dealt out like cards: every job gets as many shards of each task.
-    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
-    for result in run_jobs(launcher, "decode_shards", arguments, todo, "shards"):
-        if result["error"]:
-            raise AudioPaLMError(result["error"])
+    planned = []
+    for folder in folders:
+        folder.clear()
+        planned.append((folder, folder.shards(batch_size)))
+    missing = [shard for _, shards in planned for shard in shards if shard.read() is None]
+    for _ in run_jobs(launcher, "decode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
+        pass  # the work of a shard is the file that it leaves
     for folder, shards in planned:
         folder.finish(shards, vocabulary, tokenizer)
-    logging.info("decoded %d shards, %.0f s", len(todo), time.monotonic() - began)
+    logging.info("decoded %d shards, %.0f s", len(missing), time.monotonic() - began)

@@ -1,56 +1,78 @@
 """The jobs of stage 10: shards of utterances to files of answers."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from audiopalm.core.config import from_dict
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rescoring import decode_n_best
-from audiopalm.lm.generation.sampling import DecodingConfig
 from audiopalm.lm.loading import load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.stages.jobs import Result, work
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import load_vocabulary
 
 
-def read_shard(item: dict) -> dict | None:
-    """What the file of a shard holds, unless it is not there or of other settings or utterances."""
-    if not Path(item["path"]).exists():
-        return None
-    content = read_json(item["path"])
-    return content if content["meta"] == item["meta"] and list(content["answers"]) == item["utterances"] else None
+@dataclass(frozen=True)
+class Shard:
+    """Utterances of one set to decode into the file `path`; `meta` has the settings, as in meta.json of the folder."""
+
+    path: str
+    data_dir: str
+    meta: dict[str, Any]
+    utterances: list[str]
+
+    def read(self) -> dict[str, Any] | None:
+        """What the file holds; None where there is no file, or one of other settings or utterances."""
+        if not Path(self.path).exists():
+            return None
+        content = read_json(self.path)
+        same = content["meta"] == self.meta and list(content["answers"]) == self.utterances
+        return content if same else None
 
 
-class Worker:
-    def __init__(self, lm: str, vocabulary: str, sets: list[str], batch_size: int):
+class ShardDecoder:
+    """A model in memory, and the sets whose utterances it decodes: {data directory: folder of tokens}."""
+
+    def __init__(self, lm: str, vocabulary: str, tokens: dict[str, str], batch_size: int):
         table, tokenizer = load_vocabulary(vocabulary)
         self.model = load_decoder(lm, table, "stage 8 (finetune)").to(best_device())
         self.builder = SequenceBuilder(table, tokenizer)
-        self.tokens = dict(zip(sets[::2], sets[1::2], strict=True))
+        self.tokens, self.batch_size = tokens, batch_size
         self.sets: dict[str, ExampleSet] = {}
-        self.batch_size = batch_size
 
-    def __call__(self, item: dict) -> dict:
+    def __call__(self, shard: Shard) -> Result:
         """Write {meta, seconds, answers: {utterance: [{parts, truncated, score}, ...]}}, the best answer first."""
-        data, meta, began = item["data_dir"], item["meta"], time.monotonic()
+        data, meta, began = shard.data_dir, shard.meta, time.monotonic()
         if data not in self.sets:
             self.sets[data] = ExampleSet(data, self.tokens[data])
         task = get_task(meta["task"])
         settings = {key: value for key, value in meta["decoding"].items() if key != "seed"}
-        examples = [self.sets[data].example(name, {task.input}, meta["target"]) for name in item["utterances"]]
-        # Prompts of like length look at like numbers of keys.
+        examples = [self.sets[data].example(name, {task.input}, meta["target"]) for name in shard.utterances]
+        # By length, so that the prompts of a batch need similar amounts of attention.
         examples.sort(key=lambda example: (len(self.builder.prompt(task, example)), example.utterance))
         try:
             found = decode_n_best(self.model, self.builder, task, examples, from_dict(DecodingConfig, settings, data),
                                   meta["decoding"]["seed"], self.batch_size)
         except AudioPaLMError as error:
-            return {"error": str(error)}
+            return Result(str(error))
         answers = {example.utterance: [
             {"parts": [part.tolist() for part in answer.parts], "truncated": answer.truncated, "score": answer.score}
             for answer in answers] for example, answers in zip(examples, found, strict=True)}
-        write_json(item["path"], {"meta": meta, "seconds": time.monotonic() - began,
-                                  "answers": {name: answers[name] for name in item["utterances"]}})
-        return {"error": ""}
+        write_json(shard.path, {"meta": meta, "seconds": time.monotonic() - began,
+                                "answers": {name: answers[name] for name in shard.utterances}})
+        return Result()
+
+
+def decode_shards(todo: Path, done: Path, lm: str, vocabulary: str, tokens: dict[str, str], batch_size: int) -> None:
+    """Decode the shards of a job, on one core or a GPU."""
+    torch.set_num_threads(1)
+    work(todo, done, Shard, ShardDecoder(lm, vocabulary, tokens, batch_size))

@@ -1,6 +1,7 @@
 """The jobs of stage 5: shards of audio files to archives of unit ids or codec ids."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +13,44 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.audio import read_audio
-from audiopalm.stages.jobs import work
+from audiopalm.stages.jobs import Result, work
 from audiopalm.units.registry import UnitTokenizer
 
 
-def marker(stem: Path) -> Path:
-    """The file that says that a shard is whole."""
-    return stem.with_name(stem.name + ".done")
+@dataclass(frozen=True)
+class Shard:
+    """Audio files `paths` whose ids of a `kind` ("units" or "codec") fill the archive `<stem>.ark`.
+
+    `<stem>.done` marks a whole archive and holds {path: `ark:offset`}.
+    """
+
+    kind: str
+    stem: str
+    paths: list[str]
+
+    @property
+    def marker(self) -> Path:
+        return Path(f"{self.stem}.done")
+
+    def entries(self) -> dict[str, str]:
+        """{path: `ark:offset`} of a finished shard; empty for a shard that is not finished."""
+        return read_json(self.marker)["entries"] if self.marker.exists() else {}
+
+    def is_done(self) -> bool:
+        return list(self.entries()) == self.paths
 
 
-def is_done(stem: Path, paths: list[str]) -> bool:
-    return marker(stem).exists() and list(read_json(marker(stem))["entries"]) == paths
-
-
-def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], stem: Path, paths: list[str]) -> dict:
-    """Write `<stem>.ark`, then the marker `<stem>.done` with {path: `ark:offset`}; return {"error": what is wrong}."""
+def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], shard: Shard) -> Result:
+    """Write the archive of a shard, then its marker."""
     tokens = {}
-    for number, path in enumerate(paths):
+    for number, path in enumerate(shard.paths):
         try:
             tokens[str(number)] = encode([read_audio(path)])[0].reshape(-1)
         except AudioPaLMError as error:
-            return {"error": f"{path}: {error}"}
-    table = write_ark(stem.with_name(stem.name + ".ark"), tokens)
-    write_json(marker(stem), {"entries": {path: table[str(number)] for number, path in enumerate(paths)}})
-    return {"error": ""}
+            return Result(f"{path}: {error}")
+    table = write_ark(f"{shard.stem}.ark", tokens)
+    write_json(shard.marker, {"entries": {path: table[str(number)] for number, path in enumerate(shard.paths)}})
+    return Result()
 
 
 def encode_shards(todo: Path, done: Path, units: str, codec: str) -> None:
@@ -43,9 +58,4 @@ def encode_shards(todo: Path, done: Path, units: str, codec: str) -> None:
     torch.set_num_threads(1)
     device = best_device()
     encode = {"units": UnitTokenizer.load(units, device).encode, "codec": load_codec(codec, device).encode}
-
-    def shard(item: dict) -> dict:
-        stem = Path(item["stem"])
-        return encode_shard(encode[stem.name.partition(".")[0]], stem, item["paths"])
-
-    work(todo, done, shard)
+    work(todo, done, Shard, lambda shard: encode_shard(encode[shard.kind], shard))

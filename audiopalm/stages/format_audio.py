@@ -11,45 +11,44 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, write_json, write_text
+from audiopalm.core.lock import locked
 from audiopalm.corpora.data_set import compare
 from audiopalm.data.datadir import invert, read_table, remove_tables_by_language, write_table
 from audiopalm.data.segments import MADE_BY, Speech, all_speech
 from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.stages.write_audio import SpeechFile, WrittenFile
 
 FASTEST = 40  # characters a second: more is not the text of this recording
 
 
 def make_audio(speeches: Iterable[Speech], audio_dir: Path, launcher: Launcher) -> tuple[int, dict[str, str]]:
-    """Write the FLAC files that do not exist yet; return how many, and {name: reason} of all with damaged audio.
+    """Write the FLAC files that do not exist yet; return their number, and {name: reason} of all with damaged audio.
 
     Damaged files are remembered in `<audio_dir>/damaged.json`, so that no run reads them again.
     """
     audio_dir.mkdir(parents=True, exist_ok=True)
     record = audio_dir / "damaged.json"
     damaged: dict[str, str] = read_json(record) if record.exists() else {}
-    speeches = {speech.name(): speech for speech in speeches}
+    by_name = {speech.name(): speech for speech in speeches}
     # In the order of their sources: a job decodes a recording once for all its cuts.
-    todo = [{"name": name, "path": speech.path, "cuts": speech.cuts}
-            for name, speech in sorted(speeches.items(), key=lambda item: (item[1].path, item[1].cuts))
+    todo = [SpeechFile(name, speech.path, list(speech.cuts))
+            for name, speech in sorted(by_name.items(), key=lambda item: (item[1].path, item[1].cuts))
             if name not in damaged and not seconds_of(audio_dir / name)]
-    made, found = 0, {}
-    for result in run_jobs(launcher, "write_audio", ["--audio_dir", str(audio_dir)], todo, "audio files"):
-        if result["error"]:
-            raise AudioPaLMError(result["error"])
-        if result["damaged"]:
-            found[result["name"]] = result["damaged"]
-        else:
-            made += 1
-    if found:
-        damaged |= found
+    newly_damaged = {}
+    for file in run_jobs(launcher, "write_audio", ["--audio_dir", str(audio_dir)], todo, WrittenFile, "audio files"):
+        if file.damaged:
+            newly_damaged[file.name] = file.damaged
+    if newly_damaged:
+        damaged |= newly_damaged
         write_json(record, dict(sorted(damaged.items())))
-    return made, damaged
+    return len(todo) - len(newly_damaged), damaged
 
 
 def seconds_of(path: Path) -> float:
@@ -60,10 +59,54 @@ def seconds_of(path: Path) -> float:
         return 0.0
 
 
+@dataclass
+class SpeechFilter:
+    """Decides which speech is kept, by its audio, its length and its text, and records what is removed and why."""
+
+    audio_dir: Path
+    damaged: dict[str, str]
+    text: dict[str, str]
+    shortest: float  # seconds
+    longest: float
+    seconds: dict[str, float] = field(default_factory=dict)  # of every file that was looked at
+    removed: list[tuple[str, str, str]] = field(default_factory=list)  # utterance, "utterance" or translation, reason
+
+    def keeps(self, key: str, speech: Speech, suffix: str) -> bool:
+        """Whether the speech of an utterance (suffix "") or of its translation (".<language>") is kept."""
+        reason = self._reason(key, speech.name(), suffix)
+        if reason:
+            self.removed.append((key, f"translation{suffix}" if suffix else "utterance", reason))
+        return not reason
+
+    def _reason(self, key: str, name: str, suffix: str) -> str:
+        if name not in self.seconds:
+            self.seconds[name] = seconds_of(self.audio_dir / name)
+        seconds = self.seconds[name]
+        if name in self.damaged:
+            return self.damaged[name]
+        if not self.shortest <= seconds <= self.longest:
+            return f"too {'short' if seconds < self.shortest else 'long'}"
+        if not suffix and len(self.text.get(key, "")) > FASTEST * seconds:
+            return f"more than {FASTEST} characters a second"
+        return ""
+
+    def report(self, lengths: dict[str, float]) -> dict:
+        """Counts, hours and reasons, for format.json; `lengths` are the seconds of the utterances that are kept."""
+        report = {"utterances": len(lengths),
+                  "removed": dict(sorted(Counter(f"{what} {why}" for _, what, why in self.removed).items())),
+                  "hours": round(sum(lengths.values()) / 3600, 3),
+                  "hours_of_all_speech": round(sum(self.seconds.values()) / 3600, 3)}
+        if lengths:
+            report["seconds"] = {"min": round(min(lengths.values()), 2),
+                                 "mean": round(sum(lengths.values()) / len(lengths), 2),
+                                 "max": round(max(lengths.values()), 2)}
+        return report
+
+
 def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: dict[str, str], shortest: float = 0.0,
                      longest: float = float("inf"), max_drop: float = 0.05) -> dict:
-    """Write the tables of one set whose audio is made; return what was kept and removed, as it stands in
-    <output>/{format.json,removed.tsv} too. `damaged` is what `make_audio` found.
+    """Write the tables of one set whose audio is made; return what was kept and removed, which is also written to
+    <output>/{format.json,removed.tsv}. `damaged` is what `make_audio` found.
 
     An utterance whose own speech is damaged, or shorter or longer than the limits (seconds), or too short for its text,
     is removed from every table; a translation with such speech only loses its audio. Raises AudioPaLMError when nothing
@@ -71,53 +114,34 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: di
     """
     spoken = all_speech(directory)
     text = read_table(require(directory / "text", MADE_BY))
-    seconds: dict[str, float] = {}
-    removed: list[tuple[str, str, str]] = []  # utterance, what of it, why
-
-    def fits(key: str, speech: Speech, suffix: str) -> bool:
-        name = speech.name()
-        if name not in seconds:
-            seconds[name] = seconds_of(audio_dir / name)
-        if name in damaged:
-            reason = damaged[name]
-        elif not shortest <= seconds[name] <= longest:
-            reason = f"too {'short' if seconds[name] < shortest else 'long'}"
-        elif not suffix and len(text.get(key, "")) > FASTEST * seconds[name]:
-            reason = f"more than {FASTEST} characters a second"
-        else:
-            return True
-        removed.append((key, f"translation{suffix}" if suffix else "utterance", reason))
-        return False
-
-    kept = {key for key, speech in spoken[""].items() if fits(key, speech, "")}
+    kept_speech = SpeechFilter(audio_dir, damaged, text, shortest, longest)
+    kept = {key for key, speech in spoken[""].items() if kept_speech.keeps(key, speech, "")}
     tables = {suffix: {key: str(audio_dir / speech.name()) for key, speech in table.items()
-                       if key in kept and (not suffix or fits(key, speech, suffix))}
+                       if key in kept and (not suffix or kept_speech.keeps(key, speech, suffix))}
               for suffix, table in spoken.items()}
-    lengths = {key: seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
-    report = {"utterances": len(kept),
-              "removed": dict(sorted(Counter(f"{what} {why}" for _, what, why in removed).items())),
-              "hours": round(sum(lengths.values()) / 3600, 3),
-              "hours_of_all_speech": round(sum(seconds.values()) / 3600, 3)}
-    if lengths:
-        report["seconds"] = {"min": round(min(lengths.values()), 2),
-                             "mean": round(sum(lengths.values()) / len(lengths), 2),
-                             "max": round(max(lengths.values()), 2)}
-    write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in removed))
+    lengths = {key: kept_speech.seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
+    report = kept_speech.report(lengths)
+    write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in kept_speech.removed))
     write_json(output / "format.json", report)
     broken = [f"{speech.path} {damaged[speech.name()]}" for speech in spoken[""].values() if speech.name() in damaged]
     if not kept or len(broken) > max_drop * len(spoken[""]):
         what = f"more than --max_drop {max_drop:g} of the audio is damaged" if kept else "no utterance is left"
         example = f"; for example {broken[0]}" if broken else ""
         raise AudioPaLMError(f"{directory}: {what}, see {output}/removed.tsv{example}")
+    write_tables(directory, output, tables, lengths)
+    return report
+
+
+def write_tables(directory: Path, output: Path, tables: dict[str, dict[str, str]], lengths: dict[str, float]) -> None:
+    """Write {suffix: wav.scp} and copy the other tables of `directory`, reduced to the utterances of `lengths`."""
     remove_tables_by_language(output)
     for suffix, table in tables.items():
         write_table(output / f"wav.scp{suffix}", table)
     for path in sorted(directory.iterdir()):
         if path.name in ("utt2spk", "utt2lang", "text") or path.name.startswith("text."):
-            write_table(output / path.name, {key: value for key, value in read_table(path).items() if key in kept})
+            write_table(output / path.name, {key: value for key, value in read_table(path).items() if key in lengths})
     write_table(output / "spk2utt", invert(read_table(require(output / "utt2spk", MADE_BY))))
     write_table(output / "utt2dur", {key: f"{value:.3f}" for key, value in lengths.items()})
-    return report
 
 
 def compare_hours(directory: Path, hours: float) -> None:
@@ -134,16 +158,20 @@ def format_audio(sets: dict[Path, Path], audio_dir: Path, launcher: Launcher, sh
                  max_drop: float) -> None:
     """Write the FLAC files of all sets into `audio_dir`, then the tables of each: {data directory: output}.
 
-    `shortest`, `longest` and `max_drop` are those of `format_directory`.
+    `shortest`, `longest` and `max_drop` are those of `format_directory`. Raises AudioPaLMError when another process
+    writes one of the folders.
     """
     start = time.monotonic()
     logging.info("reading %s", " ".join(map(str, sets)))
-    speeches = (speech for directory in sets for table in all_speech(directory).values() for speech in table.values())
-    made, damaged = make_audio(speeches, audio_dir, launcher)
-    logging.info("made %d audio files in %s, %.1f s", made, audio_dir, time.monotonic() - start)
-    for directory, output in sets.items():
-        report = format_directory(directory, output, audio_dir, damaged, shortest, longest, max_drop)
-        compare_hours(directory, report["hours"])
-        removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
-        logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
-                     report["utterances"], report["hours"], report["hours_of_all_speech"], removed)
+    with locked(audio_dir, "format_audio"):
+        speeches = (speech for directory in sets for table in all_speech(directory).values()
+                    for speech in table.values())
+        made, damaged = make_audio(speeches, audio_dir, launcher)
+        logging.info("made %d audio files in %s, %.1f s", made, audio_dir, time.monotonic() - start)
+        for directory, output in sets.items():
+            with locked(output, "format_audio"):
+                report = format_directory(directory, output, audio_dir, damaged, shortest, longest, max_drop)
+            compare_hours(directory, report["hours"])
+            removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
+            logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
+                         report["utterances"], report["hours"], report["hours_of_all_speech"], removed)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import audiopalm
 from audiopalm.core.files import atomic_path, require, sha256, write_json, write_text
+from audiopalm.core.manifest import MANIFEST
+from audiopalm.core.partials import partial_folder
 from audiopalm.vocabulary.text import tokenizer_file
 
-MANIFEST = "audiopalm.json"
 # Folder -> the files that inference reads, and the stage that makes them.
 CONTENTS = {
     "lm": (("config.json", "model.safetensors"), "stage 8 (finetune)"),
@@ -31,8 +32,7 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, card: str) -> Path
         for file in files:
             require(folders[name] / file, stage)
     tokenizer = tokenizer_file(folders["vocabulary"])
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = partial_folder(output)
     for name, (files, _) in CONTENTS.items():
         (partial / name).mkdir(parents=True)
         for file in files:

@@ -8,6 +8,7 @@ speaks only what is missing.
 import hashlib
 import logging
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,13 @@ import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, write_text
+from audiopalm.core.lock import locked
+from audiopalm.core.processes import end_with_parent
 from audiopalm.core.progress import progress
 from audiopalm.data.datadir import invert, languages_of, read_table, write_table
 
 KINDS = ("train", "dev")
-AT_ONCE = 1000  # texts given to the jobs: millions would fill the memory
+GROUP = 1000  # texts that are queued at a time: millions would fill the memory
 MADE_BY = "audiopalm.bin.prepare_texts"
 
 
@@ -35,7 +38,7 @@ class Saying:
     path: Path
 
 
-Speak = Callable[[Saying], str]  # says what went wrong, empty for nothing
+Speak = Callable[[Saying], str]  # returns what went wrong; empty if nothing did
 
 
 def speak_texts(source: Path, output: Path, name: str, make_speak: Callable[[], Speak], jobs: int,
@@ -43,21 +46,23 @@ def speak_texts(source: Path, output: Path, name: str, make_speak: Callable[[], 
     """Speak both sides of the parallel texts of `source` into `output`.
 
     `name` tells one speaker from another in the names of files; `make_speak` gives what speaks, and is called only
-    where something is missing. Raises AudioPaLMError when more than `max_drop` (0 to 1) of the texts stay unspoken.
+    where something is missing. Raises AudioPaLMError when more than `max_drop` (0 to 1) of the texts stay unspoken, and
+    when another process writes `output`.
     """
     tables = {kind: sayings_of(source / kind, output / "wav", name) for kind in KINDS}
-    every = {saying.path: saying for sides in tables.values() for table in sides.values() for saying in table.values()}
-    todo = [saying for path, saying in every.items() if not path.is_file()]
-    logging.info("%d texts, %d of them not spoken yet", len(every), len(todo))
-    failed = speak_all(todo, make_speak() if todo else None, jobs)
-    write_text(output / "unspoken.tsv",
-               "".join(f"{path}\t{every[path].language}\t{reason}\n" for path, reason in failed.items()))
-    if len(failed) > max_drop * len(every):
-        path, reason = next(iter(failed.items()))
-        raise AudioPaLMError(f"{len(failed)} of {len(every)} texts could not be spoken, more than --max_drop "
-                             f"{max_drop:g}; {every[path].text[:60]!r} in {every[path].language}: {reason}")
-    for kind, sides in tables.items():
-        write_set(source / kind, output / kind, sides)
+    texts = {saying.path: saying for sides in tables.values() for table in sides.values() for saying in table.values()}
+    with locked(output, "speak_texts"):
+        missing = [saying for path, saying in texts.items() if not path.is_file()]
+        logging.info("%d texts, %d of them not spoken yet", len(texts), len(missing))
+        failed = speak_all(missing, make_speak() if missing else None, jobs)
+        write_text(output / "unspoken.tsv",
+                   "".join(f"{path}\t{texts[path].language}\t{reason}\n" for path, reason in failed.items()))
+        if len(failed) > max_drop * len(texts):
+            path, reason = next(iter(failed.items()))
+            raise AudioPaLMError(f"{len(failed)} of {len(texts)} texts could not be spoken, more than --max_drop "
+                                 f"{max_drop:g}; {texts[path].text[:60]!r} in {texts[path].language}: {reason}")
+        for kind, sides in tables.items():
+            write_set(source / kind, output / kind, sides)
 
 
 def sayings_of(directory: Path, folder: Path, speaker: str) -> dict[str, dict[str, Saying]]:
@@ -75,7 +80,7 @@ def sayings_of(directory: Path, folder: Path, speaker: str) -> dict[str, dict[st
 
 
 def by_command(template: str) -> Speak:
-    """Each word of the template is one argument, whatever the text holds: no shell reads it."""
+    """Speak by a command. Each word of the template is one argument whatever the text holds; no shell reads it."""
     words = shlex.split(template)
 
     def speak(saying: Saying) -> str:
@@ -83,7 +88,8 @@ def by_command(template: str) -> Speak:
             with atomic_path(saying.path) as partial:
                 fields = {"{text}": saying.text, "{lang}": saying.language, "{out}": str(partial)}
                 command = [_filled(word, fields) for word in words]
-                result = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True)
+                result = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True,
+                                        preexec_fn=lambda: end_with_parent(signal.SIGKILL))
                 lines = result.stderr.strip().splitlines()
                 if result.returncode:
                     raise AudioPaLMError(f"exit code {result.returncode}, {lines[-1] if lines else 'no message'}")
@@ -97,7 +103,7 @@ def by_command(template: str) -> Speak:
 
 
 def _filled(word: str, fields: dict[str, str]) -> str:
-    """One pass, so that a text may hold `{out}`."""
+    """`word` with its fields replaced in one pass, so that a text may hold `{out}`."""
     first = min((field for field in fields if field in word), key=word.index, default=None)
     if first is None:
         return word
@@ -106,11 +112,11 @@ def _filled(word: str, fields: dict[str, str]) -> str:
 
 
 def speak_all(todo: list[Saying], speak: Speak | None, jobs: int) -> dict[Path, str]:
-    """Speak; {file: why it is not there}."""
+    """Speak all texts with `jobs` threads; return {file: what went wrong} of those that failed."""
     failed = {}
     pool = ThreadPoolExecutor(jobs)
     try:
-        groups = (todo[start:start + AT_ONCE] for start in range(0, len(todo), AT_ONCE))
+        groups = (todo[start:start + GROUP] for start in range(0, len(todo), GROUP))
         results = (pair for group in groups for pair in zip(group, pool.map(speak, group), strict=True))
         for saying, reason in progress(results, len(todo), "speaking"):
             if reason:
@@ -121,7 +127,7 @@ def speak_all(todo: list[Saying], speak: Speak | None, jobs: int) -> dict[Path, 
 
 
 def write_set(source: Path, target: Path, sides: dict[str, dict[str, Saying]]) -> None:
-    """The utterances whose source was spoken, with the translations that were."""
+    """Write the tables of the utterances whose source was spoken, with their spoken translations."""
     spoken = {suffix: {key: str(saying.path.resolve()) for key, saying in table.items() if saying.path.is_file()}
               for suffix, table in sides.items()}
     kept = spoken[""]

@@ -25,7 +25,7 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, require, sha256, write_json
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
-from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.datadir import check_id, read_table, write_table
 from audiopalm.data.speakers import speakers_beside, spread
 from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
 from audiopalm.tasks import Output, get_task
@@ -41,6 +41,10 @@ class Job:
     folder: Path
     units: dict[str, np.ndarray]
     prompts: dict[str, str]
+
+    def __post_init__(self):
+        for utterance in self.units:  # files are named by them
+            check_id(utterance, self.folder)
 
 
 def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, sha256, write_json
+from audiopalm.core.lock import all_locked
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.datadir import languages_of, read_table, write_table
 from audiopalm.data.speech import count_samples
-from audiopalm.stages.encode_shards import is_done, marker
-from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.stages.encode_shards import Shard
+from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.units.registry import UnitTokenizer
 
 SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
@@ -25,35 +26,46 @@ SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, codec_tokens: bool) -> None:
     """Tokenize {data directory: output}; every job encodes shards of all of them.
 
-    Raises AudioPaLMError for missing inputs, and when an output holds ids of another tokenizer.
+    Raises AudioPaLMError for missing inputs, when an output holds ids of another tokenizer, and when another process
+    writes one of the outputs.
     """
     started = time.monotonic()
     meta = describe(units, codec)
-    planned: dict[Path, dict[str, list[tuple[Path, list[str]]]]] = {}
-    for data, output in sets.items():
-        check_meta(output, meta)
-        spoken = {path for suffix in sides(data) for path in wavs(data, suffix).values()}
-        planned[output] = {"units": plan_shards("units", spoken, output)}
-        if codec_tokens:
-            planned[output]["codec"] = plan_shards("codec", set(wavs(data).values()), output)
-        write_json(output / "meta.json", meta)
-    todo = [{"stem": str(stem), "paths": paths} for shards in planned.values() for kind in shards.values()
-            for stem, paths in kind if not is_done(stem, paths)]
-    # Dealt out like cards: every job gets as many shards of units as of codec ids.
-    todo = [item for job in range(launcher.number) for item in todo[job::launcher.number]]
-    for result in run_jobs(launcher, "encode_shards", ["--units", str(units), "--codec", str(codec)], todo, "shards"):
-        if result["error"]:
-            raise AudioPaLMError(result["error"])
-    for data, output in sets.items():
-        scps = {kind: {path: entry for stem, _ in shards for path, entry in read_json(marker(stem))["entries"].items()}
-                for kind, shards in planned[output].items()}
-        if codec_tokens:
-            write_table(output / "codec.scp", {name: scps["codec"][path] for name, path in wavs(data).items()})
-        for suffix, table in sides(data).items():
-            write_table(output / table, {name: scps["units"][path] for name, path in wavs(data, suffix).items()})
-        logging.info("wrote %s: %s", output,
-                     ", ".join(f"{kind} of {len(scp)} recordings" for kind, scp in scps.items()))
-    logging.info("encoded %d shards, %.0f s", len(todo), time.monotonic() - started)
+    with all_locked(sets.values(), "tokenize"):
+        planned = {}
+        for data, output in sets.items():
+            check_meta(output, meta)
+            planned[data] = plan_set(data, output, codec_tokens)
+            write_json(output / "meta.json", meta)
+        missing = [shard for shards in planned.values() for shard in shards if not shard.is_done()]
+        arguments = ["--units", str(units), "--codec", str(codec)]
+        for _ in run_jobs(launcher, "encode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
+            pass  # the work of a shard is the files that it leaves
+        for data, output in sets.items():
+            write_tables(data, output, planned[data], codec_tokens)
+    logging.info("encoded %d shards, %.0f s", len(missing), time.monotonic() - started)
+
+
+def plan_set(data: Path, output: Path, codec_tokens: bool) -> list[Shard]:
+    """The shards of one set: units of all its audio, and codec ids of the source side."""
+    spoken = {path for suffix in sides(data) for path in wavs(data, suffix).values()}
+    shards = plan_shards("units", spoken, output)
+    return shards + (plan_shards("codec", set(wavs(data).values()), output) if codec_tokens else [])
+
+
+def write_tables(data: Path, output: Path, shards: list[Shard], codec_tokens: bool) -> None:
+    """Write the scp files of a set from its finished shards; those of languages that it no longer has are removed."""
+    entries: dict[str, dict[str, str]] = {"units": {}, "codec": {}}
+    for shard in shards:
+        entries[shard.kind] |= shard.entries()
+    for stale in {path.name for path in output.glob("units.*.scp")} - set(sides(data).values()):
+        (output / stale).unlink()
+    if codec_tokens:
+        write_table(output / "codec.scp", {name: entries["codec"][path] for name, path in wavs(data).items()})
+    for suffix, table in sides(data).items():
+        write_table(output / table, {name: entries["units"][path] for name, path in wavs(data, suffix).items()})
+    logging.info("wrote %s: %s", output,
+                 ", ".join(f"{kind} of {len(found)} recordings" for kind, found in entries.items() if found))
 
 
 def sides(data: Path) -> dict[str, str]:
@@ -62,6 +74,7 @@ def sides(data: Path) -> dict[str, str]:
 
 
 def wavs(data: Path, suffix: str = "") -> dict[str, str]:
+    """{utterance: path} of the utterances themselves, or of their translations into ".<language>"."""
     return read_table(data / f"wav.scp{suffix}", "stage 2 (audio)")
 
 
@@ -76,6 +89,7 @@ def describe(units: Path, codec: Path) -> dict:
 
 
 def check_meta(output: Path, meta: dict) -> None:
+    """Raise AudioPaLMError when `output` holds ids of another tokenizer."""
     if not (output / "meta.json").exists():
         return
     found = read_json(output / "meta.json")
@@ -85,17 +99,18 @@ def check_meta(output: Path, meta: dict) -> None:
                                  "remove the directory to tokenize anew")
 
 
-def plan_shards(kind: str, paths: set[str], output: Path) -> list[tuple[Path, list[str]]]:
-    """(stem, audio files) of each shard. By length, so that a job does one size of work after another."""
+def plan_shards(kind: str, paths: set[str], output: Path) -> list[Shard]:
+    """The audio files, sorted by length so that the files of a shard are of similar size, in shards of about
+    SHARD_SECONDS."""
     lengths = {path: count_samples(path) for path in sorted(paths)}
     shards: list[list[str]] = [[]]
-    filled = 0
+    samples = 0
     for path in sorted(lengths, key=lambda path: (lengths[path], path)):
-        if shards[-1] and filled + lengths[path] > SHARD_SECONDS * SAMPLE_RATE:
+        if shards[-1] and samples + lengths[path] > SHARD_SECONDS * SAMPLE_RATE:
             shards.append([])
-            filled = 0
+            samples = 0
         shards[-1].append(path)
-        filled += lengths[path]
+        samples += lengths[path]
     logging.info("%s: %s of %d recordings, %.2f h, in %d shards", output, kind, len(lengths),
                  sum(lengths.values()) / SAMPLE_RATE / 3600, len(shards))
-    return [(output / "shards" / f"{kind}.{number}", shard) for number, shard in enumerate(shards)]
+    return [Shard(kind, str(output / "shards" / f"{kind}.{number}"), shard) for number, shard in enumerate(shards)]

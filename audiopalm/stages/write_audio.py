@@ -1,6 +1,7 @@
 """The jobs of stage 2: source files, or cuts of them joined in order, as 16 kHz mono FLAC."""
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,10 +9,26 @@ import numpy as np
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.partials import partial_path
 from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
-from audiopalm.stages.jobs import work
+from audiopalm.stages.jobs import Result, work
 
-Cuts = list[tuple[str, float, float]]  # source file, start and end in seconds
+
+@dataclass(frozen=True)
+class SpeechFile:
+    """A FLAC file to write: all of the recording `path`, or `cuts` (path, start, end in seconds) joined in order."""
+
+    name: str
+    path: str
+    cuts: list[tuple[str, float, float]]
+
+
+@dataclass(frozen=True)
+class WrittenFile(Result):
+    """The name of a file, and what is wrong with its audio (empty: nothing). Any other fault is the `error`."""
+
+    name: str = ""
+    damaged: str = ""
 
 
 @lru_cache(maxsize=2)
@@ -40,33 +57,26 @@ def read_cut(path: str, start: float, end: float) -> np.ndarray:
     return source[first:last]
 
 
-def write_flac(path: str, cuts: Cuts, target: Path) -> dict:
-    """Write the speech of `path` (the whole file, or `cuts` of any files) to `target`.
-
-    Returns {"name", "damaged", "error"}: what is wrong with its audio, and what is wrong with anything else; errors are
-    results, so that the command says them in one line, whichever job met them.
-    """
-    result = {"name": target.name, "damaged": "", "error": ""}
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+def write_flac(speech: SpeechFile, folder: Path) -> WrittenFile:
+    """Write one file into `folder`. Errors are results, so that the command reports them, whichever job met them."""
+    target = folder / speech.name
+    temporary = partial_path(target)
     try:
-        samples = np.concatenate([read_cut(*cut) for cut in cuts]) if cuts else read_audio(path)
+        samples = np.concatenate([read_cut(*cut) for cut in speech.cuts]) if speech.cuts else read_audio(speech.path)
         # Level 0 packs speech nearly as well as the default at a third of the time. No fsync: a file that a crash
         # empties is found by its missing samples when the stage is run again.
         soundfile.write(str(temporary), np.clip(samples, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16",
                         compression_level=0)
         os.replace(temporary, target)
     except DamagedAudio as error:
-        result["damaged"] = error.reason
+        return WrittenFile(name=speech.name, damaged=error.reason)
     except AudioPaLMError as error:
-        result["error"] = str(error)
+        return WrittenFile(name=speech.name, error=str(error))
     finally:
         temporary.unlink(missing_ok=True)
-    return result
+    return WrittenFile(name=speech.name)
 
 
 def write_audio_files(todo: Path, done: Path, audio_dir: Path) -> None:
     """Make the files of a job in `audio_dir`; see audiopalm/stages/jobs.py for `todo` and `done`."""
-    def write(item: dict) -> dict:
-        return write_flac(item["path"], [tuple(cut) for cut in item["cuts"]], audio_dir / item["name"])
-
-    work(todo, done, write)
+    work(todo, done, SpeechFile, lambda speech: write_flac(speech, audio_dir))

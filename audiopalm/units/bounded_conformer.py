@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiopalm.core.errors import AudioPaLMError
+
 
 def rotate(x: Tensor) -> Tensor:
     """Rotary position embedding of `[B, heads, T, size]`, so that attention knows distances, not positions."""
@@ -33,6 +35,8 @@ class ConformerBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, kernel: int, context: int, dropout: float):
         super().__init__()
+        if dim % (2 * heads) or kernel % 2 == 0:
+            raise AudioPaLMError(f"units: dim {dim} must be a multiple of 2 * heads {heads}, and kernel {kernel} odd")
         self.heads, self.context = heads, context
         self.before, self.after = FeedForward(dim, dropout), FeedForward(dim, dropout)
         self.attention_norm, self.project, self.merge = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)

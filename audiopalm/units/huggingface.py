@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json
 from audiopalm.data.audio import SAMPLE_RATE
@@ -32,12 +33,12 @@ NOT_KEPT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "ar
 
 @dataclass
 class HuggingFaceConfig:
-    layer: int = 0  # whose output is clustered, from 1; those above it are not kept
+    layer: int = ranged(0, low=0, high=1000)  # whose output is clustered, from 1; those above it are not kept
     last: bool = False  # it is the last of the pretrained encoder, so that a norm behind all layers belongs to it
     # Whisper was trained on recordings padded to 30 s and hears them so; false hears their own length, many times
     # faster, and gives other features. The others never pad.
     padded: bool = True
-    size: int = 1024  # codes
+    size: int = ranged(1024, low=1, high=MAX_SIZE)  # codes
     encoder: dict = field(default_factory=dict)  # its config.json. Set by training
     extractor: dict = field(default_factory=dict)  # its preprocessor_config.json. Set by training
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.data.mel import LogMel
 from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
 
 
 @dataclass
 class LogMelConfig:
-    bands: int = 80
-    size: int = 1024  # codes
+    bands: int = ranged(80, low=1, high=MAX_SIZE)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)  # codes
 
 
 class LogMelUnits(SpeechEncoder):

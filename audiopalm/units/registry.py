@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audiopalm.core.config import from_dict, to_dict
-from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import atomic_path, read_json, require, write_json
+from audiopalm.core.config import find_kind, from_dict, to_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_object, require, write_json
 from audiopalm.core.quantiser import nearest as nearest_codes
+from audiopalm.core.weights import load_module, write_weights
 from audiopalm.data.audio import check_samples
 from audiopalm.units.encoder import RATE, SpeechEncoder
 from audiopalm.units.huggingface import HuggingFaceConfig, HuggingFaceUnits
@@ -51,12 +51,13 @@ class UnitTokenizer:
         Raises AudioPaLMError when they are missing, of an unknown kind or of different trainings.
         """
         path = Path(directory) / "config.json"
-        settings = read_json(path, MADE_BY)
+        settings = read_object(path, MADE_BY)
         kind, codes = kind_of(settings, path), settings.pop("codebook_sha256", None)
         config_class, model_class = KINDS[kind]
-        model = model_class(from_dict(config_class, settings, str(path)))
+        config = from_dict(config_class, settings, str(path))
         weights = require(Path(directory) / "model.safetensors", MADE_BY)
-        model.load_state_dict(load_file(weights))
+        model = load_module(lambda: model_class(config), weights, MADE_BY,
+                            first_on="cpu" if kind == "huggingface" else "meta")
         if codes not in (None, tensor_sha256(model.codebook)):
             raise AudioPaLMError(f"the codebook in {weights} is not the one of {path}; remove both and run {MADE_BY} "
                                  "again")
@@ -79,17 +80,14 @@ class UnitTokenizer:
 
 def kind_of(settings: dict, path: Path) -> str:
     """Take `kind` out of the settings of `path`; before there was a choice all were usm-v2."""
-    kind = settings.pop("kind", "usm-v2")
-    if kind not in KINDS:
-        raise AudioPaLMError(f"{path}: unknown kind of units {kind!r}; {nearest(kind, KINDS)}")
-    return kind
+    find_kind(settings, KINDS, "usm-v2", path)
+    return settings.pop("kind")
 
 
 def save_units(model: SpeechEncoder, output: Path) -> None:
     """Write model.safetensors and config.json with the kind and the hash of the codebook."""
     kind = next(name for name, (_, model_class) in KINDS.items() if isinstance(model, model_class))
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    write_weights(output / "model.safetensors", model.state_dict())
     write_json(output / "config.json", {"kind": kind, "codebook_sha256": tensor_sha256(model.codebook),
                                         **to_dict(model.config)})
 

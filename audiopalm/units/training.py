@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audiopalm.core.config import load_config, read_values
-from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.config import load_kind_config
 from audiopalm.units.kmeans_training import HuggingFaceTraining, LogMelTraining, train_huggingface, train_log_mel
 from audiopalm.units.usm_v2_training import UnitTraining, train_units
 from audiopalm.units.w2v_bert_training import W2vBertTraining, train_w2v_bert
@@ -21,10 +20,7 @@ TRAININGS: dict[str, tuple[type, Callable[[Path, Any, Path, int], None]]] = {
 
 def load_training(path: str | Path | None, overrides: list[str] = ()) -> Any:
     """The configuration of the kind that the YAML file or an override `kind=...` names; usm-v2 where none does."""
-    kind = read_values(path, overrides).get("kind", "usm-v2")
-    if kind not in TRAININGS:
-        raise AudioPaLMError(f"{path or 'command line'}: unknown kind of units {kind!r}; {nearest(kind, TRAININGS)}")
-    return load_config(TRAININGS[kind][0], path, overrides)
+    return load_kind_config(path, overrides, {kind: training for kind, (training, _) in TRAININGS.items()}, "usm-v2")
 
 
 def train(data: Path, config: Any, output: Path, seed: int) -> None:

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.quantiser import VectorQuantiser
 from audiopalm.units.mel_conformer import MelConformer, blocks
 
 
 @dataclass
 class UnitConfig:
-    bands: int = 80
-    dim: int = 192
-    heads: int = 4
-    kernel: int = 9  # frames of the Conformer's depthwise convolutions
-    context: int = 10  # frames of attention to each side
-    encoder_blocks: int = 4  # before the quantiser
-    head_blocks: int = 1  # between the quantiser and CTC; the tokenizer never runs them
-    dropout: float = 0.0
-    code_dim: int = 32
-    size: int = 512  # codes
+    bands: int = ranged(80, low=1, high=MAX_SIZE)
+    dim: int = ranged(192, low=1, high=MAX_SIZE)
+    heads: int = ranged(4, low=1, high=MAX_SIZE)
+    kernel: int = ranged(9, low=1, high=MAX_SIZE)  # frames of the Conformer's depthwise convolutions
+    context: int = ranged(10, low=1, high=MAX_SIZE)  # frames of attention to each side
+    encoder_blocks: int = ranged(4, low=1, high=1000)  # before the quantiser
+    head_blocks: int = ranged(1, low=0, high=1000)  # between the quantiser and CTC; the tokenizer never runs them
+    dropout: float = ranged(0.0, low=0, high=0.99)
+    code_dim: int = ranged(32, low=1, high=MAX_SIZE)
+    size: int = ranged(512, low=1, high=MAX_SIZE)  # codes
     characters: str = ""  # of the CTC head, which has one class more: 0 is blank. Set by training
 
 

@@ -13,24 +13,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.quantiser import nearest
 from audiopalm.units.mel_conformer import MelConformer, blocks
 
 
 @dataclass
 class W2vBertConfig:
-    bands: int = 80
-    dim: int = 512
-    heads: int = 8
-    kernel: int = 9  # frames of the Conformer's depthwise convolutions
-    context: int = 25  # frames of attention to each side
-    contrastive_blocks: int = 6
-    masked_blocks: int = 6  # behind the contrastive ones
-    layer: int = 8  # the block whose output is clustered, from 1; the tokenizer runs none behind it
-    dropout: float = 0.1
-    target_codes: int = 500  # clusters of log-mel that training predicts; they are not the units
-    target_dim: int = 256
-    size: int = 1024  # units
+    bands: int = ranged(80, low=1, high=MAX_SIZE)
+    dim: int = ranged(512, low=1, high=MAX_SIZE)
+    heads: int = ranged(8, low=1, high=MAX_SIZE)
+    kernel: int = ranged(9, low=1, high=MAX_SIZE)  # frames of the Conformer's depthwise convolutions
+    context: int = ranged(25, low=1, high=MAX_SIZE)  # frames of attention to each side
+    contrastive_blocks: int = ranged(6, low=1, high=1000)
+    masked_blocks: int = ranged(6, low=0, high=1000)  # behind the contrastive ones
+    layer: int = ranged(8, low=1)  # the block whose output is clustered, from 1; the tokenizer runs none behind it
+    dropout: float = ranged(0.1, low=0, high=0.99)
+    # clusters of log-mel that training predicts; they are not the units
+    target_codes: int = ranged(500, low=1, high=MAX_SIZE)
+    target_dim: int = ranged(256, low=1, high=MAX_SIZE)
+    size: int = ranged(1024, low=1, high=MAX_SIZE)  # units
 
 
 class W2vBert(MelConformer):

@@ -10,8 +10,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from audiopalm.core.config import from_dict, ranged
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, sha256, write_json
+from audiopalm.core.files import read_object, sha256, write_json
 from audiopalm.vocabulary.text import TextTokenizer, load_tokenizer, tokenizer_file
 
 
@@ -19,10 +20,10 @@ from audiopalm.vocabulary.text import TextTokenizer, load_tokenizer, tokenizer_f
 class Vocabulary:
     """Sizes, hashes, the two ids that end things, and the codes of the languages of the training texts."""
 
-    text_size: int
-    audio_size: int
-    eos: int
-    newline: int
+    text_size: int = ranged(low=1)
+    audio_size: int = ranged(low=1)
+    eos: int = ranged(low=0)
+    newline: int = ranged(low=0)
     text_sha256: str
     units_sha256: str
     languages: list[str]
@@ -74,11 +75,17 @@ def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, l
 def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
     """The vocabulary and its text tokenizer; raises AudioPaLMError when the tokenizer is another one."""
     directory = Path(directory)
-    values = read_json(directory / "vocabulary.json", "stage 6 (vocabulary)")
+    path = directory / "vocabulary.json"
+    values = read_object(path, "stage 6 (vocabulary)", {"layout_hash": str})
     stated = values.pop("layout_hash")
-    vocabulary = Vocabulary(**values)
-    vocabulary.check(stated, str(directory / "vocabulary.json"))
+    vocabulary = from_dict(Vocabulary, values, str(path))
+    vocabulary.check(stated, str(path))
     file = tokenizer_file(directory)
     if (found := sha256(file)) != vocabulary.text_sha256:
         raise AudioPaLMError(f"{file} has SHA-256 {found}, vocabulary.json says {vocabulary.text_sha256}")
-    return vocabulary, load_tokenizer(file, vocabulary.eos)
+    tokenizer = load_tokenizer(file, vocabulary.eos)
+    ends = tokenizer.eos, tokenizer.newline
+    if tokenizer.size > vocabulary.text_size or ends != (vocabulary.eos, vocabulary.newline):
+        raise AudioPaLMError(f"{file} has {tokenizer.size} ids and ends documents by {tokenizer.eos} and parts by "
+                             f"{tokenizer.newline}, which does not fit {path}; run stage 6 (vocabulary) again")
+    return vocabulary, tokenizer

@@ -33,8 +33,10 @@ class SentencePieceTokenizer:
     def __init__(self, file: str | Path):
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
-        except RuntimeError:
+        except (RuntimeError, OSError):
             raise AudioPaLMError(f"{file} is not a SentencePiece model") from None
+        if self.processor.get_piece_size() == 0 or self.processor.eos_id() < 0:
+            raise AudioPaLMError(f"{file} is a damaged SentencePiece model: it has no token that ends a document")
         self.size, self.eos = self.processor.get_piece_size(), self.processor.eos_id()
         known = [self.processor.piece_to_id(piece) for piece in (NEWLINE, NEWLINE_BYTE)]
         known = [token for token in known if token != self.processor.unk_id()]
@@ -62,7 +64,7 @@ class JsonTokenizer:
         try:
             self.tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exceptions
-            raise AudioPaLMError(f"{file} is not a tokenizer.json: {error}") from None
+            raise AudioPaLMError(f"{file} is not a tokenizer.json: {' '.join(str(error).split())}") from None
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.size, self.eos = self.tokenizer.get_vocab_size(with_added_tokens=False), eos

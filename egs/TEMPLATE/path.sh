@@ -14,3 +14,6 @@ export PYTHONPATH=${AUDIOPALM_ROOT}${PYTHONPATH:+:${PYTHONPATH}}
 # Many container images set it. Every command would then compile torch and all else that it imports anew: for seconds.
 unset PYTHONDONTWRITEBYTECODE
 export LC_ALL=C.UTF-8  # tables are sorted by bytes, texts are UTF-8
+# Threads that wait for each other spin a short while, then sleep. The default of libgomp, about 300 times as long,
+# takes the core from the thread that is waited for where another process is busy (benchmarks/busy_machine.py).
+if [ -z "${OMP_WAIT_POLICY:-}${GOMP_SPINCOUNT:-}" ]; then export GOMP_SPINCOUNT=1000; fi

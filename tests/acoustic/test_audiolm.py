@@ -74,9 +74,9 @@ def test_a_window_goes_on_from_what_is_made(acoustic, monkeypatch):
 
     random = np.random.default_rng(4)
     units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 45), speech(random, 80)
-    seen, write = [], audiolm_generation.write
-    monkeypatch.setattr(audiolm_generation, "write", lambda stage, contexts, known, *rest: (
-        seen.append(known[0].copy()), write(stage, contexts, known, *rest))[1])
+    seen, generate_codes = [], audiolm_generation.generate_codes
+    monkeypatch.setattr(audiolm_generation, "generate_codes", lambda stage, contexts, known, *rest: (
+        seen.append(known[0].copy()), generate_codes(stage, contexts, known, *rest))[1])
     made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
     coarse, fine = ([one for one in seen if one.shape[1] == levels] for levels in (COARSE, LEVELS - COARSE))
     assert [len(one) for one in coarse] == [150, 160] and [len(one) for one in fine[:2]] == [20, 30]

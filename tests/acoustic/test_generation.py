@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic, choose
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic, sample_codes
 from audiopalm.acoustic.prompt import fit_prompt
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig, SoundStormAcoustic, most_confident
 from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
@@ -122,7 +122,7 @@ def test_bfloat16_chooses_nearly_the_same_codes(acoustic):
     rounded = SoundStormAcoustic(acoustic.model, GenerationConfig(**settings, precision="bf16-mixed"))
     assert {weight.dtype for weight in rounded.model.encoder.parameters()} == {torch.bfloat16, torch.float32}
     assert 0.9 < (rounded.generate([units], [units], [codec])[0] == exact).mean() < 1
-    with pytest.raises(AudioPaLMError, match="unknown precision 'bf16-true'; did you mean 'bf16-mixed'"):
+    with pytest.raises(AudioPaLMError, match="precision: unknown value 'bf16-true'; did you mean 'bf16-mixed'"):
         GenerationConfig(precision="bf16-true")
 
 
@@ -139,12 +139,12 @@ def test_nonsense_is_refused(acoustic):
 
 def test_choose_follows_the_probabilities():
     logits = torch.tensor([0.1, 0.6, 0.3]).log().expand(10000, 3)
-    tokens, log_probability = choose(logits, 1.0, torch.linspace(0, 0.9999, 10000))
+    tokens, log_probability = sample_codes(logits, 1.0, torch.linspace(0, 0.9999, 10000))
     shares = torch.bincount(tokens, minlength=3) / 10000
     torch.testing.assert_close(shares, torch.tensor([0.1, 0.6, 0.3]), atol=1e-3, rtol=0)
     torch.testing.assert_close(log_probability, logits[0][tokens])
-    assert choose(logits, 0, torch.rand(10000))[0].unique().tolist() == [1]
-    sharp = choose(logits, 0.1, torch.linspace(0, 0.9999, 10000))[0]
+    assert sample_codes(logits, 0, torch.rand(10000))[0].unique().tolist() == [1]
+    sharp = sample_codes(logits, 0.1, torch.linspace(0, 0.9999, 10000))[0]
     assert (sharp == 1).float().mean() > 0.99
 
 

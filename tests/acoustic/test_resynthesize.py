@@ -92,4 +92,4 @@ def test_errors_are_one_line(tmp_path):
     command = [sys.executable, "-m", "audiopalm.bin.resynthesize", str(record(tmp_path / "x.wav", 1.0)), "y.mp3"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr == "resynthesize: error: y.mp3: speech is written as .wav or .flac\n"
+    assert result.stderr == "resynthesize: error: y.mp3: the name must end in .wav or .flac\n"

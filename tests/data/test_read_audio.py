@@ -21,3 +21,36 @@ def test_samples_that_are_no_numbers_are_damage(tmp_path, value):
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     with pytest.raises(DamagedAudio, match="not numbers"):
         read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 768001, 2147483647])
+def test_impossible_rates_are_damage(tmp_path, rate):
+    """A resampler asked for 2147483647 Hz wants 320 GiB."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DamagedAudio, match="impossible sample rate|cannot be decoded"):
+        read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name, subtype", [("a.wav", "PCM_16"), ("b.wav", "FLOAT"), ("a.flac", "PCM_16")])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_file_is_damaged(tmp_path, name, subtype, share):
+    samples = np.random.default_rng(0).normal(0, 0.1, 32000)
+    soundfile.write(tmp_path / name, samples, 16000, subtype=subtype)
+    content = (tmp_path / name).read_bytes()
+    assert len(read_audio(tmp_path / name)) == 32000
+    (tmp_path / name).write_bytes(content[:int(share * len(content))])
+    with pytest.raises(DamagedAudio, match="is cut off|is damaged|cannot be decoded"):
+        read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path, size):
+    """Its writer did not know the length, and states one that no file has."""
+    soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_audio(tmp_path / "a.wav")) == 1600

@@ -11,7 +11,7 @@ from packed import make_pack, tone
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.inference import AudioPaLM
-from audiopalm.lm.generation.sampling import DecodingConfig
+from audiopalm.lm.generation.config import DecodingConfig
 
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)

@@ -19,7 +19,8 @@ from lm_commands import Prepared, check, command
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model, save_model

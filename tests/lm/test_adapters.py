@@ -104,7 +104,7 @@ def test_attention_maps_are_those_of_transformers(theirs, folder):
 def test_cached_equals_uncached(theirs, folder, monkeypatch, dtype):
     """Prompts of two lengths in chunks of four, then one token of each at a time; float32 is computed by
     audiopalm/lm/generation/cpu/kernels.py, all else by PyTorch."""
-    monkeypatch.setattr("audiopalm.lm.generation.cache.CHUNK", 4)
+    monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 4)
     model, ids = read_pretrained(folder).eval().to(dtype), some_ids()
     expected = ours_logits(model, ids)
     decoder, lengths = CachedDecoder(model, 2, LENGTH), [9, 13, 0, 0]

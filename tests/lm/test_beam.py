@@ -7,7 +7,9 @@ import pytest
 from decoders import log_probability, tiny
 
 from audiopalm.lm.generation.beam import beam_search
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import Vocabulary
@@ -27,7 +29,8 @@ def model() -> Decoder:
 def test_a_wide_beam_finds_what_trying_everything_finds(model, penalty):
     """Text of at most 2 ids, then audio of at most 2 ids: 31 x 13 answers."""
     task = get_task("ast+s2st")
-    config = DecodingConfig(text_tokens=2, audio_tokens=2, beam=300, length_penalty=penalty)
+    config = DecodingConfig(text_tokens=2, audio_tokens=2, length_penalty=penalty)
+    config.beam = 300  # more than is allowed, so that no hypothesis is dropped
     texts = [list(ids) for length in range(3) for ids in product(TEXT, repeat=length)]
     units = [list(ids) for length in range(3) for ids in product(AUDIO, repeat=length)]
     for prompt, found in zip(PROMPTS, beam_search(model, PROMPTS, task, VOCABULARY, config), strict=True):

@@ -6,9 +6,11 @@ from decoders import log_probability, tiny
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
+from audiopalm.lm.generation import rescoring
 from audiopalm.lm.generation.beam import beam_search
-from audiopalm.lm.generation.rescoring import decode_batch, recognition_scores
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.rescoring import decode_batch, decode_n_best, recognition_scores
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
@@ -87,8 +89,29 @@ def test_the_answer_that_is_recognised_best_is_taken(model, builder, name, part)
     assert [answer.parts[part].tolist() for answer in chosen] != first  # or else nothing was chosen
 
 
-@pytest.mark.parametrize("name, beam", [("asr", 4), ("tts", 1)])
-def test_nothing_to_choose_from_is_refused(model, builder, name, beam):
-    task = get_task(name)
-    with pytest.raises(AudioPaLMError, match=f"rescore chooses .* task '{name}' with beam={beam}"):
-        decode_batch(model, builder, task, examples(task), DecodingConfig(5, 7, beam=beam, rescore=True))
+def test_nothing_to_choose_from_is_refused(model, builder):
+    task = get_task("tts")
+    with pytest.raises(AudioPaLMError, match="rescore chooses .* beam is 1; give beam=8"):
+        decode_batch(model, builder, task, examples(task), DecodingConfig(5, 7, beam=1, rescore=True))
+
+
+def test_text_answers_are_not_rescored(model, builder):
+    task = get_task("asr")
+    settings = [DecodingConfig(5, 7, beam=4, rescore=rescore) for rescore in (False, True)]
+    plain, rescored = (decode_n_best(model, builder, task, examples(task), one) for one in settings)
+    assert [[answer.score for answer in answers] for answers in rescored] == \
+        [[answer.score for answer in answers] for answers in plain]
+
+
+def test_rescoring_keeps_to_the_batch_size(model, builder, monkeypatch):
+    task, sizes = get_task("s2st"), []
+    whole = decode_batch(model, builder, task, examples(task), CONFIG)
+    real = rescoring.recognition_scores
+
+    def counted(model, builder, units, *rest):
+        sizes.append(len(units))
+        return real(model, builder, units, *rest)
+
+    monkeypatch.setattr(rescoring, "recognition_scores", counted)
+    found = decode_n_best(model, builder, task, examples(task), CONFIG, batch_size=4)
+    assert max(sizes) == 4 and [best.score for best, *_ in found] == pytest.approx([one.score for one in whole])

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tokenizer_json import byte_level
 
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import load_model

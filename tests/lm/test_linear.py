@@ -7,9 +7,10 @@ import torch
 from decoders import tiny
 from torch.nn import functional
 
-from audiopalm.lm.generation.cache import PACKED, CachedDecoder
+from audiopalm.lm.generation.cache import CachedDecoder
 from audiopalm.lm.generation.cpu import linear
-from audiopalm.lm.generation.cpu.linear import LEAST_ROWS, PackedLinear
+from audiopalm.lm.generation.cpu.linear import MIN_ROWS, PackedLinear
+from audiopalm.lm.generation.layers import PACKED_WEIGHTS
 
 
 @pytest.mark.parametrize("plain", ["as here", "not exact"])
@@ -27,7 +28,7 @@ def test_products_joined_and_alone(width, sizes, biased, plain, monkeypatch):
     expected = [functional.linear(x, weight, bias if biased else None)
                 for weight, bias in zip(weights, biases, strict=True)]
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
-    for rows in (LEAST_ROWS, 5, 8, 31):
+    for rows in (MIN_ROWS, 5, 8, 31):
         assert torch.equal(product(x[3:3 + rows].contiguous()), found[3:3 + rows])
 
 
@@ -35,7 +36,7 @@ def test_packed_weights_follow_the_model_and_go_with_it():
     model, prompt = tiny(), torch.arange(9)
     with torch.inference_mode():
         before = CachedDecoder(model, 1, 20).prefill(0, prompt)
-        assert CachedDecoder(model, 1, 20).head is PACKED[model][1][1]
+        assert CachedDecoder(model, 1, 20).head is PACKED_WEIGHTS[model][1][1]
     model.logits(model.hidden(prompt[None], prompt[None], torch.ones(1, 1, 9, 9, dtype=torch.bool))).sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     with torch.inference_mode():
@@ -43,7 +44,7 @@ def test_packed_weights_follow_the_model_and_go_with_it():
         expected = model.hidden(prompt[None], prompt[None], torch.ones(1, 1, 9, 9, dtype=torch.bool).tril())[0, -1]
     torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(after, before)
-    held = len(PACKED)
+    held = len(PACKED_WEIGHTS)
     del model
     gc.collect()
-    assert len(PACKED) == held - 1
+    assert len(PACKED_WEIGHTS) == held - 1

@@ -5,8 +5,11 @@ import pytest
 import torch
 from decoders import log_probability, tiny
 
+from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate, grammar
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated, grammar
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import Vocabulary
 
@@ -40,7 +43,7 @@ def test_neither_batch_nor_order_change_a_bit(family, temperature):
                 for prompt, name in zip(PROMPTS, NAMES, strict=True)]
     assert len({len(answer[0][1]) for answer in expected}) > 2  # they end at different times
     for batch, order in ((2, -1), (3, 1), (7, -1)):
-        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch=batch)
+        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch_size=batch)
         assert [contents(answer) for answer in found[::order]] == expected
 
 
@@ -51,7 +54,7 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
     whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
         assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
-    monkeypatch.setattr("audiopalm.lm.generation.cache.CHUNK", 7)
+    monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 7)
     for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
 
@@ -84,8 +87,15 @@ def test_limits_follow_the_input():
     assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
 
 
-def test_impossible_sampling_is_refused():
-    with pytest.raises(AudioPaLMError, match="text_top_k=0"):
-        DecodingConfig(text_top_k=0)
-    with pytest.raises(AudioPaLMError, match="audio_top_p=0"):
-        DecodingConfig(audio_top_p=0)
+def test_impossible_settings_are_refused_in_python_too():
+    with pytest.raises(AudioPaLMError, match="decoding: beam: 100000 is too large; it must be at most 64"):
+        DecodingConfig(beam=100000)
+
+
+@pytest.mark.parametrize("override", ["text_top_k=0", "audio_top_p=0", "audio_top_p=1.5", "beam=0", "beam=100000",
+                                      "text_tokens=-1", "audio_tokens=1000000", "text_temperature=-1",
+                                      "audio_temperature=.nan", "text_tokens_per_input=0"])
+def test_impossible_settings_are_refused(override):
+    key = override.partition("=")[0]
+    with pytest.raises(AudioPaLMError, match=f"command line: {key}: .* is (too small|too large|not a finite number)"):
+        load_config(DecodingConfig, overrides=[override])

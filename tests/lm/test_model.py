@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from decoders import tiny
 
-from audiopalm.lm.generation.sampling import DecodingConfig, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.packing import collate, pack_rows
 from audiopalm.lm.sequences import Sequence
@@ -48,7 +49,7 @@ def test_packed_equals_unpacked(options):
 def test_logits_in_pieces_have_the_loss_and_gradients_of_the_whole(monkeypatch):
     batch, results = collate([sequences([20, 17]), sequences([31])], 40), []
     for logits in (2 ** 26, 50 * 7):  # 33 outputs, 7 at a time
-        monkeypatch.setattr("audiopalm.lm.model.LOGITS", logits)
+        monkeypatch.setattr("audiopalm.lm.model.MAX_LOGITS", logits)
         model = tiny()
         loss, count = model(batch.ids, batch.segments, batch.positions, batch.targets)
         loss.backward()

@@ -9,24 +9,24 @@ import torch
 
 from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
 from audiopalm.acoustic.registry import load_training_config
-from audiopalm.bin.make_vocabulary import VocabularyConfig
 from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining
-from audiopalm.core.config import load_config, load_kind, to_dict
+from audiopalm.core.config import load_config, load_kind_config, to_dict
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 from audiopalm.report.ablations import Ablations
 from audiopalm.scoring.goals import Goals
 from audiopalm.stages.decode import DecodeConfig
+from audiopalm.stages.make_vocabulary import VocabularyConfig
 from audiopalm.tasks import get_task
 from audiopalm.training.optimizer import learning_rate, make_optimizers
 from audiopalm.units.registry import KINDS as UNIT_KINDS
 from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = {"codec": CodecTraining, "vocabulary": VocabularyConfig, "textlm": LMConfig,
+CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig,
            "lm": LMConfig, "decode": DecodeConfig, "goals": Goals}
 ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_KINDS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
@@ -42,8 +42,9 @@ def load(path: Path):
         return load_training(path)
     if stage == "acoustic":
         return load_training_config(path)[1]
-    kinds = {"spectral": CodecTraining, "soundstream": SoundStreamTraining}
-    return load_config(kinds[load_kind(path, list(kinds))] if stage == "codec" else CLASSES[stage], path)
+    if stage == "codec":
+        return load_kind_config(path, [], {"spectral": CodecTraining, "soundstream": SoundStreamTraining}, "spectral")
+    return load_config(CLASSES[stage], path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -4,32 +4,42 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.lock import locked
 from audiopalm.stages.jobs import Launcher, run_jobs
+from audiopalm.stages.write_audio import SpeechFile, WrittenFile
 
 
-def items(tmp_path, number: int) -> list[dict]:
+@dataclass
+class Unknown:
+    """An item that no worker knows."""
+
+    no: str = "path"
+
+
+def items(tmp_path, number: int) -> list[SpeechFile]:
     """Work for write_audio: files of growing length."""
     for index in range(number):
         soundfile.write(tmp_path / f"{index}.wav", np.full(100 + index, 0.1), 16000)
-    return [{"name": f"{index}.flac", "path": str(tmp_path / f"{index}.wav"), "cuts": []} for index in range(number)]
+    return [SpeechFile(f"{index}.flac", str(tmp_path / f"{index}.wav"), []) for index in range(number)]
 
 
-def write(tmp_path, todo: list[dict], jobs: int, command: str = "run.pl") -> list[dict]:
+def write(tmp_path, todo: list, jobs: int, command: str = "run.pl") -> list[WrittenFile]:
     (tmp_path / "out").mkdir(exist_ok=True)
     launcher = Launcher(command, jobs, tmp_path / "jobs")
-    return list(run_jobs(launcher, "write_audio", ["--audio_dir", str(tmp_path / "out")], todo, "files"))
+    return list(run_jobs(launcher, "write_audio", ["--audio_dir", str(tmp_path / "out")], todo, WrittenFile, "files"))
 
 
 @pytest.mark.parametrize(("number", "jobs", "expected"), [(7, 3, 3), (2, 5, 2), (1, 1, 1), (0, 2, 0)])
 def test_every_item_has_its_result_and_no_job_is_empty(tmp_path, number, jobs, expected):
     results = write(tmp_path, items(tmp_path, number), jobs)
-    assert sorted(result["name"] for result in results) == sorted(f"{index}.flac" for index in range(number))
+    assert sorted(result.name for result in results) == sorted(f"{index}.flac" for index in range(number))
     assert len(list((tmp_path / "jobs").glob("*.log"))) == expected
     for index in range(number):
         assert soundfile.info(tmp_path / "out" / f"{index}.flac").frames == 100 + index
@@ -38,9 +48,26 @@ def test_every_item_has_its_result_and_no_job_is_empty(tmp_path, number, jobs, e
 def test_a_job_that_dies_is_an_error_and_the_tail_of_its_log_is_shown(tmp_path, capfd):
     todo = items(tmp_path, 3)
     with pytest.raises(AudioPaLMError, match=r"jobs of write_audio failed, their logs are .*/jobs/\*\.log"):
-        write(tmp_path, [*todo, {"no": "path"}], 2)
-    assert "KeyError" in capfd.readouterr().err
+        write(tmp_path, [*todo, Unknown()], 2)
+    assert "unexpected keyword argument 'no'" in capfd.readouterr().err
     assert (tmp_path / "out" / "0.flac").exists()
+
+
+def test_a_path_with_the_word_for_the_job_number(tmp_path):
+    """run.pl replaces the word in every argument."""
+    folder = tmp_path / "JOB" / "JOB_"
+    folder.mkdir(parents=True)
+    assert {result.name for result in write(folder, items(folder, 3), 2)} == {"0.flac", "1.flac", "2.flac"}
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.flac", "1.flac", "2.flac"]
+
+
+def test_two_runs_do_not_share_a_folder_of_jobs(tmp_path):
+    with locked(tmp_path / "jobs", "decode_shards"), pytest.raises(AudioPaLMError, match="jobs is being written by"):
+        write(tmp_path, items(tmp_path, 1), 1)
+    (tmp_path / "jobs" / "q").mkdir(parents=True)
+    (tmp_path / "jobs" / "7.done").write_text("of an earlier run")
+    write(tmp_path, items(tmp_path, 1), 1)
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["1.done", "1.log", "1.todo"]
 
 
 def test_unknown_launcher(tmp_path):
@@ -57,7 +84,7 @@ def test_a_stopped_command_stops_its_jobs(tmp_path, number):
     script.chmod(0o755)
     for name in ("wav.scp", "text", "utt2spk"):
         (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data" / name).write_text({"wav.scp": f"a {items(tmp_path, 1)[0]['path']}\n"}.get(name, "a a\n"))
+        (tmp_path / "data" / name).write_text({"wav.scp": f"a {items(tmp_path, 1)[0].path}\n"}.get(name, "a a\n"))
     process = subprocess.Popen(
         [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", tmp_path / "data", "--output", tmp_path / "raw",
          "--audio_dir", tmp_path / "audio", "--cmd", str(script)], stderr=subprocess.PIPE, text=True)

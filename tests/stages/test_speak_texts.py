@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from packed import make_pack, tone
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.processes import start_time
 from audiopalm.corpora.parallel_text import prepare
 from audiopalm.data.datadir import read_table
 from audiopalm.inference import spoken_by_model
@@ -64,6 +66,31 @@ def test_a_command_speaks_what_is_missing(texts, tmp_path):
     spoken = tmp_path / "spoken/train"
     assert read_table(spoken / "text") == {"mt-es-en-a-000000001": "-- $(exit 3) {out}"}
     assert read_table(spoken / "wav.scp").keys() == read_table(spoken / "wav.scp.en").keys() == {"mt-es-en-a-000000001"}
+
+
+def test_a_killed_run_leaves_no_command_and_a_second_run_is_refused_before(texts, tmp_path):
+    prepare(texts, tmp_path / "mt")
+    script = tmp_path / "say.sh"
+    script.write_text('#!/bin/sh\necho $$ > "$0.pid.new"; mv "$0.pid.new" "$0.pid"; exec sleep 600\n')
+    script.chmod(0o755)
+    command = [sys.executable, "-m", "audiopalm.bin.speak_texts", "--input", tmp_path / "mt", "--output",
+               tmp_path / "spoken", "--command", f"{script} {{text}} {{out}}", "--nj", "1"]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    pid = Path(f"{script}.pid")
+    wait_until(pid.exists)
+    second = subprocess.run(command, text=True, capture_output=True)
+    assert second.returncode == 1
+    assert f"spoken is being written by process {first.pid} on " in second.stderr.splitlines()[-1]
+    first.kill()
+    first.wait()
+    wait_until(lambda: start_time(int(pid.read_text())) is None)
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_packed_model_speaks(tmp_path):

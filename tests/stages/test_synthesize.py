@@ -173,3 +173,15 @@ def test_a_lonely_utterance_is_its_own_prompt(stage):
     write_table(stage["data_dir"] / "utt2spk", {name: name for name in SPANISH + ENGLISH})
     prompts = Prompts(stage["data_dir"], stage["tokens"], load_acoustic(stage["acoustic"]), stage["acoustic"])
     assert prompts.next("ann-en-1") == "ann-en-1"
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".."])
+def test_ids_that_lead_out_of_the_folder_are_refused(stage, monkeypatch, tmp_path, name):
+    """The tables are edited by hand here: stages 1 and 2 refuse such ids too."""
+    for table in (stage["decode_dir"] / "s2st_es_en" / "units.scp", stage["tokens"] / "units.scp",
+                  stage["tokens"] / "codec.scp", stage["data_dir"] / "utt2spk", stage["data_dir"] / "utt2lang"):
+        table.write_text(table.read_text().replace("ann-es-1 ", f"{name} "))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with pytest.raises(AudioPaLMError, match="invalid id"):
+        synthesize(stage, monkeypatch)
+    assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,25 @@ def test_versions_agree_with_the_shell_scripts(check_install):
 # Not installed by tools/setup.sh: who asks for them and lacks them is told (tests/train/test_log.py,
 # tests/codec/test_classic.py).
 ON_REQUEST = {"wandb", "pycodec2"}
+
+
+def test_setup_py_requires_what_the_package_cannot_start_without():
+    """The packages that are imported when a module is imported, whatever is installed beside; espnet/ has its own."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    lists = {word.arg: word.value for node in ast.walk(tree) if isinstance(node, ast.Call) for word in node.keywords}
+    required = {re.split("[>=;]", item.value)[0] for item in lists["install_requires"].elts}
+    names = {"scipy", "safetensors", "tensorboard", "tqdm"}  # of imports inside functions, or of modules of torch
+    for path in (ROOT / "audiopalm").rglob("*.py"):
+        if path.parent.name != "espnet":
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                names |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else (
+                    {node.module} if isinstance(node, ast.ImportFrom) and node.module else set())
+    providers = importlib.metadata.packages_distributions()
+    found = {provider.lower().replace("_", "-") for name in names
+             for provider in providers.get(name.split(".")[0], [name])[:1]
+             if name.split(".")[0] not in sys.stdlib_module_names | {"audiopalm"}}
+    assert found - required == set()
+    assert {"tqdm", "tensorboard"} <= required
 
 
 def test_every_import_of_the_package_is_pinned(check_install):

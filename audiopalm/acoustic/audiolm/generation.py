@@ -1,4 +1,4 @@
-"""AudioLM's stages 2 and 3 speak: codec tokens one after another with a key-value cache, many utterances at once."""
+"""Generation with AudioLM's stages 2 and 3: codec tokens one at a time with a KV cache, many utterances at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,107 +8,124 @@ import torch
 from torch import Tensor
 
 from audiopalm.acoustic.audiolm.model import AudioLM, Stage
-from audiopalm.acoustic.base import Acoustic, Made, Prompt, Window, WindowConfig, choose, make_in_windows
+from audiopalm.acoustic.base import (
+    Acoustic,
+    Generated,
+    Prompt,
+    Window,
+    WindowConfig,
+    generate_in_windows,
+    sample_codes,
+)
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE
+from audiopalm.core.config import ranged
 from audiopalm.lm.generation.cache import CachedDecoder
 
 
 @dataclass
 class GenerationConfig(WindowConfig):
-    """How tokens are chosen; temperature 0 takes the most probable token. Windows are those of stage 2."""
+    """The sampling of codes. Temperature 0 takes the most probable code. The windows are those of stage 2."""
 
-    temperature: float = 0.8  # of the coarse levels
-    fine_temperature: float = 0.6
+    temperature: float = ranged(0.8, low=0, high=100)  # of the coarse levels
+    fine_temperature: float = ranged(0.6, low=0, high=100)
 
 
 class AudioLMAcoustic(Acoustic):
-    """Trained stages 2 and 3 with their decoding settings."""
+    """Trained stages 2 and 3 with their generation settings."""
 
     model: AudioLM
     generation: GenerationConfig
 
-    def make(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
+    def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
         sizes, settings, lengths = self.model.config, self.generation, [len(one) for one in units]
 
-        def heard(window: Window) -> np.ndarray:
-            both = np.concatenate([prompts[window.utterance][0], units[window.utterance][window.first:window.last]])
-            return both[:, None]
+        def unit_context(window: Window) -> np.ndarray:
+            prompt_units, _ = prompts[window.utterance]
+            return np.concatenate([prompt_units, units[window.utterance][window.first:window.last]])[:, None]
 
-        coarse = _speak(self.model.coarse, lengths, settings, heard,
-                        [codec[:, :sizes.coarse_levels] for _, codec in prompts], settings.temperature, [seed, 2])
-        kept = FRAMES_PER_UNIT * round(sizes.fine_prompt_seconds * UNITS_RATE)
-        endings = [codec[len(codec) - kept:] for _, codec in prompts]
+        coarse = _run_stage(self.model.coarse, lengths, settings, unit_context,
+                            [codec[:, :sizes.coarse_levels] for _, codec in prompts], settings.temperature, [seed, 2])
+        prompt_frames = FRAMES_PER_UNIT * round(sizes.fine_prompt_seconds * UNITS_RATE)
+        fine_prompts = [codec[len(codec) - prompt_frames:] for _, codec in prompts]
 
-        def heard_coarse(window: Window) -> np.ndarray:
-            made = coarse[window.utterance][FRAMES_PER_UNIT * window.first:FRAMES_PER_UNIT * window.last]
-            return np.concatenate([endings[window.utterance][:, :sizes.coarse_levels], made])
+        def coarse_context(window: Window) -> np.ndarray:
+            codes = coarse[window.utterance][FRAMES_PER_UNIT * window.first:FRAMES_PER_UNIT * window.last]
+            return np.concatenate([fine_prompts[window.utterance][:, :sizes.coarse_levels], codes])
 
-        fine = _speak(self.model.fine, lengths, replace(settings, window_seconds=sizes.fine_seconds), heard_coarse,
-                      [codec[:, sizes.coarse_levels:] for codec in endings], settings.fine_temperature, [seed, 3])
+        fine = _run_stage(self.model.fine, lengths, replace(settings, window_seconds=sizes.fine_seconds),
+                          coarse_context, [codec[:, sizes.coarse_levels:] for codec in fine_prompts],
+                          settings.fine_temperature, [seed, 3])
         return [np.concatenate(levels, axis=1) for levels in zip(coarse, fine, strict=True)]
 
 
-def _speak(stage: Stage, lengths: list[int], windows: WindowConfig, heard: Callable[[Window], np.ndarray],
-           prompts: list[np.ndarray], temperature: float, seed: list[int]) -> Made:
-    """What one stage writes, `[2 * length, levels]` of each utterance.
+def _run_stage(stage: Stage, lengths: list[int], config: WindowConfig, context_of: Callable[[Window], np.ndarray],
+               prompts: list[np.ndarray], temperature: float, seed: list[int]) -> Generated:
+    """The codes of one stage, `[2 * length, levels]` for each utterance.
 
-    heard: the context `[N, read]` of a window, prompt first; prompts: `[P, levels]`.
+    context_of: returns the context of a window, `[N, context_levels]`, the prompt's first. prompts: codes
+    `[P, levels]` of each utterance's voice prompt.
     """
-    def extend(group: list[Window], made: Made) -> list[np.ndarray]:
-        known = np.stack([np.concatenate([prompts[window.utterance], window.known_of(made)]) for window in group])
-        # One stream of numbers for each utterance and window, so that neighbours in the batch change nothing.
-        uniform = [np.random.default_rng([*seed, window.begin]).random((window.frames - window.known, stage.levels),
-                                                                       dtype=np.float32) for window in group]
-        return write(stage, [heard(window) for window in group], known, uniform, temperature)
+    def extend(windows: list[Window], generated: Generated) -> list[np.ndarray]:
+        prefix = np.stack([np.concatenate([prompts[window.utterance], window.overlap_codes(generated)])
+                           for window in windows])
+        # Each window has its own random numbers, so that its codes do not depend on the batch.
+        uniform = [np.random.default_rng([*seed, window.start]).random((window.frames - window.overlap, stage.levels),
+                                                                       dtype=np.float32) for window in windows]
+        return generate_codes(stage, [context_of(window) for window in windows], prefix, uniform, temperature)
 
-    return make_in_windows(lengths, stage.levels, windows, extend)
+    return generate_in_windows(lengths, stage.levels, config, extend)
 
 
-def write(stage: Stage, contexts: list[np.ndarray], known: np.ndarray, uniform: list[np.ndarray],
-          temperature: float) -> list[np.ndarray]:
-    """Codes `[n, levels]` of each row behind its `known` ones `[B, P, levels]`, which do not change.
+def generate_codes(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray, uniform: list[np.ndarray],
+                   temperature: float) -> list[np.ndarray]:
+    """New codes `[n, levels]` of each sequence, after the codes `prefix [B, P, levels]`.
 
-    contexts: `[N, read]` each; uniform: numbers in [0, 1), `[n, levels]` each, n never falling from row to row.
+    contexts: `[N, context_levels]` of each sequence. uniform: random numbers in [0, 1), `[n, levels]` of each sequence;
+    sequences are sorted by n, the shortest first.
     """
     device, frames = stage.decoder.embedding.weight.device, [len(one) for one in uniform]
     draws = np.stack([np.pad(one, ((0, frames[-1] - len(one)), (0, 0))) for one in uniform])
-    written = torch.zeros(draws.shape, dtype=torch.long, device=device)
+    generated = torch.zeros(draws.shape, dtype=torch.long, device=device)
     draws = torch.from_numpy(draws).to(device)
-    decoder, hidden, lengths = _prefill(stage, contexts, known, frames[-1])
-    first = 0  # of the rows that are not finished
+    decoder, hidden, lengths = _prefill(stage, contexts, prefix, frames[-1])
+    first = 0  # the first sequence that is not finished
     for frame in range(frames[-1]):
         finished = sum(count <= frame for count in frames) - first
         if finished:
-            rows = list(range(finished, decoder.used))
-            decoder.keep(rows)
-            rows += rows[:1] * (decoder.rows - len(rows))  # products have company that nobody looks at
-            hidden, lengths, first = hidden[rows], [lengths[row] for row in rows], first + finished
+            slots = list(range(finished, decoder.active_slots))
+            decoder.select_slots(slots)
+            slots += slots[:1] * (decoder.slots - len(slots))  # inactive slots repeat the first sequence
+            hidden, lengths, first = hidden[slots], [lengths[slot] for slot in slots], first + finished
         for level in range(stage.levels):
-            logits = stage.logits(hidden, level)[:decoder.used]
-            codes, _ = choose(logits, temperature, draws[first:, frame, level])
-            written[first:, frame, level] = codes
+            logits = stage.logits(hidden, level)[:decoder.active_slots]
+            codes, _ = sample_codes(logits, temperature, draws[first:, frame, level])
+            generated[first:, frame, level] = codes
             if (frame + 1, level + 1) != (frames[-1], stage.levels):
-                token, position = stage.written_id(codes, known.shape[1] + frame, level)
-                others = decoder.rows - decoder.used
-                token, position = (torch.cat([one[:, 0], one[:1, 0].expand(others)]) for one in (token, position))
+                token, position = stage.code_id(codes, prefix.shape[1] + frame, level)
+                inactive = decoder.slots - decoder.active_slots
+                token, position = (torch.cat([one[:, 0], one[:1, 0].expand(inactive)]) for one in (token, position))
                 hidden = decoder.step(token, lengths, position)
                 lengths = [length + 1 for length in lengths]
-    return [codes[:count] for codes, count in zip(written.cpu().numpy(), frames, strict=True)]
+    return [codes[:count] for codes, count in zip(generated.cpu().numpy(), frames, strict=True)]
 
 
-def _prefill(stage: Stage, contexts: list[np.ndarray], known: np.ndarray,
+def _prefill(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray,
              frames: int) -> tuple[CachedDecoder, Tensor, list[int]]:
-    """A decoder that has read context and known codes and has room for `frames` more; the last hidden state of each
-    row `[rows, dim]`, and how many tokens it has."""
+    """A decoder that has read contexts and prefixes, with the capacity for `frames` more frames.
+
+    Also returns the hidden state of the last token in each slot, `[slots, dim]`, and the number of tokens in each slot.
+    Inactive slots repeat the first sequence.
+    """
     device = stage.decoder.embedding.weight.device
-    pairs = [[torch.cat(parts, dim=1)[0] for parts in zip(
-        stage.read_ids(torch.from_numpy(context)[None].to(device)),
-        stage.written_ids(torch.from_numpy(codes)[None].to(device)), strict=True)]
-        for context, codes in zip(contexts, known, strict=True)]
-    longest = max(len(ids) for ids, _ in pairs) + frames * stage.levels
-    turns = (known.shape[1] + frames) * (stage.read + stage.levels)
-    decoder = CachedDecoder(stage.decoder, len(pairs), longest, max(turns, *(int(pair[1].max()) + 1 for pair in pairs)))
-    hidden = torch.stack([decoder.prefill(row, ids, positions) for row, (ids, positions) in enumerate(pairs)])
-    others = decoder.rows - len(pairs)
-    lengths = [len(ids) for ids, _ in pairs]
-    return decoder, torch.cat([hidden, hidden[:1].expand(others, -1)]), lengths + lengths[:1] * others
+    sequences = [[torch.cat(parts, dim=1)[0] for parts in zip(
+        stage.context_ids(torch.from_numpy(context)[None].to(device)),
+        stage.code_ids(torch.from_numpy(codes)[None].to(device)), strict=True)]
+        for context, codes in zip(contexts, prefix, strict=True)]  # (ids, positions) of each
+    capacity = max(len(ids) for ids, _ in sequences) + frames * stage.levels
+    max_position = max((prefix.shape[1] + frames) * stage.positions_per_frame,
+                       *(int(positions.max()) + 1 for _, positions in sequences))
+    decoder = CachedDecoder(stage.decoder, len(sequences), capacity, max_position)
+    hidden = torch.stack([decoder.prefill(slot, ids, positions) for slot, (ids, positions) in enumerate(sequences)])
+    inactive = decoder.slots - len(sequences)
+    lengths = [len(ids) for ids, _ in sequences]
+    return decoder, torch.cat([hidden, hidden[:1].expand(inactive, -1)]), lengths + lengths[:1] * inactive

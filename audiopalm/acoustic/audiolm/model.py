@@ -1,14 +1,14 @@
-"""AudioLM's stages 2 and 3 (arXiv 2209.03143, section 3.3): codec tokens one after another, by two language models.
+"""AudioLM's stages 2 and 3 (arXiv 2209.03143, section 3.3): autoregressive language models of codec tokens.
 
-Stage 2 reads units and writes the coarse levels; stage 3 reads the coarse levels and writes the fine ones. Each is the
-`Decoder` of the joint language model with ids of its own: first those of what it reads, then those of what it writes,
-level by level. A sequence is all that is read, then the codec tokens frame by frame; the voice prompt comes first in
-both. Choices of ours:
-- a token's position is its time, not its place in the sequence: what is read of a frame lies beside what is written of
-  it, so that finding it needs no learning of distances;
-- prompt and target are of different utterances of a speaker, as in SoundStorm here, and the prompt's tokens are
-  learned too;
-- only the level whose turn it is can be written, in learning as in speaking.
+Stage 2 generates the coarse levels from units, stage 3 the fine levels from the coarse ones. Each is a `Decoder` with
+its own ids: first those of its context, then those of its codes, level by level. A sequence is the context, then the
+codec tokens frame by frame. Both begin with the voice prompt.
+
+This model differs from the paper:
+- The position of a token is its time, not its offset in the sequence. The context of a frame is next to the frame's
+  codes, so that the model need not learn the distance.
+- Prompt and target are different utterances of a speaker, as in SoundStorm here. The prompt's tokens have loss too.
+- At each step only the codes of one level are possible, in training and in generation.
 """
 
 from dataclasses import dataclass, field
@@ -19,69 +19,75 @@ from torch.nn import functional
 
 from audiopalm.acoustic.corpus import UnitLatents
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
-from audiopalm.core.config import to_dict
+from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.model import ArchitectureConfig, Decoder
 from audiopalm.lm.model import ModelConfig as DecoderConfig
 
-KIND_SPREAD = 0.3  # what tells units and levels apart at first, relative to what tells codes apart
+TABLE_SPREAD = 0.3  # initial distance between the tables of units and levels, relative to that between their codes
 
 
 @dataclass
 class ModelConfig:
-    """Sizes; those that are 0 are filled in from the tokens that the model is trained on. `levels` may be fewer than
-    the codec's: the codec decodes without the finest."""
+    """Sizes of the model. Those that are 0 are filled in from the training tokens.
 
-    units_size: int = 0
-    levels: int = 0
-    codec_size: int = 0
-    coarse_levels: int = 4
+    `levels` may be fewer than the codec's; the codec then decodes without the finest levels.
+    """
+
+    units_size: int = ranged(0, low=0, high=MAX_SIZE)
+    levels: int = ranged(0, low=0, high=64)
+    codec_size: int = ranged(0, low=0, high=MAX_SIZE)
+    coarse_levels: int = ranged(4, low=1, high=64)
     coarse: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 2
     fine: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 3
-    dropout: float = 0.0
-    fine_prompt_seconds: float = 3.0  # what stage 3 hears of the prompt: its end
-    fine_seconds: float = 3.0  # stage 3 works in windows of this length
+    dropout: float = ranged(0.0, low=0, high=0.99)
+    fine_prompt_seconds: float = ranged(3.0, low=0.1, high=60)  # the end of the prompt that stage 3 gets
+    fine_seconds: float = ranged(3.0, low=0.1, high=60)  # the window length of stage 3
 
 
 class Stage(nn.Module):
-    """One autoregressive stage, from context `[B, T / stride, read]` to codes `[B, T, levels]`."""
+    """One autoregressive stage, from context `[B, T / stride, context_levels]` to codes `[B, T, levels]`."""
 
-    def __init__(self, read: int, read_size: int, stride: int, levels: int, size: int,
+    def __init__(self, context_levels: int, context_size: int, stride: int, levels: int, size: int,
                  architecture: ArchitectureConfig, dropout: float):
         super().__init__()
-        self.read, self.read_size, self.stride, self.levels, self.size = read, read_size, stride, levels, size
-        self.written = read * read_size  # the first id of what is written
-        self.decoder = Decoder(DecoderConfig(self.written + levels * size, dropout=dropout, **to_dict(architecture)))
+        self.context_levels, self.context_size, self.stride = context_levels, context_size, stride
+        self.levels, self.size = levels, size
+        self.first_code_id = context_levels * context_size
+        self.positions_per_frame = context_levels + levels
+        vocabulary_size = self.first_code_id + levels * size
+        self.decoder = Decoder(DecoderConfig(vocabulary_size, dropout=dropout, **to_dict(architecture)))
 
-    def read_ids(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and positions `[B, N * read]` of context `[B, N, read]`."""
-        ids = context + torch.arange(self.read, device=context.device) * self.read_size
+    def context_ids(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and positions `[B, N * context_levels]` of context `[B, N, context_levels]`."""
+        ids = context + torch.arange(self.context_levels, device=context.device) * self.context_size
         return ids.flatten(1), self._positions(context, self.stride, 0)
 
-    def written_ids(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def code_ids(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and positions `[B, T * levels]` of codes `[B, T, levels]`."""
-        offsets = self.written + torch.arange(self.levels, device=codes.device) * self.size
-        return (codes + offsets).flatten(1), self._positions(codes, 1, self.read)
+        offsets = self.first_code_id + torch.arange(self.levels, device=codes.device) * self.size
+        return (codes + offsets).flatten(1), self._positions(codes, 1, self.context_levels)
 
-    def written_id(self, code: Tensor, frame: int, level: int) -> tuple[Tensor, Tensor]:
-        """The same `[B, 1]` of the one code `[B]` at `frame` and `level`."""
-        position = frame * (self.read + self.levels) + self.read + level
-        return (code + self.written + level * self.size)[:, None], torch.full_like(code[:, None], position)
+    def code_id(self, code: Tensor, frame: int, level: int) -> tuple[Tensor, Tensor]:
+        """Ids and positions `[B, 1]` of one code per sequence, `[B]`, at `frame` and `level`."""
+        position = frame * self.positions_per_frame + self.context_levels + level
+        return (code + self.first_code_id + level * self.size)[:, None], torch.full_like(code[:, None], position)
 
-    def _positions(self, tokens: Tensor, stride: int, behind: int) -> Tensor:
-        frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * stride * (self.read + self.levels)
-        place = frame + behind + torch.arange(tokens.shape[2], device=tokens.device)
-        return place.flatten().expand(len(tokens), -1)
+    def _positions(self, tokens: Tensor, stride: int, first: int) -> Tensor:
+        """Positions `[B, N * L]` of tokens `[B, N, L]`, one every `stride` frames, `first` being that of level 0."""
+        frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * stride * self.positions_per_frame
+        positions = frame + first + torch.arange(tokens.shape[2], device=tokens.device)
+        return positions.flatten().expand(len(tokens), -1)
 
     def logits(self, hidden: Tensor, level: int) -> Tensor:
-        """`[..., size]` of the codes of one level from hidden states `[..., dim]`; no other level is computed."""
-        first = self.written + level * self.size
+        """Logits `[..., size]` of the codes of one level from hidden states `[..., dim]`."""
+        first = self.first_code_id + level * self.size
         return functional.linear(hidden, self.decoder.head_weight[first:first + self.size]).float()
 
     def forward(self, context: Tensor, codes: Tensor) -> Tensor:
-        """Hidden states `[B, T, levels, dim]`: [t, l] has seen all context and the codes before level l of frame t."""
+        """Hidden states `[B, T, levels, dim]`: [t, l] depends on the context and on the codes before [t, l]."""
         ids, positions = (torch.cat(pair, dim=1)[:, :-1]
-                          for pair in zip(self.read_ids(context), self.written_ids(codes), strict=True))
+                          for pair in zip(self.context_ids(context), self.code_ids(codes), strict=True))
         length = ids.shape[1]
         causal = torch.ones(1, 1, length, length, dtype=torch.bool, device=ids.device).tril()
         hidden = self.decoder.hidden(ids, positions, causal)
@@ -89,7 +95,7 @@ class Stage(nn.Module):
 
 
 class AudioLM(nn.Module):
-    """Both stages; they share nothing, and are trained side by side."""
+    """Both stages. They share no weights and are trained together."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -103,21 +109,27 @@ class AudioLM(nn.Module):
 
     @torch.no_grad()
     def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
-        """Embeddings start as the codec's vectors `[levels, codec_size, latent]`, those of units as the average latent
-        of their frames: codes that sound alike are alike from the first step on."""
+        """Initialise embeddings so that similar sounds have similar embeddings.
+
+        Codes get the codec's vectors `codebooks [levels, codec_size, latent]`, units the average latent of their
+        frames.
+        """
         coarse = self.config.coarse_levels
         _embed(self.coarse.decoder, [latents.means.mean(dim=1), *codebooks[:coarse]])
         _embed(self.fine.decoder, list(codebooks))
 
 
 def _embed(decoder: Decoder, tables: list[Tensor]) -> None:
-    """Tables `[size, latent]` as rows of norm about 1, turned into the decoder's axes, each kind marked as such."""
+    """Set the embeddings to `tables` `[size, latent]`, projected to `dim` axes with norms of about 1.
+
+    A random offset for each table separates units and levels.
+    """
     dim, latent = decoder.config.dim, tables[0].shape[1]
-    turn = torch.linalg.qr(torch.randn(max(dim, latent), min(dim, latent)))[0]
-    turn = turn.T if latent <= dim else turn
+    projection = torch.linalg.qr(torch.randn(max(dim, latent), min(dim, latent)))[0]
+    projection = projection.T if latent <= dim else projection
     rows = []
     for table in tables:
         centred = table - table.mean(dim=0)
-        mark = KIND_SPREAD * torch.randn(dim) / dim ** 0.5
-        rows.append(centred @ turn / centred.square().sum(dim=1).mean().sqrt() + mark)
+        offset = TABLE_SPREAD * torch.randn(dim) / dim ** 0.5
+        rows.append(centred @ projection / centred.square().sum(dim=1).mean().sqrt() + offset)
     decoder.embedding.weight.copy_(torch.cat(rows))

@@ -1,7 +1,7 @@
-"""Bidirectional Conformer with rotary attention, in front of which an encoded prompt can stand.
+"""A bidirectional Conformer with rotary attention, to its own frames and to those of an encoded prompt.
 
-The frames of a prompt see only the prompt, so it is encoded once (`Memory`) for all passes of iterative decoding and,
-in training, for several targets. The result of a frame never depends on the padding behind it.
+The frames of a prompt attend only to the prompt. Its keys and values (`Memory`) are computed once, for all iterations
+of decoding and, in training, for several targets. The result of a frame does not depend on padding.
 """
 
 import torch
@@ -11,12 +11,12 @@ from torch.nn import functional
 from audiopalm.lm.attention import attend, attention_bias
 
 ROTARY_BASE = 10000.0
-Pair = tuple[Tensor, Tensor]
-Memory = list[Pair]  # keys and values `[B, heads, P, width]` of each block
+Pair = tuple[Tensor, Tensor]  # cosine and sine, or keys and values
+Memory = list[Pair]  # keys and values of each block, `[B, heads, P, width]`
 
 
 def rotary_table(first: int, frames: int, width: int, device: torch.device) -> Pair:
-    """Cosine and sine `[frames, width]` of the rotary angles from position `first` on, for one head of `width`."""
+    """Cosine and sine `[frames, width]` of the rotary angles from position `first` on; `width` is that of a head."""
     frequency = ROTARY_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
     angle = torch.outer(torch.arange(first, first + frames, device=device, dtype=torch.float32), frequency)
     angle = torch.cat([angle, angle], dim=-1)
@@ -24,14 +24,14 @@ def rotary_table(first: int, frames: int, width: int, device: torch.device) -> P
 
 
 def rotate(heads: Tensor, table: Pair) -> Tensor:
-    """Apply rotary positions to `[B, heads, T, width]`."""
+    """Rotate queries or keys `[B, heads, T, width]` by a `rotary_table`."""
     cosine, sine = (part.to(heads.dtype) for part in table)
     first, second = heads.chunk(2, dim=-1)
     return heads * cosine + torch.cat([-second, first], dim=-1) * sine
 
 
 def zeros(layer: nn.Linear) -> nn.Linear:
-    """The last layer of a residual branch starts at zero: the stack is the identity until it learns to be more."""
+    """Set the last layer of a residual branch to zero, so that each block starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -52,7 +52,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pre-norm attention of all frames to the prompt and to each other, rotary positions."""
+    """Pre-norm attention of all frames to the prompt and to each other, with rotary positions."""
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, table: Pair, prompt: Pair | None, bias: Tensor | None) -> tuple[Tensor, Pair]:
-        """New states `[B, T, dim]`, and keys and values of these frames."""
+        """The attention output `[B, T, dim]`, and the keys and values of these frames."""
         batch, frames, dim = states.shape
         split = self.project(self.norm(states)).view(batch, frames, 3, self.heads, dim // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
@@ -71,18 +71,18 @@ class Attention(nn.Module):
         own = key, value
         if prompt is not None:
             key, value = torch.cat([prompt[0], key], dim=2), torch.cat([prompt[1], value], dim=2)
-        mixed = attend(rotate(query, table), key, value, bias)
-        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, frames, dim))), own
+        attended = attend(rotate(query, table), key, value, bias)
+        return self.dropout(self.out(attended.transpose(1, 2).reshape(batch, frames, dim))), own
 
 
 class Convolution(nn.Module):
-    """Pre-norm gated depthwise convolution; layer norm instead of batch norm, so that a batch equals its members."""
+    """Pre-norm gated depthwise convolution. Layer norm replaces batch norm: a result does not depend on the batch."""
 
     def __init__(self, dim: int, kernel: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
-        # A 2-d convolution of height 1: three times faster than Conv1d in backward on the CPU.
+        # A 2-d convolution of height 1 is three times as fast as Conv1d in the backward pass on a CPU.
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
         self.inner_norm = nn.LayerNorm(dim)
         self.out = zeros(nn.Linear(dim, dim))
@@ -91,7 +91,7 @@ class Convolution(nn.Module):
     def forward(self, states: Tensor, padding: Tensor | None) -> Tensor:
         states = functional.glu(self.gate(self.norm(states)), dim=-1)
         if padding is not None:
-            states = states.masked_fill(padding[..., None], 0.0)  # what a single utterance sees past its end
+            states = states.masked_fill(padding[..., None], 0.0)  # as at the end of an unpadded utterance
         states = self.depthwise(states.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
         return self.dropout(self.out(functional.silu(self.inner_norm(states))))
 
@@ -127,9 +127,9 @@ class Conformer(nn.Module):
 
     def forward(self, states: Tensor, prompt: Memory | None = None,
                 lengths: Tensor | None = None) -> tuple[Tensor, Memory]:
-        """`[B, T, dim]` -> `[B, T, dim]`, and what makes these frames the prompt of others.
+        """`[B, T, dim]` -> `[B, T, dim]`, and the `Memory` of these frames.
 
-        The positions go on behind `prompt`; `lengths [B]` frames are real, the rest is padding (None: all are real).
+        Positions continue after those of `prompt`. lengths: `[B]`, frames without padding; None means no padding.
         """
         batch, frames, _ = states.shape
         first = prompt[0][0].shape[2] if prompt else 0

@@ -1,14 +1,18 @@
-"""SoundStorm (arXiv 2305.09636): all codec levels of an utterance by masked prediction with a bidirectional Conformer.
+"""SoundStorm (arXiv 2305.09636): masked prediction of all codec levels of an utterance by a bidirectional Conformer.
 
-A frame (50 Hz) is the sum of the embeddings of its unit (25 Hz, repeated twice) and of its codec levels, where a
-masked level is a learned embedding. Choices of ours, made for minutes of training on a CPU instead of days on TPUs:
-- the voice prompt is always there in training and comes from *another* utterance of the speaker, in any language,
-  as in speech translation; the paper cuts prompt and target from one utterance;
-- the prompt sees only itself: it is encoded once, then serves every pass of decoding and several targets in training;
-- how far the prompt's frames lie from what their units sound like on average, and a small network of their mean, is
-  added to every frame beside attention to the prompt;
-- a unit has one embedding for each of its two frames;
-- the network estimates a frame, and each level asks which code is nearest to what the lower levels leave of it.
+The input of a frame (50 Hz) is the sum of the embeddings of its unit (25 Hz, repeated twice) and of its codec levels; a
+masked level has a learned embedding.
+
+This model differs from the paper, because it is trained for minutes on a CPU instead of days on TPUs:
+- Every training example has a voice prompt, from *another* utterance of the speaker in any language, as in speech
+  translation. The paper cuts prompt and target from one utterance.
+- The prompt attends only to itself. It is encoded once, for all iterations of decoding and for several targets in
+  training.
+- Every frame attends to the prompt, and a summary of the prompt is added to it: the mean difference between the
+  prompt's frames and the average frames of their units, plus a small network of the mean frame.
+- A unit has two embeddings, one for each of its frames.
+- The network estimates the latent of a frame. The logits of a level measure the distance of its codes to the estimate
+  minus the vectors of the lower levels.
 """
 
 from dataclasses import dataclass
@@ -19,41 +23,44 @@ from torch.nn import functional
 
 from audiopalm.acoustic.corpus import UnitLatents
 from audiopalm.acoustic.soundstorm.conformer import Conformer, Memory
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
 
-FLATTER = 6.0  # the first table is this much less sure than independent Gaussian errors would be: that costs least
+ERROR_SCALE = 6.0  # initial logits assume this multiple of the error variance; its loss at the start is the lowest
 
 
 @dataclass
 class ModelConfig:
-    """Sizes; those that are 0 are filled in from the tokens that the model is trained on. `levels` may be fewer than
-    the codec's: the codec decodes without the finest."""
+    """Sizes of the model. Those that are 0 are filled in from the training tokens.
 
-    units_size: int = 0
-    levels: int = 0
-    codec_size: int = 0
-    dim: int = 256
-    layers: int = 4
-    heads: int = 4
-    feedforward: int = 512
-    kernel: int = 5  # frames, of the depthwise convolutions
-    dropout: float = 0.1
+    `levels` may be fewer than the codec's; the codec then decodes without the finest levels.
+    """
+
+    units_size: int = ranged(0, low=0, high=MAX_SIZE)
+    levels: int = ranged(0, low=0, high=64)
+    codec_size: int = ranged(0, low=0, high=MAX_SIZE)
+    dim: int = ranged(256, low=1, high=MAX_SIZE)
+    layers: int = ranged(4, low=1, high=1000)
+    heads: int = ranged(4, low=1, high=MAX_SIZE)
+    feedforward: int = ranged(512, low=1, high=MAX_SIZE)
+    kernel: int = ranged(5, low=1, high=MAX_SIZE)  # of the depthwise convolutions, in frames
+    dropout: float = ranged(0.1, low=0, high=0.99)
 
 
 @dataclass
 class Voice:
-    """An encoded prompt: what attention reads of each block, and its summary `[B, dim]`."""
+    """An encoded voice prompt: keys and values of each block, and a summary `[B, dim]`."""
 
     memory: Memory
     summary: Tensor
 
     def select(self, rows: Tensor) -> "Voice":
-        """The prompts of `rows [N]`, which may repeat."""
+        """The prompts at the indices `rows [N]`, which may repeat."""
         return Voice([(key[rows], value[rows]) for key, value in self.memory], self.summary[rows])
 
 
 class SoundStorm(nn.Module):
-    """Predicts masked codec tokens from units, known tokens and an encoded voice prompt."""
+    """Predicts masked codec tokens from units, unmasked codec tokens and an encoded voice prompt."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -63,43 +70,44 @@ class SoundStorm(nn.Module):
         self.config = config
         dim = config.dim
         self.units = nn.Embedding(config.units_size, 2 * dim)
-        self.codec = nn.EmbeddingBag(config.levels * (config.codec_size + 1), dim, mode="sum")  # last code: masked
+        self.codec = nn.EmbeddingBag(config.levels * (config.codec_size + 1), dim, mode="sum")  # last code: the mask
         self.in_prompt = nn.Parameter(torch.zeros(dim))
         self.voice = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.voice_out = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
         self.encoder = Conformer(dim, config.layers, config.heads, config.feedforward, config.kernel, config.dropout)
-        self.gain = nn.Parameter(torch.ones(()))  # from hidden states to the scale of the embeddings
+        self.gain = nn.Parameter(torch.ones(()))  # scales hidden states to the norm of the embeddings
         self.heads = nn.Parameter(torch.empty(config.levels, config.codec_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(config.levels, config.codec_size))
         nn.init.normal_(self.units.weight, std=0.5)
         nn.init.normal_(self.codec.weight, std=0.5 / config.levels ** 0.5)
         nn.init.normal_(self.heads, std=dim ** -0.5)
-        self.register_buffer("offsets", torch.arange(config.levels) * (config.codec_size + 1), persistent=False)
+        offsets = torch.arange(config.levels, device="cpu") * (config.codec_size + 1)  # see LogMel for the device
+        self.register_buffer("offsets", offsets, persistent=False)
 
     @torch.no_grad()
     def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
-        """Start as a table: for a unit, in the voice of the prompt, the codes of its average frame.
+        """Initialise the weights so that a unit predicts the codes of its average frame in the prompt's voice.
 
-        Embeddings of codes are the codec's vectors `codebooks [levels, codec_size, latent]`, turned into `dim` axes,
-        and those of units the average latents of their frames; heads and biases measure squared distance to each code,
-        relative to how wrong the estimate is at first. The table of unit and voice alone finds a quarter of the codes
-        of the first level; from random embeddings none is found in minutes.
+        Code embeddings become the codec's vectors `codebooks [levels, codec_size, latent]`, projected to `dim` axes,
+        unit embeddings the average latents of their frames. Heads and biases measure the squared distance to each code,
+        relative to the initial error. This alone predicts a quarter of the codes of the first level; from random
+        embeddings minutes of training predict none.
         """
         levels, size, latent = codebooks.shape
-        turn = torch.linalg.qr(torch.randn(max(self.config.dim, latent), min(self.config.dim, latent)))[0]
-        turn = (turn.T if latent <= self.config.dim else turn) * (0.5 / codebooks[0].std())
-        vectors, means = codebooks @ turn, latents.means @ turn
+        projection = torch.linalg.qr(torch.randn(max(self.config.dim, latent), min(self.config.dim, latent)))[0]
+        projection = (projection.T if latent <= self.config.dim else projection) * (0.5 / codebooks[0].std())
+        vectors, means = codebooks @ projection, latents.means @ projection
         table = self.codec.weight.view(levels, size + 1, -1)
         table[:, :size] = vectors
-        table[:, size] = 0.02 * torch.randn(levels, self.config.dim)  # the masked code
+        table[:, size] = 0.02 * torch.randn(levels, self.config.dim)  # the mask
         self.units.weight.copy_(means.flatten(1))
         self.voice_out.weight.mul_(0.1)
         self.gain.copy_(means.norm(dim=-1).mean() / self.config.dim ** 0.5)
-        scale = turn.norm(dim=1).square().mean()  # of a squared distance in latents
+        scale = projection.norm(dim=1).square().mean()  # of squared distances, by the projection
         errors = torch.tensor([latents.unit_error, *[latents.code_error] * (levels - 1)])[:, None]
-        # Where no unit occurs twice its latents have no error, and a distance relative to nothing is no number.
-        errors = FLATTER * scale * errors.clamp(min=float(codebooks.var()) / 1000)
+        # If no unit occurs twice, the error is 0; the minimum avoids a division by 0.
+        errors = ERROR_SCALE * scale * errors.clamp(min=float(codebooks.var()) / 1000)
         self.heads.copy_(vectors / errors[..., None])
         self.head_bias.copy_(-vectors.square().sum(dim=-1) / (2 * errors))
 
@@ -113,19 +121,21 @@ class SoundStorm(nn.Module):
     def forward(self, units: Tensor, codec: Tensor, voice: Voice, lengths: Tensor | None = None) -> Tensor:
         """Hidden states `[B, T, dim]`.
 
-        units: `[B, T / 2]`; codec: `[B, T, levels]`, masked entries hold `codec_size`; lengths: `[B]`, real frames
-        (None: all of them).
+        units: `[B, T / 2]`. codec: `[B, T, levels]`; masked entries are `codec_size`. lengths: `[B]`, frames without
+        padding; None means that there is no padding.
         """
         states = self._tokens(codec) + self._units(units) + voice.summary[:, None]
         return self.encoder(self.norm(states), voice.memory, lengths)[0]
 
     def logits(self, states: Tensor, codec: Tensor, level: int) -> Tensor:
-        """Logits `[N, codec_size]` of one level from chosen hidden states `[N, dim]` and their codec tokens
-        `[N, levels]`, of which only the lower levels are looked at."""
-        rest = states.float() * self.gain
+        """Logits `[N, codec_size]` of one level from hidden states `[N, dim]` and codec tokens `[N, levels]`.
+
+        Only the tokens of lower levels have an effect.
+        """
+        residual = states.float() * self.gain
         if level > 0:
-            rest = rest - self.codec(codec[:, :level] + self.offsets[:level])
-        return functional.linear(rest, self.heads[level], self.head_bias[level])
+            residual = residual - self.codec(codec[:, :level] + self.offsets[:level])
+        return functional.linear(residual, self.heads[level], self.head_bias[level])
 
     def _tokens(self, codec: Tensor) -> Tensor:
         batch, frames, levels = codec.shape

@@ -1,76 +1,82 @@
-"""Continuous batching: which prompt is answered at which places of the decoder."""
+"""Continuous batching: which prompt is decoded in which slots of the KV cache."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiopalm.lm.generation.cache import CachedDecoder
-from audiopalm.lm.generation.cpu.linear import LEAST_ROWS
+from audiopalm.lm.generation.cpu.linear import MIN_ROWS
 from audiopalm.lm.model import Decoder
 
 
-class Places:
-    """Groups of `width` places that answer a prompt each; a group that is free is given the next prompt.
+class ContinuousBatch:
+    """Decodes many prompts in a limited number of slots: when a prompt is finished, a waiting one takes its slots.
 
-    numbers: the prompt of each group, or None. lengths: the tokens at each place. hidden: `[places, dim]`, of the last.
+    Each prompt has a group of `width` adjacent slots: one for sampling, one per hypothesis for beam search.
+
+    lengths: the number of tokens in each slot. hidden: `[slots, dim]`, the hidden state of each slot's last token.
     """
 
-    def __init__(self, model: Decoder, prompts: list[np.ndarray], room: int, groups: int, width: int = 1):
-        """`room` is how many tokens a prompt and its answer can have; `groups` prompts are answered at a time."""
-        groups = min(groups, len(prompts))
+    def __init__(self, model: Decoder, prompts: list[np.ndarray], capacity: int, batch_size: int, width: int = 1):
+        """`capacity` is the maximum number of tokens of a prompt and its answer; `batch_size` counts prompts."""
+        groups = min(batch_size, len(prompts))
         self.prompts, self.width = prompts, width
-        self.decoder = CachedDecoder(model, groups * width, room)
-        self.waiting = list(range(len(prompts)))[::-1]
-        self.numbers: list[int | None] = [None] * groups
-        self.lengths = [0] * self.decoder.rows
-        self.hidden = torch.zeros(self.decoder.rows, model.config.dim, dtype=self.decoder.embedding.dtype,
+        self.decoder = CachedDecoder(model, groups * width, capacity)
+        self._waiting = list(range(len(prompts)))[::-1]
+        self._prompt_of_group: list[int | None] = [None] * groups  # None: the group is free
+        self.lengths = [0] * self.decoder.slots
+        self.hidden = torch.zeros(self.decoder.slots, model.config.dim, dtype=self.decoder.embedding.dtype,
                                   device=self.decoder.device)
 
-    def fill(self) -> bool:
-        """Give free groups their prompts. False when all prompts are answered."""
-        for group, number in enumerate(self.numbers):
-            if number is None and self.waiting:
-                self._start(group, self.waiting.pop())
-        going = [group for group, number in enumerate(self.numbers) if number is not None]
-        if 0 < len(going) <= len(self.numbers) // 2 and len(self.lengths) > LEAST_ROWS:
-            self._shrink(going)
-        return bool(going)
+    def admit(self) -> bool:
+        """Prefill waiting prompts into free groups. Returns False when all prompts are finished."""
+        for group, prompt in enumerate(self._prompt_of_group):
+            if prompt is None and self._waiting:
+                self._prefill(group, self._waiting.pop())
+        running = self.running()
+        if 0 < len(running) <= len(self._prompt_of_group) // 2 and len(self.lengths) > MIN_ROWS:
+            self._shrink([group for group, _ in running])
+        return bool(running)
 
-    def _start(self, group: int, number: int) -> None:
-        prompt = torch.from_numpy(np.asarray(self.prompts[number], dtype=np.int64))
-        first, *others = rows = self.rows(group)
-        self.numbers[group] = number
-        self.hidden[rows] = self.decoder.prefill(first, prompt)
+    def _prefill(self, group: int, index: int) -> None:
+        prompt = torch.from_numpy(np.asarray(self.prompts[index], dtype=np.int64))
+        first, *others = slots = self.slots_of(group)
+        self._prompt_of_group[group] = index
+        self.hidden[slots] = self.decoder.prefill(first, prompt)
         if others:
-            self.decoder.follow(others, [first] * len(others), 0, len(prompt))
-        for row in rows:
-            self.lengths[row] = len(prompt)
+            self.decoder.copy_slots(others, [first] * len(others), 0, len(prompt))
+        for slot in slots:
+            self.lengths[slot] = len(prompt)
 
-    def _shrink(self, going: list[int]) -> None:
-        """No prompt waits: the groups that go on are enough."""
-        rows = [row for group in going for row in self.rows(group)]
-        self.decoder.keep(rows)
-        idle = self.decoder.rows - len(rows)
-        self.numbers = [self.numbers[group] for group in going]
-        self.hidden = self.hidden[rows + rows[:1] * idle]
-        self.lengths = [self.lengths[row] for row in rows] + [0] * idle
+    def _shrink(self, groups: list[int]) -> None:
+        """Keep only the slots of these groups: no prompt waits for the others."""
+        slots = [slot for group in groups for slot in self.slots_of(group)]
+        self.decoder.select_slots(slots)
+        inactive = self.decoder.slots - len(slots)
+        self._prompt_of_group = [self._prompt_of_group[group] for group in groups]
+        self.hidden = self.hidden[slots + slots[:1] * inactive]
+        self.lengths = [self.lengths[slot] for slot in slots] + [0] * inactive
 
-    def rows(self, group: int) -> list[int]:
+    def running(self) -> list[tuple[int, int]]:
+        """(group, index of its prompt) of each group that is decoding."""
+        return [(group, prompt) for group, prompt in enumerate(self._prompt_of_group) if prompt is not None]
+
+    def slots_of(self, group: int) -> list[int]:
         return list(range(group * self.width, (group + 1) * self.width))
 
-    def free(self, group: int) -> None:
-        self.numbers[group] = None
-        for row in self.rows(group):
-            self.lengths[row] = 0
+    def release(self, group: int) -> None:
+        """The prompt of this group is finished: its slots become free."""
+        self._prompt_of_group[group] = None
+        for slot in self.slots_of(group):
+            self.lengths[slot] = 0
 
     def logits(self) -> Tensor:
-        """float32 `[places, V]` of what comes next."""
+        """Logits of the next token, float32 `[slots, vocabulary_size]`."""
         return self.decoder.logits(self.hidden)
 
     def step(self, tokens: Tensor) -> None:
-        """Write the next token, int64 `[places]`, at every place; at free ones it does not matter which."""
+        """Append `tokens`, int64 `[slots]`; the tokens of free slots have no effect."""
         self.hidden = self.decoder.step(tokens, self.lengths)
-        for group, number in enumerate(self.numbers):
-            if number is not None:
-                for row in self.rows(group):
-                    self.lengths[row] += 1
+        for group, _ in self.running():
+            for slot in self.slots_of(group):
+                self.lengths[slot] += 1

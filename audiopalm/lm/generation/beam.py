@@ -1,4 +1,4 @@
-"""Beam search: of all answers that have begun, the `beam` most probable go on, each step by one token."""
+"""Beam search: at each step the `beam` most probable hypotheses of a prompt are extended by one token."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,51 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiopalm.lm.generation.batching import Places
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, grammar, most_tokens, part_limits
+from audiopalm.lm.generation.batching import ContinuousBatch
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated, grammar, part_limits, required_capacity
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary
 
 
+@torch.inference_mode()
+def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabulary: Vocabulary, config: DecodingConfig,
+                batch_size: int = 64) -> list[list[Generated]]:
+    """At most `config.beam` answers to each of `prompts` (int64 `[T]`), the best first.
+
+    `batch_size` counts hypotheses, of all prompts together. A hypothesis whose part reaches the length limit counts as
+    truncated, because the model was not asked for another token there.
+    """
+    width = config.beam
+    allowed, ends = grammar(task, vocabulary)
+    limits = [part_limits(task, config, len(prompt)) for prompt in prompts]
+    batch = ContinuousBatch(model, prompts, required_capacity(prompts, limits), max(batch_size // width, 1), width)
+    allowed = allowed.to(batch.decoder.device)
+    beams = [_Beam(len(prompt), prompt_limits, ends, config)
+             for prompt, prompt_limits in zip(prompts, limits, strict=True)]
+    while batch.admit():
+        running = batch.running()
+        slots = [slot for group, _ in running for slot in batch.slots_of(group)]
+        scores = _extension_scores(batch.logits()[slots], [beams[index] for _, index in running], allowed, ends)
+        # At most `width` candidates end an answer (one per hypothesis), so at least `width` others can go on.
+        best = scores.view(len(running), -1).topk(2 * width)
+        tokens = [0] * len(batch.lengths)
+        for (group, index), values, indices in zip(running, best.values.tolist(), best.indices.tolist(), strict=True):
+            beam = beams[index]
+            if beam.advance(values, indices, scores.shape[1]):
+                tokens[group * width:(group + 1) * width] = beam.tokens
+                _copy_parents(batch, group, beam)
+            else:
+                batch.release(group)
+        if batch.running():
+            batch.step(torch.tensor(tokens, device=allowed.device))
+    return [beam.answers() for beam in beams]
+
+
 @dataclass
 class _Hypothesis:
-    """What has been written, and its log probability."""
+    """The ids of an answer's parts so far, and its log probability."""
 
     parts: list[list[int]]
     score: float
@@ -25,93 +60,94 @@ class _Hypothesis:
     def part(self) -> int:
         return len(self.parts) - 1
 
-    def full(self, limits: list[int]) -> bool:
+    def at_limit(self, limits: list[int]) -> bool:
         return len(self.parts[-1]) >= limits[self.part]
 
     def ended(self, score: float, limits: list[int]) -> "_Hypothesis":
-        return _Hypothesis(self.parts, score, self.truncated or self.full(limits))
+        return _Hypothesis(self.parts, score, self.truncated or self.at_limit(limits))
 
-    def followed_by(self, token: int, score: float, ends: list[int], limits: list[int]) -> "_Hypothesis":
+    def extended(self, token: int, score: float, ends: list[int], limits: list[int]) -> "_Hypothesis":
         parts = ([*self.parts, []] if token == ends[self.part] else [*self.parts[:-1], [*self.parts[-1], token]])
-        return _Hypothesis(parts, score, self.truncated or self.full(limits))
+        return _Hypothesis(parts, score, self.truncated or self.at_limit(limits))
 
     def normalised(self, length_penalty: float) -> float:
-        """Log probability over the number of tokens, ends counted, to the power of `length_penalty`."""
+        """Log probability divided by the number of tokens, end tokens included, to the power of `length_penalty`."""
         return self.score / (sum(map(len, self.parts)) + len(self.parts)) ** length_penalty
 
 
-@torch.inference_mode()
-def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabulary: Vocabulary, config: DecodingConfig,
-                batch: int = 64) -> list[list[Generated]]:
-    """Answers to each of `prompts` (int64 `[T]`), at most `config.beam`, the best first; `batch` hypotheses at a time.
+class _Beam:
+    """The hypotheses of one prompt, in the order of their slots, and those that have ended.
 
-    One of which a part is as long as its limit counts as truncated: what it would have gone on with was not asked.
+    tokens, parents: the last token of each hypothesis, and the slot within the group of the hypothesis it extends.
+    shared: int `[width, width]`, how many answer tokens any two hypotheses have in common from the first on; their
+    cache is the same up to there.
     """
-    width = config.beam
-    allowed, ends = grammar(task, vocabulary)
-    limits = [part_limits(task, config, len(prompt)) for prompt in prompts]
-    places = Places(model, prompts, most_tokens(prompts, limits), max(batch // width, 1), width)
-    allowed = allowed.to(places.decoder.device)
-    finished: list[list[_Hypothesis]] = [[] for _ in prompts]
-    # All but one of a prompt's first hypotheses are impossible: or else they would all go on alike.
-    beams = [[_Hypothesis([[]], 0.0)] + [_Hypothesis([[]], -np.inf) for _ in range(width - 1)] for _ in prompts]
-    # How many tokens any two of a prompt's hypotheses have in common, from the first on, int `[width, width]`.
-    common = [np.zeros((width, width), dtype=int) for _ in prompts]
-    while places.fill():
-        going = [(group, number) for group, number in enumerate(places.numbers) if number is not None]
-        rows = [row for group, _ in going for row in places.rows(group)]
-        hypotheses = [(one, limits[number]) for _, number in going for one in beams[number]]
-        scores = _scores(places.logits()[rows], hypotheses, allowed, ends)
-        # Twice as many as go on: some of them may be ends.
-        best = scores.view(len(going), -1).topk(2 * width)
-        tokens = [0] * len(places.lengths)
-        for (group, number), found, indices in zip(going, best.values.tolist(), best.indices.tolist(), strict=True):
-            fresh, written, parents = [], [], []
-            for rank, (score, index) in enumerate(zip(found, indices, strict=True)):
-                parent, token = divmod(index, scores.shape[1])
-                before = beams[number][parent]
-                if token == ends[before.part] and before.part + 1 == len(ends):
-                    if rank < width and score > -np.inf:
-                        finished[number].append(before.ended(score, limits[number]))
-                elif len(fresh) < width:
-                    fresh.append(before.followed_by(token, score, ends, limits[number]))
-                    written.append(token)
-                    parents.append(parent)
-            if _settled(finished[number], fresh, config):
-                places.free(group)
-                continue
-            beams[number] = fresh
-            tokens[group * width:(group + 1) * width] = written
-            start, end = len(prompts[number]), places.lengths[group * width]
-            moved = [row for row, parent in enumerate(parents) if row != parent]
-            if moved:
-                differs = start + min(common[number][row, parents[row]] for row in moved)
-                places.decoder.follow([group * width + row for row in moved],
-                                      [group * width + parents[row] for row in moved], differs, end)
-            chosen = np.array(parents)
-            common[number] = np.where(chosen[:, None] == chosen, end - start, common[number][chosen][:, chosen])
-        if any(number is not None for number in places.numbers):
-            places.step(torch.tensor(tokens, device=allowed.device))
-    return [[Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score)
-             for one in sorted(found, key=lambda one: -one.normalised(config.length_penalty))[:width]]
-            for found in finished]
+
+    def __init__(self, prompt_tokens: int, limits: list[int], ends: list[int], config: DecodingConfig):
+        self.prompt_tokens, self.limits, self.ends, self.config = prompt_tokens, limits, ends, config
+        # All first hypotheses are equal. Only one is possible, or else all would be extended alike.
+        self.hypotheses = [_Hypothesis([[]], 0.0)] + [_Hypothesis([[]], -np.inf) for _ in range(config.beam - 1)]
+        self.finished: list[_Hypothesis] = []
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.shared = np.zeros((config.beam, config.beam), dtype=int)
+
+    def advance(self, scores: list[float], indices: list[int], vocabulary_size: int) -> bool:
+        """Replace the hypotheses by their best extensions. Returns False when the search is finished.
+
+        scores: log probabilities of the candidates, best first. indices: `parent * vocabulary_size + token` of each.
+        """
+        width, hypotheses, tokens, parents = self.config.beam, [], [], []
+        for rank, (score, index) in enumerate(zip(scores, indices, strict=True)):
+            parent, token = divmod(index, vocabulary_size)
+            hypothesis = self.hypotheses[parent]
+            if token == self.ends[hypothesis.part] and hypothesis.part + 1 == len(self.ends):
+                if rank < width and score > -np.inf:
+                    self.finished.append(hypothesis.ended(score, self.limits))
+            elif len(hypotheses) < width:
+                hypotheses.append(hypothesis.extended(token, score, self.ends, self.limits))
+                tokens.append(token)
+                parents.append(parent)
+        if self._is_settled(hypotheses):
+            return False
+        self.hypotheses, self.tokens, self.parents = hypotheses, tokens, parents
+        return True
+
+    def _is_settled(self, hypotheses: list[_Hypothesis]) -> bool:
+        """Whether `beam` finished answers are at least as good as the best hypothesis, or none is possible."""
+        penalty = self.config.length_penalty
+        best = max(hypothesis.normalised(penalty) for hypothesis in hypotheses)
+        better = [hypothesis for hypothesis in self.finished if hypothesis.normalised(penalty) >= best]
+        return best == -np.inf or len(better) >= self.config.beam
+
+    def answers(self) -> list[Generated]:
+        """The best finished hypotheses, at most `beam`, the best first."""
+        ordered = sorted(self.finished, key=lambda one: -one.normalised(self.config.length_penalty))
+        return [Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score)
+                for one in ordered[:self.config.beam]]
 
 
-def _scores(logits: Tensor, hypotheses: list[tuple[_Hypothesis, list[int]]], allowed: Tensor,
-            ends: list[int]) -> Tensor:
-    """Log probability `[rows, V]` of each hypothesis, which has limits, and one more token; minus infinity for what may
-    not follow."""
+def _extension_scores(logits: Tensor, beams: list[_Beam], allowed: Tensor, ends: list[int]) -> Tensor:
+    """Log probability `[slots, V]` of each hypothesis extended by each token; minus infinity where the grammar or a
+    length limit forbids the token."""
+    hypotheses = [(hypothesis, beam.limits) for beam in beams for hypothesis in beam.hypotheses]
     possible = allowed[[hypothesis.part for hypothesis, _ in hypotheses]]
     for row, (hypothesis, limits) in enumerate(hypotheses):
-        if hypothesis.full(limits):
+        if hypothesis.at_limit(limits):
             possible[row] = False
             possible[row, ends[hypothesis.part]] = True
     scores = logits.log_softmax(dim=-1).masked_fill_(~possible, -torch.inf)
     return scores.add_(torch.tensor([hypothesis.score for hypothesis, _ in hypotheses], device=logits.device)[:, None])
 
 
-def _settled(finished: list[_Hypothesis], going: list[_Hypothesis], config: DecodingConfig) -> bool:
-    """Whether `beam` answers have ended that are better than what still goes on is now, or nothing can go on."""
-    best = max(hypothesis.normalised(config.length_penalty) for hypothesis in going)
-    better = [hypothesis for hypothesis in finished if hypothesis.normalised(config.length_penalty) >= best]
-    return best == -np.inf or len(better) >= config.beam
+def _copy_parents(batch: ContinuousBatch, group: int, beam: _Beam) -> None:
+    """Give each slot of a group the cache of its hypothesis' parent, from the first token in which they differ."""
+    slots = batch.slots_of(group)
+    start, end = beam.prompt_tokens, batch.lengths[slots[0]]
+    moved = [number for number, parent in enumerate(beam.parents) if number != parent]
+    if moved:
+        differs = start + min(beam.shared[number, beam.parents[number]] for number in moved)
+        batch.decoder.copy_slots([slots[number] for number in moved], [slots[beam.parents[number]] for number in moved],
+                                 differs, end)
+    parents = np.array(beam.parents)
+    beam.shared = np.where(parents[:, None] == parents, end - start, beam.shared[parents][:, parents])

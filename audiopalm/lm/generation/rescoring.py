@@ -1,9 +1,9 @@
-"""Answers to a batch of examples, as the decoding settings say: greedy, sampled, searched, or searched and rescored.
+"""Answers to a batch of examples as the decoding settings say: greedy, sampled, beam search, or beam search rescored.
 
-Rescoring asks of each of the answers that beam search has found whether the model itself recognises what it has said:
-the answer whose units make the text most probable under `[ASR English]` is taken. The text is the one to be spoken:
-the input of TTS, the translation that stands before the speech in a combined answer, and for S2ST alone what the model
-answers to `[AST ...]`. So a number that is read wrongly is noticed, at the price of a beam and a pass over each answer.
+Rescoring chooses among the answers of beam search the one whose speech the model itself recognises best: the answer
+whose units make the expected text most probable under the prompt `[ASR <language>]`. The expected text is the input of
+TTS, the translation that precedes the speech in a combined task, and for S2ST alone the model's answer to `[AST ...]`.
+Rescoring finds misread numbers, for instance. It costs a beam search and one forward pass per answer.
 """
 
 import numpy as np
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
 from audiopalm.lm.generation.beam import beam_search
-from audiopalm.lm.generation.sampling import DecodingConfig, Generated, generate
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder, packed_mask
 from audiopalm.lm.packing import IGNORED, collate
 from audiopalm.lm.sequences import SequenceBuilder
@@ -22,51 +24,53 @@ from audiopalm.tasks import AUDIO, TRANSCRIPT, Task, get_task, writing_task
 
 def decode_batch(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
                  seed: int = 0) -> list[Generated]:
-    """The best answer to each example. Raises AudioPaLMError for a rescoring that has nothing to choose from."""
+    """The best answer to each example. Raises AudioPaLMError if rescoring has nothing to choose from."""
     return [best for best, *_ in decode_n_best(model, builder, task, examples, config, seed)]
 
 
 def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example], config: DecodingConfig,
-                  seed: int = 0, batch: int = 64) -> list[list[Generated]]:
-    """At most `config.beam` answers to each example, the best first, `batch` rows at a time.
+                  seed: int = 0, batch_size: int = 64) -> list[list[Generated]]:
+    """At most `config.beam` answers to each example, the best first, `batch_size` sequences at a time.
 
-    Raises AudioPaLMError for a rescoring that has nothing to choose from.
+    Raises AudioPaLMError if rescoring has nothing to choose from.
     """
     prompts = [builder.prompt(task, example) for example in examples]
-    if config.beam == 1 and not config.rescore:
+    audio_parts = [part for part, output in enumerate(task.outputs) if output.is_audio]
+    rescore = config.rescore and bool(audio_parts)  # text answers stay in the order of the beam
+    if rescore and config.beam == 1:
+        raise AudioPaLMError("decoding: rescore chooses between the spoken answers of a beam, and beam is 1; give "
+                             "beam=8, for example")
+    if config.beam == 1:
         names = [example.utterance for example in examples]
-        return [[one] for one in generate(model, prompts, names, task, builder.vocabulary, config, seed, batch)]
-    found = beam_search(model, prompts, task, builder.vocabulary, config, batch)
-    if not config.rescore:
-        return found
-    if task.spoken is None or config.beam == 1:
-        raise AudioPaLMError(f"decoding: rescore chooses between the spoken answers of a beam; task {task.name!r} with "
-                             f"beam={config.beam} has none to choose from")
-    spoken = task.outputs.index(task.spoken)
-    texts = _spoken_texts(model, builder, task, examples, found, config, seed)
-    ordered = []
-    for example, text, answers in zip(examples, texts, found, strict=True):
+        return [[one] for one in generate(model, prompts, names, task, builder.vocabulary, config, seed, batch_size)]
+    n_best = beam_search(model, prompts, task, builder.vocabulary, config, batch_size)
+    if not rescore:
+        return n_best
+    texts = _expected_texts(model, builder, task, examples, n_best, config, seed, batch_size)
+    rescored = []
+    for example, text, answers in zip(examples, texts, n_best, strict=True):
         language = task.spoken.language(example.source, example.target)
-        units = [answer.parts[spoken] - builder.vocabulary.text_size for answer in answers]
-        scores = recognition_scores(model, builder, units, text, language)
-        ordered.append([answers[place] for place in np.argsort(-scores, kind="stable")])
-    return ordered
+        units = [answer.parts[audio_parts[0]] - builder.vocabulary.text_size for answer in answers]
+        scores = np.concatenate([recognition_scores(model, builder, units[first:first + batch_size], text, language)
+                                 for first in range(0, len(units), batch_size)])
+        rescored.append([answers[index] for index in np.argsort(-scores, kind="stable")])
+    return rescored
 
 
-def _spoken_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
-                  found: list[list[Generated]], config: DecodingConfig, seed: int) -> list[str]:
-    """What the speech of each answer should say."""
-    wanted = task.spoken.text_field
-    if task.input == wanted:
-        return [example.fields[wanted] for example in examples]
-    written = [number for number, output in enumerate(task.outputs) if output.field == wanted]
+def _expected_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
+                    n_best: list[list[Generated]], config: DecodingConfig, seed: int, batch_size: int) -> list[str]:
+    """The text that the speech of each example's answer should contain."""
+    expected = task.spoken.text_field
+    if task.input == expected:
+        return [example.fields[expected] for example in examples]
+    written = [part for part, output in enumerate(task.outputs) if output.field == expected]
     if written:
-        ids = [best.parts[written[0]] for best, *_ in found]
+        ids = [best.parts[written[0]] for best, *_ in n_best]
     else:
-        write = writing_task(task.input, wanted)
+        write = writing_task(task.input, expected)
         prompts = [builder.prompt(write, example) for example in examples]
         names = [example.utterance for example in examples]
-        answers = generate(model, prompts, names, write, builder.vocabulary, config, seed)
+        answers = generate(model, prompts, names, write, builder.vocabulary, config, seed, batch_size)
         ids = [answer.parts[0] for answer in answers]
     return [" ".join(builder.tokenizer.decode(list(one)).split()) for one in ids]
 
@@ -74,14 +78,13 @@ def _spoken_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples
 @torch.inference_mode()
 def recognition_scores(model: Decoder, builder: SequenceBuilder, units: list[np.ndarray], text: str,
                        language: str) -> np.ndarray:
-    """Log probability float32 `[N]` of `text` as the transcript of each of `units` (int `[T]`) in `language`."""
-    recognise = get_task("asr")
-    sequences = [builder.sequence(recognise, Example("", language, None, {AUDIO: one, TRANSCRIPT: text}))
-                 for one in units]
+    """Log probability of `text` as the transcript of each of `units` (int `[T]`) in `language`, float32 `[N]`."""
+    asr = get_task("asr")
+    sequences = [builder.sequence(asr, Example("", language, None, {AUDIO: one, TRANSCRIPT: text})) for one in units]
     batch = collate([[sequence] for sequence in sequences], max(len(sequence.ids) for sequence in sequences))
     ids, segments, positions, targets = (tensor.to(model.embedding.weight.device) for tensor in (
         batch.ids, batch.segments, batch.positions, batch.targets))
-    wanted = targets != IGNORED
-    hidden = model.hidden(ids, positions, packed_mask(segments))[wanted]
-    losses = F.cross_entropy(model.logits(hidden), targets[wanted], reduction="none")
-    return torch.zeros(len(units), device=losses.device).index_add_(0, wanted.nonzero()[:, 0], -losses).cpu().numpy()
+    has_loss = targets != IGNORED
+    hidden = model.hidden(ids, positions, packed_mask(segments))[has_loss]
+    losses = F.cross_entropy(model.logits(hidden), targets[has_loss], reduction="none")
+    return torch.zeros(len(units), device=losses.device).index_add_(0, has_loss.nonzero()[:, 0], -losses).cpu().numpy()

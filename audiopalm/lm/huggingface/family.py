@@ -64,7 +64,8 @@ def read_shape(settings: Settings) -> dict[str, Any]:
         "layers": settings["num_hidden_layers"], "heads": settings["num_attention_heads"],
         "kv_heads": settings.get("num_key_value_heads") or settings["num_attention_heads"],
         "head_dim": settings.get("head_dim"), "hidden_dim": settings["intermediate_size"],
-        "norm_eps": settings.get("rms_norm_eps", 1e-6), "longest": settings.get("max_position_embeddings", 2048),
+        "norm_eps": settings.get("rms_norm_eps", 1e-6),
+        "max_position_embeddings": settings.get("max_position_embeddings", 2048),
     }
 
 
@@ -73,7 +74,7 @@ def write_shape(config: ModelConfig) -> Settings:
         "vocab_size": config.vocabulary_size, "hidden_size": config.dim, "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads, "num_key_value_heads": config.kv_heads, "head_dim": config.head_dim,
         "intermediate_size": config.hidden_dim, "rms_norm_eps": config.norm_eps,
-        "max_position_embeddings": config.longest, "tie_word_embeddings": config.tied,
+        "max_position_embeddings": config.max_position_embeddings, "tie_word_embeddings": config.tied,
     }
 
 
@@ -95,8 +96,8 @@ def write_rope(config: ModelConfig) -> Settings:
     """In the keys of transformers 4, which 5 reads too."""
     scaling = config.rope_scaling
     return {"rope_theta": config.rope_theta, "rope_scaling": None if scaling is None else {
-        "rope_type": "llama3", "factor": scaling.factor, "low_freq_factor": scaling.low_turns,
-        "high_freq_factor": scaling.high_turns, "original_max_position_embeddings": scaling.original_length}}
+        "rope_type": "llama3", "factor": scaling.factor, "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor, "original_max_position_embeddings": scaling.original_length}}
 
 
 def read_layer_types(settings: Settings, is_local: Callable[[int], bool]) -> list[int]:

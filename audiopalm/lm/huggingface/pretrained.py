@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, read_json, require, write_json
+from audiopalm.core.files import read_object, require, write_json
+from audiopalm.core.weights import check_finite, damaged, write_weights
 from audiopalm.lm.huggingface.family import Unsupported, expect
 from audiopalm.lm.huggingface.registry import ADAPTERS, get_adapter
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -21,23 +22,27 @@ SHARD_BYTES = 5_000_000_000
 def read_config(directory: Path) -> ModelConfig:
     """config.json of `directory`; raises AudioPaLMError for a family or a setting that the decoder does not know."""
     path = directory / "config.json"
-    settings = read_json(path)
+    settings = read_object(path)
     family = str(settings.get("model_type"))
     try:
         expect(settings, "quantization_config", None)
-        return ModelConfig(**get_adapter(family, path).read(settings), family=family)
+        values = {**get_adapter(family, path).read(settings), "family": family}
     except Unsupported as error:
         raise AudioPaLMError(f"{path}: {error} cannot be computed here; take another model") from None
     except KeyError as error:
         raise AudioPaLMError(f"{path} does not say {error}, which a {family} model needs") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise AudioPaLMError(f"{path} has a value of a wrong type: {error}") from None
+    return from_dict(ModelConfig, values, str(path))
 
 
 def read_eos(directory: Path) -> int:
     """The id that ends a document; the first of them where a model has several."""
-    eos = read_json(directory / "config.json").get("eos_token_id")
-    if eos in (None, []):
+    eos = read_object(directory / "config.json").get("eos_token_id")
+    eos = eos[0] if isinstance(eos, list) and eos else eos
+    if not isinstance(eos, int) or isinstance(eos, bool) or eos < 0:
         raise AudioPaLMError(f"{directory}/config.json has no eos_token_id; write there which id ends a document")
-    return eos[0] if isinstance(eos, list) else eos
+    return eos
 
 
 def read_pretrained(directory: Path) -> Decoder:
@@ -61,12 +66,17 @@ def read_pretrained(directory: Path) -> Decoder:
             with safe_open(require(file), framework="pt") as stream:
                 for there in sorted(here.keys() & stream.keys()):
                     name = here[there]
+                    shape = tuple(stream.get_slice(there).get_shape())
+                    if shape != shapes[name]:
+                        raise AudioPaLMError(f"{file}: {there} has shape {shape}, by config.json it has "
+                                             f"{tuple(shapes[name])}")
                     state[name] = stream.get_tensor(there).to(torch.float32, copy=True).add_(adapter.offset(name))
-                    if state[name].shape != shapes[name]:
-                        raise AudioPaLMError(f"{file}: {there} has shape {tuple(state[name].shape)}, by config.json it "
-                                             f"has {tuple(shapes[name])}")
-        except SafetensorError as error:
-            raise AudioPaLMError(f"{file} is damaged ({error}); fetch it again") from None
+                    check_finite(state[name], there, file)
+        except (SafetensorError, OSError) as error:
+            raise damaged(file, error) from None
+    if missing := sorted(shapes.keys() - state.keys()):
+        raise AudioPaLMError(f"{directory / INDEX} names {len(missing)} weights that the files lack, e.g. "
+                             f"{adapter.there(missing[0])}")
     model.load_state_dict(state, assign=True)
     return model
 
@@ -74,14 +84,18 @@ def read_pretrained(directory: Path) -> Decoder:
 def _weight_files(directory: Path) -> dict[str, Path]:
     """{name of a weight: the file that holds it}"""
     if (directory / INDEX).exists():
-        return {name: directory / file for name, file in read_json(directory / INDEX)["weight_map"].items()}
+        files = read_object(directory / INDEX, keys={"weight_map": dict})["weight_map"]
+        for file in files.values():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise AudioPaLMError(f"{directory / INDEX} names {file!r}, which is no file beside it")
+        return {name: directory / file for name, file in files.items()}
     if not (directory / WEIGHTS).exists():
         raise AudioPaLMError(f"{directory} has neither {WEIGHTS} nor {INDEX}; weights in other formats are not read")
     try:
         with safe_open(directory / WEIGHTS, framework="pt") as stream:
             return dict.fromkeys(stream.keys(), directory / WEIGHTS)
-    except SafetensorError as error:
-        raise AudioPaLMError(f"{directory / WEIGHTS} is damaged ({error}); fetch it again") from None
+    except (SafetensorError, OSError) as error:
+        raise damaged(directory / WEIGHTS, error) from None
 
 
 def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int = SHARD_BYTES) -> None:
@@ -107,8 +121,7 @@ def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int
     names = [WEIGHTS] if len(shards) == 1 else [f"model-{number:05d}-of-{len(shards):05d}.safetensors"
                                                 for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
-        with atomic_path(directory / name) as temporary:
-            save_file(shard, str(temporary), metadata={"format": "pt"})  # transformers 4 reads no others
+        write_weights(directory / name, shard, {"format": "pt"})  # transformers 4 reads no others
     if len(shards) > 1:
         write_json(directory / INDEX, {
             "metadata": {"total_size": sum(value.nbytes for value in state.values())},

@@ -1,47 +1,50 @@
-"""What one step of generation does between its products, on a CPU in float32, compiled by numba.
+"""CPU kernels of a decode step in float32, compiled by numba: everything between the matrix products.
 
-A step has little to compute, but PyTorch would do it in some forty calls a layer, each of which costs more than what it
-computes. The sums of a row do not depend on the rows beside it.
+A decode step computes little. PyTorch would need about forty calls per layer, each of which costs more than its
+computation. The sums of a row do not depend on the other rows.
 """
 
 import numba
 import numpy as np
 
-# Sums may be added up in any order, which makes them vectors; infinities and NaN keep their meaning.
-FAST = {"reassoc", "contract", "arcp", "nsz"}
+# The compiler may reorder sums, which lets it vectorise them. Infinities and NaN keep their meaning.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
 def rms_norm(x, weight, eps, out):
-    """`out = x / sqrt(mean(x ** 2) + eps) * weight`, `[N, dim]`."""
+    """`out = x / sqrt(mean(x ** 2) + eps) * weight`; `x` and `out` are float32 `[N, dim]`."""
     for row in range(x.shape[0]):
         total = np.float32(0)
-        for place in range(x.shape[1]):
-            total += x[row, place] * x[row, place]
+        for axis in range(x.shape[1]):
+            total += x[row, axis] * x[row, axis]
         scale = np.float32(1) / np.sqrt(total / np.float32(x.shape[1]) + eps)
-        for place in range(x.shape[1]):
-            out[row, place] = x[row, place] * scale * weight[place]
+        for axis in range(x.shape[1]):
+            out[row, axis] = x[row, axis] * scale * weight[axis]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
-def rotated(vector, cosine, sine, scale, out):
-    """As `rotate` of audiopalm/lm/model.py, times `scale`; all `[width]`."""
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
+def rotate_scaled(vector, cosine, sine, scale, out):
+    """`out = rotate(vector) * scale`, with `rotate` of audiopalm/lm/model.py; all vectors are `[head_dim]`."""
     half = len(vector) // 2
-    for place in range(half):
-        low, high = vector[place], vector[place + half]
-        out[place] = (low * cosine[place] - high * sine[place]) * scale
-        out[place + half] = (high * cosine[place + half] + low * sine[place + half]) * scale
+    for axis in range(half):
+        low, high = vector[axis], vector[axis + half]
+        out[axis] = (low * cosine[axis] - high * sine[axis]) * scale
+        out[axis + half] = (high * cosine[axis + half] + low * sine[axis + half]) * scale
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
-def mix(query, keys, values, cap, scores, out):
-    """`out` `[width]`: values `[S, width]`, weighted by how well their keys `[S, width]` fit the query."""
-    tokens, width = keys.shape
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
+def attend_query(query, keys, values, cap, scores, out):
+    """Attention of one `query` `[head_dim]` to `keys` and `values` `[S, head_dim]`, written to `out` `[head_dim]`.
+
+    `scores` `[>= S]` is working memory. Scores are limited to +-`cap` by tanh unless `cap` is 0.
+    """
+    tokens, head_dim = keys.shape
     highest = np.float32(-np.inf)
     for token in range(tokens):
         score = np.float32(0)
-        for place in range(width):
-            score += query[place] * keys[token, place]
+        for axis in range(head_dim):
+            score += query[axis] * keys[token, axis]
         if cap > 0:
             score = cap * np.tanh(score / cap)
         scores[token] = score
@@ -52,33 +55,36 @@ def mix(query, keys, values, cap, scores, out):
         total += scores[token]
     out[:] = 0
     for token in range(tokens):
-        share = scores[token] / total
-        for place in range(width):
-            out[place] += share * values[token, place]
+        probability = scores[token] / total
+        for axis in range(head_dim):
+            out[axis] += probability * values[token, axis]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST)
-def attend_step(joined, heads, cosines, sines, keys, values, lengths, window, scale, cap, used, out):
-    """Attention of one new token in each of the first `used` rows; its key and value are stored.
+@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
+def attend_step(projected, heads, cosines, sines, keys, values, lengths, window, scale, cap, active, out):
+    """Attention of one new token in each of the first `active` slots; its key and value are written to the cache.
 
-    joined: queries, keys and values `[rows, heads + 2 * kv_heads, width]`, not yet rotated. cosines, sines:
-    `[rows, width]`. keys, values: `[places * kv_heads, room, width]`. lengths: int64 `[rows]`, the tokens that are
-    there before. A token sees the last `window` ones, itself counted. Scores are products times `scale`, held within
-    +-`cap` by tanh unless that is 0. out: `[rows, heads * width]`, zero in the other rows.
+    projected: queries, keys and values `[slots, heads + 2 * kv_heads, head_dim]`, not yet rotated.
+    cosines, sines: `[slots, head_dim]`, of the new token's position.
+    keys, values: the cache of this layer, `[slots * kv_heads, capacity, head_dim]`.
+    lengths: int64 `[slots]`, tokens in each slot before this step.
+    window: a token attends to this many latest tokens, itself included.
+    scale, cap: scores are products times `scale`, limited to +-`cap` by tanh unless `cap` is 0.
+    out: `[slots, heads * head_dim]`; the rows of other slots become zero.
     """
-    width, room = joined.shape[2], keys.shape[1]
-    kv_heads = (joined.shape[1] - heads) // 2
+    head_dim, capacity = projected.shape[2], keys.shape[1]
+    kv_heads = (projected.shape[1] - heads) // 2
     groups = heads // kv_heads
-    query, scores = np.empty(width, np.float32), np.empty(room, np.float32)
-    for row in range(used):
-        length, cosine, sine = lengths[row], cosines[row], sines[row]
+    query, scores = np.empty(head_dim, np.float32), np.empty(capacity, np.float32)
+    for slot in range(active):
+        length, cosine, sine = lengths[slot], cosines[slot], sines[slot]
         first = max(0, length + 1 - window)
-        for head in range(kv_heads):
-            key, value = keys[row * kv_heads + head], values[row * kv_heads + head]
-            rotated(joined[row, heads + head], cosine, sine, np.float32(1), key[length])
-            value[length] = joined[row, heads + kv_heads + head]
-            for group in range(head * groups, (head + 1) * groups):
-                rotated(joined[row, group], cosine, sine, scale, query)
-                mix(query, key[first:length + 1], value[first:length + 1], cap, scores,
-                    out[row, group * width:(group + 1) * width])
-    out[used:] = 0
+        for kv_head in range(kv_heads):
+            key, value = keys[slot * kv_heads + kv_head], values[slot * kv_heads + kv_head]
+            rotate_scaled(projected[slot, heads + kv_head], cosine, sine, np.float32(1), key[length])
+            value[length] = projected[slot, heads + kv_heads + kv_head]
+            for head in range(kv_head * groups, (kv_head + 1) * groups):
+                rotate_scaled(projected[slot, head], cosine, sine, scale, query)
+                attend_query(query, key[first:length + 1], value[first:length + 1], cap, scores,
+                             out[slot, head * head_dim:(head + 1) * head_dim])
+    out[active:] = 0

@@ -1,31 +1,34 @@
-"""Products with weights that stay what they are while many rows of them are taken."""
+"""Linear layers for decode steps: weights are packed once and multiplied with many batches."""
 
 from functools import cache
 
 import torch
 from torch import Tensor
 
-LEAST_ROWS = 4  # a product of fewer rows adds up in another order, so that its rows have other last bits
-TYPICAL_ROWS = 32  # the layout of packed weights is chosen for so many
-PACKED_FROM = 400_000  # weights: fewer are faster transposed
-TRIED_ROWS = 70
+MIN_ROWS = 4  # products of fewer rows add up in another order, which changes the last bits of a row
+TYPICAL_ROWS = 32  # oneDNN chooses the layout of packed weights for this number of rows
+MIN_PACKED_WEIGHTS = 400_000  # smaller matrices are faster as a plain transposed product
+TESTED_ROWS = 70
 
 
 class PackedLinear:
-    """`x` `[N, in]` -> `[N, out]` with weights of several layers side by side: one product instead of many.
+    """`x` `[N, in]` -> `[N, out]`, with the weights of several layers concatenated: one product instead of several.
 
-    On a CPU in float32, with LEAST_ROWS and more, a row is the same bit for bit in any company, and weights are copied
-    once. Few are transposed, where a plain product on this processor adds up every row alike: 4 rows then take a half
-    to three quarters of the time. Others are laid out as oneDNN computes with them: of many weights, few rows then take
-    half of the time, 32 rows a third less. Its two operators are those to which PyTorch's compiler lowers a linear
-    layer with frozen weights.
+    The weights are copied once. On a CPU in float32, with N >= MIN_ROWS, a row of the result does not depend on the
+    other rows, bit for bit.
+
+    - A matrix below MIN_PACKED_WEIGHTS is stored transposed, if plain products on this processor do not depend on N.
+      With 4 rows this takes half to three quarters of the time.
+    - Other matrices are stored in oneDNN's own layout. For a large matrix, few rows then take half of the time and 32
+      rows two thirds. The two operators are those to which PyTorch's compiler lowers a linear layer with frozen
+      weights.
     """
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor]):
         weight = torch.cat([one.detach() for one in weights]) if len(weights) > 1 else weights[0].detach()
         self.bias = torch.cat([one.detach() for one in biases]) if biases else None
         exact = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-        self.packed = exact and (weight.numel() >= PACKED_FROM or not rows_are_independent(*weight.shape))
+        self.packed = exact and (weight.numel() >= MIN_PACKED_WEIGHTS or not rows_are_independent(*weight.shape))
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
         else:
@@ -38,10 +41,10 @@ class PackedLinear:
 
 
 @cache
-def rows_are_independent(size: int, width: int) -> bool:
-    """Whether a row of the plain product of `[N, width]` and `[width, size]`, float32, is the same for every N."""
-    x = torch.linspace(-1, 1, TRIED_ROWS * width).sin_().view(TRIED_ROWS, width)
-    weight = torch.linspace(-3, 3, width * size).cos_().view(width, size)
+def rows_are_independent(out_features: int, in_features: int) -> bool:
+    """Whether a row of the plain product `[N, in] @ [in, out]` in float32 has the same bits for every N."""
+    x = torch.linspace(-1, 1, TESTED_ROWS * in_features).sin_().view(TESTED_ROWS, in_features)
+    weight = torch.linspace(-3, 3, in_features * out_features).cos_().view(in_features, out_features)
     whole = x @ weight
     return all(torch.equal(x[first:first + rows] @ weight, whole[first:first + rows])
-               for first in (0, 3) for rows in range(LEAST_ROWS, TRIED_ROWS - first))
+               for first in (0, 3) for rows in range(MIN_ROWS, TESTED_ROWS - first))
