@@ -17,6 +17,7 @@ from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 from audiopalm.report.ablations import Ablations
+from audiopalm.scoring.goals import Goals
 from audiopalm.stages.decode import DecodeConfig
 from audiopalm.stages.make_vocabulary import VocabularyConfig
 from audiopalm.tasks import get_task
@@ -26,7 +27,7 @@ from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig,
-           "lm": LMConfig, "decode": DecodeConfig}
+           "lm": LMConfig, "decode": DecodeConfig, "goals": Goals}
 ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_KINDS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in (ROOT / "egs").glob("*/conf/**/*.yaml") if not path.name.startswith("espnet_"))
