@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiopalm.acoustic.base import CONFIG, MODEL
@@ -19,7 +18,8 @@ from audiopalm.acoustic.prompt import UNITS_RATE
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, read_json, write_json
+from audiopalm.core.files import read_json, write_json
+from audiopalm.core.weights import write_weights
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.checkpoint import batch_seed
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
@@ -150,8 +150,7 @@ class AcousticTraining(Training):
     def finish(self, weights: Weights) -> None:
         """config.json first: the presence of the weights says that the training is finished."""
         write_json(self.output / CONFIG, self.settings)
-        with atomic_path(self.output / MODEL) as temporary:
-            save_file(weights["model"], str(temporary))
+        write_weights(self.output / MODEL, weights["model"])
 
 
 def units_of(seconds: float) -> int:

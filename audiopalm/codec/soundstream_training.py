@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
@@ -23,7 +22,8 @@ from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, gene
 from audiopalm.core import optional as shim
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
-from audiopalm.core.files import atomic_path, write_json
+from audiopalm.core.files import write_json
+from audiopalm.core.weights import write_weights
 from audiopalm.core.quantiser import kmeans, nearest
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.speech import list_speech
@@ -284,8 +284,6 @@ def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
 
 
 def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:
-    """In float16; whoever encodes or decodes has read these weights, so ids are computed with what was saved."""
-    tensors = {key: value.half().contiguous() for key, value in generator.state_dict().items()}
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file(tensors, str(temporary))
+    """Write config.json, then model.safetensors in float16: ids are always computed with the weights that were saved."""
     write_json(output / "config.json", to_dict(config))
+    write_weights(output / "model.safetensors", {key: value.half() for key, value in generator.state_dict().items()})

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
@@ -18,8 +17,9 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, write_json
+from audiopalm.core.files import write_json
 from audiopalm.core.quantiser import kmeans, nearest
+from audiopalm.core.weights import write_weights
 from audiopalm.data.mel import LogMel
 from audiopalm.data.speech import list_speech
 from audiopalm.training.batches import load_ahead
@@ -187,7 +187,6 @@ def start_codebooks(model: SpectralModel, crops: Tensor, seed: int) -> None:
 
 
 def save_codec(model: SpectralModel, output: Path) -> None:
-    """float16 halves the file and changes no id: ids are always computed with the weights that were saved."""
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, str(temporary))
+    """Write config.json, then model.safetensors in float16: ids are always computed with the weights that were saved."""
     write_json(output / "config.json", to_dict(model.config))
+    write_weights(output / "model.safetensors", {key: value.half() for key, value in model.state_dict().items()})

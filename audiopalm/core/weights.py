@@ -15,14 +15,20 @@ from audiopalm.core.files import atomic_path, require
 M = TypeVar("M", bound=nn.Module)
 
 
-def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `weights` to `path`, whole or not at all. As for every other file, the umask decides who may read it."""
+def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
+                  previous: Path | None = None) -> None:
+    """Write `weights` to `path`, whole or not at all. As for every other file, the umask decides who may read it.
+
+    With `previous` the file that was at `path` is kept under that name, once the new one is whole.
+    """
     with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file({name: value.detach().contiguous() for name, value in weights.items()}, str(temporary),
                   metadata=None if metadata is None else dict(metadata))
         temporary.chmod(mode)  # safetensors gives 0600
+        if previous is not None and Path(path).exists():
+            Path(path).replace(previous)
 
 
 def read_weights(path: str | Path, expected_shapes: Mapping[str, Sequence[int]],

@@ -23,6 +23,7 @@ import numpy as np
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.core.processes import end_worker_with_parent
+from audiopalm.core.hub import find_pretrained
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 
@@ -133,8 +134,6 @@ def file_name(name: str) -> str:
 
 @cache
 def _folder(name: str) -> Path:
-    from audiopalm.lm.huggingface.pretrained import find_pretrained  # imports torch
-
     return find_pretrained(name)
 
 

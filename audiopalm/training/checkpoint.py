@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path
+from audiopalm.core.weights import write_weights
 from audiopalm.training.parallel import shard_like, whole
 
 SEED_STRIDE = 1_000_003  # between the seeds of two runs
@@ -66,10 +65,7 @@ class Checkpoints:
         if self.rank > 0:
             return
         header = {"state": json.dumps(dict(state)), "sha256": _digest(tensors), "made_from": self.made_from}
-        with atomic_path(path) as temporary:
-            save_file(tensors, str(temporary), metadata=header)
-            if previous is not None and path.exists():
-                path.replace(previous)
+        write_weights(path, tensors, header, previous)
 
     def load(self, modules: Modules, optimizers: OptimizersByName) -> dict | None:
         """Restore the last checkpoint and return its state; None where there is none.

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from audiopalm.bin import codec_report
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import save_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
 from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
-from audiopalm.scoring import codec_quality as codec_report
+from audiopalm.scoring import codec_quality
 from audiopalm.scoring.quality import dnsmos
 
 
 def test_codebook_use():
     ids = np.array([[0, 3], [1, 3], [2, 3], [3, 3]])
-    assert codec_report.codebook_use(ids, 4) == [{"used": 4, "perplexity": 4.0}, {"used": 1, "perplexity": 1.0}]
+    assert codec_quality.codebook_use(ids, 4) == [{"used": 4, "perplexity": 4.0}, {"used": 1, "perplexity": 1.0}]
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_report_has_a_row_for_every_number_of_levels_and_other_codecs(command, t
 def test_a_stopped_report_goes_on(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setitem(sys.modules, "pycodec2", None)
-    measured, measure = [], codec_report.measure
+    measured, measure = [], codec_quality.measure
 
     def stop_at_the_third(*arguments):
         if len(measured) == 2:
@@ -63,7 +64,7 @@ def test_a_stopped_report_goes_on(command, tmp_path, monkeypatch):
         measured.append(1)
         return row
 
-    monkeypatch.setattr(codec_report, "measure", stop_at_the_third)
+    monkeypatch.setattr(codec_quality, "measure", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         codec_report.main()
     codec_report.main()

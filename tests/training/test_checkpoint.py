@@ -71,7 +71,7 @@ def test_a_save_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("audiopalm.training.checkpoint.save_file", full)
+    monkeypatch.setattr("audiopalm.core.weights.save_file", full)
     with pytest.raises(AudioPaLMError, match="checkpoint.safetensors cannot be written: .*No space left.*Make room"):
         checkpoints.save({"model": model}, optimizers, {"step": 3})
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
