@@ -5,6 +5,7 @@
 >>> answer.text["asr"], answer.text["ast"], answer.audio
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from audiopalm.acoustic.base import Acoustic
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
-from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import require, sha256
 from audiopalm.core.manifest import check_manifest
 from audiopalm.data.audio import SAMPLE_RATE, check_output, check_samples, read_audio, write_audio
@@ -26,9 +27,10 @@ from audiopalm.lm.generation.rescoring import decode_batch
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model
+from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.speak_texts import Saying, Speak
 from audiopalm.stages.synthesize import check_codec, check_units
-from audiopalm.tasks import AUDIO, Task, parse_tag
+from audiopalm.tasks import AUDIO, Task, get_task, parse_tag
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
@@ -49,9 +51,10 @@ class AudioPaLM:
     """Units, language model, acoustic model and codec of one packed folder (stage 14)."""
 
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
-                 decoding: DecodingConfig):
+                 decoding: DecodingConfig, trained: Iterable[TrainedTask] | None = None):
         self.units, self.lm, self.builder = units, lm, builder
         self.acoustic, self.codec, self.decoding = acoustic, codec, decoding
+        self.trained = None if trained is None else frozenset(trained)  # None where nothing says it
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None,
@@ -71,14 +74,16 @@ class AudioPaLM:
         acoustic = load_acoustic(directory / "acoustic")
         check_units(acoustic, directory / "units")
         check_codec(acoustic, directory / "codec")
-        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, decoding or DecodingConfig())
+        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, decoding or DecodingConfig(),
+                   read_trained(directory / "lm"))
 
     def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
                  seed: int = 0) -> Answer:
         """Answer a recording (a path, or samples `[T]` at 16 kHz) or, for MT and TTS, a text.
 
         task: a tag, for example `[S2ST Spanish English]`. prompt: a recording of the voice to speak in; the source
-        speech itself if not given. Raises AudioPaLMError for an unknown task or language and for unusable audio.
+        speech itself if not given. Raises AudioPaLMError for an unknown task or language, for one that the model was
+        not trained on, and for unusable audio.
         """
         row, language, target = parse_tag(str(task))
         check_seed(seed)
@@ -87,6 +92,10 @@ class AudioPaLM:
             if code is not None and code not in known:
                 raise AudioPaLMError(f"this model was not trained on {language_name(code)}; it knows "
                                      f"{', '.join(map(language_name, known))}")
+        if self.trained is not None and TrainedTask(row.name, language, target) not in self.trained:
+            tags = sorted({get_task(one.task).tag_text(one.source, one.target) for one in self.trained} - {""})
+            raise AudioPaLMError(f"this model was not trained on {row.tag_text(language, target)}; "
+                                 f"{nearest(row.tag_text(language, target), tags)}")
         speaks = any(output.is_audio for output in row.outputs)
         if row.input == AUDIO:
             samples = check_samples(source) if isinstance(source, np.ndarray) else read_audio(source)

@@ -1,6 +1,7 @@
 """A packed model of tiny random parts of the real kinds, and a recording for it."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,19 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import save_model
+from audiopalm.lm.trained import TrainedTask
+from audiopalm.tasks import TASKS, Task
 from audiopalm.units.registry import save_units
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 from audiopalm.vocabulary.joint import make_vocabulary
 from audiopalm.vocabulary.text import train_tokenizer
+
+
+def trained_on(tasks: Iterable[Task]) -> list[TrainedTask]:
+    """The tasks from Spanish and from English, into the other language where they translate; MT from Spanish alone."""
+    return [TrainedTask(task.name, source, target if task.translates else None)
+            for task in tasks for source, target in (("es", "en"), ("en", "es"))
+            if (task.name, source) != ("mt", "en")]
 
 
 def make_pack(root: Path) -> Path:
@@ -34,7 +44,8 @@ def make_pack(root: Path) -> Path:
     vocabulary = make_vocabulary(root / "vocabulary", 16, units_sha256, ["en", "es"])
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
     lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
-    save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0)
+    save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0,
+               trained=trained_on(TASKS.values()))
     codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
                                   decoder_blocks=1, levels=2, size=16)
     storm_config = SoundStormConfig(16, 2, 16, dim=16, layers=1, heads=2, feedforward=16)

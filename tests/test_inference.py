@@ -82,3 +82,9 @@ def test_missing_model_and_empty_text(packed, tmp_path):
         model("one", task="[MT Welsh English]")
     with pytest.raises(AudioPaLMError, match="at most 60 s"):
         model(np.zeros(16000 * 61, dtype=np.float32), task="[ASR Spanish]")
+
+
+def test_a_task_that_was_never_trained_is_refused_with_the_nearest_one(packed):
+    model = AudioPaLM.from_pretrained(packed)
+    with pytest.raises(AudioPaLMError, match=r"not trained on \[MT English Spanish\]; did you mean '\["):
+        model("hello", "[MT English Spanish]")

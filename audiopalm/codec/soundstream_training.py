@@ -23,8 +23,8 @@ from audiopalm.core import optional as shim
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.files import write_json
-from audiopalm.core.weights import write_weights
 from audiopalm.core.quantiser import kmeans, nearest
+from audiopalm.core.weights import write_weights
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.speech import list_speech
 from audiopalm.training.batches import load_ahead
@@ -284,6 +284,6 @@ def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
 
 
 def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:
-    """Write config.json, then model.safetensors in float16: ids are always computed with the weights that were saved."""
+    """Write config.json, then model.safetensors in float16; ids are computed with what was saved."""
     write_json(output / "config.json", to_dict(config))
     write_weights(output / "model.safetensors", {key: value.half() for key, value in generator.state_dict().items()})

@@ -187,6 +187,6 @@ def start_codebooks(model: SpectralModel, crops: Tensor, seed: int) -> None:
 
 
 def save_codec(model: SpectralModel, output: Path) -> None:
-    """Write config.json, then model.safetensors in float16: ids are always computed with the weights that were saved."""
+    """Write config.json, then model.safetensors in float16; ids are computed with what was saved."""
     write_json(output / "config.json", to_dict(model.config))
     write_weights(output / "model.safetensors", {key: value.half() for key, value in model.state_dict().items()})

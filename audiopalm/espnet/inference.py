@@ -12,6 +12,7 @@ from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.trained import trained_from_json
 from audiopalm.tasks import Task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
@@ -35,7 +36,9 @@ class Speech2Any(AudioPaLM):
         vocabulary.check(args.vocabulary_hash, str(audiopalm_model_file))
         super().__init__(UnitTokenizer.load(Path(units_file).parent), model.decoder,
                          SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent),
-                         load_codec(Path(codec_file).parent), decoding or DecodingConfig())
+                         load_codec(Path(codec_file).parent), decoding or DecodingConfig(),
+                         # ESPnet's own readers (--task) do not say which languages they gave.
+                         trained_from_json(getattr(args, "trained", []), str(audiopalm_train_config)) or None)
         self.beam_size = beam_size
 
     @classmethod

@@ -22,8 +22,8 @@ import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_json, sha256, write_json
-from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.core.hub import find_pretrained
+from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 
