@@ -10,11 +10,9 @@ from pathlib import Path
 from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
-from audiopalm.lm.estimate import Device, Estimate, estimate
+from audiopalm.lm.estimate import Device, estimate, table
 from audiopalm.lm.huggingface.pretrained import read_config
 from audiopalm.lm.training import LMConfig
-
-GIB = 2 ** 30
 
 
 def main() -> None:
@@ -27,24 +25,12 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=Device.peak, help="operations a second of one device")
     parser.add_argument("--share", type=float, default=Device.share, help="of the peak that a training gets")
     parser.add_argument("--output_share", type=float, default=1.0, help="of the tokens that carry loss (1: all)")
-    arguments = parse_with_overrides(parser, "training.rows=4")
+    arguments = parse_with_overrides(parser, "batch.rows=4")
     config = load_config(LMConfig, arguments.config, arguments.overrides)
     shape = read_config(arguments.init_lm)
     shape = replace(shape, vocabulary_size=shape.vocabulary_size + arguments.audio_size)
     found = estimate(shape, config, Device(arguments.devices, arguments.peak, arguments.share), arguments.output_share)
     print(table(found, arguments.devices))
-
-
-def table(found: Estimate, devices: int) -> str:
-    memory = [(name, getattr(found, name)) for name in
-              ("weights", "gradients", "optimizer", "activations", "logits", "gathered", "memory")]
-    lines = [f"{found.parameters / 1e6:.0f} M parameters, {found.tokens_per_step} tokens a step, "
-             f"{found.tokens / 1e9:.2f} G tokens"]
-    lines += [f"{name:12s} {value / GIB:8.2f} GiB{' in all, of one device' if name == 'memory' else ''}"
-              for name, value in memory]
-    lines.append(f"{found.operations:.2e} operations: {found.device_hours:.0f} device hours, "
-                 f"{found.device_hours / devices:.0f} h on {devices} (estimates)")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stages 7 and 8: pretrain the text LM, or finetune the joint speech-text LM on the task mixture.
 
 Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM's vocabulary is extended by
-zero audio rows and all of it is finetuned. Stopped and started again, it goes on where it was.
+audio rows and all of it is finetuned. Started again after an interruption, it goes on from its last checkpoint.
 """
 
 import argparse
@@ -10,9 +10,7 @@ from pathlib import Path
 from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
-from audiopalm.data.examples import ExampleSet
-from audiopalm.lm.training import LMConfig, LMData, first_batch, train
-from audiopalm.vocabulary.joint import load_vocabulary
+from audiopalm.lm.training import LMConfig, first_batch, read_data, train
 
 
 def main() -> None:
@@ -31,14 +29,11 @@ def main() -> None:
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
     args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
-    vocabulary, tokenizer = load_vocabulary(args.vocabulary)
-    sets = [ExampleSet(args.data_dir, args.tokens, args.text_dir),
-            ExampleSet(args.dev_data_dir, args.dev_tokens, args.dev_text_dir)]
-    data = LMData(vocabulary, tokenizer, *sets, args.init_lm)
+    data = read_data(args.vocabulary, (args.data_dir, args.tokens, args.text_dir),
+                     (args.dev_data_dir, args.dev_tokens, args.dev_text_dir), args.init_lm)
     if args.show_batch:
-        print(first_batch(config, data, args.seed))
-    else:
-        train(config, data, Path(args.output), args.seed)
+        return print(first_batch(config, data, args.seed))
+    train(config, data, Path(args.output), args.seed)
 
 
 if __name__ == "__main__":

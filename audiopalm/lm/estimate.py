@@ -7,6 +7,8 @@ import torch
 from audiopalm.lm.model import MAX_LOGITS, Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 
+GIB = 2 ** 30
+
 
 @dataclass(frozen=True)
 class Device:
@@ -91,3 +93,16 @@ def optimizer_bytes(name: str, sizes: dict[str, torch.Size]) -> int:
         return sum(4 * (size[0] + size[1]) if len(size) == 2 else 4 * size.numel() for size in sizes.values())
     muon = {key for key, size in sizes.items() if name == "muon" and len(size) == 2 and key.startswith("blocks.")}
     return sum((4 if key in muon else 8) * size.numel() for key, size in sizes.items())
+
+
+def table(found: Estimate, devices: int) -> str:
+    """The estimate for `devices` devices as lines of text."""
+    memory = [(name, getattr(found, name)) for name in
+              ("weights", "gradients", "optimizer", "activations", "logits", "gathered", "memory")]
+    lines = [f"{found.parameters / 1e6:.0f} M parameters, {found.tokens_per_step} tokens a step, "
+             f"{found.tokens / 1e9:.2f} G tokens"]
+    lines += [f"{name:12s} {value / GIB:8.2f} GiB{' in all, of one device' if name == 'memory' else ''}"
+              for name, value in memory]
+    lines.append(f"{found.operations:.2e} operations: {found.device_hours:.0f} device hours, "
+                 f"{found.device_hours / devices:.0f} h on {devices} (estimates)")
+    return "\n".join(lines)

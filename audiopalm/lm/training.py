@@ -23,7 +23,7 @@ from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
 from audiopalm.training.precision import peak_operations
 from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
-from audiopalm.vocabulary.joint import Vocabulary
+from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
 
@@ -78,6 +78,12 @@ class LMData:
                 **{name: {"data": hash_data(examples.data_dir), "tokens": hash_tokens(examples.tokens),
                           "texts": hash_data(examples.text_dir)}
                    for name, examples in (("train", self.examples), ("dev", self.dev))}}
+
+
+def read_data(vocabulary: str | Path, train_set: tuple[str | None, ...], dev_set: tuple[str | None, ...],
+              init_lm: str | None) -> LMData:
+    """The inputs of a training; each set is (data directory, tokens, data directory of parallel texts or None)."""
+    return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set), ExampleSet(*dev_set), init_lm)
 
 
 def train(config: LMConfig, data: LMData, output: Path, seed: int) -> None:
