@@ -88,7 +88,7 @@ def train(pack: Path, lm: Path, data: Path, tokens: Path) -> None:
         optimizer.zero_grad()
     # A logit of 0 is never the best of many: the answers reach their limits, so that there is something to speak.
     model.embedding.weight.data[[vocabulary.eos, vocabulary.newline]] = 0
-    save_model(lm, model.config, model.state_dict(), vocabulary.layout_hash, 0, trained_tasks(mixture.cells, examples))
+    save_model(lm, model.config, model.state_dict(), vocabulary.layout_hash, 0, trained_tasks(mixture.cells))
 
 
 def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch):

@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MAKERS = {"covost2": make_covost2, "cvss": make_cvss, "fleurs": make_fleurs, "voxpopuli": make_voxpopuli}
 DECODE = {"decoding": {"text_tokens": 8, "audio_tokens": 12}}
 SOUNDSTREAM = {"model": {"hidden_dim": 8, "filters": 2, "levels": 2, "size": 16}, "scale_channels": 16,
-               "stft_channels": 2, "batch": 2, "crop_seconds": 0.64, "steps": 4, "adversarial_from": 2, "warmup": 1}
+               "stft_channels": 2, "batch": {"crops": 2, "crop_seconds": 0.64}, "training": {"steps": 4},
+               "adversarial_from": 2}
 
 
 @pytest.fixture(scope="module")
