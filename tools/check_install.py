@@ -53,9 +53,9 @@ def torch_state() -> str:
 
 
 def espnet_state() -> str:
-    from audiopalm.core import optional as shim
+    from audiopalm.core import optional
 
-    shim.install()
+    optional.install()
     for name in ("espnet2.tasks.abs_task", "espnet2.gan_codec.soundstream.soundstream"):
         importlib.import_module(name)
     return "its tasks and its SoundStream import"

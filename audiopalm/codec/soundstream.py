@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from audiopalm.codec.base import MADE_BY, Codec
-from audiopalm.core import optional as shim
+from audiopalm.core import optional
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
 from audiopalm.core.weights import load_module
@@ -33,7 +33,7 @@ class SoundStreamConfig:
 
 def build_generator(config: SoundStreamConfig) -> nn.Module:
     """An untrained `SoundStreamGenerator` of ESPnet; raises AudioPaLMError where espnet is not installed."""
-    shim.install()
+    optional.install()
     from espnet2.gan_codec.soundstream.soundstream import SoundStreamGenerator
 
     generator = SoundStreamGenerator(sample_rate=SAMPLE_RATE, **generator_parameters(config))

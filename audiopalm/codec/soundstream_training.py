@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
 from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, generator_parameters
-from audiopalm.core import optional as shim
+from audiopalm.core import optional
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.files import write_json
@@ -88,7 +88,7 @@ def _optimizer() -> OptimizerConfig:
 
 def build_soundstream(config: SoundStreamTraining) -> nn.Module:
     """ESPnet's untrained `SoundStream`: generator, discriminators, losses. Raises AudioPaLMError without espnet."""
-    shim.install()
+    optional.install()
     from espnet2.gan_codec.soundstream.soundstream import SoundStream
 
     channels = config.scale_channels

@@ -1,9 +1,9 @@
 """What this package uses of ESPnet, imported in one place: behind the stand-ins, under the names of each release."""
 
 # ruff: noqa: E402
-from audiopalm.core import optional as shim
+from audiopalm.core import optional
 
-shim.install()
+optional.install()
 
 from espnet import __version__ as ESPNET
 from espnet2.iterators.abs_iter_factory import AbsIterFactory

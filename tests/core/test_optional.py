@@ -11,10 +11,10 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, rea
 PROGRAM = """
 import sys
 sys.modules["torchaudio"] = None  # as if it were absent
-from audiopalm.core import optional as shim
-absent = shim.install()
+from audiopalm.core import optional
+absent = optional.install()
 sys.modules.pop("torchaudio", None)
-assert "torchaudio" in absent and shim.install() == absent
+assert "torchaudio" in absent and optional.install() == absent
 import torchaudio.functional
 from torchaudio.functional import resample
 assert not isinstance(1, torchaudio.Anything)

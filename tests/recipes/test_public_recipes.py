@@ -18,7 +18,7 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
 
-from audiopalm.core import optional as shim
+from audiopalm.core import optional
 from audiopalm.core.files import read_json
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
@@ -115,7 +115,7 @@ def test_stages_1_and_2_on_what_was_unpacked_by_hand(tmp_path, corpus):
 def check_with_espnet(here: Path, directory: Path, raw: Path, spoken: str | None) -> None:
     """ESPnet's own reader opens the set, and reads of it what stage 2 found sound; paths are relative to the recipe, as
     in ESPnet's recipes."""
-    shim.install()
+    optional.install()
     from espnet2.train.dataset import ESPnetDataset
 
     files = [(str(directory / "wav.scp"), "speech", "sound"), (str(directory / "text"), "text", "text")]
