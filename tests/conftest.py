@@ -1,4 +1,4 @@
-"""The order of the tests, and what several rooms share: a miniature set of utterances with texts and units."""
+"""The order of the tests, and what several folders share: a miniature set of utterances with texts and units."""
 
 import signal
 
