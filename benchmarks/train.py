@@ -36,7 +36,7 @@ from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packing import IGNORED, PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import save_model
-from audiopalm.lm.training import LMConfig, train
+from audiopalm.lm.training import LMConfig, LMData, train
 from audiopalm.vocabulary.joint import load_vocabulary
 
 # The shape of SmolLM2-135M, and one of 20 M parameters
@@ -69,8 +69,8 @@ class Bench:
         """Tokens a second of our loop, the command's own, over the second half of its steps."""
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "lm"
-            train(self.config, self.vocabulary, self.tokenizer, self.examples, self.examples, output, 0,
-                  self._text_lm(folder))
+            data = LMData(self.vocabulary, self.tokenizer, self.examples, self.examples, self._text_lm(folder))
+            train(self.config, data, output, 0)
             row = json.loads((output / "log.jsonl").read_text().splitlines()[-1])
             print(f"audiopalm: {row['matmul_share']:.2f} of the matrix products that this machine can do", flush=True)
             return row["tokens_per_second"]
