@@ -16,7 +16,7 @@ from audiopalm.core.partials import remove_stale_partials
 
 NAME = ".lock"
 UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # file systems without locks
-ATTEMPTS = 100  # at a lock that its last holder removes meanwhile
+GRACE_SECONDS = 3.0  # a command that has just been killed holds its lock until its process is gone
 _held: set[int] = set()  # file descriptors of the locks of this process
 
 
@@ -26,7 +26,8 @@ def locked(directory: str | Path, what: str) -> Iterator[None]:
 
     The kernel releases the lock when this process ends, however it ends; a forked child does not hold it. `what` names
     the work in the message to others. On entry, partial files that a dead process has left in `directory` are removed.
-    Raises AudioPaLMError when another process holds the lock, or the folder cannot be written.
+    Raises AudioPaLMError when another process still holds the lock after GRACE_SECONDS, or the folder cannot be
+    written.
     """
     directory = Path(directory)
     created = not directory.exists()
@@ -62,12 +63,16 @@ def _short(path: Path) -> Path:
 def _acquire(directory: Path, what: str) -> int:
     """The descriptor of the locked file."""
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": time.strftime("%F %H:%M")}
-    for _ in range(ATTEMPTS):
+    deadline = time.monotonic() + GRACE_SECONDS
+    while True:
+        late = time.monotonic() > deadline
         try:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            continue  # the holder has just removed the folder, which was empty
+        except FileNotFoundError:  # the holder has just removed the folder, which was empty
+            if late:
+                break
+            continue
         except OSError as error:
             raise AudioPaLMError(f"{directory} cannot be written: {error.strerror}; choose another folder, or change "
                                  "its permissions") from None
@@ -76,8 +81,11 @@ def _acquire(directory: Path, what: str) -> int:
         except BlockingIOError:
             text = os.pread(descriptor, 4096, 0).decode(errors="replace")
             os.close(descriptor)
-            raise AudioPaLMError(f"{directory} is being written by {_described(text)}; wait for it, or stop it"
-                                 ) from None
+            if late:
+                raise AudioPaLMError(f"{directory} is being written by {_described(text)}; wait for it, or stop it"
+                                     ) from None
+            time.sleep(0.1)
+            continue
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 os.close(descriptor)
@@ -89,6 +97,8 @@ def _acquire(directory: Path, what: str) -> int:
             os.pwrite(descriptor, json.dumps(holder).encode(), 0)
             return descriptor
         os.close(descriptor)  # the last holder has just removed this file
+        if late:
+            break
     raise AudioPaLMError(f"{directory} cannot be locked: its lock is removed as often as it is made; run the command "
                          "again")
 

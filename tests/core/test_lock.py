@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_dead_process_keeps_no_lock_and_its_partial_file_is_removed(tmp_path, 
     assert list((tmp_path / "out").glob(".model.*.partial.safetensors"))
     with locked(tmp_path / "out", "training"):
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_a_command_waits_for_a_holder_that_is_ending(tmp_path, holder):
+    """A run that is started again at once after a kill meets the lock of processes that are still going away."""
+    threading.Timer(1.0, holder.kill).start()
+    with locked(tmp_path / "out", "training"):
+        assert holder.wait() == -signal.SIGKILL
 
 
 def test_a_released_lock_leaves_no_trace(tmp_path):
