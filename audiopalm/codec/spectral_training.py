@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
-from audiopalm.codec.spectral import SpectralConfig, SpectralModel
-from audiopalm.core.config import ranged, to_dict
+from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel
+from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import write_json
+from audiopalm.core.files import sha256, write_json
 from audiopalm.core.quantiser import kmeans, nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.mel import LogMel
@@ -51,10 +51,13 @@ class CodecTraining:
     optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(1e-3))
     decoder_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))  # from quantise_from on
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))
-    quantise_from: int = ranged(600, low=1)  # first step on quantised latents, with the encoder frozen
+    # First step on quantised latents, with the encoder frozen; 0 goes on with the decoder of another codec (--init_codec)
+    quantise_from: int = ranged(600, low=0)
     kmeans_crops: int = ranged(800, low=1)
     # First step with the discriminator; training.steps for none
     adversarial_from: int = ranged(700, low=0)
+    discriminator_channels: int = ranged(16, low=1, high=MAX_SIZE)  # of its first convolutions
+    adversarial_crops: float = ranged(0.5, above=0, high=1)  # fraction of a batch that the discriminator sees
     adversarial_weight: float = ranged(0.1, low=0)
     feature_weight: float = ranged(0.5, low=0)
 
@@ -71,24 +74,34 @@ class MelDistance(nn.Module):
 
 
 def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int,
-                dev: str | Path | None = None) -> None:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+                dev: str | Path | None = None, init: Path | None = None) -> None:
+    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl.
+
+    init: a trained codec whose encoder and codebooks stay as they are, so that its ids keep their meaning, while its
+    decoder goes on learning. Raises AudioPaLMError where `quantise_from` and `init` contradict each other.
+    """
+    if (init is not None) != (config.quantise_from == 0):
+        raise AudioPaLMError("quantise_from: 0 and --init_codec go together: the decoder of a trained codec goes on")
+    if init is not None:
+        config.model = SpectralCodec.load(init).model.config
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "decoder needs steps of its own")
-    run = Run(Path(output), "model.safetensors", seed, config.training, made_from(config, seed, data, dev))
-    run_training(run, lambda fabric: SpectralTraining(config, data, dev, Path(output), seed, fabric))
+    inputs = made_from(config, seed, data, dev) | ({} if init is None else {"init": sha256(init / "model.safetensors")})
+    run = Run(Path(output), "model.safetensors", seed, config.training, inputs)
+    run_training(run, lambda fabric: SpectralTraining(config, data, dev, Path(output), seed, fabric, init))
 
 
 class SpectralTraining(Training):
     """The autoencoder, then the decoder alone; late in the training the discriminator too."""
 
     def __init__(self, config: CodecTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
-                 fabric: Fabric):
+                 fabric: Fabric, init: Path | None = None):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
         self.speech = list_speech(data)
         self.dev = dev_crops(dev, config.batch)
-        self.model, self.discriminator = SpectralModel(config.model), SpectrogramDiscriminator()
+        self.model = SpectralModel(config.model) if init is None else SpectralCodec.load(init).model.float().train()
+        self.discriminator = SpectrogramDiscriminator(channels=config.discriminator_channels)
         self.distance = MelDistance().to(fabric.device)
         self.modules = {"model": self.model.to(fabric.device), "discriminator": self.discriminator.to(fabric.device)}
         self.comparable_from, self.quantised = config.quantise_from, False
@@ -122,7 +135,7 @@ class SpectralTraining(Training):
 
     def begin_step(self, step: int) -> bool:
         self.quantised = step >= self.config.quantise_from
-        if step != self.config.quantise_from:
+        if not step == self.config.quantise_from > 0:
             return False
         random = np.random.default_rng([self.seed, self.config.training.steps])
         crops = make_crops(self.speech, self.config.kmeans_crops, self.config.batch.samples, random)
@@ -140,7 +153,7 @@ class SpectralTraining(Training):
         distance = total = self.distance(made, crops)
         values = {"mel_distance": (float(distance.detach()), 1)}
         if step >= max(self.config.adversarial_from, self.config.quantise_from):
-            few = len(crops) // 2  # enough for the discriminator, which costs more than the codec itself
+            few = max(1, round(self.config.adversarial_crops * len(crops)))  # it costs more than the codec itself
             real = self.discriminator(crops[:few])
             loss = discriminator_loss(real, self.discriminator(made[:few].detach()))
             yield Loss(loss, group="discriminator", values={"discriminator": (float(loss.detach()), 1)})
