@@ -14,6 +14,7 @@ from torch.nn import functional
 from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.distortion import DistortionConfig, distort, join
 from audiopalm.data.speech import Speech, length_batches, list_speech
 from audiopalm.units.encoder import HOP
 
@@ -76,43 +77,73 @@ def plan_batches(speech: list[Speech], config: SpeechBatchConfig, number: int, s
 
 @dataclass
 class SpeechBatch:
-    samples: Tensor  # [B, T] at 16 kHz
+    samples: Tensor  # [B, T] at 16 kHz, as the encoder hears them
+    clean: Tensor  # [B, T], the same without distortion
     frames: Tensor  # [B] units
     targets: Tensor  # [characters of all texts]
     target_lengths: Tensor  # [B]
     paths: list[str]  # of the recordings, for messages
 
     def to(self, device: torch.device) -> "SpeechBatch":
-        tensors = (self.samples, self.frames, self.targets, self.target_lengths)
+        tensors = (self.samples, self.clean, self.frames, self.targets, self.target_lengths)
         return SpeechBatch(*(tensor.to(device) for tensor in tensors), self.paths)
 
 
-def make_batch(items: list[Speech], characters: str) -> SpeechBatch:
+def make_batch(items: list[Speech], characters: str, distortion: "RandomDistortion | None" = None) -> SpeechBatch:
+    """The batch of these recordings, distorted by `distortion`."""
     index = {character: position for position, character in enumerate(characters, start=1)}
-    audio = [read_audio(item.path) for item in items]
-    frames = [-(-len(samples) // HOP) for samples in audio]
-    padded = np.zeros((len(audio), max(frames) * HOP), dtype=np.float32)
-    for row, samples in zip(padded, audio, strict=True):
-        row[:len(samples)] = samples
-    texts = [[index[character] for character in item.text if character in index] for item in items]
-    return SpeechBatch(torch.from_numpy(padded), torch.tensor(frames), torch.tensor(sum(texts, [])),
-                 torch.tensor([len(text) for text in texts]), [item.path for item in items])
+    if distortion is None:
+        audio = [(samples, samples) for samples in (read_audio(item.path) for item in items)]
+        texts = [item.text for item in items]
+    else:
+        audio, texts = zip(*(distortion.distort(item) for item in items), strict=True)
+    frames = [-(-len(samples) // HOP) for samples, _ in audio]
+    padded = np.zeros((2, len(audio), max(frames) * HOP), dtype=np.float32)
+    for row, pair in enumerate(audio):
+        for place, samples in enumerate(pair):
+            padded[place, row, :len(samples)] = samples
+    targets = [[index[character] for character in text if character in index] for text in texts]
+    return SpeechBatch(*torch.from_numpy(padded), torch.tensor(frames), torch.tensor(sum(targets, [])),
+                       torch.tensor([len(target) for target in targets]), [item.path for item in items])
 
 
-def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+class RandomDistortion:
+    """Random distortions of the recordings of one batch, which `seed` decides."""
+
+    def __init__(self, config: DistortionConfig, speech: list[Speech], longest_seconds: float, seed: tuple[int, ...]):
+        self.config, self.speech, self.random = config, speech, np.random.default_rng(seed)
+        self.longest = longest_seconds * SAMPLE_RATE
+
+    def distort(self, item: Speech) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+        """Distorted and clean samples `[T]`, and the text: that of two recordings where another one follows."""
+        samples, text = read_audio(item.path), item.text
+        if self.random.random() >= self.config.share:
+            return (samples, samples), text
+        other = self.speech[self.random.integers(len(self.speech))]
+        if self.random.random() < self.config.join and other.samples + item.samples < self.longest:
+            samples = join([samples, read_audio(other.path)], self.random)
+            text = f"{text} {other.text}"
+        return distort(samples, self.config, self.random, self.speaker), text
+
+    def speaker(self, random: np.random.Generator) -> np.ndarray:
+        """The samples of any recording, for babble."""
+        return read_audio(self.speech[random.integers(len(self.speech))].path)
+
+
+def augment(mel: Tensor, clean: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Other tempo, voice, channel, loudness and noise, and SpecAugment.
 
-    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units -> the same of another length, their frames, and the log-mels
-    with nothing but the other tempo.
+    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units, and those of the clean speech -> both of another length, with
+    their frames; the clean ones have nothing but the other tempo.
     """
     (batch, _, bands), device = mel.shape, mel.device
     tempo = torch.empty(()).uniform_(0.93, 1.08).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
-    mel = functional.interpolate(mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
+    mel, clean = (functional.interpolate(one.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
+                  for one in (mel, clean))
     frames = (frames * tempo).ceil().long().clamp(1, length // 4)
-    clean = mel
     # Moving the formants, by one factor for each utterance, makes one voice into many.
-    factor = torch.empty(batch, 1, device=device).uniform_(0.92, 1.08)
+    factor = torch.empty(batch, 1, device=device).uniform_(0.9, 1.12)
     position = (torch.arange(bands, device=device) * factor).clamp(0, bands - 1.001)
     low, weight = position.long(), position.frac()[:, None, :]
     low = low[:, None, :].expand(-1, length, -1)
@@ -131,4 +162,4 @@ def augment(mel: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, 
             start = (torch.rand(batch, 1, device=device) * mel.shape[dim]).long()
             hidden = (places >= start) & (places < start + width)
             mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
-    return mel, frames, clean
+    return mel, clean, frames

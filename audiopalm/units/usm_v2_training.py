@@ -15,6 +15,7 @@ from torch.nn import functional
 from audiopalm.core.config import ranged
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.distortion import DistortionConfig
 from audiopalm.data.speech import Speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
@@ -26,6 +27,7 @@ from audiopalm.units.encoder import HOP
 from audiopalm.units.mel_conformer import measure_scale, valid_mask
 from audiopalm.units.registry import save_units
 from audiopalm.units.speech_batches import (
+    RandomDistortion,
     SpeechBatch,
     SpeechBatchConfig,
     augment,
@@ -59,7 +61,8 @@ class UnitTraining:
     quantise_from: int = ranged(1300, low=1)  # first step with the quantiser
     short_steps: int = ranged(400, low=0)  # the first steps, on the shortest recordings: CTC converges sooner
     short_share: float = ranged(0.2, above=0, high=1)  # the fraction of recordings that these steps use
-    augment_from: int = ranged(250, low=0)  # first step with augmentation
+    augment_from: int = ranged(250, low=0)  # first step with augmentation and distortion
+    distortion: DistortionConfig = field(default_factory=DistortionConfig)
     kmeans_batches: int = ranged(150, low=1)
     commitment: float = ranged(0.1, low=0)  # weight of the pull of latents to their codes
     spectrum: float = ranged(1.0, low=0)  # weight of the spectrum's squared error
@@ -89,11 +92,16 @@ class UsmTraining(Training):
         self.comparable_from, self.quantised = config.quantise_from, False
         per_step = config.training.accumulate * fabric.world_size
         self.number = config.training.steps * per_step  # micro-batches; those of k-means come after them
+        self.first_distorted = config.augment_from * per_step
         self.plan = plan_batches(self.speech, config.batch, self.number + config.kmeans_batches, seed,
                                  config.short_steps * per_step, config.short_share)
 
     def load(self, number: int) -> SpeechBatch:
-        return make_batch([self.speech[index] for index in self.plan[number]], self.config.model.characters)
+        config, distortion = self.config, None
+        if self.first_distorted <= number < self.number and config.distortion.share > 0:
+            distortion = RandomDistortion(config.distortion, self.speech, config.batch.longest_seconds,
+                                          (self.seed, number))
+        return make_batch([self.speech[index] for index in self.plan[number]], config.model.characters, distortion)
 
     def update_groups(self) -> dict[str, UpdateGroup]:
         optimizer = self.config.optimizer
@@ -122,10 +130,9 @@ class UsmTraining(Training):
         """CTC in nats a character, the squared errors of the spectrum and of the latents to their codes."""
         model = self.model
         with torch.no_grad(), full_precision(self.device):
-            mel, frames = model.log_mel(batch.samples), batch.frames
-            clean = mel
+            mel, clean, frames = model.log_mel(batch.samples), model.log_mel(batch.clean), batch.frames
             if augmented:
-                mel, frames, clean = augment(mel, frames, model.mean)
+                mel, clean, frames = augment(mel, clean, frames, model.mean)
             valid = valid_mask(frames, mel.shape[1] // 4)
             spectrum = voiceless(model, clean, valid)
         latents = codes = model.encode(mel, valid)

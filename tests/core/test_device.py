@@ -25,7 +25,7 @@ def test_meta_refuses_tensors_of_a_cpu():
 
 
 @pytest.mark.parametrize("made", [
-    lambda: augment(meta(2, 120, 80), meta(2, dtype=torch.long), meta(80)),
+    lambda: augment(meta(2, 120, 80), meta(2, 120, 80), meta(2, dtype=torch.long), meta(80)),
     lambda: valid_mask(meta(2, dtype=torch.long), 30),
     lambda: draw_mask(meta(2, 30, dtype=torch.bool), 0.1, 5),
     lambda: add_noise(meta(2, 8, 30), 0.1),

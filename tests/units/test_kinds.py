@@ -207,6 +207,6 @@ def test_codes_of_training_are_clusters_of_log_mel():
                                   layer=1, target_codes=2, target_dim=4, size=16))
     sounds = torch.randn(2, 640)
     samples = sounds[[0, 0, 0, 1, 1, 1, 0, 0, 0]].flatten()[None]
-    start_targets(model, [SpeechBatch(samples, torch.tensor([9]), *[torch.zeros(0)] * 2, [])], seed=0)
+    start_targets(model, [SpeechBatch(samples, samples, torch.tensor([9]), *[torch.zeros(0)] * 2, [])], seed=0)
     codes = nearest(model.frames(model.log_mel(samples)), model.centres)[0].tolist()
     assert codes[1] == codes[7] != codes[4] and len(set(codes)) == 2

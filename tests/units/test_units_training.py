@@ -27,7 +27,7 @@ def test_augmentation_keeps_shapes_in_step():
     torch.manual_seed(0)
     mel, frames = torch.randn(3, 40, 80) - 5, torch.tensor([10, 7, 1])
     for _ in range(20):
-        changed, lengths, clean = augment(mel, frames, torch.zeros(80))
+        changed, clean, lengths = augment(mel, mel, frames, torch.zeros(80))
         assert clean.shape == changed.shape and not torch.equal(clean, changed)
         assert changed.shape[0] == 3 and changed.shape[1] % 4 == 0 and changed.isfinite().all()
         assert 1 <= lengths.min() and lengths.max() <= changed.shape[1] // 4
