@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("--dev_dir", type=Path, help="data directory of the dev losses; without it none are computed")
     parser.add_argument("--config", help="YAML of a class of audiopalm.codec.training.TRAININGS")
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
-    parser.add_argument("--init_codec", type=Path, help="a trained codec whose decoder alone goes on, with its ids as they "
-                                                        "are; for quantise_from: 0")
+    parser.add_argument("--init_codec", type=Path, help="a trained codec whose decoder alone goes on, with its ids as "
+                                                        "they are; for quantise_from: 0")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parse_with_overrides(parser, "training.steps=100")
     config = load_training(arguments.config, arguments.overrides)

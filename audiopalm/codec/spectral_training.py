@@ -51,7 +51,7 @@ class CodecTraining:
     optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(1e-3))
     decoder_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))  # from quantise_from on
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))
-    # First step on quantised latents, with the encoder frozen; 0 goes on with the decoder of another codec (--init_codec)
+    # First step on quantised latents, with the encoder frozen; 0: the decoder of --init_codec goes on
     quantise_from: int = ranged(600, low=0)
     kmeans_crops: int = ranged(800, low=1)
     # First step with the discriminator; training.steps for none
