@@ -93,6 +93,12 @@ class TokenArchive(Mapping):
             raise AudioPaLMError(f"{self.path}: {key} holds the token {wrong}, which does not exist{most}")
         return tokens.reshape(-1, self.levels) if self.levels > 1 else tokens
 
+    def add(self, other: "TokenArchive") -> None:
+        """Add the tokens of another archive of the same kind; raises AudioPaLMError for an id that both have."""
+        if common := self.table.keys() & other.table.keys():
+            raise AudioPaLMError(f"{other.path} has the id {min(common)!r}, which {self.path} has too")
+        self.table |= other.table
+
     def __contains__(self, key: object) -> bool:
         return key in self.table  # without reading the tokens
 

@@ -1,5 +1,6 @@
 """Examples: the fields of each utterance (texts and units) from a data directory and its token archives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,28 +33,26 @@ class ExampleSet:
     """All utterances of a data directory.
 
     tokens: its folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
-    audio (egs/joint), whose utterances are added. The attribute `languages` lists the codes of all sources and targets.
+    audio (egs/joint), whose utterances are added. more: further (data directory, tokens) whose utterances are added,
+    distorted copies for example. The attribute `languages` lists the codes of all sources and targets.
+
+    Raises AudioPaLMError for missing files, for tokens of different units, and for an id that two directories have.
     """
 
-    def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None):
-        self.data_dir, self.tokens, self.text_dir = Path(data_dir), tokens, text_dir
-        self.text = read_table(self.data_dir / "text", DATA_STAGE)
-        self.language = read_table(self.data_dir / "utt2lang", DATA_STAGE)
-        self.speaker = read_table(self.data_dir / "utt2spk", DATA_STAGE)
-        self.translations = {code: read_table(self.data_dir / f"text.{code}")
-                             for code in languages_of(self.data_dir, "text")}
+    def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None,
+                 more: Sequence[tuple[str | Path, str | Path | None]] = ()):
+        self.data_dir, self.tokens, self.text_dir, self.more = Path(data_dir), tokens, text_dir, more
+        self.text, self.language, self.speaker = {}, {}, {}
+        self.translations: dict[str, dict[str, str]] = {}
         self.units: dict[str, int] | TokenArchive = {}
         self.target_units: dict[str, TokenArchive] = {}
         self.meta: dict = {}
-        if tokens is not None:
-            self.meta = read_object(Path(tokens) / "meta.json", "stage 5 (tokenize)", UNITS_META)
-            size = self.meta["units_size"]
-            self.units = TokenArchive(Path(tokens) / "units.scp", size=size)
-            # units.en.scp holds the spoken translation into English
-            self.target_units = {path.name.split(".")[1]: TokenArchive(path, size=size)
-                                 for path in sorted(Path(tokens).glob("units.*.scp"))}
+        for directory, folder in ((data_dir, tokens), *more):
+            self._add_texts(Path(directory), DATA_STAGE)
+            if folder is not None:
+                self._add_tokens(Path(folder))
         if text_dir is not None:
-            self._add_texts(Path(text_dir))
+            self._add_texts(Path(text_dir), "audiopalm.bin.prepare_texts")
         self.languages = in_order({*self.language.values(), *self.translations, *self.target_units})
         self._of_language = {code: [] for code in self.languages}
         for utterance in sorted(self.language):
@@ -61,11 +60,35 @@ class ExampleSet:
         if not self.text:
             raise AudioPaLMError(f"{self.data_dir}/text is empty")
 
-    def _add_texts(self, directory: Path) -> None:
+    def _add_texts(self, directory: Path, made_by: str) -> None:
         for table, name in ((self.text, "text"), (self.language, "utt2lang"), (self.speaker, "utt2spk")):
-            table.update(read_table(directory / name, "audiopalm.bin.prepare_texts"))
+            found = read_table(directory / name, made_by)
+            if common := table.keys() & found.keys():
+                raise AudioPaLMError(f"{directory / name} has the id {min(common)!r}, which another data directory has "
+                                     "too")
+            table.update(found)
         for code in languages_of(directory, "text"):
             self.translations.setdefault(code, {}).update(read_table(directory / f"text.{code}"))
+
+    def _add_tokens(self, folder: Path) -> None:
+        meta = read_object(folder / "meta.json", "stage 5 (tokenize)", UNITS_META)
+        if self.meta and meta["units_sha256"] != self.meta["units_sha256"]:
+            raise AudioPaLMError(f"{folder} holds units of {meta['units_sha256']}, {self.tokens} those of "
+                                 f"{self.meta['units_sha256']}; tokenize one of them again (stage 5)")
+        self.meta = self.meta or meta
+        units = TokenArchive(folder / "units.scp", size=meta["units_size"])
+        # units.en.scp holds the spoken translation into English
+        target_units = {path.name.split(".")[1]: TokenArchive(path, size=meta["units_size"])
+                        for path in sorted(folder.glob("units.*.scp"))}
+        if not self.units:
+            self.units = units
+        else:
+            self.units.add(units)
+        for code, archive in target_units.items():
+            if code in self.target_units:
+                self.target_units[code].add(archive)
+            else:
+                self.target_units[code] = archive
 
     def utterances(self, fields: set[str], source: str, target: str | None) -> list[str]:
         """Sorted ids of the utterances in `source` that have all `fields` (names of audiopalm/tasks.py)."""

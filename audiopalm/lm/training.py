@@ -75,14 +75,20 @@ class LMData:
     def made_from(self) -> dict[str, Any]:
         """Hashes of everything that changes the result."""
         return {"vocabulary": self.vocabulary.layout_hash, "init_lm": hash_model(self.init_lm),
-                **{name: {"data": hash_data(examples.data_dir), "tokens": hash_tokens(examples.tokens),
-                          "texts": hash_data(examples.text_dir)}
-                   for name, examples in (("train", self.examples), ("dev", self.dev))}}
+                **{name: hash_examples(examples) for name, examples in (("train", self.examples), ("dev", self.dev))}}
 
 
-def read_data(vocabulary: str | Path, train_set: tuple[str | None, ...], dev_set: tuple[str | None, ...],
+def hash_examples(examples: ExampleSet) -> dict[str, Any]:
+    """Hashes of the directories that a set of examples was read from."""
+    found = {"data": hash_data(examples.data_dir), "tokens": hash_tokens(examples.tokens),
+             "texts": hash_data(examples.text_dir)}
+    return found | {f"more {number}": {"data": hash_data(data), "tokens": hash_tokens(tokens)}
+                    for number, (data, tokens) in enumerate(examples.more, start=1)}
+
+
+def read_data(vocabulary: str | Path, train_set: tuple[Any, ...], dev_set: tuple[Any, ...],
               init_lm: str | None) -> LMData:
-    """The inputs of a training; each set is (data directory, tokens, data directory of parallel texts or None)."""
+    """The inputs of a training; each set has the arguments of `ExampleSet`."""
     return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set), ExampleSet(*dev_set), init_lm)
 
 

@@ -1,0 +1,37 @@
+"""Distort the speech of a data directory of stage 2, for robust training or for the test sets test_robust_*.
+
+    python -m audiopalm.bin.distort --data_dir dump/raw/test --output dump/raw/test_robust_telephone \
+        --audio_dir dump/audio_distorted --condition telephone
+
+`--condition random` draws distortions as DistortionConfig of audiopalm/data/distortion.py says, with its settings
+as `key=value`; `joined` puts two recordings of a speaker into one; the others are names of CONDITIONS there.
+"""
+
+import argparse
+from pathlib import Path
+
+from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.command import run
+from audiopalm.core.config import load_config
+from audiopalm.data.distortion import DistortionConfig
+from audiopalm.stages.distort import NAMES, distort_set
+from audiopalm.stages.jobs import Launcher, add_launcher_options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", type=Path, required=True, help="data directory of stage 2")
+    parser.add_argument("--output", type=Path, required=True, help="data directory to write")
+    parser.add_argument("--audio_dir", type=Path, required=True, help="where the FLAC files go")
+    parser.add_argument("--condition", required=True, help=", ".join(NAMES))
+    parser.add_argument("--seed", type=int, default=0)
+    add_launcher_options(parser, "OUTPUT/jobs")
+    arguments = parse_with_overrides(parser, "noise=0.5")
+    config = load_config(DistortionConfig, None, arguments.overrides)
+    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.output / "jobs")
+    distort_set(arguments.data_dir, arguments.output, arguments.audio_dir, arguments.condition, config, arguments.seed,
+                launcher)
+
+
+if __name__ == "__main__":
+    run(main)
