@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm.model import ModelConfig as SoundStormConfig
 from audiopalm.acoustic.soundstorm.model import SoundStorm
+from audiopalm.codec.registry import hash_codes
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -59,7 +60,7 @@ def make_pack(root: Path) -> Path:
     ):
         write_json(root / name / "config.json", config)
         save_file(model.state_dict(), root / name / "model.safetensors")
-    hashes = {f"{name}_sha256": sha256(root / name / "model.safetensors") for name in ("units", "codec")}
+    hashes = {"units_sha256": sha256(root / "units" / "model.safetensors"), "codes_sha256": hash_codes(root / "codec")}
     write_json(root / "acoustic" / "config.json", {**read_json(root / "acoustic" / "config.json"), **hashes})
     return root
 

@@ -10,6 +10,7 @@ from packed import make_pack
 from scoring_data import Parrot, write_wav
 
 from audiopalm import tasks
+from audiopalm.codec.registry import hash_codes
 from audiopalm.core.files import sha256, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import read_table, write_table
@@ -66,7 +67,7 @@ def make_set(root: Path, pack: Path) -> tuple[Path, Path]:
                        ("units.en", {one: random.integers(0, 16, 12) for one in SPANISH}),
                        ("codec", {one: random.integers(0, 16, 2 * 24) for one in utterances})):
         write_table(tokens / f"{name}.scp", write_ark(tokens / f"{name}.ark", made))
-    hashes = {f"{name}_sha256": sha256(pack / name / "model.safetensors") for name in ("units", "codec")}
+    hashes = {"units_sha256": sha256(pack / "units" / "model.safetensors"), "codes_sha256": hash_codes(pack / "codec")}
     write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 2,
                                       "codec_size": 16, **hashes})
     return data, tokens

@@ -78,7 +78,7 @@ def write_tokens(folder: Path, seed: int, utterances: int = 30) -> Path:
     write_table(folder / "utt2spk", speakers)
     write_table(folder / "utt2lang", languages)
     write_json(folder / "meta.json", {"units_rate": 25, "units_size": UNITS, "units_sha256": "aaaa", "codec_rate": 50,
-                                      "codec_levels": LEVELS, "codec_size": CODES, "codec_sha256": "bbbb"})
+                                      "codec_levels": LEVELS, "codec_size": CODES, "codes_sha256": "bbbb"})
     return folder
 
 

@@ -14,7 +14,7 @@ from audiopalm.core.files import read_object
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 
-TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codec_sha256": str}
+TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codes_sha256": str}
 
 
 def read_token_meta(tokens: str | Path) -> dict:

@@ -50,7 +50,7 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
     """
     made_by = "stage 9 (acoustic)"
     where = Path(directory) / CONFIG
-    meta = read_object(where, made_by, {"model": dict, "generation": dict, "units_sha256": str, "codec_sha256": str})
+    meta = read_object(where, made_by, {"model": dict, "generation": dict, "units_sha256": str, "codes_sha256": str})
     kind = KINDS[find_kind(meta, KINDS, DEFAULT, where)]
     types = get_type_hints(kind.config)
     config = from_dict(types["model"], meta["model"], f"{where}: model")

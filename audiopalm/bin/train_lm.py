@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--tokens", help="tokens of --data_dir (stage 5); none for text-only training")
-    parser.add_argument("--more_data_dir", nargs="*", default=[], help="further data directories, for "
-                                                                       "example distorted copies of audiopalm.bin.distort")
+    parser.add_argument("--more_data_dir", nargs="*", default=[], help="further data directories: "
+                                                                       "distorted copies of audiopalm.bin.distort")
     parser.add_argument("--more_tokens", nargs="*", default=[], help="their tokens, in the same order")
     parser.add_argument("--text_dir", help="a data directory of parallel texts without audio, to train on as well")
     parser.add_argument("--dev_data_dir", required=True)
@@ -33,7 +33,7 @@ def main() -> None:
     args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
     if len(args.more_data_dir) != len(args.more_tokens):
-        parser.error(f"--more_data_dir has {len(args.more_data_dir)} directories, --more_tokens {len(args.more_tokens)}")
+        parser.error(f"--more_data_dir names {len(args.more_data_dir)}, --more_tokens {len(args.more_tokens)}")
     more = list(zip(args.more_data_dir, args.more_tokens, strict=True))
     data = read_data(args.vocabulary, (args.data_dir, args.tokens, args.text_dir, more),
                      (args.dev_data_dir, args.dev_tokens, args.dev_text_dir), args.init_lm)

@@ -1,5 +1,6 @@
 """Weights in safetensors: written whole, and read only if they are exactly the weights that a model expects."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -106,3 +107,17 @@ def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", fir
     model = build() if first_on == "meta" else expected
     model.load_state_dict(weights)
     return model
+
+
+def hash_weights(path: str | Path, chosen: Callable[[str], bool]) -> str:
+    """SHA-256 of the names, types, shapes and values of the weights that `chosen` takes; AudioPaLMError if damaged."""
+    found = hashlib.sha256()
+    try:
+        with safe_open(path, framework="pt") as stream:
+            for name in sorted(filter(chosen, stream.keys())):
+                value = stream.get_tensor(name)
+                found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+                found.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from None
+    return found.hexdigest()

@@ -18,7 +18,7 @@ from audiopalm.acoustic.base import MODEL, Acoustic
 from audiopalm.acoustic.corpus import check_token_meta, read_token_meta
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
-from audiopalm.codec.registry import load_codec
+from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.core.config import to_dict
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError, nearest
@@ -49,16 +49,16 @@ class Job:
 
 def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:
     """Refuse a codec whose tokens the acoustic model does not speak, showing both hashes."""
-    _check_hash(acoustic, "codec", codec_dir, "stage 4 (codec)")
+    _check_hash("codes of codec", hash_codes(codec_dir), acoustic.meta["codes_sha256"], codec_dir)
 
 
 def check_units(acoustic: Acoustic, units_dir: str | Path) -> None:
     """Refuse a tokenizer whose units the acoustic model does not know, showing both hashes."""
-    _check_hash(acoustic, "units", units_dir, "stage 3 (units)")
+    found = sha256(require(Path(units_dir) / MODEL, "stage 3 (units)"))
+    _check_hash("units", found, acoustic.meta["units_sha256"], units_dir)
 
 
-def _check_hash(acoustic: Acoustic, name: str, directory: str | Path, made_by: str) -> None:
-    found, expected = sha256(require(Path(directory) / MODEL, made_by)), acoustic.meta[f"{name}_sha256"]
+def _check_hash(name: str, found: str, expected: str, directory: str | Path) -> None:
     if found != expected:
         raise AudioPaLMError(f"the acoustic model was trained with {name} {expected}, {directory} holds {found}; "
                              "tokenize (stage 5) and train the acoustic model (stage 9) with the same models")
@@ -166,15 +166,14 @@ def other_job(job: Job, prompts: Prompts, most: int) -> Job:
     return Job(folder, units, prompts.others(units, language))
 
 
-def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, acoustic_dir: str | Path, codec: Codec,
+def synthesize(job: Job, prompts: Prompts, acoustic: Acoustic, codec: Codec, models: dict[str, str],
                seed: int) -> None:
-    """Write wav/<utterance>.wav, then prompt.scp and wav.scp.
+    """Write wav/<utterance>.wav, then prompt.scp and wav.scp; `models` are the hashes of the models that speak.
 
     Files of an interrupted run are kept; those of other units, models or settings are removed first.
     """
     folder, began = job.folder, time.monotonic()
-    settings = {"seed": seed, "generation": to_dict(acoustic.generation),
-                "acoustic_sha256": sha256(Path(acoustic_dir) / MODEL), "codec_sha256": prompts.meta["codec_sha256"]}
+    settings = {"seed": seed, "generation": to_dict(acoustic.generation), **models}
     record = {**settings, "input_sha256": spoken_fingerprint(job.units, job.prompts)}
     found = read_json(folder / SYNTHESIS) if (folder / SYNTHESIS).is_file() else {}
     if any(found.get(key) != value for key, value in record.items()):
@@ -248,9 +247,9 @@ def synthesize_set(options: SpeechOptions) -> None:
         raise AudioPaLMError(f"{options.decode_dir} holds no decode; run {DECODE} first")
     if not decoded + ceilings:
         logging.info("%s: no decode speaks, there is nothing to synthesize", options.decode_dir)
+    models = {"acoustic_sha256": sha256(options.acoustic / MODEL), "codec_sha256": sha256(options.codec / MODEL)}
     for job in decoded + ceilings:
-        synthesize(job, prompts, acoustic, options.acoustic, codec, options.seed)
+        synthesize(job, prompts, acoustic, codec, models, options.seed)
     for job in decoded:
         if options.other_prompts and spoken_output(job.folder).keeps_source_voice:
-            synthesize(other_job(job, prompts, options.other_prompts), prompts, acoustic, options.acoustic, codec,
-                       options.seed)
+            synthesize(other_job(job, prompts, options.other_prompts), prompts, acoustic, codec, models, options.seed)

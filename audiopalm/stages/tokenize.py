@@ -9,7 +9,7 @@ import logging
 import time
 from pathlib import Path
 
-from audiopalm.codec.registry import load_codec
+from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, sha256, write_json
 from audiopalm.core.lock import all_locked
@@ -85,7 +85,7 @@ def describe(units: Path, codec: Path) -> dict:
     loaded = load_codec(codec)
     return {"units_rate": UnitTokenizer.rate, "units_size": unit_size, "units_sha256": sha256(unit_weights),
             "codec_rate": loaded.rate, "codec_levels": loaded.levels, "codec_size": loaded.size,
-            "codec_sha256": sha256(codec / "model.safetensors")}
+            "codes_sha256": hash_codes(codec)}
 
 
 def check_meta(output: Path, meta: dict) -> None:
@@ -93,7 +93,7 @@ def check_meta(output: Path, meta: dict) -> None:
     if not (output / "meta.json").exists():
         return
     found = read_json(output / "meta.json")
-    for key in ("units_sha256", "codec_sha256"):
+    for key in ("units_sha256", "codes_sha256"):
         if found.get(key) != meta[key]:
             raise AudioPaLMError(f"{output} was made with another tokenizer: {key} {found.get(key)}, now {meta[key]}; "
                                  "remove the directory to tokenize anew")

@@ -79,11 +79,11 @@ def test_what_is_no_speech_is_refused(model, tmp_path, monkeypatch, what, messag
     assert not (tmp_path / "y.wav").exists()
 
 
-@pytest.mark.parametrize("part", ["units", "codec"])
-def test_parts_that_do_not_belong_together_are_refused(model, tmp_path, monkeypatch, part):
+@pytest.mark.parametrize("part, key", [("units", "units_sha256"), ("codes of codec", "codes_sha256")])
+def test_parts_that_do_not_belong_together_are_refused(model, tmp_path, monkeypatch, part, key):
     config = read_json(model / "acoustic" / "config.json")
-    write_json(model / "acoustic" / "config.json", {**config, f"{part}_sha256": "cccc"})
-    with pytest.raises(AudioPaLMError, match=f"trained with {part} cccc.*holds {config[f'{part}_sha256']}"):
+    write_json(model / "acoustic" / "config.json", {**config, key: "cccc"})
+    with pytest.raises(AudioPaLMError, match=f"trained with {part} cccc.*holds {config[key]}"):
         resynthesize(monkeypatch, record(tmp_path / "x.wav", 1.0), tmp_path / "y.wav", "--model", model)
     write_json(model / "acoustic" / "config.json", config)
 

@@ -66,14 +66,14 @@ def test_other_tokens_are_refused(tmp_path, tokens):
     with pytest.raises(AudioPaLMError, match="units_sha256 differs.*cccc.*aaaa"):
         learn(tmp_path / "other", tokens, tmp_path / "dev", steps=1)
     config = read_json(tmp_path / "exp" / "config.json")
-    assert config["units_sha256"] == "aaaa" and config["codec_sha256"] == "bbbb"
+    assert config["units_sha256"] == "aaaa" and config["codes_sha256"] == "bbbb"
     assert (config["units_size"], config["codec_levels"], config["codec_size"]) == (UNITS, LEVELS, CODES)
 
 
 def test_tokens_without_codec_are_refused(tmp_path, tokens):
     meta = read_json(tokens / "meta.json")
-    write_json(tokens / "meta.json", {**meta, "codec_sha256": None})
-    with pytest.raises(AudioPaLMError, match="codec_sha256.*stage 5"):
+    write_json(tokens / "meta.json", {**meta, "codes_sha256": None})
+    with pytest.raises(AudioPaLMError, match="codes_sha256.*stage 5"):
         learn(tmp_path / "exp", tokens, steps=1)
     with pytest.raises(AudioPaLMError, match="stage 5"):
         learn(tmp_path / "exp", tmp_path / "nothing", steps=1)

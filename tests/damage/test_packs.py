@@ -109,7 +109,7 @@ for file, key, value in (("lm", "vocabulary_hash", 5), ("lm", "vocabulary_hash",
                          ("units", "dim", -1), ("units", "characters", 5), ("units", "kernel", 10 ** 5),
                          ("codec", "kind", "soundstreem"), ("codec", "levels", 3), ("codec", "levels", 0),
                          ("codec", "n_fft", 10 ** 12), ("codec", "size", ...), ("acoustic", "kind", "audiolm"),
-                         ("acoustic", "units_sha256", "other"), ("acoustic", "codec_sha256", ...),
+                         ("acoustic", "units_sha256", "other"), ("acoustic", "codes_sha256", ...),
                          ("acoustic", "generation", {"iterations": []}), ("acoustic", "generation", {"iteration": [1]}),
                          ("acoustic", "generation", {"window_seconds": 0}), ("acoustic", "model", {"dim": 3})):
     DAMAGES[f"{file} {key}={value}"] = keyed(f"{file}/config.json", key, value=value)

@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm.model import ModelConfig, SoundStorm
 from audiopalm.bin.synthesize import main
+from audiopalm.codec.registry import hash_codes
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, sha256, write_json
+from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.stages.synthesize import Prompts, check_codec
 
 META = {"units_rate": 25, "units_size": 10, "units_sha256": "aaaa", "codec_rate": 50, "codec_levels": 2,
-        "codec_size": 16, "codec_sha256": "of the codec made below"}
+        "codec_size": 16, "codes_sha256": "of the codec made below"}
 SPANISH = ["ann-es-1", "ann-es-2", "bob-es-1"]
 ENGLISH = ["ann-en-1", "ann-en-2", "bob-en-1"]
 
@@ -55,7 +56,7 @@ def stage(tmp_path) -> dict[str, Path]:
     folders["codec"].mkdir()
     save_file(spectral.state_dict(), folders["codec"] / "model.safetensors")
     write_json(folders["codec"] / "config.json", dataclasses.asdict(codec))
-    meta = {**META, "codec_sha256": sha256(folders["codec"] / "model.safetensors")}
+    meta = {**META, "codes_sha256": hash_codes(folders["codec"])}
     write_json(folders["tokens"] / "meta.json", meta)
     model = ModelConfig(10, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
     folders["acoustic"].mkdir()
@@ -155,15 +156,17 @@ def test_what_does_not_fit_is_refused(stage, monkeypatch):
     with pytest.raises(AudioPaLMError, match="no decode 's2st_es' with units; did you mean 's2st_es_en'"):
         synthesize(stage, monkeypatch, "--names", "s2st_es")
     meta = read_json(stage["tokens"] / "meta.json")
-    write_json(stage["tokens"] / "meta.json", {**meta, "codec_sha256": "cccc"})
-    with pytest.raises(AudioPaLMError, match=f"codec_sha256 differs.*{meta['codec_sha256']}.*cccc"):
+    write_json(stage["tokens"] / "meta.json", {**meta, "codes_sha256": "cccc"})
+    with pytest.raises(AudioPaLMError, match=f"codes_sha256 differs.*{meta['codes_sha256']}.*cccc"):
         synthesize(stage, monkeypatch)
     write_json(stage["tokens"] / "meta.json", meta)
-    (stage["codec"] / "model.safetensors").rename(stage["codec"] / "true")
-    (stage["codec"] / "model.safetensors").write_bytes(b"another codec")
-    with pytest.raises(AudioPaLMError, match=f"trained with codec {meta['codec_sha256']}, .*holds"):
+    weights = load_file(stage["codec"] / "model.safetensors")
+    save_file({**weights, "decoder.last.bias": weights["decoder.last.bias"] + 1}, stage["codec"] / "model.safetensors")
+    check_codec(load_acoustic(stage["acoustic"]), stage["codec"])  # the same codes, heard otherwise
+    save_file({**weights, "codebooks": weights["codebooks"] + 1}, stage["codec"] / "model.safetensors")
+    with pytest.raises(AudioPaLMError, match=f"trained with codes of codec {meta['codes_sha256']}, .*holds"):
         check_codec(load_acoustic(stage["acoustic"]), stage["codec"])
-    (stage["codec"] / "true").rename(stage["codec"] / "model.safetensors")
+    save_file(weights, stage["codec"] / "model.safetensors")
     (stage["acoustic"] / "model.safetensors").unlink()
     with pytest.raises(AudioPaLMError, match="stage 9"):
         synthesize(stage, monkeypatch)
