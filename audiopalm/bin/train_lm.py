@@ -19,9 +19,8 @@ def main() -> None:
     parser.add_argument("--vocabulary", required=True, help="directory of stage 6")
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--tokens", help="tokens of --data_dir (stage 5); none for text-only training")
-    parser.add_argument("--more_data_dir", nargs="*", default=[], help="further data directories: "
-                                                                       "distorted copies of audiopalm.bin.distort")
-    parser.add_argument("--more_tokens", nargs="*", default=[], help="their tokens, in the same order")
+    parser.add_argument("--distorted_data_dir", nargs="*", default=[], help="distorted copies of it (bin.distort)")
+    parser.add_argument("--distorted_tokens", nargs="*", default=[], help="their tokens, in the same order")
     parser.add_argument("--text_dir", help="a data directory of parallel texts without audio, to train on as well")
     parser.add_argument("--dev_data_dir", required=True)
     parser.add_argument("--dev_tokens")
@@ -32,10 +31,10 @@ def main() -> None:
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
     args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
-    if len(args.more_data_dir) != len(args.more_tokens):
-        parser.error(f"--more_data_dir names {len(args.more_data_dir)}, --more_tokens {len(args.more_tokens)}")
-    more = list(zip(args.more_data_dir, args.more_tokens, strict=True))
-    data = read_data(args.vocabulary, (args.data_dir, args.tokens, args.text_dir, more),
+    if len(args.distorted_data_dir) != len(args.distorted_tokens):
+        parser.error("--distorted_tokens must name as many folders as --distorted_data_dir")
+    distorted = list(zip(args.distorted_data_dir, args.distorted_tokens, strict=True))
+    data = read_data(args.vocabulary, (args.data_dir, args.tokens, args.text_dir, distorted),
                      (args.dev_data_dir, args.dev_tokens, args.dev_text_dir), args.init_lm)
     if args.show_batch:
         return print(first_batch(config, data, args.seed))

@@ -33,24 +33,28 @@ class ExampleSet:
     """All utterances of a data directory.
 
     tokens: its folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
-    audio (egs/joint), whose utterances are added. more: further (data directory, tokens) whose utterances are added,
-    distorted copies for example. The attribute `languages` lists the codes of all sources and targets.
+    audio (egs/joint), whose utterances are added. distorted: (data directory, tokens) of distorted copies, whose
+    utterances are added too; their own speech is heard and never spoken. The attribute `languages` lists the codes of all sources and targets.
 
     Raises AudioPaLMError for missing files, for tokens of different units, and for an id that two directories have.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path | None = None, text_dir: str | Path | None = None,
-                 more: Sequence[tuple[str | Path, str | Path | None]] = ()):
-        self.data_dir, self.tokens, self.text_dir, self.more = Path(data_dir), tokens, text_dir, more
+                 distorted: Sequence[tuple[str | Path, str | Path]] = ()):
+        self.data_dir, self.tokens, self.text_dir, self.distorted = Path(data_dir), tokens, text_dir, distorted
         self.text, self.language, self.speaker = {}, {}, {}
         self.translations: dict[str, dict[str, str]] = {}
         self.units: dict[str, int] | TokenArchive = {}
         self.target_units: dict[str, TokenArchive] = {}
         self.meta: dict = {}
-        for directory, folder in ((data_dir, tokens), *more):
+        self._add_texts(self.data_dir, DATA_STAGE)
+        if tokens is not None:
+            self._add_tokens(Path(tokens))
+        undistorted = set(self.text)
+        for directory, folder in distorted:
             self._add_texts(Path(directory), DATA_STAGE)
-            if folder is not None:
-                self._add_tokens(Path(folder))
+            self._add_tokens(Path(folder))
+        self._unspeakable = self.text.keys() - undistorted
         if text_dir is not None:
             self._add_texts(Path(text_dir), "audiopalm.bin.prepare_texts")
         self.languages = in_order({*self.language.values(), *self.translations, *self.target_units})
@@ -90,13 +94,17 @@ class ExampleSet:
             else:
                 self.target_units[code] = archive
 
-    def utterances(self, fields: set[str], source: str, target: str | None) -> list[str]:
-        """Sorted ids of the utterances in `source` that have all `fields` (names of audiopalm/tasks.py)."""
+    def utterances(self, fields: set[str], source: str, target: str | None, spoken: bool = False) -> list[str]:
+        """Sorted ids of the utterances in `source` that have all `fields` (names of audiopalm/tasks.py).
+
+        spoken: their own speech is an output, so that distorted speech is left out.
+        """
         tables = {"transcript": self.text, "audio": self.units,
                   "translation": self.translations.get(target, {}) if target else {},
                   "translated_audio": self.target_units.get(target, {}) if target else {}}
         return [utterance for utterance in self._of_language.get(source, [])
-                if all(utterance in tables[field] for field in fields)]
+                if all(utterance in tables[field] for field in fields)
+                and not (spoken and utterance in self._unspeakable)]
 
     def example(self, utterance: str, fields: set[str], target: str | None) -> Example:
         """One utterance with the given fields; no other field is read."""

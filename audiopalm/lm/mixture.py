@@ -19,7 +19,7 @@ from audiopalm.languages import language_name
 from audiopalm.lm.packing import PackedBatch, collate, pack_rows
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.lm.trained import TrainedTask
-from audiopalm.tasks import Task, get_task
+from audiopalm.tasks import AUDIO, Task, get_task
 
 CHUNK = 2048  # examples drawn, packed and shuffled together
 
@@ -61,11 +61,12 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
         task = get_task(entry.task)
         for code in [*entry.sources, *entry.targets]:
             language_name(code)
+        speaks = task.spoken is not None and task.spoken.field == AUDIO
         found = []
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
                 if target != source:
-                    utterances = [utterance for utterance in examples.utterances(task.fields(), source, target)
+                    utterances = [utterance for utterance in examples.utterances(task.fields(), source, target, speaks)
                                   if (not entry.speakers or examples.speaker[utterance] in entry.speakers)
                                   and (not entry.corpora or utterance.partition("-")[0] in entry.corpora)]
                     found += [(source, target, utterances)] if utterances else []

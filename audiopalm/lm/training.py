@@ -82,8 +82,8 @@ def hash_examples(examples: ExampleSet) -> dict[str, Any]:
     """Hashes of the directories that a set of examples was read from."""
     found = {"data": hash_data(examples.data_dir), "tokens": hash_tokens(examples.tokens),
              "texts": hash_data(examples.text_dir)}
-    return found | {f"more {number}": {"data": hash_data(data), "tokens": hash_tokens(tokens)}
-                    for number, (data, tokens) in enumerate(examples.more, start=1)}
+    return found | {f"distorted {number}": {"data": hash_data(data), "tokens": hash_tokens(tokens)}
+                    for number, (data, tokens) in enumerate(examples.distorted, start=1)}
 
 
 def read_data(vocabulary: str | Path, train_set: tuple[Any, ...], dev_set: tuple[Any, ...],
