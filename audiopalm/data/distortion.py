@@ -17,7 +17,7 @@ QUIET = 1e-4  # deviation of the noise in pauses that are added: no recording is
 COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # noise -> by which power of the frequency its amplitude falls
 HUMS = (50, 60)  # Hz
 PAUSE = (0.2, 0.8)  # seconds between recordings that are joined
-MU = 255  # of mu-law, ITU-T G.711
+MU = 255  # of mu-law, ITU-T G.711: 127 steps to each side of zero
 
 Speaker = Callable[[np.random.Generator], np.ndarray]  # gives another recording, for babble
 

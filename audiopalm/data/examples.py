@@ -34,7 +34,8 @@ class ExampleSet:
 
     tokens: its folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
     audio (egs/joint), whose utterances are added. distorted: (data directory, tokens) of distorted copies, whose
-    utterances are added too; their own speech is heard and never spoken. The attribute `languages` lists the codes of all sources and targets.
+    utterances are added too; their own speech is heard and never spoken. The attribute `languages` lists the codes of
+    all sources and targets.
 
     Raises AudioPaLMError for missing files, for tokens of different units, and for an id that two directories have.
     """
