@@ -5,6 +5,8 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from audiopalm.core.errors import AudioPaLMError
@@ -19,12 +21,10 @@ def unzip(archive: Path, target: Path) -> Path:
     """Unpack `archive` into the new folder `target`; return `target`.
 
     A folder that is already there with all files of the archive, by name and size, is left as it is; any other one is
-    replaced. Raises AudioPaLMError for a file that is not a zip or is damaged, for names outside of the folder, links,
-    encrypted files, for more than MAX_FILES files or MAX_BYTES bytes, and where the disk is full.
+    replaced. Raises AudioPaLMError as `check_zip` does, and where the folder cannot be written.
     """
     try:
-        with zipfile.ZipFile(archive) as members:
-            files = _checked(archive, members)
+        with _opened(archive) as (members, files):
             if _is_unpacked(files, target):
                 return target
             partial = partial_folder(target)
@@ -37,11 +37,29 @@ def unzip(archive: Path, target: Path) -> Path:
                 _put_in_place(partial, target, files)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise AudioPaLMError(f"{archive} is not a zip file or is damaged ({error}); {AGAIN}") from None
     except OSError as error:
         raise AudioPaLMError(f"{archive} cannot be unpacked into {target}: {error.strerror or error}") from None
     return target
+
+
+def check_zip(archive: Path) -> None:
+    """Raise AudioPaLMError for what may not be unpacked, whatever unpacks it.
+
+    That is a file that is not a zip or is damaged, names outside of the folder, names that come twice, links,
+    encrypted files, more than MAX_FILES files or MAX_BYTES bytes, and what only a zip bomb grows to.
+    """
+    with _opened(archive):
+        pass
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """The open archive and its files, checked; errors of its format inside the block are those of `check_zip`."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            yield members, _checked(archive, members)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise AudioPaLMError(f"{archive} is not a zip file or is damaged ({error}); {AGAIN}") from None
 
 
 def _checked(archive: Path, members: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -1,6 +1,5 @@
 """Inference from the files of an ESPnet pack (audiopalm/bin/espnet_pack.py): speech or text in, text and speech out."""
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from audiopalm.codec.registry import load_codec
 from audiopalm.core.device import usable_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
+from audiopalm.core.zip_files import check_zip
 from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
@@ -73,11 +73,13 @@ class Speech2Any(AudioPaLM):
         AudioPaLMError for a file that is no pack of this package.
         """
         if model_tag is not None:
+            archive = require(model_tag, "bin/espnet_pack.py")
+            check_zip(archive)  # ESPnet's own `unpack` writes wherever the names in a zip say
             try:
-                options |= unpack(require(model_tag, "bin/espnet_pack.py"), Path(model_tag).with_suffix(""))
-            except (RuntimeError, ValueError, KeyError, AssertionError, OSError, zipfile.BadZipFile,
-                    yaml.YAMLError) as error:
-                raise AudioPaLMError(f"{model_tag} is not a pack of ESPnet ({error}); pack the model again "
+                options |= unpack(archive, archive.with_suffix(""))
+            except (RuntimeError, ValueError, KeyError, AssertionError, OSError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split()) or "its meta.yaml is not one"
+                raise AudioPaLMError(f"{model_tag} is not a pack of ESPnet ({reason}); pack the model again "
                                      "(bin/espnet_pack.py)") from None
         if missing := FILES - options.keys():
             raise AudioPaLMError(f"{model_tag or 'the call'} does not give {', '.join(sorted(missing))}; packs of "
@@ -96,8 +98,7 @@ class Speech2Any(AudioPaLM):
         """`decoding` with the maximum length that `maxlenratio` gives, computed as ESPnet's search does."""
         if self.maxlenratio == 0:
             return self.decoding
-        value = example.fields[task.input]
-        length = len(self.builder.tokenizer.encode(value) if isinstance(value, str) else value)
+        length = len(self.builder.value(task.input, example))
         most = max(1, int(self.maxlenratio * length) if self.maxlenratio > 0 else -int(self.maxlenratio))
         return replace(self.decoding, text_tokens=min(most, self.decoding.text_tokens),
                        audio_tokens=min(most, self.decoding.audio_tokens))

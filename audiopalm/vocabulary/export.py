@@ -35,7 +35,7 @@ def write_tokenizer(vocabulary: Vocabulary, file: Path, directory: Path) -> None
         "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
         # <eos> fills rows on the left, where the attention mask hides it: an answer goes on at the right end.
         "eos_token": eos, "pad_token": eos, "padding_side": "left",
-        # As in GPT-2 the end of a document is its beginning, for programs that ask for one; no prompt begins with it.
+        # <eos> begins a document of the text LM, but no prompt of a task, so that no tokenizer may put it there.
         "bos_token": eos, "add_bos_token": False, "model_input_names": ["input_ids", "attention_mask"]})
 
 

@@ -131,12 +131,16 @@ def test_what_is_no_pack_is_one_line(tmp_path):
     with pytest.raises(AudioPaLMError, match=r"nowhere.zip does not exist; run bin/espnet_pack.py first"):
         Speech2Any.from_pretrained(tmp_path / "nowhere.zip")
     (tmp_path / "page.zip").write_text("<html>404</html>")
-    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
-        archive.writestr("readme.txt", "no model")
-    (tmp_path / "x.rar").write_text("?")
-    for name in ("page.zip", "empty.zip", "x.rar"):
-        with pytest.raises(AudioPaLMError, match=f"{name} is not a pack of ESPnet") as error:
-            Speech2Any.from_pretrained(tmp_path / name)
+    for name, member, content in (("empty.zip", "readme.txt", "no model"), ("list.zip", "meta.yaml", "[]"),
+                                  ("broken.zip", "meta.yaml", "files: {"), ("keys.zip", "meta.yaml", "{}"),
+                                  ("out.zip", "../out.yaml", "a: b")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, content)
+    for name, message in (("page", "is not a zip file or is damaged"), ("empty", "is not a pack of ESPnet"),
+                          ("list", "is not a pack of ESPnet"), ("broken", "is not a pack of ESPnet"),
+                          ("keys", "is not a pack of ESPnet"), ("out", "would lie outside of its folder")):
+        with pytest.raises(AudioPaLMError, match=f"{name}.zip .*{message}") as error:
+            Speech2Any.from_pretrained(tmp_path / f"{name}.zip")
         assert "\n" not in str(error.value)
     with zipfile.ZipFile(tmp_path / "asr.zip", "w") as archive:
         archive.writestr("meta.yaml", "files: {asr_model_file: x.pth}\nyaml_files: {}")
