@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,15 @@ MAX_SEED = 2 ** 31 - 1
 
 @dataclass
 class Answer:
-    """`text`: {part of the task: words}; `audio`: float32 `[T]` at 16 kHz, or None for a task that does not speak."""
+    """`text`: {part of the task: words}; `audio`: float32 `[T]` at 16 kHz, or None for a task that does not speak.
+
+    nbest: the texts of the best hypotheses with their log probabilities, that of the answer first.
+    """
 
     text: dict[str, str]
     audio: np.ndarray | None
     truncated: bool
+    nbest: list[tuple[dict[str, str], float]] = field(default_factory=list)
 
 
 class AudioPaLM:
@@ -108,19 +112,22 @@ class AudioPaLM:
         if speaks and prompt is None:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
         example = Example("input", language, target, {row.input: value})
-        vocabulary = self.builder.vocabulary
-        generated = self.generate(row, example, seed)
-        text, audio = {}, None
-        for output, ids in zip(row.outputs, generated.parts, strict=True):
-            if output.is_audio:
-                audio = self.speak(ids - vocabulary.text_size, prompt, seed)
-            else:
-                text[output.part] = " ".join(self.builder.tokenizer.decode(list(ids)).split())
-        return Answer(text, audio, generated.truncated)
+        hypotheses = self.hypotheses(row, example, seed)
+        best, audio = hypotheses[0], None
+        if speaks:
+            units = best.parts[row.outputs.index(row.spoken)] - self.builder.vocabulary.text_size
+            audio = self.speak(units, prompt, seed)
+        nbest = [(self._texts(row, one), one.score) for one in hypotheses]
+        return Answer(nbest[0][0], audio, best.truncated, nbest)
 
-    def generate(self, task: Task, example: Example, seed: int) -> Generated:
-        """The language model's part: the best answer to an example."""
-        return decode_batch(self.lm, self.builder, task, [example], self.decoding, seed)[0]
+    def hypotheses(self, task: Task, example: Example, seed: int) -> list[Generated]:
+        """The language model's part: the answers to an example, the best first."""
+        return decode_batch(self.lm, self.builder, task, [example], self.decoding, seed)
+
+    def _texts(self, task: Task, generated: Generated) -> dict[str, str]:
+        """{part: words} of the parts that are text."""
+        return {output.part: " ".join(self.builder.tokenizer.decode(list(ids)).split())
+                for output, ids in zip(task.outputs, generated.parts, strict=True) if not output.is_audio}
 
     def speak(self, units: np.ndarray, prompt: str | Path | np.ndarray, seed: int = 0) -> np.ndarray:
         """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""

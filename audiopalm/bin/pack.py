@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--decode_dir", type=Path, default="exp/decode", help="for an example in the card")
     parser.add_argument("--data_dir", type=Path, default="dump/raw", help="for an example in the card")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
+    parser.add_argument("--license", default="other", help="of the weights, as the hub calls it: cc-by-sa-3.0")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; the zip lies beside it")
     options = PackOptions(**vars(parser.parse_args()))
     with locked(options.output.parent, "pack"):  # the folder itself is replaced

@@ -3,10 +3,24 @@
 import torch
 from torch import nn
 
+from audiopalm.core.errors import AudioPaLMError
+
 
 def best_device() -> torch.device:
     """One GPU where torch finds any (`CUDA_VISIBLE_DEVICES=` hides them), or the CPU. No GPU has been tried yet."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device `name`; raises AudioPaLMError where this machine, or its PyTorch, has none of that name."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise AudioPaLMError(f"the device {str(name)!r} cannot be used here ({reason[:80]}); give cpu, or cuda on a "
+                             "machine with a GPU") from None
+    return device
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -1,9 +1,16 @@
 """Inference from the files of an ESPnet pack (audiopalm/bin/espnet_pack.py): speech or text in, text and speech out."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.registry import load_codec
+from audiopalm.core.device import usable_device
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import require
+from audiopalm.core.zip_files import check_zip
 from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
@@ -11,48 +18,87 @@ from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.generation.rescoring import decode_batch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import trained_from_json
 from audiopalm.tasks import Task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
+FILES = {"audiopalm_train_config", "audiopalm_model_file", "vocabulary_file", "units_file", "acoustic_file",
+         "codec_file"}  # what a pack of bin/espnet_pack.py names in its meta.yaml
+
 
 class Speech2Any(AudioPaLM):
     """`AudioPaLM` with a language model that is a checkpoint of ESPnet's Trainer.
 
-    >>> model = Speech2Any.from_pretrained("exp/espnet_pack.zip", beam_size=5)
-    >>> model("x.wav", task="[AST Spanish English]").text["ast"]
+    >>> model = Speech2Any.from_pretrained("exp/espnet_pack.zip", beam_size=5, nbest=3, device="cuda")
+    >>> answer = model("x.wav", task="[AST Spanish English]")
+    >>> answer.text["ast"], answer.nbest
 
-    `vocabulary_file` is vocabulary.json. `units_file`, `acoustic_file` and `codec_file` are the config.json of each
-    folder. With a `beam_size` above 1 ESPnet's beam search decodes, else ours does as `decoding` says.
+    The files are those of a pack: `vocabulary_file` is vocabulary.json; `units_file`, `acoustic_file` and `codec_file`
+    are the config.json of each folder. The other arguments have the names and the meaning of ESPnet's Speech2Text:
+
+    device: where all parts compute, `cpu` or `cuda`.
+    beam_size: above 1 ESPnet's beam search decodes, else ours does as `decoding` says.
+    nbest: how many of the hypotheses the answer lists in `nbest`, at most beam_size. Only the best one is spoken.
+    maxlenratio: the maximum length of a hypothesis, in tokens without <eos>, is this ratio times the length of the
+        input; below 0 its absolute value is the maximum. The length of the input is its units, 25 a second (the rate
+        of an encoder of ESPnet that subsamples by four), or its text tokens. With 0 only the limits of `decoding`
+        hold, which hold always. In a combined task every part has the maximum for itself.
     """
 
     def __init__(self, audiopalm_train_config: str | Path, audiopalm_model_file: str | Path,
                  vocabulary_file: str | Path, units_file: str | Path, acoustic_file: str | Path, codec_file: str | Path,
-                 decoding: DecodingConfig | None = None, beam_size: int = 1):
-        model, args = AudioPaLMTask.build_model_from_file(audiopalm_train_config, audiopalm_model_file)
+                 device: str = "cpu", maxlenratio: float = 0.0, beam_size: int = 1, nbest: int = 1,
+                 decoding: DecodingConfig | None = None):
+        if not 1 <= nbest <= beam_size:
+            raise AudioPaLMError(f"nbest must be 1 to beam_size, which is {beam_size}, found {nbest}")
+        self.beam_size, self.nbest, self.maxlenratio = beam_size, nbest, maxlenratio
+        place = usable_device(device)
+        model, args = AudioPaLMTask.build_model_from_file(audiopalm_train_config, audiopalm_model_file, str(place))
         vocabulary, tokenizer = load_vocabulary(Path(vocabulary_file).parent)
         vocabulary.check(args.vocabulary_hash, str(audiopalm_model_file))
-        super().__init__(UnitTokenizer.load(Path(units_file).parent), model.decoder,
-                         SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent),
-                         load_codec(Path(codec_file).parent), decoding or DecodingConfig(),
+        super().__init__(UnitTokenizer.load(Path(units_file).parent, place), model.decoder,
+                         SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent, place),
+                         load_codec(Path(codec_file).parent, place), decoding or DecodingConfig(),
                          # ESPnet's own readers (--task) do not say which languages they gave.
                          trained_from_json(getattr(args, "trained", []), str(audiopalm_train_config)) or None)
-        self.beam_size = beam_size
 
     @classmethod
     def from_pretrained(cls, model_tag: str | Path | None = None, **options) -> "Speech2Any":
-        """`model_tag` is a pack, x.zip, which is unpacked into the folder x beside it.
+        """`model_tag` is a pack, x.zip, which ESPnet's `unpack` unpacks into the folder x beside it.
 
-        Without it, `options` must hold all arguments of the constructor.
+        Without it, `options` must hold all files that the constructor asks for, as `unpack` returns them. Raises
+        AudioPaLMError for a file that is no pack of this package.
         """
         if model_tag is not None:
-            options |= unpack(model_tag, Path(model_tag).with_suffix(""))
+            archive = require(model_tag, "bin/espnet_pack.py")
+            check_zip(archive)  # ESPnet's own `unpack` writes wherever the names in a zip say
+            try:
+                options |= unpack(archive, archive.with_suffix(""))
+            except (RuntimeError, ValueError, KeyError, AssertionError, OSError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split()) or "its meta.yaml is not one"
+                raise AudioPaLMError(f"{model_tag} is not a pack of ESPnet ({reason}); pack the model again "
+                                     "(bin/espnet_pack.py)") from None
+        if missing := FILES - options.keys():
+            raise AudioPaLMError(f"{model_tag or 'the call'} does not give {', '.join(sorted(missing))}; packs of "
+                                 "bin/espnet_pack.py do")
         return cls(**options)
 
-    def generate(self, task: Task, example: Example, seed: int) -> Generated:
+    def hypotheses(self, task: Task, example: Example, seed: int) -> list[Generated]:
+        decoding = self._limited(task, example)
         if self.beam_size == 1:
-            return super().generate(task, example, seed)
+            return decode_batch(self.lm, self.builder, task, [example], decoding, seed)
         prompt = self.builder.prompt(task, example)
-        return beam_search(self.lm, prompt, task, self.builder.vocabulary, self.decoding, self.beam_size)[0][1]
+        found = beam_search(self.lm, prompt, task, self.builder.vocabulary, decoding, self.beam_size)
+        return [generated for _, generated in found[:self.nbest]]
+
+    def _limited(self, task: Task, example: Example) -> DecodingConfig:
+        """`decoding` with the maximum length that `maxlenratio` gives, computed as ESPnet's search does."""
+        if self.maxlenratio == 0:
+            return self.decoding
+        length = len(self.builder.value(task.input, example))
+        most = max(1, int(self.maxlenratio * length) if self.maxlenratio > 0 else -int(self.maxlenratio))
+        return replace(self.decoding, text_tokens=min(most, self.decoding.text_tokens),
+                       audio_tokens=min(most, self.decoding.audio_tokens))

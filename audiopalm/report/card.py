@@ -8,6 +8,7 @@ import audiopalm
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.languages import in_order, language_name
 from audiopalm.lm.trained import TrainedTask
+from audiopalm.report.card_header import UNSTATED_LICENCE, header
 from audiopalm.report.results_page import headline_table, set_order, task_order
 from audiopalm.scoring.decodes import Decode, TestSet, sets_of
 from audiopalm.scoring.goals import Goals
@@ -16,12 +17,13 @@ from audiopalm.stages.pack import MANIFEST
 from audiopalm.tasks import AUDIO, TASKS, get_task
 
 CARD = """\
-# AudioPaLM, recipe `{recipe}`
+{header}# AudioPaLM, recipe `{recipe}`
 
 A decoder-only language model over text and audio tokens, trained by the recipe `{recipe}` of audiopalm {version}.
 
-    from audiopalm.inference import AudioPaLM
-    answer = AudioPaLM.from_pretrained("this folder")({source}, task="{tag}"{prompt})
+    from audiopalm import AudioPaLM
+    model = AudioPaLM.from_pretrained("this folder, its zip, or its name on the Hugging Face hub")
+    answer = model({source}, task="{tag}"{voice})
 
 - Languages: {languages}.
 - Tasks that it was trained on; it refuses or guesses at others:
@@ -29,23 +31,30 @@ A decoder-only language model over text and audio tokens, trained by the recipe 
 - Parts: `lm/` the language model, `vocabulary/` text and audio ids, `units/` speech to audio tokens, `acoustic/` audio
   tokens to codec tokens in the voice of a prompt, `codec/` codec tokens to a waveform at 16 kHz.
 - Limits: it knows the kind of sentences it was trained on, and no others.
-- Licence: Apache-2.0 for the code. The weights were trained on the recordings of the recipe, whose licences and
-  authors stand in its folder `corpus/`; attribute them when you pass the weights on.
+- Licence: Apache-2.0 for the code{licence}. The weights were trained on the recordings of the recipe, whose licences
+  and authors stand in its folder `corpus/`; attribute them when you pass the weights on.
 - Files with their SHA-256: `{manifest}`.
 {example}{scores}"""
 
 
-def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: Goals, example: str) -> str:
-    """README.md of the pack. `rows` are the scores of this model, `example` is the text of `example_of_model`."""
+def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: Goals, example: str,
+         licence: str = UNSTATED_LICENCE) -> str:
+    """README.md of the pack. `rows` are the scores of this model, `example` is the text of `example_of_model`.
+
+    licence: of the weights, as the hub calls it, for example `cc-by-sa-3.0`.
+    """
     first = _shown_task(trained)
     codes = {code for one in trained for code in (one.source, one.target) if code}
     task = get_task(first.task)
-    scores = [f"\n## Scores on the set `{name}`\n\n{found}\n" for name in _score_sets(rows)
+    sets = _score_sets(rows)
+    scores = [f"\n## Scores on the set `{name}`\n\n{found}\n" for name in sets
               if (found := headline_table(rows, recipe, name, goals))]
     return CARD.format(
+        header=header(recipe, trained, task, [row for row in rows if row.set in sets], licence),
+        licence="" if licence == UNSTATED_LICENCE else f", {licence} for the weights",
         recipe=recipe, version=audiopalm.__version__, tag=task.tag_text(first.source, first.target),
-        source='"x.wav"' if task.input == AUDIO else '"a sentence"',
-        prompt=', prompt="voice.wav"' if task.spoken and task.input != AUDIO else "",
+        source='"x.wav"' if task.input == AUDIO else 'text="a sentence"',
+        voice=', voice="voice.wav"' if task.spoken and task.input != AUDIO else "",
         languages=", ".join(map(language_name, in_order(codes))), tasks=_task_list(trained), manifest=MANIFEST,
         example=example, scores="".join(scores))
 

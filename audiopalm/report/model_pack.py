@@ -8,6 +8,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256
 from audiopalm.lm.trained import read_trained
 from audiopalm.report.card import card, example_of_model, scores_of_model
+from audiopalm.report.card_header import UNSTATED_LICENCE
 from audiopalm.scoring.headline import recipe_goals
 from audiopalm.stages.pack import CONTENTS, pack
 
@@ -25,6 +26,7 @@ class PackOptions:
     units: Path | None = None
     codec: Path | None = None
     goals: Path | None = None
+    license: str = UNSTATED_LICENCE
 
 
 def pack_model(options: PackOptions) -> None:
@@ -37,6 +39,7 @@ def pack_model(options: PackOptions) -> None:
         raise AudioPaLMError(f"{folders['lm']}/config.json names no task that the model was trained on; run stage 8 "
                              "(finetune) again")
     text = card(options.recipe, trained, scores_of_model(options.results, options.recipe, model),
-                recipe_goals(options.goals), example_of_model(options.decode_dir, options.data_dir, model))
+                recipe_goals(options.goals), example_of_model(options.decode_dir, options.data_dir, model),
+                options.license)
     archive = pack(folders, options.output, options.recipe, text)
     logging.info("packed %s and %s (%.1f MB)", options.output, archive, archive.stat().st_size / 1e6)

@@ -30,9 +30,13 @@ def write_tokenizer(vocabulary: Vocabulary, file: Path, directory: Path) -> None
         raise AudioPaLMError(f"the ids of {file} have gaps or names that are already taken: it cannot be extended by "
                              "audio tokens")
     tokenizer.save(str(directory / "tokenizer.json"))
+    eos = tokenizer.id_to_token(vocabulary.eos)
     write_json(directory / "tokenizer_config.json", {
-        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": tokenizer.id_to_token(vocabulary.eos),
-        "clean_up_tokenization_spaces": False})
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        # <eos> fills rows on the left, where the attention mask hides it: an answer goes on at the right end.
+        "eos_token": eos, "pad_token": eos, "padding_side": "left",
+        # <eos> begins a document of the text LM, but no prompt of a task, so that no tokenizer may put it there.
+        "bos_token": eos, "add_bos_token": False, "model_input_names": ["input_ids", "attention_mask"]})
 
 
 def _from_json(file: Path, text_size: int) -> Any:

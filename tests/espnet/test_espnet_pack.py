@@ -3,22 +3,25 @@
 import importlib.util
 import shutil
 import sys
+import zipfile
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from packed import make_pack, tone
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.examples import Example
 from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.tasks import get_task
 
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)
 
 from audiopalm.bin import espnet_pack
 from audiopalm.espnet.convert import to_espnet
-from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.inference import Speech2Any
 
 TASKS = ("[ASR Spanish]", "[ASR AST S2ST Spanish English]")
@@ -49,6 +52,7 @@ def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
     (moved := tmp_path / "elsewhere").mkdir()
     shutil.move(tmp_path / "pack.zip", moved)
     after = Speech2Any.from_pretrained(moved / "pack.zip", decoding=SHORT)
+    from espnet2.main_funcs.pack_funcs import unpack  # ESPnet's own, whose keys are the constructor's arguments
     files = unpack(moved / "pack.zip", moved / "again")
     assert set(files) == {"audiopalm_train_config", "audiopalm_model_file", "vocabulary_file", "units_file",
                           "acoustic_file", "codec_file"}
@@ -61,6 +65,88 @@ def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
             assert found.audio is None or np.array_equal(found.audio, expected.audio)
     wide = Speech2Any.from_pretrained(**files, decoding=SHORT, beam_size=3)
     assert wide(wav, TASKS[1]).audio is not None
+
+
+@pytest.fixture
+def files(recipe):
+    """The constructor's arguments that are files."""
+    exp = recipe / "exp"
+    return {"audiopalm_train_config": exp / "espnet_lm" / "config.yaml",
+            "audiopalm_model_file": exp / "espnet_lm" / "1epoch.pth",
+            "vocabulary_file": exp / "vocabulary" / "vocabulary.json",
+            **{f"{name}_file": exp / name / "config.json" for name in ("units", "acoustic", "codec")}}
+
+
+def test_nbest(files, tmp_path):
+    wav = tone(tmp_path / "x.wav")
+    three = Speech2Any(**files, decoding=SHORT, beam_size=3, nbest=3)(wav, TASKS[0])
+    scores = [score for _, score in three.nbest]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True) and three.nbest[0][0] == three.text
+    two = Speech2Any(**files, decoding=SHORT, beam_size=3, nbest=2)(wav, TASKS[1])
+    assert [texts.keys() for texts, _ in two.nbest] == [{"asr", "ast"}] * 2 and two.audio is not None
+    for beam_size, nbest in ((1, 2), (3, 0)):
+        with pytest.raises(AudioPaLMError, match=f"nbest must be 1 to beam_size, which is {beam_size}, found {nbest}"):
+            Speech2Any(**files, beam_size=beam_size, nbest=nbest)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_maxlenratio(files, beam_size):
+    """The tiny model goes on up to the limit: 25 units are heard, three text tokens read."""
+    heard = Example("x", "es", "en", {"audio": np.arange(25) % 16})
+    model = Speech2Any(**files, decoding=SHORT, beam_size=beam_size)
+    assert len(model.builder.tokenizer.encode("uno dos tres")) == 3
+
+    def lengths(task, example):
+        return [len(part) for part in model.hypotheses(get_task(task), example, 0)[0].parts]
+
+    for ratio, most in ((0, 8), (0.2, 5), (0.239, 5), (0.001, 1), (-3, 3), (-3.9, 3), (9, 8), (-99, 8)):
+        model.maxlenratio = ratio
+        assert lengths("asr", heard) == [most], ratio
+    model.maxlenratio = 0.2
+    assert lengths("asr+s2st", heard) == [5, 5]
+    model.maxlenratio = 2
+    assert lengths("mt", Example("x", "es", "en", {"transcript": "uno dos tres"})) == [6]
+
+
+def test_device(files, tmp_path):
+    wav = tone(tmp_path / "x.wav")
+    expected = Speech2Any(**files, decoding=SHORT)(wav, TASKS[1])
+    found = Speech2Any(**files, decoding=SHORT, device="cpu")(wav, TASKS[1])
+    assert found.text == expected.text and np.array_equal(found.audio, expected.audio)
+    if not torch.cuda.is_available():
+        with pytest.raises(AudioPaLMError, match="the device 'cuda' cannot be used here"):
+            Speech2Any(**files, device="cuda")
+    with pytest.raises(AudioPaLMError, match="the device 'gpu' cannot be used here"):
+        Speech2Any(**files, device="gpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_all_parts_compute_on_a_gpu(files, tmp_path):
+    model = Speech2Any(**files, decoding=SHORT, beam_size=2, device="cuda")
+    assert model.lm.embedding.weight.is_cuda
+    assert model(tone(tmp_path / "x.wav"), TASKS[1]).audio is not None
+
+
+def test_what_is_no_pack_is_one_line(tmp_path):
+    with pytest.raises(AudioPaLMError, match=r"nowhere.zip does not exist; run bin/espnet_pack.py first"):
+        Speech2Any.from_pretrained(tmp_path / "nowhere.zip")
+    (tmp_path / "page.zip").write_text("<html>404</html>")
+    for name, member, content in (("empty.zip", "readme.txt", "no model"), ("list.zip", "meta.yaml", "[]"),
+                                  ("broken.zip", "meta.yaml", "files: {"), ("keys.zip", "meta.yaml", "{}"),
+                                  ("out.zip", "../out.yaml", "a: b")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, content)
+    for name, message in (("page", "is not a zip file or is damaged"), ("empty", "is not a pack of ESPnet"),
+                          ("list", "is not a pack of ESPnet"), ("broken", "is not a pack of ESPnet"),
+                          ("keys", "is not a pack of ESPnet"), ("out", "would lie outside of its folder")):
+        with pytest.raises(AudioPaLMError, match=f"{name}.zip .*{message}") as error:
+            Speech2Any.from_pretrained(tmp_path / f"{name}.zip")
+        assert "\n" not in str(error.value)
+    with zipfile.ZipFile(tmp_path / "asr.zip", "w") as archive:
+        archive.writestr("meta.yaml", "files: {asr_model_file: x.pth}\nyaml_files: {}")
+        archive.writestr("x.pth", "")
+    with pytest.raises(AudioPaLMError, match="asr.zip does not give acoustic_file, audiopalm_model_file"):
+        Speech2Any.from_pretrained(tmp_path / "asr.zip")
 
 
 def test_what_cannot_be_packed_is_named(recipe, tmp_path, monkeypatch):

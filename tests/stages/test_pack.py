@@ -5,6 +5,7 @@ import sys
 import zipfile
 
 import pytest
+import yaml
 from scoring_data import result_row, write_set
 
 from audiopalm.bin import pack
@@ -45,13 +46,43 @@ def test_folder_manifest_and_zip(expdir, monkeypatch):
     card = (expdir / "pack/README.md").read_text()
     assert "Apache-2.0" in card and "- Languages: English, Spanish, Russian." in card and "Scores" not in card
     assert "  - `[ASR ...]`: Spanish, Russian\n  - `[ASR AST S2ST ...]`: Spanish to English\n" in card
-    assert '("x.wav", task="[ASR AST S2ST Spanish English]")' in card and "[TTS" not in card
+    assert 'model("x.wav", task="[ASR AST S2ST Spanish English]")' in card and "[TTS" not in card
     with zipfile.ZipFile(expdir / "pack.zip") as archive:
         assert {f"pack/{name}" for name in found} == set(archive.namelist())
     first = sha256(expdir / "pack.zip")
     (expdir / "pack/stale").write_text("left by someone")
     command(monkeypatch)
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
+
+
+def header(card):
+    """The YAML header of a card, which must be all of its beginning."""
+    before, found, _ = card.split("---\n", 2)
+    assert not before
+    return yaml.safe_load(found)
+
+
+def test_the_hub_understands_the_header(expdir, monkeypatch):
+    write_rows(expdir / "results.json", [
+        result_row("asr", "wer", 0.25, model=sha256(expdir / "lm/model.safetensors")[:16]),
+        result_row("asr", "cer", 0.125, model=sha256(expdir / "lm/model.safetensors")[:16])])
+    command(monkeypatch)
+    card = (expdir / "pack/README.md").read_text()
+    values = header(card)
+    assert {key: values[key] for key in values if key != "model-index"} == {
+        "license": "other", "license_name": "licences-of-the-recordings", "language": ["en", "es", "ru"],
+        "pipeline_tag": "audio-to-audio", "library_name": "audiopalm",
+        "tags": ["audiopalm", "speech", "asr", "ast", "s2st"]}
+    command(monkeypatch, "--license", "cc-by-sa-3.0")
+    licensed = (expdir / "pack/README.md").read_text()
+    assert header(licensed)["license"] == "cc-by-sa-3.0" and "license_name" not in header(licensed)
+    assert "Apache-2.0 for the code, cc-by-sa-3.0 for the weights." in licensed
+    hub = pytest.importorskip("huggingface_hub")
+    data = hub.ModelCard(card).data
+    [result] = data.eval_results
+    assert (result.task_type, result.dataset_name, result.dataset_config, result.metric_type, result.metric_value) == (
+        "automatic-speech-recognition", "mini, set test", "es", "wer", 0.25)
+    assert data.license == "other" and data.pipeline_tag == "audio-to-audio"
 
 
 def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, monkeypatch, caplog):
@@ -65,6 +96,9 @@ def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, monkeypatc
     command(monkeypatch)
     card = (expdir / "pack/README.md").read_text()
     assert "| ASR WER, mean of languages | 0.250 |" in card and "| 0.500 | 0.500 | 0.062 |" in card
+    assert [(result["task"]["type"], result["dataset"]["config"], result["metrics"][0]["type"],
+             result["metrics"][0]["value"]) for result in header(card)["model-index"][0]["results"]] == [
+        ("automatic-speech-recognition", "es", "wer", 0.25), ("text-to-speech", "en", "asr_wer", 0.5)]
     assert "An example" not in card and "has no decode of the packed model" in caplog.text  # they are of another model
     for path in [expdir / "decode/test/decodes.json", *expdir.glob("decode/test/*/meta.json")]:
         path.write_text(path.read_text().replace("a" * 64, model))

@@ -105,7 +105,7 @@ def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int
     """
     config, state = _as_family(model)
     adapter = ADAPTERS[config.family]
-    ends = {"bos_token_id": None, "eos_token_id": eos, "pad_token_id": eos}
+    ends = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos}  # see vocabulary/export.py
     write_json(directory / "generation_config.json", {"do_sample": False, **ends})
     write_json(directory / "config.json", {
         "architectures": [adapter.architecture], "model_type": config.family, "torch_dtype": "float32",
