@@ -58,7 +58,8 @@ def recipe(tmp_path_factory) -> Path:
 
 def test_units_and_codec_are_those_of_the_pack(recipe):
     for name in ("units", "codec"):
-        assert sha256(recipe / f"exp/{name}/model.safetensors") == sha256(recipe / f"../../pack/{name}/model.safetensors")
+        model = f"{name}/model.safetensors"
+        assert sha256(recipe / "exp" / model) == sha256(recipe / "../../pack" / model)
     assert read_json(recipe / "exp/units/report.json")["recordings"] > 0
 
 
