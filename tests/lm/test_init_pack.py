@@ -15,6 +15,7 @@ from audiopalm.lm.importing import import_pack_lm
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import load_model, save_model
 from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data, make_from_pack
+from audiopalm.vocabulary.export import write_tokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 CZECH = {"uno": "jeden", "dos": "dvě", "tres": "tři", "cuatro": "čtyři"}
@@ -63,6 +64,11 @@ def test_new_languages_get_pieces_and_known_texts_keep_their_ids(tmp_path, pack,
         assert len(new.encode(text)) < len(old.encode(text)) and new.decode(new.encode(text)) == text
     assert [new.processor.id_to_piece(index) for index in range(known.text_size)] == [
         old.processor.id_to_piece(index) for index in range(known.text_size)]
+    tokenizers = pytest.importorskip("tokenizers")
+    write_tokenizer(vocabulary, tmp_path / "new/text.model", tmp_path)
+    exported = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in ("jeden dvě tři čtyři", "[ASR Czech]", *KNOWN_TEXTS):
+        assert exported.encode(text, add_special_tokens=False).ids == new.encode(text)
     again = make_from_pack(czech[0], tokens, VocabularyConfig(new_pieces=40), pack, tmp_path / "again")
     assert again == vocabulary
 
