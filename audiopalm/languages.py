@@ -1,4 +1,8 @@
-"""The languages of the corpora: ISO 639 codes, and the word that names each language in a tag."""
+"""The languages: ISO 639 codes, and the word that names each language in a tag.
+
+Adding a language is adding one entry, `"eu": "Basque"`; everything else follows from it. The name is one word that no
+other language has, because a tag, `[AST Basque English]`, is split at spaces.
+"""
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 

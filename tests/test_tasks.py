@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.corpora.fleurs import CODES, short_code
 from audiopalm.data.examples import ExampleSet
-from audiopalm.languages import LANGUAGES
+from audiopalm.languages import LANGUAGES, in_order
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import TASKS, decode_name, get_task, parse_tag
 from audiopalm.vocabulary.joint import load_vocabulary, make_vocabulary
@@ -91,3 +92,16 @@ def test_text_survives_the_tokenizer(builder):
     """Byte fallback: what training never saw is still encodable, and tags cost few tokens."""
     for text in ("uno dos", "zürich naïve", "прослушать сообщение", "[S2ST Spanish English]"):
         assert builder.tokenizer.decode(builder.tokenizer.encode(text)) == text
+
+
+def test_every_language_of_fleurs_has_a_name_for_tags():
+    assert len(CODES) == 102 and {short_code(code) for code in CODES} <= LANGUAGES.keys()
+    assert len(set(LANGUAGES.values())) == len(LANGUAGES)
+    assert all(name.isalpha() and name[0].isupper() and not name.isupper() for name in LANGUAGES.values())
+
+
+def test_a_language_is_one_entry(monkeypatch):
+    monkeypatch.setitem(LANGUAGES, "eu", "Basque")
+    assert get_task("ast").tag_text("eu", "en") == "[AST Basque English]"
+    assert parse_tag("[AST Basque English]") == (get_task("ast"), "eu", "en")
+    assert in_order({"eu", "en"}) == ["en", "eu"]

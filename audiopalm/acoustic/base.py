@@ -13,6 +13,8 @@ from audiopalm.core.config import check_fields, ranged
 from audiopalm.core.errors import AudioPaLMError
 
 CONFIG, MODEL = "config.json", "model.safetensors"
+MADE_BY = "stage 9 (acoustic)"
+DEFAULT = "soundstorm"  # the kind of a configuration that names none
 PROMPT_UNITS = 75  # 3 s
 
 Prompt = tuple[np.ndarray, np.ndarray]  # units `[75]`, codec tokens `[150, levels]`

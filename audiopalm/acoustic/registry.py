@@ -11,7 +11,7 @@ from torch import nn
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic
 from audiopalm.acoustic.audiolm.model import AudioLM
 from audiopalm.acoustic.audiolm.training import AudioLMConfig, AudioLMTraining
-from audiopalm.acoustic.base import CONFIG, MODEL, Acoustic
+from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL, Acoustic
 from audiopalm.acoustic.soundstorm.generation import SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining
@@ -19,8 +19,6 @@ from audiopalm.acoustic.training import AcousticTraining
 from audiopalm.core.config import apply_overrides, find_kind, from_dict, load_kind_config
 from audiopalm.core.files import read_object
 from audiopalm.core.weights import load_module
-
-DEFAULT = "soundstorm"
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,12 @@ def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", ove
 
     Raises AudioPaLMError when it is missing or damaged.
     """
-    made_by = "stage 9 (acoustic)"
     where = Path(directory) / CONFIG
-    meta = read_object(where, made_by, {"model": dict, "generation": dict, "units_sha256": str, "codes_sha256": str})
+    meta = read_object(where, MADE_BY, {"model": dict, "generation": dict, "units_sha256": str, "codes_sha256": str})
     kind = KINDS[find_kind(meta, KINDS, DEFAULT, where)]
     types = get_type_hints(kind.config)
     config = from_dict(types["model"], meta["model"], f"{where}: model")
-    model = load_module(lambda: kind.model(config), Path(directory) / MODEL, made_by)
+    model = load_module(lambda: kind.model(config), Path(directory) / MODEL, MADE_BY)
     values = apply_overrides(dict(meta["generation"]), overrides)
     generation = from_dict(types["generation"], values, f"{where}: generation")
     return kind.acoustic(model.to(device), generation, meta)

@@ -12,14 +12,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from audiopalm.acoustic.base import CONFIG, MODEL
+from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL
 from audiopalm.acoustic.corpus import Batch, Corpus, check_token_meta, read_token_meta
 from audiopalm.acoustic.prompt import UNITS_RATE
 from audiopalm.codec.registry import load_codec
-from audiopalm.core.config import ranged, to_dict
+from audiopalm.core.config import from_dict, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, write_json
-from audiopalm.core.weights import write_weights
+from audiopalm.core.files import read_json, read_object, write_json
+from audiopalm.core.weights import load_module, write_weights
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.checkpoint import batch_seed
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
@@ -45,30 +45,36 @@ class VoiceBatchConfig:
 
 @dataclass(frozen=True)
 class AcousticData:
-    """Data directory and tokens (stage 5) to train on, those of the dev set, and the folder of the codec (stage 4)."""
+    """Data directory and tokens (stage 5) to train on, those of the dev set, the folder of the codec (stage 4), and
+    that of an acoustic model (stage 9) to go on from."""
 
     data_dir: str
     tokens: str
     dev_data_dir: str | None = None
     dev_tokens: str | None = None
     codec: str | None = None
+    init_model: Path | None = None
 
     def made_from(self) -> dict[str, Any]:
         """Hashes of everything that changes the result."""
         return {"train": {"data": hash_data(self.data_dir), "tokens": hash_tokens(self.tokens)},
                 "dev": {"data": hash_data(self.dev_data_dir), "tokens": hash_tokens(self.dev_tokens)},
-                "codec": hash_model(self.codec)}
+                "codec": hash_model(self.codec),
+                **({"init_model": hash_model(self.init_model)} if self.init_model else {})}
 
 
 def train(training: type["AcousticTraining"], config: Any, data: AcousticData, output: Path, seed: int) -> None:
     """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a checkpoint if there is one.
 
-    The embeddings start from the codebooks of the codec where it is given and has them. `config.generation` is free to
-    change: a finished model gets the new one.
+    The embeddings start from the codebooks of the codec where it is given and has them; with `data.init_model` the
+    sizes of the network and all its weights are those of that model. `config.generation` is free to change: a finished
+    model gets the new one.
     """
     meta = read_token_meta(data.tokens)
     if data.dev_tokens:
         check_token_meta(meta, read_token_meta(data.dev_tokens), data.tokens, data.dev_tokens)
+    if data.init_model:
+        config.model = read_sizes(data.init_model, config, meta, data.tokens)
     fill_sizes(config.model, meta, data.tokens)
     settings = {**to_dict(config), "seed": seed, **meta}
     learned = {key: value for key, value in settings_of(config).items() if key != "generation"}
@@ -76,6 +82,23 @@ def train(training: type["AcousticTraining"], config: Any, data: AcousticData, o
     if not run_training(run, lambda fabric: training(config, data, settings, output, fabric)):
         if read_json(output / CONFIG).get("generation") != settings["generation"]:
             write_json(output / CONFIG, settings)
+
+
+def read_sizes(directory: Path, config: Any, meta: dict, tokens: object) -> Any:
+    """`config.model` of the acoustic model in `directory`, from which a training is to go on.
+
+    Raises AudioPaLMError where it is of another kind than `config`, or was trained with other units or another codec.
+    """
+    path = directory / CONFIG
+    found = read_object(path, MADE_BY, {"model": dict, "units_sha256": str, "codec_sha256": str})
+    if (kind := found.get("kind", DEFAULT)) != config.kind:
+        raise AudioPaLMError(f"{directory} is an acoustic model of the kind {kind}, the configuration is for "
+                             f"{config.kind}; give the configuration of that kind, --acoustic_config")
+    for name in ("units_sha256", "codec_sha256"):
+        if found[name] != meta.get(name):
+            raise AudioPaLMError(f"{directory} has {name} {found[name]}, {tokens} has {meta.get(name)}; run stages 3 "
+                                 "to 5 with the same --init_pack")
+    return from_dict(type(config.model), found["model"], f"{path}: model")
 
 
 def fill_sizes(model: Any, meta: dict, where: object) -> None:
@@ -102,8 +125,9 @@ class AcousticTraining(Training):
         logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", data.tokens,
                      len(self.corpus), self.corpus.frames / 50 / 3600, len(self.corpus.of_speaker), self.corpus.levels,
                      self.corpus.codec_size)
-        self.model = self.model_class(config.model)
-        codebooks = load_codec(data.codec).codebooks() if data.codec else None
+        self.model = (load_module(lambda: self.model_class(config.model), data.init_model / MODEL, MADE_BY)
+                      if data.init_model else self.model_class(config.model))
+        codebooks = load_codec(data.codec).codebooks() if data.codec and not data.init_model else None
         if codebooks is not None:
             codebooks = codebooks[:config.model.levels]
             self.model.start_from(codebooks, self.corpus.unit_latents(codebooks))

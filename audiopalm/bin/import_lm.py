@@ -1,20 +1,25 @@
-"""Stage 7 with --init_lm: bring a text LM in Hugging Face's layout into ours, as if it had been trained here."""
+"""Stage 7 with --init_lm or --init_pack: an LM that was trained elsewhere, as if it had been trained here."""
 
 import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
-from audiopalm.lm.importing import import_text_lm
+from audiopalm.lm.importing import import_pack_lm, import_text_lm
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--init_lm", required=True, help="its folder or hub id, the same as in stage 6")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--init_lm", help="folder or hub id of a text LM in Hugging Face's layout, as in stage 6")
+    source.add_argument("--init_pack", type=Path, help="folder of a packed model (stage 14), as in stage 6")
     parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="stands in config.json; nothing is drawn")
     arguments = parser.parse_args()
-    import_text_lm(arguments.init_lm, arguments.vocabulary, arguments.output, arguments.seed)
+    if arguments.init_pack:
+        import_pack_lm(arguments.init_pack, arguments.vocabulary, arguments.output, arguments.seed)
+    else:
+        import_text_lm(arguments.init_lm, arguments.vocabulary, arguments.output, arguments.seed)
 
 
 if __name__ == "__main__":

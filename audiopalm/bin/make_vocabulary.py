@@ -1,4 +1,5 @@
-"""Stage 6: train a text tokenizer on the training texts, or take that of a text LM, and lay the audio ids behind."""
+"""Stage 6: the text tokenizer with the audio ids behind its own: trained on the training texts, or that of a text LM,
+or that of a packed model with pieces for new languages."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +8,7 @@ from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.core.lock import locked
-from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data
+from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data, make_from_pack
 
 
 def main() -> None:
@@ -15,12 +16,17 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True, help="training data directory: text, text.<language>")
     parser.add_argument("--tokens", type=Path, required=True, help="its tokens (stage 5): size and hash of the units")
     parser.add_argument("--config", help="YAML of VocabularyConfig")
-    parser.add_argument("--init_lm", help="folder or hub id of a text LM in Hugging Face's layout: take its tokenizer")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--init_lm", help="folder or hub id of a text LM in Hugging Face's layout: take its tokenizer")
+    source.add_argument("--init_pack", type=Path, help="folder of a packed model: take and extend its tokenizer")
     parser.add_argument("--output", type=Path, required=True, help="directory for the tokenizer and vocabulary.json")
     args = parse_with_overrides(parser, "text_size=500")
     config = load_config(VocabularyConfig, args.config, args.overrides)
     with locked(args.output, "vocabulary"):
-        make_from_data(args.data_dir, args.tokens, config, args.init_lm, args.output)
+        if args.init_pack:
+            make_from_pack(args.data_dir, args.tokens, config, args.init_pack, args.output)
+        else:
+            make_from_data(args.data_dir, args.tokens, config, args.init_lm, args.output)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--dev_data_dir", help="data directory of the dev losses, e.g. dump/raw/dev")
     parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
     parser.add_argument("--codec", help="folder of stage 4, whose codebooks the embeddings start from")
+    parser.add_argument("--init_model", type=Path, help="folder of an acoustic model to go on from")
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml or conf/acoustic_audiolm.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. exp/acoustic")
     parser.add_argument("--seed", type=int, default=0)
@@ -28,7 +29,7 @@ def main() -> None:
         parser.error("--dev_data_dir and --dev_tokens belong together")
     kind, config = load_training_config(arguments.config, arguments.overrides)
     data = AcousticData(arguments.data_dir, arguments.tokens, arguments.dev_data_dir, arguments.dev_tokens,
-                        arguments.codec)
+                        arguments.codec, arguments.init_model)
     train(kind.training, config, data, arguments.output, arguments.seed)
 
 

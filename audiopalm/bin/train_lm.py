@@ -1,7 +1,7 @@
 """Stages 7 and 8: pretrain the text LM, or finetune the joint speech-text LM on the task mixture.
 
-Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM's vocabulary is extended by
-audio rows and all of it is finetuned. Started again after an interruption, it goes on from its last checkpoint.
+Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM goes on
+training, and a text LM gets audio rows first. Started again after an interruption, it goes on from its last checkpoint.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--dev_data_dir", required=True)
     parser.add_argument("--dev_tokens")
     parser.add_argument("--dev_text_dir")
-    parser.add_argument("--init_lm", help="directory of a text LM to start from")
+    parser.add_argument("--init_lm", help="directory of the LM to start from, a text LM or one with audio rows")
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")

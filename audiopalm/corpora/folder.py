@@ -7,6 +7,9 @@
 
 Sets are train, dev and test. A name that begins with a speaker and a hyphen, `anna-0001`, says who speaks; other names
 are speakers of their own. The language is the one that --langs gives.
+
+Recordings in several languages lie in a folder for each, named by its code: <downloads>/<set>/<language>/<name>.wav.
+--langs says which are read, without it all are. The utterance of anna-0001.wav in nl/ is then anna-0001-nl.
 """
 
 from pathlib import Path
@@ -23,23 +26,35 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
             max_drop: float = 0.05) -> dict:
     """Write <output>/{train,dev,test} and return the report.
 
-    Raises AudioPaLMError when a set is missing, when not one known language is given, or when more than `max_drop` of
-    the recordings of a set are dropped.
+    Raises AudioPaLMError when a set or a language in it is missing, for unknown languages, and when more than
+    `max_drop` of the recordings of a set are dropped.
     """
-    if len(languages) != 1:
-        raise AudioPaLMError("a folder of recordings is in one language: give its code, for example --langs en")
-    language_name(languages[0])
-    sets = {}
-    for name in SETS:
-        folder = Path(downloads) / name
+    for code in languages:
+        language_name(code)
+    folders = {name: Path(downloads) / name for name in SETS}
+    for folder in folders.values():
         if not folder.is_dir():
             raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
-        sets[name] = _read_set(folder, languages[0])
+    found = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
+    sets = {name: DataSet() for name in SETS}
+    if not found:
+        if len(languages) != 1:
+            raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
+                                 "--langs en; several languages lie in a folder for each, named by its code")
+        for name, folder in folders.items():
+            _read_folder(folder, languages[0], "", sets[name])
+    for language in (languages or found) if found else []:
+        language_name(language)
+        for name, folder in folders.items():
+            if not (folder / language).is_dir():
+                raise AudioPaLMError(f"{folder / language} does not exist; each language needs a folder in "
+                                     f"{', '.join(SETS)}, or --langs leaves it out")
+            _read_folder(folder / language, language, f"-{language}", sets[name])
     return write_sets(Path(output), sets, max_drop)
 
 
-def _read_set(folder: Path, language: str) -> DataSet:
-    data = DataSet()
+def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> None:
+    """Add the recordings of a folder to `data`; `suffix` is appended to their names."""
     by_name: dict[str, dict[str, Path]] = {}  # {name: {what follows its first dot: file}}
     for path in sorted(folder.iterdir()):
         name, _, kind = path.name.partition(".")
@@ -50,21 +65,21 @@ def _read_set(folder: Path, language: str) -> DataSet:
         audio = next((files[kind] for kind in AUDIO if kind in files), None)
         text = _text(files.get("txt"))
         if " " in name:
-            data.account.drop(name, "space in the name")
+            data.account.drop(name + suffix, "space in the name")
         elif audio is None:
-            data.account.drop(name, "text without recording")
+            data.account.drop(name + suffix, "text without recording")
         elif text is None:
-            data.account.drop(name, "recording without text")
+            data.account.drop(name + suffix, "recording without text")
         elif not text:
-            data.account.drop(name, "empty text")
+            data.account.drop(name + suffix, "empty text")
         else:
             more = {tuple(kind.split(".")): path for kind, path in files.items() if kind.count(".") == 1}
             translations = {code: _text(path) for (code, kind), path in more.items() if kind == "txt"}
             data.utterances.append(Utterance(
-                id=name, speaker=name.rpartition("-")[0] or name, language=language, audio=audio, text=text,
+                id=name + suffix, speaker=name.rpartition("-")[0] or name + suffix, language=language, audio=audio,
+                text=text,
                 translations={code: text for code, text in translations.items() if text},
                 spoken={code: path for (code, kind), path in more.items() if kind in AUDIO}))
-    return data
 
 
 def _text(path: Path | None) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.corpora import covost2, cvss, fleurs, folder, joint, mini, voxpopuli
+from audiopalm.corpora import covost2, cvss, fillets, fleurs, folder, joint, mini, voxpopuli
 from audiopalm.corpora.manifests import require_lhotse, write_manifests
 
 
@@ -25,6 +25,7 @@ class Corpus:
 CORPORA = {
     "covost2": Corpus(covost2.prepare),
     "cvss": Corpus(cvss.prepare, ("version",)),
+    "fillets": Corpus(fillets.prepare),
     "fleurs": Corpus(fleurs.prepare),
     "folder": Corpus(folder.prepare),
     "joint": Corpus(joint.prepare, ("corpora", "name", "version", "targets")),

@@ -130,15 +130,22 @@ def select(source: Path, target: Path, names: Collection[str], speakers: bool = 
 
 
 def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) -> list[str]:
-    """Write the union; an id that occurs twice must mean the same. Return what is left out, one line each: tables that
-    a source lacks. Where some sources have segments, the recordings of the others become segments too."""
+    """Write the union; an id that occurs twice must mean the same.
+
+    Return what the user should know, one line each: tables that are left out because a source lacks them, and speakers
+    that several sources have. Where some sources have segments, of utterances or of spoken translations, the recordings
+    of the others become segments too.
+    """
     parts = [read_tables(source, extra_files) for source in sources]
-    if any("segments" in part for part in parts):
+    if any(name.split(".")[0] == "segments" for part in parts for name in part):
         for part in parts:
             if "wav.scp" in part:
                 part.setdefault("segments", {key: f"{key} {WHOLE}" for key in part["wav.scp"]})
+    for language in sorted({name.partition(".")[2] for part in parts for name in part if name.startswith("segments.")}):
+        for source, part in zip(sources, parts, strict=True):
+            _spoken_as_segments(source, part, language)
     together: dict[str, dict[str, str]] = {}
-    left_out = []
+    left_out = _shared_speakers(parts)
     for name in sorted(set().union(*parts)):
         lacking = [str(source) for source, part in zip(sources, parts, strict=True) if name not in part]
         partial = "." in name and name not in PATHS  # translations may be there for some utterances only
@@ -153,6 +160,30 @@ def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) 
         together[name] = table
     write_tables(target, together, together["utt2spk"])
     return left_out
+
+
+def _shared_speakers(parts: list[dict[str, dict[str, str]]]) -> list[str]:
+    """A line that names the speakers whom several directories have, in case they are different people; none without."""
+    seen = Counter(speaker for part in parts for speaker in set(part["utt2spk"].values()))
+    shared = sorted(speaker for speaker, number in seen.items() if number > 1)
+    more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+    return [f"speakers of several directories are taken for the same people: {' '.join(shared[:5])}{more}; if they are "
+            "not, copy_data_dir.sh --spk-prefix renames them"] if shared else []
+
+
+def _spoken_as_segments(source: Path, tables: dict[str, dict[str, str]], language: str) -> None:
+    """Translations that are spoken in whole files become segments of recordings: a reader looks for translations in
+    `segments.<language>` where that exists, and nowhere else."""
+    spoken = tables.pop(f"wav.scp.{language}", None)
+    if not spoken or f"segments.{language}" in tables:
+        return
+    recordings = {key: f"{key}-{language}" for key in spoken}
+    for key, recording in recordings.items():
+        if recording in tables["wav.scp"]:
+            raise AudioPaLMError(f"combine: {source}/wav.scp has a recording {recording}, the name that the spoken "
+                                 f"translation of {key} would get; rename the utterances by copy_data_dir.sh")
+    tables["wav.scp"] |= {recording: spoken[key] for key, recording in recordings.items()}
+    tables[f"segments.{language}"] = {key: f"{recording} {WHOLE}" for key, recording in recordings.items()}
 
 
 def split(source: Path, parts: int, by_utterance: bool = False) -> Path:

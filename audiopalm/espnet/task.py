@@ -46,7 +46,7 @@ class AudioPaLMTask(AbsTask):
         group = parser.add_argument_group("AudioPaLM: the model")
         group.add_argument("--vocabulary", type=str_or_none, help="directory of stage 6")
         group.add_argument("--vocabulary_hash", type=str_or_none, help="stands in config.yaml and is compared")
-        group.add_argument("--init_lm", type=str_or_none, help="text LM of stage 7 to start from; else from nothing")
+        group.add_argument("--init_lm", type=str_or_none, help="LM of stage 7 to start from; else from nothing")
         group.add_argument("--audio_rows", choices=INITIALISATIONS, default="zero", help="how new rows start")
         group.add_argument("--decoder_conf", action=NestedDictAction, default={},
                            help="keys of ModelConfig in audiopalm/lm/model.py; with --init_lm only dropout")
@@ -80,9 +80,6 @@ class AudioPaLMTask(AbsTask):
         else:
             config = LMConfig([], dropout=args.decoder_conf.get("dropout", 0.0), audio_rows=args.audio_rows)
             decoder = build_decoder(config, vocabulary, args.init_lm)
-            if decoder.config.vocabulary_size != vocabulary.size:
-                raise AudioPaLMError(f"--init_lm {args.init_lm} is no text LM of stage 7: with audio ids it would have "
-                                     f"{decoder.config.vocabulary_size} rows, the vocabulary has {vocabulary.size}")
             shape = to_dict(decoder.config)
             if from_dict(ModelConfig, {**shape, **args.decoder_conf}, "decoder_conf") != decoder.config:
                 raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "

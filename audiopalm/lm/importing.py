@@ -1,4 +1,4 @@
-"""Stage 7 with --init_lm: a text LM that others trained becomes a folder as if it had been trained here."""
+"""Stage 7 with --init_lm or --init_pack: an LM that was trained elsewhere, as a folder that stage 8 starts from."""
 
 import logging
 from pathlib import Path
@@ -7,9 +7,12 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.lock import locked
+from audiopalm.core.manifest import check_manifest
 from audiopalm.lm.huggingface.pretrained import read_config, read_pretrained
-from audiopalm.lm.storage import save_model
+from audiopalm.lm.storage import extend_vocabulary, load_model, save_model
+from audiopalm.lm.trained import EXPORT_FILE, read_trained
 from audiopalm.training.record import begin, hash_model
+from audiopalm.vocabulary.extension import check_extension
 from audiopalm.vocabulary.joint import load_vocabulary
 from audiopalm.vocabulary.text import tokenizer_of_lm
 
@@ -22,6 +25,7 @@ def import_text_lm(init_lm: str, vocabulary_dir: Path, output: Path, seed: int) 
     """
     vocabulary, _ = load_vocabulary(vocabulary_dir)
     folder = find_pretrained(init_lm)
+    check_text_lm(folder)
     if (sha256(tokenizer_of_lm(folder)) != vocabulary.text_sha256
             or read_config(folder).vocabulary_size != vocabulary.text_size):
         raise AudioPaLMError(f"{vocabulary_dir} was not made from the tokenizer of {init_lm}; run stage 6 (vocabulary) "
@@ -34,3 +38,35 @@ def import_text_lm(init_lm: str, vocabulary_dir: Path, output: Path, seed: int) 
             save_model(output, model.config, model.state_dict(), vocabulary.layout_hash, seed)
             logging.info("%s: %s, %.1f M parameters, from %s", output, model.config.family,
                          sum(one.numel() for one in model.parameters()) / 1e6, init_lm)
+
+
+def check_text_lm(folder: Path) -> None:
+    """Raise AudioPaLMError for an export of our own: a joint LM, which would get audio rows a second time."""
+    if (folder / EXPORT_FILE).exists():
+        raise AudioPaLMError(f"{folder} is the export of a joint LM, which has audio ids already; to go on training "
+                             "it, give the pack of its recipe: --init_pack")
+
+
+def import_pack_lm(pack: Path, vocabulary_dir: Path, output: Path, seed: int) -> None:
+    """Write the joint LM of a pack to `output`, with rows of zeros for the text ids that `vocabulary_dir` has more.
+
+    The logits of all ids that the LM knew stay the same, bit for bit. A finished output of the same pack is left alone.
+    Raises AudioPaLMError when the vocabulary is not that of the pack with more pieces, and when `output` was made from
+    anything else.
+    """
+    check_manifest(pack)
+    (known, _), (vocabulary, _) = load_vocabulary(pack / "vocabulary"), load_vocabulary(vocabulary_dir)
+    check_extension(pack / "vocabulary", vocabulary_dir)
+    vocabulary.check_units(known.units_sha256, str(pack))
+    made_from = {"pack": hash_model(pack / "lm"), "known": known.layout_hash, "vocabulary": vocabulary.layout_hash,
+                 "seed": seed}
+    with locked(output, "import_lm"):
+        if begin(output, "model.safetensors", made_from):
+            model, trained = load_model(pack / "lm", known, "stage 8 (finetune)"), read_trained(pack / "lm")
+            if model.config.vocabulary_size != known.size:
+                raise AudioPaLMError(f"{pack}/lm has {model.config.vocabulary_size} ids, {pack}/vocabulary "
+                                     f"{known.size}: it is no joint LM; make the pack by stage 14")
+            number = vocabulary.text_size - known.text_size
+            model = extend_vocabulary(model, number, behind=known.text_size)
+            save_model(output, model.config, model.state_dict(), vocabulary.layout_hash, seed, trained)
+            logging.info("%s: the LM of %s with %d more text ids", output, pack, number)

@@ -1,4 +1,4 @@
-"""A language model on disk (config.json and model.safetensors), and the extension of a text LM by audio ids."""
+"""A language model on disk (config.json and model.safetensors), and the extension of its vocabulary."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -43,24 +43,25 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
     return load_module(lambda: Decoder(config), directory / "model.safetensors", made_by)
 
 
-def extend_vocabulary(model: Decoder, audio_size: int, initialisation: str = "zero") -> Decoder:
-    """A copy of `model` whose vocabulary has `audio_size` more rows after the text rows (paper 3.2).
+def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero", behind: int | None = None) -> Decoder:
+    """A copy of `model` whose vocabulary has `number` more rows behind the first `behind` ones, the text rows; without
+    `behind`, all rows are text (paper 3.2).
 
     initialisation of the new rows: `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
-    or `mean` (the mean of the text rows). The logits of text ids do not change, bit for bit.
+    or `mean` (the mean of the text rows). The logits of the known ids do not change, bit for bit.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")
-    extended = Decoder(replace(model.config, vocabulary_size=model.config.vocabulary_size + audio_size))
+    extended = Decoder(replace(model.config, vocabulary_size=model.config.vocabulary_size + number))
     state = model.state_dict()
     for name in ("embedding.weight", "head.weight"):
         if name in state:
-            text_rows = state[name]
-            rows = torch.zeros(audio_size, text_rows.shape[1])
+            text_rows, audio_rows = state[name][:behind], state[name][len(state[name][:behind]):]
+            rows = torch.zeros(number, text_rows.shape[1])
             if initialisation == "normal":
                 rows.normal_(std=float(text_rows.std()))
             elif initialisation == "mean":
                 rows += text_rows.mean(dim=0)
-            state[name] = torch.cat([text_rows, rows])
+            state[name] = torch.cat([text_rows, rows, audio_rows])
     extended.load_state_dict(state)
     return extended

@@ -105,12 +105,13 @@ def first_batch(config: LMConfig, data: LMData, seed: int) -> str:
 
 
 def build_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None) -> Decoder:
-    """A text LM from nothing, or the text LM of `init_lm` with the audio rows behind its vocabulary."""
+    """A text LM from nothing, or the LM of `init_lm`. A text LM gets the audio rows behind its vocabulary; a joint LM,
+    of stage 7 with --init_pack or of stage 8, has them already and goes on as it is."""
     if init_lm is None:
         return Decoder(ModelConfig(vocabulary.text_size, **to_dict(config.model), dropout=config.dropout))
-    text_lm = load_model(init_lm, vocabulary, "stage 7 (textlm)")
-    text_lm.config.dropout = config.dropout
-    return extend_vocabulary(text_lm, vocabulary.audio_size, config.audio_rows)
+    model = load_model(init_lm, vocabulary, "stage 7 (textlm)")
+    model.config.dropout = config.dropout
+    return extend_vocabulary(model, vocabulary.size - model.config.vocabulary_size, config.audio_rows)
 
 
 class LMTraining(Training):

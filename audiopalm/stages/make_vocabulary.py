@@ -1,50 +1,109 @@
 """Stage 6: the text tokenizer and vocabulary.json, from the training texts and the tokens of stage 5."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiopalm.core.config import ranged
+from audiopalm.core.config import chosen, ranged
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 from audiopalm.core.hub import find_pretrained
+from audiopalm.core.manifest import check_manifest
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.examples import DATA_STAGE, UNITS_META
 from audiopalm.languages import in_order
 from audiopalm.lm.huggingface.pretrained import read_config, read_eos
+from audiopalm.lm.importing import check_text_lm
 from audiopalm.tasks import TASKS
-from audiopalm.vocabulary.joint import make_vocabulary
-from audiopalm.vocabulary.text import FILES, take_tokenizer, train_tokenizer
+from audiopalm.vocabulary.extension import extend_tokenizer, is_extensible
+from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabulary
+from audiopalm.vocabulary.text import FILES, take_tokenizer, tokenizer_file, train_tokenizer
 
 
 @dataclass
 class VocabularyConfig:
     text_size: int = ranged(1000, low=1, high=10 ** 6)  # at most; SentencePiece stops where the text has fewer pieces
+    new_pieces: int = ranged(500, low=0, high=10 ** 6)  # at most as many are added to the tokenizer of a pack
+    # They are learned from texts in languages that the pack lacks, or from all texts. With `all` the texts of known
+    # languages get other ids, so that the model has to learn them anew.
+    pieces_from: str = chosen("new_languages", ("new_languages", "all"))
 
 
-def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_lm: str | None, output: Path) -> None:
+def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_lm: str | None,
+                   output: Path) -> Vocabulary:
     """Write the tokenizer, trained on the texts of `data_dir` or that of the text LM `init_lm`, and vocabulary.json."""
-    meta = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META)
-    languages = in_order({*read_table(data_dir / "utt2lang", DATA_STAGE).values(), *languages_of(data_dir, "text")})
+    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
     text_size, eos = None, -1
     if init_lm:
         lm = find_pretrained(init_lm)
+        check_text_lm(lm)
         text_size, eos = read_config(lm).vocabulary_size, read_eos(lm)
-    for name in FILES:  # of an earlier run, perhaps of the other kind
-        (output / name).unlink(missing_ok=True)
+    _remove_earlier(output)
     if init_lm:
         take_tokenizer(lm, output)
     else:
-        _train(data_dir, languages, output / "text.model", config.text_size)
+        # A tag is text like any other; the tokenizer must have met its words.
+        words = sorted({text for found in texts.values() for text in found})
+        train_tokenizer(words + _tags(texts) * 10, output / "text.model", config.text_size)
+    return _finish(output, meta, list(texts), text_size, eos)
+
+
+def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack: Path, output: Path) -> Vocabulary:
+    """Write the tokenizer of a packed model, with more pieces where `config` asks for them, and vocabulary.json.
+
+    Raises AudioPaLMError where the tokens are not those of the pack's units.
+    """
+    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
+    check_manifest(pack)
+    known, _ = load_vocabulary(pack / "vocabulary")
+    if meta["units_sha256"] != known.units_sha256:
+        raise AudioPaLMError(f"{tokens} was made with units {meta['units_sha256']}, {pack} with {known.units_sha256}; "
+                             "run stages 3 and 5 with the same --init_pack")
+    languages = in_order({*known.languages, *texts})
+    learned = [code for code in texts if config.pieces_from == "all" or code not in known.languages]
+    file, taken = tokenizer_file(pack / "vocabulary"), 0
+    _remove_earlier(output)
+    if learned and config.new_pieces and is_extensible(file):
+        kept = _tags(known.languages) + [text for code in texts if code not in learned for text in texts[code]]
+        new_tags = [tag for tag in _tags(languages) if tag not in set(_tags(known.languages))]
+        words = sorted({text for code in learned for text in texts[code]})
+        taken = extend_tokenizer(file, output / file.name, words + new_tags * 10, kept, config.new_pieces)
+    else:
+        take_tokenizer(pack / "vocabulary", output)
+    logging.info("%s: %d text ids, of which %d are new; languages that are new: %s", output, known.text_size + taken,
+                 taken, " ".join(code for code in languages if code not in known.languages) or "none")
+    return _finish(output, meta, languages, known.text_size + taken, known.eos)
+
+
+def _remove_earlier(output: Path) -> None:
+    """The tokenizer of an earlier run, which may be of the other kind."""
+    for name in FILES:
+        (output / name).unlink(missing_ok=True)
+
+
+def _finish(output: Path, meta: dict, languages: list[str], text_size: int | None, eos: int) -> Vocabulary:
     vocabulary = make_vocabulary(output, meta["units_size"], meta["units_sha256"], languages, text_size, eos)
     logging.info("%s: %d text ids, %d audio ids, layout %s", output, vocabulary.text_size, vocabulary.audio_size,
                  vocabulary.layout_hash)
+    return vocabulary
 
 
-def _train(data_dir: Path, languages: list[str], model: Path, size: int) -> None:
-    texts = list(read_table(data_dir / "text", DATA_STAGE).values())
+def _texts(data_dir: Path) -> dict[str, list[str]]:
+    """{language: texts and translations in it} of a data directory, in the order of the languages."""
+    languages = read_table(data_dir / "utt2lang", DATA_STAGE)
+    texts: dict[str, list[str]] = {code: [] for code in (*languages.values(), *languages_of(data_dir, "text"))}
+    for utterance, text in read_table(data_dir / "text", DATA_STAGE).items():
+        if utterance not in languages:
+            raise AudioPaLMError(f"{data_dir}/utt2lang has no line for {utterance!r}")
+        texts[languages[utterance]].append(text)
     for language in languages_of(data_dir, "text"):
-        texts += read_table(data_dir / f"text.{language}").values()
-    # A tag is text like any other; the tokenizer must have met its words.
-    tags = [task.tag_text(source, target) for task in TASKS.values() if task.tag
-            for source in languages for target in languages]
-    train_tokenizer(sorted(set(texts)) + sorted(set(tags)) * 10, model, size)
+        texts[language] += read_table(data_dir / f"text.{language}").values()
+    return {code: texts[code] for code in in_order(set(texts))}
+
+
+def _tags(languages: Iterable[str]) -> list[str]:
+    """All tags in these languages, sorted."""
+    languages = list(languages)
+    return sorted({task.tag_text(source, target) for task in TASKS.values() if task.tag
+                   for source in languages for target in languages})

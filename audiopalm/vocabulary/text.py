@@ -1,5 +1,6 @@
 """Text tokenizers: a SentencePiece model (of stage 6 or of a text LM), or the tokenizer.json of a text LM."""
 
+import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,30 +97,37 @@ def load_tokenizer(file: Path, eos: int) -> TextTokenizer:
 
 
 def tokenizer_of_lm(lm: Path) -> Path:
-    """The tokenizer file of a text LM in Hugging Face's layout."""
-    for name in ("tokenizer.json", "tokenizer.model"):
+    """The tokenizer file of a text LM in Hugging Face's layout, or that of a directory of stage 6."""
+    for name in ("tokenizer.json", "tokenizer.model", "text.model"):
         if (lm / name).exists():
             return lm / name
     raise AudioPaLMError(f"{lm} has neither tokenizer.json nor tokenizer.model, without which a text LM is of no use")
 
 
 def take_tokenizer(lm: Path, directory: Path) -> None:
-    """Copy the tokenizer of a text LM into the directory of stage 6."""
+    """Copy the tokenizer of a text LM, or of another directory of stage 6, into the directory of stage 6."""
     file = tokenizer_of_lm(lm)
     with atomic_path(directory / ("tokenizer.json" if file.suffix == ".json" else "text.model")) as temporary:
         shutil.copyfile(file, temporary)
 
 
 def train_tokenizer(texts: Iterable[str], model: str | Path, size: int) -> None:
-    """Train a unigram SentencePiece model of at most `size` pieces and write it to `model`.
-
-    Byte fallback makes every text encodable. Texts are not normalised, because tags have brackets and capitals.
-    """
+    """Train a unigram SentencePiece model of at most `size` pieces and write it to `model`."""
     with atomic_path(model) as temporary:
-        with open(temporary, "wb") as stream:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts), model_writer=stream, vocab_size=size, hard_vocab_limit=False,
-                character_coverage=1.0, byte_fallback=True, normalization_rule_name="identity",
-                user_defined_symbols=[NEWLINE], pad_id=-1, unk_id=0, bos_id=1, eos_id=2,
-                num_threads=1, minloglevel=2,
-            )
+        temporary.write_bytes(learn_pieces(texts, size))
+
+
+def learn_pieces(texts: Iterable[str], size: int) -> bytes:
+    """A unigram SentencePiece model of at most `size` pieces, as its file has it.
+
+    Byte fallback makes every text encodable. Texts are not normalised, because tags have brackets and capitals. Raises
+    RuntimeError where `size` is less than the number of characters.
+    """
+    stream = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=stream, vocab_size=size, hard_vocab_limit=False,
+        character_coverage=1.0, byte_fallback=True, normalization_rule_name="identity",
+        user_defined_symbols=[NEWLINE], pad_id=-1, unk_id=0, bos_id=1, eos_id=2,
+        num_threads=1, minloglevel=2,
+    )
+    return stream.getvalue()

@@ -17,6 +17,9 @@
 #   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --publish BOOL        true: stage 12 merges the scores of the run into the recipe's results.json and RESULTS.md, which
 #                         are committed; they are in EXPDIR in any case [false]
+#   --init_pack PACK      a packed model to go on training, a folder of stage 14, or shipped, the one in egs/mini/pretrained:
+#                         stages 3 and 4 take its units and codec, 6 and 7 its vocabulary and LM with pieces for new
+#                         languages, 8 and 9 go on from its LM and its acoustic model: docs/finetune.md [none]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
 #   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
@@ -64,6 +67,7 @@ train_codec=false
 pretrained_codec=pretrained/codec
 trainer=own
 publish=false
+init_pack=
 init_lm=
 lm_launch=
 size=
@@ -128,6 +132,16 @@ if [ -n "${size}" ]; then
     . "${root}/conf/lm/${size}/options.conf"
     init_lm=${given[0]:-${init_lm}} lm_launch=${given[1]:-${lm_launch}} lm_args+=" ${given[2]}"
 fi
+if [ -n "${init_pack}" ]; then
+    [ -z "${init_lm}" ] || die "--init_pack brings its own LM: it goes with neither --init_lm nor --size"
+    ! "${train_codec}" || die "--init_pack brings its own codec: it does not go with --train_codec true"
+    [ "${init_pack}" != shipped ] || init_pack=${root}/egs/mini/pretrained/pack
+    for name in units codec vocabulary lm acoustic; do
+        [ -d "${init_pack}/${name}" ] || die "--init_pack ${init_pack} is no packed model of stage 14: it has no ${name}"
+    done
+    [ ! "${init_pack}" -ef "${models:-${expdir}}" ] || die "--init_pack is the folder that the run would write; give another --expdir"
+    pretrained_codec=${init_pack}/codec
+fi
 lm_launch=${lm_launch:-python}
 texts=()
 [[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
@@ -184,9 +198,15 @@ main() {
 
     if begin 3 units; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
-        take "${units_config}"
-        module train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
-            --output "${units_exp}" --seed "${seed}" ${units_args}
+        if [ -n "${init_pack}" ]; then
+            reads 0 "${init_pack}/units"
+            run "${root}/utils/copy_dir.sh" "${init_pack}/units" "${units_exp}"
+            module units_report --units "${units_exp}" --data_dir "${raw}/${valid_set}"
+        else
+            take "${units_config}"
+            module train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
+                --output "${units_exp}" --seed "${seed}" ${units_args}
+        fi
         writes "${units_exp}"
     fi
 
@@ -218,6 +238,7 @@ main() {
         take "${vocabulary_config}"
         module make_vocabulary --config "${config}" --data_dir "${raw}/${train_set}" \
             --tokens "${tokendir}/${train_set}" ${init_lm:+--init_lm "${init_lm}"} \
+            ${init_pack:+--init_pack "${init_pack}"} \
             --output "${models}/vocabulary" ${vocabulary_args}
         writes "${models}/vocabulary"
     fi
@@ -225,9 +246,9 @@ main() {
     if begin 7 textlm; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
         reads 6 "${models}/vocabulary"
-        if [ -n "${init_lm}" ]; then
-            module import_lm --init_lm "${init_lm}" --vocabulary "${models}/vocabulary" --output "${models}/textlm" \
-                --seed "${seed}"
+        if [ -n "${init_lm}${init_pack}" ]; then
+            module import_lm ${init_lm:+--init_lm "${init_lm}"} ${init_pack:+--init_pack "${init_pack}"} \
+                --vocabulary "${models}/vocabulary" --output "${models}/textlm" --seed "${seed}"
         else
             take "${textlm_config}"
             run ${lm_launch} -m audiopalm.bin.train_lm --config "${config}" --vocabulary "${models}/vocabulary" \
@@ -267,7 +288,8 @@ main() {
         module train_acoustic --config "${config}" \
             --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
             --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-            --codec "${codec_exp}" --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
+            --codec "${codec_exp}" ${init_pack:+--init_model "${init_pack}/acoustic"} \
+            --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
         writes "${models}/acoustic"
     fi
 

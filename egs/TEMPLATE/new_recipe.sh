@@ -20,7 +20,8 @@ ln -s ../TEMPLATE/path.sh "${partial}/path.sh"
 ln -s ../TEMPLATE/db.sh "${partial}/db.sh"
 cat > "${partial}/run.sh" << EOF
 #!/usr/bin/env bash
-# The recipe ${name}: ./run.sh --langs CODE. --help lists all options.
+# The recipe ${name}: ./run.sh --langs CODE, or "CODE CODE" for recordings in a folder for each language. --help lists all
+# options; --init_pack shipped goes on training the shipped model (docs/finetune.md).
 # Data come from local/data.sh; a configuration that conf/ here does not have is that of ../../conf/small.
 set -euo pipefail
 
@@ -35,8 +36,9 @@ exec ../TEMPLATE/audiopalm.sh \\
 EOF
 cat > "${partial}/local/data.sh" << EOF
 #!/usr/bin/env bash
-# Stage 1: downloads/{train,dev,test}, recordings with a text beside each -> data/{train,dev,test}. Any other commands
-# that write these Kaldi data directories can stand here. The driver gives these options:
+# Stage 1: downloads/{train,dev,test}, recordings with a text beside each, for several languages
+# downloads/<set>/<language> -> data/{train,dev,test}. Any other commands that write these can stand here. The driver
+# gives these options:
 #
 #   --output DIR --unpacked DIR           data directories [data], and a folder for the contents of archives
 #   --downloads DIR --langs "CODES"       where run.sh was called with them

@@ -6,6 +6,7 @@ import pytest
 import torch
 from trainings import CODES, LEVELS, SPEAKERS, UNITS, write_tokens
 
+from audiopalm.acoustic.audiolm.training import AudioLMConfig, AudioLMTraining
 from audiopalm.acoustic.corpus import Corpus, UnitLatents
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.acoustic.soundstorm import conformer
@@ -54,6 +55,26 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
     truth = [table[index % SPEAKERS, units].reshape(-1, LEVELS) for index, units in enumerate(spoken)]
     assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
+
+
+def test_a_trained_model_goes_on(tmp_path, tokens):
+    """Its sizes and weights are taken, whatever the configuration says; other kinds and tokens are refused."""
+    learn(tmp_path / "pack", tokens, steps=2)
+    config = SoundStormConfig(model=ModelConfig(dim=16, layers=1, heads=2), training=TrainingConfig(steps=1),
+                              batch=VoiceBatchConfig(voices=2, prompt_seconds=0.6, target_seconds=1.0),
+                              optimizer=OptimizerConfig(learning_rate=1e-9, warmup_steps=0, weight_decay=0.0))
+    data = AcousticData(tokens, tokens, init_model=tmp_path / "pack")
+    train(SoundStormTraining, config, data, tmp_path / "more", 0)
+    before, after = (load_acoustic(tmp_path / name).model for name in ("pack", "more"))
+    assert before.config == after.config
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight, rtol=0, atol=1e-6)
+    with pytest.raises(AudioPaLMError, match="is an acoustic model of the kind soundstorm, the configuration is for"):
+        train(AudioLMTraining, AudioLMConfig(training=TrainingConfig(steps=1)), data, tmp_path / "other", 0)
+    settings = read_json(tmp_path / "pack" / "config.json")
+    write_json(tmp_path / "pack" / "config.json", {**settings, "codec_sha256": "another"})
+    with pytest.raises(AudioPaLMError, match="has codec_sha256 another, .* run stages 3 to 5 with the same"):
+        train(SoundStormTraining, config, data, tmp_path / "third", 0)
 
 
 def test_other_tokens_are_refused(tmp_path, tokens):

@@ -1,5 +1,6 @@
 """AudioPaLMTask on the digit sets: training by ESPnet's Trainer, its checkpoints, search, conversion."""
 
+import argparse
 import importlib.util
 import io
 import json
@@ -239,18 +240,23 @@ def test_bad_options_are_named(prepared, tmp_path, options, message):
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_tokens_of_other_units_and_an_lm_with_audio_rows_are_refused(prepared, tmp_path):
+def test_tokens_of_other_units_are_refused(prepared, tmp_path):
     shutil.copytree(prepared.tokens, tmp_path / "tokens")
     meta = json.loads((tmp_path / "tokens" / "meta.json").read_text())
     (tmp_path / "tokens" / "meta.json").write_text(json.dumps({**meta, "units_sha256": "others"}))
     with pytest.raises(AudioPaLMError, match="tokens was made with units others, the vocabulary with "):
         in_process(*prepared.options, "--output_dir", tmp_path / "exp", "--train_tokens", tmp_path / "tokens")
 
+def test_an_lm_with_audio_rows_gets_no_others(prepared, tmp_path):
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     joint = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1))
     save_model(tmp_path / "joint", joint.config, joint.state_dict(), vocabulary.layout_hash, 0)
-    with pytest.raises(AudioPaLMError, match="joint is no text LM of stage 7"):
-        in_process(*prepared.options, "--output_dir", tmp_path / "exp", "--init_lm", tmp_path / "joint")
+    arguments = argparse.Namespace(
+        vocabulary=str(prepared.path / "vocabulary"), vocabulary_hash=None, output_dir=str(tmp_path / "exp"),
+        resume=False, mixture=None, train_data_dir=None, train_tokens=None, init_lm=str(tmp_path / "joint"),
+        audio_rows="zero", decoder_conf={"dropout": 0.1}, best_model_criterion=[], keep_nbest_models=1)
+    model = AudioPaLMTask.build_model(arguments).decoder
+    assert torch.equal(model.embedding.weight, joint.embedding.weight) and model.config.dropout == 0.1
 
 
 def test_averages_that_espnet_takes_wrongly_are_refused(prepared, tmp_path, monkeypatch):

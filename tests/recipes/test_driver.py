@@ -128,6 +128,43 @@ def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
 
 
+def make_pack_folders(directory):
+    for name in ("units", "codec", "vocabulary", "lm", "acoustic"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "config.json").write_text("{}")
+    return directory
+
+
+def test_a_pack_goes_on_training(recipe):
+    make_pack_folders(recipe.path / "a pack")
+    result = recipe("--init_pack", "a pack", "--stop_stage", "9")
+    assert result.returncode == 0, result.stderr
+    units, tokenize, vocabulary, textlm, finetune, acoustic = recipe.commands()[3:]
+    assert units == "units_report --units exp/units --data_dir dump/raw/dev"
+    assert (recipe.path / "exp/units/config.json").is_file() and (recipe.path / "exp/codec/config.json").is_file()
+    assert tokenize.startswith("tokenize ") and "--init_pack a pack --output exp/vocabulary" in vocabulary
+    assert textlm == "import_lm --init_pack a pack --vocabulary exp/vocabulary --output exp/textlm --seed 0"
+    assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
+    assert "--init_model a pack/acoustic --output exp/acoustic" in acoustic
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--init_pack", "nothing"], "--init_pack nothing is no packed model of stage 14: it has no units"),
+    (["--init_pack", "pack", "--init_lm", "lm"],
+     "--init_pack brings its own LM: it goes with neither --init_lm nor --size"),
+    (["--init_pack", "pack", "--size", "1B"],
+     "--init_pack brings its own LM: it goes with neither --init_lm nor --size"),
+    (["--init_pack", "pack", "--train_codec", "true"],
+     "--init_pack brings its own codec: it does not go with --train_codec true"),
+    (["--init_pack", "pack", "--expdir", "pack"],
+     "--init_pack is the folder that the run would write; give another --expdir"),
+])
+def test_what_does_not_go_with_a_pack_is_refused(recipe, arguments, message):
+    make_pack_folders(recipe.path / "pack")
+    result = recipe(*arguments)
+    assert result.returncode == 1 and result.stderr == f"audiopalm.sh: error: {message}\n"
+
+
 def test_scores_are_of_the_run_and_published_on_request(recipe):
     assert recipe("--stop_stage", "12").returncode == 0
     score = recipe.commands()[-1]

@@ -126,6 +126,28 @@ def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_pat
         prepare(tmp_path / "in", tmp_path / "strict", ["es"], tmp_path)
 
 
+def test_several_languages_lie_in_a_folder_for_each(tmp_path):
+    for code in ("cs", "nl"):
+        make_folder(tmp_path / "one")
+        for name in ("train", "dev", "test"):
+            (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
+            shutil.move(tmp_path / "one" / name, tmp_path / "in" / name / code)
+    prepare(tmp_path / "in", tmp_path / "out", [], tmp_path)
+    train = tmp_path / "out/train"
+    assert read_table(train / "utt2lang") == {
+        f"anna-{index}-{code}": code for index in range(3) for code in ("cs", "nl")}
+    assert set(read_table(train / "utt2spk").values()) == {"anna"} and problems(train, Options()) == []
+    assert read_table(train / "wav.scp.en").keys() == {"anna-0-cs", "anna-0-nl"}
+    prepare(tmp_path / "in", tmp_path / "dutch", ["nl"], tmp_path)
+    assert set(read_table(tmp_path / "dutch/train/utt2lang").values()) == {"nl"}
+    shutil.rmtree(tmp_path / "in/dev/cs")
+    with pytest.raises(AudioPaLMError, match="dev/cs does not exist; each language needs a folder in"):
+        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+    (tmp_path / "in/dev/dutch").mkdir()
+    with pytest.raises(AudioPaLMError, match="unknown language 'dutch'"):
+        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+
+
 def test_wrong_folders_and_languages_are_refused(tmp_path):
     make_folder(tmp_path / "in")
     with pytest.raises(AudioPaLMError, match="one language"):

@@ -235,6 +235,34 @@ def test_directories_with_and_without_segments_are_combined(data, tmp_path):
     assert segments["a-2"] == "r 1 2" and segments["x-a-2"] == "x-a-2 0 -1" and not found(tmp_path / "all")
 
 
+def test_translations_of_every_form_are_combined(data, tmp_path):
+    """Translations as files and as segments, as texts in other languages: none is lost, and clashes are named."""
+    call("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "other")
+    write_table(data / "wav.scp", {"r": "/r.flac"})
+    write_table(data / "segments", {"a-1": "r 0 1", "a-2": "r 1 2", "b-1": "r 2 3"})
+    write_table(data / "segments.en", {"a-1": "r 3 4"})
+    write_table(tmp_path / "other/wav.scp.en", {"x-a-2": "/translation.flac"})
+    write_table(tmp_path / "other/text.nl", {"x-a-2": "woorden"})
+    result = call("combine_data.sh", tmp_path / "all", data, tmp_path / "other")
+    assert result.returncode == 0 and "speakers of several" not in result.stdout, result.stderr
+    union = tmp_path / "all"
+    assert read_table(union / "segments.en") == {"a-1": "r 3 4", "x-a-2": "x-a-2-en 0 -1"}
+    assert not (union / "wav.scp.en").exists() and read_table(union / "wav.scp")["x-a-2-en"] == "/translation.flac"
+    assert read_table(union / "text.nl") == {"x-a-2": "woorden"} and read_table(union / "text.es").keys() >= {"a-1"}
+    assert len(read_table(union / "utt2lang")) == 6 and not found(union)
+
+    write_table(tmp_path / "other/wav.scp", {**read_table(tmp_path / "other/wav.scp"), "x-a-2-en": "/other.flac"})
+    assert "a recording x-a-2-en" in call("combine_data.sh", tmp_path / "wrong", data, tmp_path / "other").stderr
+    for name, value in (("utt2lang", "fr"), ("text.es", "otra cosa")):
+        call("copy_data_dir.sh", data, tmp_path / name)
+        write_table(tmp_path / name / name, {**read_table(tmp_path / name / name), "a-1": value})
+        result = call("combine_data.sh", tmp_path / "wrong", data, tmp_path / name)
+        assert result.returncode == 1 and f"a-1 of {tmp_path / name / name} is something else" in result.stderr
+    call("copy_data_dir.sh", "--utt-prefix", "y-", data, tmp_path / "same")
+    result = call("combine_data.sh", tmp_path / "both", data, tmp_path / "same")
+    assert result.returncode == 0 and "taken for the same people: a b" in result.stdout
+
+
 def test_no_table_of_an_earlier_directory_stays(data, tmp_path):
     write_table(data / "feats.scp", dict.fromkeys(IDS, "x.ark:3"))
     assert call("subset_data_dir.sh", "--first", data, 2, tmp_path / "part").returncode == 0

@@ -1,0 +1,97 @@
+"""Fish Fillets NG: the dialogue of a game, spoken by people in Czech and Dutch, with translations into English.
+
+Debian ships it under GPL-2: the package fillets-ng-data has the scripts, fillets-ng-data-cs and -nl have the speech.
+
+    script/<level>/dialogs_<language>.lua     dialogId("<id>", "<font>", "<English>") dialogStr("<text>")
+    sound/<level>/<language>/<id>.ogg
+
+The font of a line says who speaks: the small fish, the big fish, or another character. Every tenth level is in dev and
+every tenth in test, the same ones in both languages. Lines that train has in common with them are left out of train.
+Texts are in lower case without punctuation, as those of the embedded corpus.
+"""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+
+LANGUAGES = ("cs", "nl")
+SETS = ("train", "dev", "test")
+INSTALLED = "usr/share/games/fillets-ng"
+STRING = r'"((?:[^"\\]|\\.)*)"'
+LINE = re.compile(rf"dialogId\(\s*{STRING}\s*,\s*{STRING}\s*,\s*{STRING}\s*\)(?:\s*dialogStr\(\s*{STRING}\s*\))?")
+NOT_SPOKEN = ("[", "(")  # a description of a sound begins so
+
+
+def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
+            max_drop: float = 0.05) -> dict:
+    """Write <output>/{train,dev,test} and return the report.
+
+    `downloads` is the installed folder, or one that holds the three packages, unpacked into it or each into a folder of
+    its own. Raises AudioPaLMError for other languages and where scripts or speech are missing.
+    """
+    for code in languages:
+        if code not in LANGUAGES:
+            raise AudioPaLMError(f"the speech is in {' and '.join(LANGUAGES)}, not in {code!r}; "
+                                 f"{nearest(code, LANGUAGES)}")
+    roots = _roots(Path(downloads))
+    scripts = {path.parent.relative_to(root / "script"): path.parent
+               for root in roots for path in sorted((root / "script").rglob("dialogs_en.lua"))}
+    levels = sorted(scripts)
+    sets = {name: DataSet() for name in SETS}
+    held_out: set[str] = set()
+    for number, level in sorted(enumerate(levels), key=lambda pair: _set_of(pair[0]) == "train"):
+        name = _set_of(number)
+        for code in languages or LANGUAGES:
+            for utterance in _read_level(scripts[level], level, code, roots, sets[name]):
+                texts = {utterance.text, *utterance.translations.values()}
+                if name != "train":
+                    held_out |= texts
+                elif texts & held_out:
+                    sets[name].account.drop(utterance.id, "line of dev or test")
+                    continue
+                sets[name].utterances.append(utterance)
+    for code in languages or LANGUAGES:
+        if not any(utterance.language == code for data in sets.values() for utterance in data.utterances):
+            raise AudioPaLMError(f"{downloads} has no speech in {code}: the package fillets-ng-data-{code} is missing")
+    return write_sets(Path(output), sets, max_drop)
+
+
+def _set_of(number: int) -> str:
+    return {4: "dev", 9: "test"}.get(number % 10, "train")
+
+
+def _roots(downloads: Path) -> list[Path]:
+    found = [root for root in (downloads, downloads / INSTALLED, *sorted(downloads.glob(f"*/{INSTALLED}")))
+             if (root / "script").is_dir() or (root / "sound").is_dir()]
+    if not any((root / "script").is_dir() for root in found):
+        raise AudioPaLMError(f"{downloads} does not hold the scripts of the Debian package fillets-ng-data; install it "
+                             "with -cs and -nl, or unpack the three into a folder and give that as --downloads")
+    return found
+
+
+def _read_level(script: Path, level: Path, code: str, roots: list[Path], data: DataSet) -> list[Utterance]:
+    """The spoken lines of a level; `data` counts them, and what is dropped."""
+    path, utterances = script / f"dialogs_{code}.lua", []
+    for name, font, english, text in LINE.findall(path.read_text(encoding="utf-8")) if path.exists() else []:
+        audio = next((file for root in roots if (file := root / "sound" / level / code / f"{name}.ogg").exists()), None)
+        if audio is None:
+            continue  # a line that is only shown
+        data.account.rows += 1
+        speaker = f"{code}-{font.removeprefix('font_') or 'other'}"
+        key = f"{speaker}-{'_'.join(level.parts)}-{name}"
+        if not plain(text) or text.startswith(NOT_SPOKEN):
+            data.account.drop(key, "no text")
+        else:
+            utterances.append(Utterance(id=key, speaker=speaker, language=code, audio=audio, text=plain(text),
+                                        translations={"en": plain(english)} if plain(english) else {}))
+    return utterances
+
+
+def plain(text: str) -> str:
+    """A string of a script in lower case, without escapes and punctuation; an apostrophe inside a word stays."""
+    text = unicodedata.normalize("NFKC", re.sub(r"\\(.)", r"\1", text)).lower().replace("’", "'")
+    kept = "".join(" " if unicodedata.category(letter)[0] in "PSC" and letter != "'" else letter for letter in text)
+    return " ".join(word.strip("'") for word in kept.split() if word.strip("'"))
