@@ -116,8 +116,12 @@ class Grammar:
 
     def text(self, sentence: Sentence, language: str) -> str:
         """The sentence in lower-case words without punctuation."""
+        return self.written(self.tokens(sentence, language), language)
+
+    def written(self, tokens: list[str], language: str) -> str:
+        """The words of `[+]clip[=words]` tokens."""
         text = ""
-        for token in self.tokens(sentence, language):
+        for token in tokens:
             clip, equals, written = token.lstrip("+").partition("=")
             words = written.replace("_", " ") if equals else self.words(clip, language)
             text += words if token.startswith("+") else f" {words}"
@@ -134,15 +138,16 @@ class Grammar:
         say = self.templates[sentence.template]["say"]
         values = dict(sentence.values)
         pattern = say.get(language, say["all"])
-        spoken = SLOT.sub(lambda match: self._speak(match[1], match[2], values[match[1]], language), pattern)
+        spoken = SLOT.sub(lambda match: self.speak(match[1], match[2], values[match[1]], language), pattern)
         return spoken.split()
 
-    def _speak(self, slot: str, view: str | None, value: str, language: str) -> str:
+    def speak(self, slot: str, view: str | None, value: str, language: str) -> str:
+        """Tokens of a slot's value; `view` is that of `{slot|view}`."""
         definition = self.slots[slot]
         if view == "12":
             return self.number((int(value) - 1) % 12 + 1, language)
         if view == "half":
-            return self._speak("half", None, "am" if int(value) < 12 else "pm", language)
+            return self.speak("half", None, "am" if int(value) < 12 else "pm", language)
         if "digits" in definition:
             return " ".join(self.number(int(digit), language) for digit in value)
         if "numbers" in definition:
@@ -168,7 +173,7 @@ class Grammar:
             for slot, view in SLOT.findall(pattern):
                 values = [str(digit) for digit in range(10)] if "digits" in self.slots[slot] else self.values_of(slot)
                 for value in values:
-                    found.update(self._speak(slot, view or None, value, language).split())
+                    found.update(self.speak(slot, view or None, value, language).split())
             found.update(SLOT.sub(" ", pattern).split())
         return sorted({token.lstrip("+").partition("=")[0] for token in found})
 
