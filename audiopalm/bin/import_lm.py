@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import add_seed
 from audiopalm.core.command import run
 from audiopalm.lm.importing import import_text_lm
 
@@ -12,7 +13,7 @@ def main() -> None:
     parser.add_argument("--init_lm", required=True, help="its folder or hub id, the same as in stage 6")
     parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="stands in config.json; nothing is drawn")
+    add_seed(parser, "stands in config.json; nothing is drawn")
     arguments = parser.parse_args()
     import_text_lm(arguments.init_lm, arguments.vocabulary, arguments.output, arguments.seed)
 
