@@ -15,6 +15,7 @@ from audiopalm.acoustic.base import Acoustic
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
+from audiopalm.core.arguments import check_seed
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import require, sha256
 from audiopalm.core.manifest import check_manifest
@@ -35,7 +36,6 @@ from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 LONGEST_SECONDS, LONGEST_TEXT = 60, 5000  # seconds of a recording, characters of a text
-MAX_SEED = 2 ** 31 - 1
 
 
 @dataclass
@@ -148,11 +148,6 @@ def check_text(source: object, task: str) -> str:
         raise AudioPaLMError(f"the text has {len(source)} characters, at most {LONGEST_TEXT} can be answered; "
                              "divide it")
     return source
-
-
-def check_seed(seed: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
 
 
 def check_request(source: str, task: str, prompt: str | None, out: str | None, seed: int) -> None:

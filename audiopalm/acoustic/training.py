@@ -23,7 +23,7 @@ from audiopalm.core.weights import load_module, write_weights
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.checkpoint import batch_seed
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
-from audiopalm.training.optimizer import UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.optimizer import UpdateGroup, update_group
 from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
 
 LevelSums = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
@@ -90,11 +90,11 @@ def read_sizes(directory: Path, config: Any, meta: dict, tokens: object) -> Any:
     Raises AudioPaLMError where it is of another kind than `config`, or was trained with other units or another codec.
     """
     path = directory / CONFIG
-    found = read_object(path, MADE_BY, {"model": dict, "units_sha256": str, "codec_sha256": str})
+    found = read_object(path, MADE_BY, {"model": dict, "units_sha256": str, "codes_sha256": str})
     if (kind := found.get("kind", DEFAULT)) != config.kind:
         raise AudioPaLMError(f"{directory} is an acoustic model of the kind {kind}, the configuration is for "
                              f"{config.kind}; give the configuration of that kind, --acoustic_config")
-    for name in ("units_sha256", "codec_sha256"):
+    for name in ("units_sha256", "codes_sha256"):
         if found[name] != meta.get(name):
             raise AudioPaLMError(f"{directory} has {name} {found[name]}, {tokens} has {meta.get(name)}; run stages 3 "
                                  "to 5 with the same --init_pack")
@@ -136,7 +136,7 @@ class AcousticTraining(Training):
 
     @abstractmethod
     def losses(self, batch: Batch, random: np.random.Generator) -> tuple[Tensor, LevelSums]:
-        """The loss of a batch, and what it is made of."""
+        """The loss of a batch, and the summed cross-entropy and number of positions of each level."""
 
     @abstractmethod
     def scores(self, batch: Batch) -> LevelScores:
@@ -151,9 +151,7 @@ class AcousticTraining(Training):
         return self.draw(self.corpus, random, self.config.batch.voices, self.config.batch.targets), random
 
     def update_groups(self) -> dict[str, UpdateGroup]:
-        optimizer = self.config.optimizer
-        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
-                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
+        return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps)}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[tuple[Batch, np.random.Generator]]:
         return load_ahead(self.load, numbers, self.config.training.workers)

@@ -7,6 +7,7 @@ stopped one goes on where it was.
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import parse_seed
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.report.ablation_runs import run_ablations
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--report", default="TABLES.md", help="the page made from --results")
     arguments = parser.parse_args()
     run_ablations(load_config(Ablations, arguments.config), arguments.only.split(),
-                  [int(word) for word in arguments.seeds.split()], Path(arguments.expdir), arguments.lm_args,
+                  [parse_seed(word) for word in arguments.seeds.split()], Path(arguments.expdir), arguments.lm_args,
                   arguments.parallel, arguments.results, arguments.report)
 
 

@@ -8,7 +8,7 @@ others the shards that are whole, so a stopped decode goes on where it was.
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.core.lock import all_locked
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, required=True, nargs="+", help="tokens of each --data_dir (stage 5)")
     parser.add_argument("--config", required=True, help="YAML of DecodeConfig: tasks, decoding, batch_size")
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="of each set, such as exp/decode/test")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling; greedy decoding does not use it")
+    add_seed(parser, "of sampling; greedy decoding does not use it")
     add_launcher_options(parser, "first OUTPUT/jobs")
     args = parse_with_overrides(parser, "batch_size=16")
     if not len(args.data_dir) == len(args.tokens) == len(args.output):

@@ -10,7 +10,7 @@ as `key=value`; `joined` puts two recordings of a speaker into one; the others a
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.data.distortion import DistortionConfig
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="data directory to write")
     parser.add_argument("--audio_dir", type=Path, required=True, help="where the FLAC files go")
     parser.add_argument("--condition", required=True, help=", ".join(NAMES))
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     add_launcher_options(parser, "OUTPUT/jobs")
     arguments = parse_with_overrides(parser, "noise=0.5")
     config = load_config(DistortionConfig, None, arguments.overrides)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import add_seed
 from audiopalm.core.command import run
 from audiopalm.lm.importing import import_pack_lm, import_text_lm
 
@@ -14,7 +15,7 @@ def main() -> None:
     source.add_argument("--init_pack", type=Path, help="folder of a packed model (stage 14), as in stage 6")
     parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="stands in config.json; nothing is drawn")
+    add_seed(parser, "stands in config.json; nothing is drawn")
     arguments = parser.parse_args()
     if arguments.init_pack:
         import_pack_lm(arguments.init_pack, arguments.vocabulary, arguments.output, arguments.seed)

@@ -6,6 +6,7 @@
 
 import argparse
 
+from audiopalm.core.arguments import add_seed
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.inference import AudioPaLM, check_request, write_answer
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")
     parser.add_argument("--decoding", nargs="*", default=[], metavar="KEY=VALUE",
                         help="settings of audiopalm.lm.generation.config.DecodingConfig: beam=8 rescore=true")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     args = parser.parse_args()
     check_request(args.input, args.task, args.prompt, args.out, args.seed)  # before anything is loaded
     decoding = load_config(DecodingConfig, overrides=args.decoding)

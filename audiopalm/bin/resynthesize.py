@@ -9,7 +9,7 @@ The voice is that of the first 3 s of the recording itself, or of another one.
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.data.audio import check_output, read_audio
 from audiopalm.stages.resynthesize import resynthesize
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--voice", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--model", type=Path, default="egs/mini/exp/pack",
                         help="folder with units/, acoustic/ and codec/: of stage 14, or exp/ (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     args = parse_with_overrides(parser, "temperature=0")
     output, samples = check_output(args.output), read_audio(args.input)
     voice = read_audio(args.voice) if args.voice else samples

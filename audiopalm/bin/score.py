@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import add_seed
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
 from audiopalm.report.run_results import ResultOptions, score_and_report
@@ -30,7 +31,7 @@ def main() -> None:
     add("--speech", choices=["english", "cvss", "whisper"], default="english", help="normaliser of judged speech")
     add("--dnsmos", type=int, default=0, metavar="N", help="DNSMOS of N utterances per decode that keeps a voice")
     add("--processes", type=int, default=2)
-    add("--seed", type=int, default=0, help="of the run: stands in the rows")
+    add_seed(parser, "of the run: stands in the rows")
     given = vars(parser.parse_args())
     results = ResultOptions(**{name: given.pop(name) for name in ("results", "report", "goals", "publish")})
     with locked(given["output"], "score"):

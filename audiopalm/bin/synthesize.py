@@ -7,7 +7,7 @@ Run again after an interruption, it goes on; a finished folder is left alone unl
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
 from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
@@ -28,7 +28,7 @@ def main() -> None:
                         help="also speak N utterances of each decode that keeps the voice of its source with another "
                              "speaker's prompt, into other_prompt_<decode>: the voice scores without the right prompt")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     options = SpeechOptions(**vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0")))
     with locked(options.decode_dir, "synthesize"):
         synthesize_set(options)

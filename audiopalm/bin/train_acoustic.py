@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiopalm.acoustic.registry import load_training_config
 from audiopalm.acoustic.training import AcousticData, train
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--init_model", type=Path, help="folder of an acoustic model to go on from")
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml or conf/acoustic_audiolm.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. exp/acoustic")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     arguments = parse_with_overrides(parser, "training.steps=10")
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.codec.training import load_training, train
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
     parser.add_argument("--init_codec", type=Path, help="a trained codec whose decoder alone goes on, with its ids as "
                                                         "they are; for quantise_from: 0")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     arguments = parse_with_overrides(parser, "training.steps=100")
     config = load_training(arguments.config, arguments.overrides)
     train(arguments.data_dir, config, arguments.output, arguments.seed, arguments.dev_dir, arguments.init_codec)

@@ -7,7 +7,7 @@ training, and a text LM gets audio rows first. Started again after an interrupti
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.lm.training import LMConfig, first_batch, read_data, train
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--dev_text_dir")
     parser.add_argument("--init_lm", help="directory of the LM to start from, a text LM or one with audio rows")
     parser.add_argument("--output", required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
     args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)

@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from audiopalm.core.arguments import parse_with_overrides
+from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.units.quality import report_units
 from audiopalm.units.training import load_training, train
@@ -22,7 +22,7 @@ def main() -> None:
                                                      "without it there are no dev losses, and --data_dir is measured")
     parser.add_argument("--config", help="YAML of a class of audiopalm.units.training.TRAININGS")
     parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser)
     arguments = parse_with_overrides(parser, "kind=log-mel")
     config = load_training(arguments.config, arguments.overrides)
     train(arguments.data_dir, config, arguments.output, arguments.seed, arguments.dev_dir)

@@ -30,7 +30,7 @@ from audiopalm.data.speech import list_speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
-from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 
 # ESPnet's defaults are for 24 kHz and lie in arguments that are shared by all its instances; hence in full.
 SCALE_DISCRIMINATOR = {"in_channels": 1, "out_channels": 1, "kernel_sizes": [15, 41, 5, 3], "max_groups": 16,
@@ -67,8 +67,8 @@ class SoundStreamTraining:
                                                                             validate_every=1000))
     optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer())
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer())
-    scale_channels: int = ranged(128, low=1)  # of the first convolution of the discriminators of waveforms
-    stft_channels: int = ranged(32, low=1)  # of that of the discriminator of complex spectra
+    scale_channels: int = ranged(128, low=1)  # of the first convolution of the waveform discriminators
+    stft_channels: int = ranged(32, low=1)  # of the first convolution of the STFT discriminator
     quantise_from: int = ranged(0, low=0)  # first step with the quantiser; its codebooks start by residual k-means
     plain_noise: float = ranged(0.0, low=0)  # before it latents get noise of up to this share of their energy
     freeze_encoder_from: int | None = ranged(None, low=1)  # first step with the encoder frozen; null: never
@@ -183,13 +183,9 @@ class SoundStreamCodecTraining(Training):
                           np.random.default_rng([self.seed, number]))
 
     def update_groups(self) -> dict[str, UpdateGroup]:
-        groups = {}
-        for name, module, optimizer in (("model", self.codec.generator, self.config.optimizer),
-                                        ("discriminator", self.codec.discriminator,
-                                         self.config.discriminator_optimizer)):
-            groups[name] = UpdateGroup(module, make_optimizers(optimizer, module),
-                                       learning_rate(optimizer, self.config.training.steps), optimizer.clip)
-        return groups
+        config, steps = self.config, self.config.training.steps
+        return {"model": update_group(self.codec.generator, config.optimizer, steps),
+                "discriminator": update_group(self.codec.discriminator, config.discriminator_optimizer, steps)}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[Tensor]:
         return load_ahead(self.load, numbers, self.config.training.workers)

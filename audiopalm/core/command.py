@@ -1,6 +1,6 @@
 """What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr.
 
-A rank of torchrun ends with torchrun, even when that is killed.
+Errors of the operating system are one line too. A rank of torchrun ends with torchrun, even when that is killed.
 """
 
 import logging
@@ -22,6 +22,15 @@ def run(main: Callable[[], None]) -> None:
         main()
     except AudioPaLMError as error:
         sys.exit(f"{name}: error: {error}")
+    except OSError as error:  # a full disk, a missing permission: what no check has foreseen
+        logging.debug("where it happened", exc_info=True)
+        sys.exit(f"{name}: error: {_describe(error)}; run the same command again when this is remedied")
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _describe(error: OSError) -> str:
+    """The file and the reason, in one line."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -154,14 +154,15 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str, base: T | None =
     its base what the field is by default, so that naming one of its keys leaves the others as they were.
     """
     if not isinstance(values, dict):
-        raise AudioPaLMError(f"{where}: expected keys of {cls.__name__}, found {shown(values)}")
+        names = ", ".join(field.name for field in dataclasses.fields(cls))
+        raise AudioPaLMError(f"{where}: expected keys ({names}), found {shown(values)}")
     hints = typing.get_type_hints(cls)  # an attribute RENAMED holds {old key: where it is now}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():
         if key not in fields:
             renamed = getattr(cls, "RENAMED", {}).get(key)
-            hint = f"it is called {renamed} now" if renamed else nearest(str(key), fields)
+            hint = f"it is now {renamed}" if renamed else nearest(str(key), fields)
             raise AudioPaLMError(f"{where}: unknown key {shown(key)}; {hint}")
         arguments[key] = _convert(hints[key], value, f"{where}: {key}", _default(fields[key], base))
         check_limits(arguments[key], fields[key].metadata, f"{where}: {key}")

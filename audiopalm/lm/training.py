@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -20,7 +20,7 @@ from audiopalm.lm.show import show_batch
 from audiopalm.lm.storage import INITIALISATIONS, extend_vocabulary, load_model, save_model
 from audiopalm.training.config import TrainingConfig, free
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
-from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.precision import peak_operations
 from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
@@ -39,8 +39,6 @@ class BatchConfig:
 @dataclass
 class LMConfig:
     """conf/textlm.yaml and conf/lm.yaml."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"rows": "batch.rows", "row_length": "batch.row_length"}
 
     mixture: list[MixtureEntry]
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -128,10 +126,8 @@ class LMTraining(Training):
         self.speed = Speed(self.model, fabric.device, config.training.precision)
 
     def update_groups(self) -> dict[str, UpdateGroup]:
-        optimizer = self.config.optimizer
-        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
-                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip,
-                                     clip_apart=("embedding",))}
+        return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps,
+                                      clip_apart=("embedding",))}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[PackedBatch]:
         # The ranks take turns with the micro-batches: two processes see what one with two micro-batches a step sees.

@@ -10,7 +10,14 @@ from audiopalm.core.files import read_json, require, sha256
 from audiopalm.data.datadir import read_table
 from audiopalm.languages import language_name
 from audiopalm.scoring.results import ResultRow, select
-from audiopalm.stages.decode_record import DECODE, SYNTHESIZE, check_decodes, check_spoken, decode_fingerprint
+from audiopalm.stages.decode_record import (
+    DECODE,
+    SYNTHESIZE,
+    check_decodes,
+    check_spoken,
+    check_spoken_alike,
+    decode_fingerprint,
+)
 from audiopalm.tasks import TASKS, Output, Task
 
 SCORE = "stage 12 (score)"
@@ -118,10 +125,16 @@ class TestSet:
         name = f"wav.scp.{decode.target}" if output.is_translated else "wav.scp"
         return self.table(name) if (self.data_dir / name).exists() else {}
 
-    def true_tokens(self, language: str) -> dict[str, str]:
-        """{utterance: speech made from true units}; empty where stage 11 was not asked for it."""
-        path = self.decode_dir / f"true_tokens_{language}" / "wav.scp"
-        return read_table(path) if path.exists() else {}
+    def true_tokens(self, decode: Decode, output: Output) -> dict[str, str]:
+        """{utterance: speech made from true units}; empty where stage 11 was not asked for it.
+
+        Raises AudioPaLMError where other models or settings than those of the decode have spoken it.
+        """
+        folder = self.decode_dir / f"true_tokens_{decode.language(output)}"
+        if not (folder / "wav.scp").exists():
+            return {}
+        check_spoken_alike(folder, decode.folder)
+        return read_table(folder / "wav.scp")
 
     def other_prompt(self, decode: Decode) -> dict[str, str]:
         """{utterance: the same units in another speaker's voice}; empty where stage 11 was not asked for it.

@@ -105,7 +105,7 @@ def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> l
 def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[ResultRow]:
     spoken = decode.hypotheses(output)
     references = test_set.references(decode, output, spoken)
-    systems = {"model": spoken, "true_tokens": test_set.true_tokens(JUDGED_LANGUAGE),
+    systems = {"model": spoken, "true_tokens": test_set.true_tokens(decode, output),
                "true_audio": test_set.true_audio(decode, output)}
     rows = []
     for judge, limit in run.judges.items():
@@ -155,7 +155,7 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
         system: {name: file for name, file in files.items() if name in spoken}
-        for system, files in (("true_tokens", test_set.true_tokens(decode.language(output))),
+        for system, files in (("true_tokens", test_set.true_tokens(decode, output)),
                               ("true_audio", test_set.true_audio(decode, output)))}
     if wrong := test_set.other_prompt(decode):
         systems["other_prompt"] = wrong

@@ -20,6 +20,7 @@ from audiopalm.data.datadir import read_table
 DECODES, SYNTHESIS = "decodes.json", "synthesis.json"
 DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
 MODEL_KEYS = ("model_sha256", "vocabulary_hash")
+SPEECH_KEYS = ("acoustic_sha256", "codec_sha256", "generation", "seed")  # what else than the units decides the speech
 
 
 def write_record(set_dir: Path, planned: Mapping[str, dict[str, Any]]) -> None:
@@ -64,6 +65,17 @@ def check_spoken(folder: Path) -> None:
     units = {name: archive[name] for name in prompts if name in archive}
     if spoken_fingerprint(units, prompts) != record["input_sha256"]:
         raise AudioPaLMError(f"{folder} was decoded anew after it was spoken; run {SYNTHESIZE} again")
+
+
+def check_spoken_alike(folder: Path, decode: Path) -> None:
+    """Raise AudioPaLMError unless two folders were spoken by the same models with the same settings.
+
+    `folder` is the ceiling of a set, whose score stands beside that of `decode`.
+    """
+    here, there = (read_json(one / SYNTHESIS, SYNTHESIZE) for one in (folder, decode))
+    if odd := [key for key in SPEECH_KEYS if here.get(key) != there.get(key)]:
+        raise AudioPaLMError(f"{folder} was spoken with another {odd[0]} than {decode}; run {SYNTHESIZE} with "
+                             "--true_tokens again, or remove the former")
 
 
 def decode_fingerprint(folder: Path) -> str:

@@ -30,9 +30,9 @@ class TrainingConfig:
         "dev_batch": "batch.dev_rows", "dev_every": "training.validate_every",
         "checkpoint_every": "training.save_every", "optimizer": "optimizer.name",
         "learning_rate": "optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
-        "weight_decay": "optimizer.weight_decay", "clip": "optimizer.clip", "recompute": "recompute",
+        "weight_decay": "optimizer.weight_decay", "clip": "optimizer.clip", "recompute": "recompute, beside training",
         "level_bias": "masking.level_bias", "whole_share": "masking.whole_share", "cut_share": "masking.cut_share",
-        "own_share": "own_share"}
+        "own_share": "own_share, beside training"}
 
     steps: int = ranged(1000, low=1)
     accumulate: int = ranged(1, low=1)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +30,6 @@ Schedule = Callable[[int], float]  # step, from 0 -> learning rate
 @dataclass
 class OptimizerConfig:
     """An optimizer, its learning-rate schedule (warm-up, then `schedule` down to `final_rate`) and clipping."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"warmup": "optimizer.warmup_steps"}
 
     name: str = chosen("adamw", NAMES)
     learning_rate: float = ranged(2e-3, above=0)  # the peak
@@ -117,6 +114,12 @@ class UpdateGroup:
                 group["lr"] = self.schedule(step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+
+def update_group(module: nn.Module, config: OptimizerConfig, steps: int,
+                 clip_apart: tuple[str, ...] = ()) -> UpdateGroup:
+    """All parameters of `module`, updated as `config` says in a training of `steps` steps."""
+    return UpdateGroup(module, make_optimizers(config, module), learning_rate(config, steps), config.clip, clip_apart)
 
 
 def clip(parameters: Iterable[Tensor], limit: float) -> None:

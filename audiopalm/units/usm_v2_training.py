@@ -20,7 +20,7 @@ from audiopalm.data.speech import Speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
-from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.precision import full_precision
 from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.encoder import HOP
@@ -104,9 +104,7 @@ class UsmTraining(Training):
         return make_batch([self.speech[index] for index in self.plan[number]], config.model.characters, distortion)
 
     def update_groups(self) -> dict[str, UpdateGroup]:
-        optimizer = self.config.optimizer
-        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
-                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
+        return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps)}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[SpeechBatch]:
         return load_ahead(self.load, numbers, self.config.training.workers)

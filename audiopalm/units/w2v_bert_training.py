@@ -15,7 +15,7 @@ from audiopalm.core.quantiser import kmeans
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
-from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.precision import full_precision
 from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.kmeans_training import KMeansConfig, fit_codebook
@@ -82,9 +82,7 @@ class W2vBertUnits(Training):
         return make_batch([self.speech[index] for index in self.plan[number]], "")
 
     def update_groups(self) -> dict[str, UpdateGroup]:
-        optimizer = self.config.optimizer
-        return {"model": UpdateGroup(self.model, make_optimizers(optimizer, self.model),
-                                     learning_rate(optimizer, self.config.training.steps), optimizer.clip)}
+        return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps)}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[SpeechBatch]:
         return load_ahead(self.load, numbers, self.config.training.workers)

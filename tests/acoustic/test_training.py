@@ -72,8 +72,8 @@ def test_a_trained_model_goes_on(tmp_path, tokens):
     with pytest.raises(AudioPaLMError, match="is an acoustic model of the kind soundstorm, the configuration is for"):
         train(AudioLMTraining, AudioLMConfig(training=TrainingConfig(steps=1)), data, tmp_path / "other", 0)
     settings = read_json(tmp_path / "pack" / "config.json")
-    write_json(tmp_path / "pack" / "config.json", {**settings, "codec_sha256": "another"})
-    with pytest.raises(AudioPaLMError, match="has codec_sha256 another, .* run stages 3 to 5 with the same"):
+    write_json(tmp_path / "pack" / "config.json", {**settings, "codes_sha256": "another"})
+    with pytest.raises(AudioPaLMError, match="has codes_sha256 another, .* run stages 3 to 5 with the same"):
         train(SoundStormTraining, config, data, tmp_path / "third", 0)
 
 

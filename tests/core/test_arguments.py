@@ -1,12 +1,19 @@
-"""Overrides may stand anywhere; what commands import says nothing."""
+"""Overrides may stand anywhere; seeds are checked when they are parsed; what commands import says nothing."""
 
 import argparse
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from audiopalm.core.arguments import parse_with_overrides
+import audiopalm.bin
+from audiopalm.core.arguments import MAX_SEED, add_seed, parse_with_overrides
+from audiopalm.core.errors import AudioPaLMError
+
+WITH_SEED = sorted(path.stem for path in Path(audiopalm.bin.__file__).parent.glob("*.py")
+                   if "add_seed(" in path.read_text() or '"--seed"' in path.read_text())
 
 
 @pytest.mark.parametrize("line", ["a=1 --output X b=2", "--output X a=1 b=2", "a=1 b=2 --output X"])
@@ -23,3 +30,20 @@ def test_faiss_reports_no_import_errors():
     script = "import logging; logging.basicConfig(level=logging.INFO); import audiopalm.core.quantiser"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stderr == ""
+
+
+@pytest.mark.parametrize("command", WITH_SEED)
+@pytest.mark.parametrize("seed", ["-1", str(2 ** 31), "1" * 30, "1.5", "x"])
+def test_a_seed_that_cannot_be_used_is_one_line_in_every_command(monkeypatch, command, seed):
+    monkeypatch.setattr(sys, "argv", [command, "--seed", seed])
+    with pytest.raises(AudioPaLMError, match=f"seed must be .*, found '?{seed}") as error:
+        importlib.import_module(f"audiopalm.bin.{command}").main()
+    assert "\n" not in str(error.value)
+
+
+def test_the_least_and_the_largest_seed():
+    assert len(WITH_SEED) >= 10
+    parser = argparse.ArgumentParser()
+    add_seed(parser)
+    assert [parser.parse_args(words).seed for words in ([], ["--seed", "0"], ["--seed", str(MAX_SEED)])] == [
+        0, 0, MAX_SEED]

@@ -128,7 +128,7 @@ def test_a_batch_is_shown(tmp_path, prepared):
     (["mixture=[{task: asr, sources: [ru]}]"], "no utterance"),
     (["mixture=[{task: tts, speakers: [bella]}]"], "speakers ['bella']"),
     (["mixture=[]"], "mixture: it is empty"),
-    (["training.rows=4"], "it is called batch.rows now"),
+    (["training.rows=4"], "it is now batch.rows"),
     (["batch.row_length=8"], "no sequence fits"),
     (["--init_lm", "nowhere"], "run stage 7"),
 ])

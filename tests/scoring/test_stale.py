@@ -89,6 +89,27 @@ def test_speech_of_earlier_units(recipe, monkeypatch):
     refused(run_score, monkeypatch, match=r"s2st_es_en was decoded anew after it was spoken; run stage 11")
 
 
+@pytest.mark.parametrize("key, value", [("acoustic_sha256", "e" * 64), ("codec_sha256", "f" * 64), ("seed", 7),
+                                        ("generation", {"iterations": [8]})])
+def test_a_ceiling_of_other_speech_models_or_settings(recipe, monkeypatch, key, value):
+    """As after another stage 9, or other overrides of stage 11, without --true_tokens: the old ceiling lies there."""
+    made = {"acoustic_sha256": "a" * 64, "codec_sha256": "b" * 64, "generation": {"iterations": [1]}, "seed": 0}
+    write_decode(recipe.parents[2], "true_tokens_en", "true_tokens", None, "en", {},
+                 read_table(recipe / "s2st_es_en/wav.scp"))
+    spoken = ["s2st_es_en", "asr+ast+s2st_es_en"]
+    for name in [*spoken, "true_tokens_en"]:
+        change(recipe / name / "synthesis.json", **made)
+    run_score(monkeypatch, "--judges", "parrot")
+    assert "true_tokens" in {row["system"] for row in read_json("exp/results.json")}
+    for name in spoken:
+        change(recipe / name / "synthesis.json", **{key: value})
+    refused(run_score, monkeypatch, "--judges", "parrot",
+            match=rf"true_tokens_en was spoken with another {key} than .*s2st_es_en; run stage 11 \(synthesize\) with "
+                  "--true_tokens again, or remove the former")
+    change(recipe / "true_tokens_en/synthesis.json", **{key: value})
+    run_score(monkeypatch, "--judges", "parrot")
+
+
 @pytest.mark.parametrize("folder, file, values", [("asr_es", "meta.json", {"count": 2}),
                                                   ("s2st_es_en", "synthesis.json", {"seed": 7})])
 def test_a_page_of_scores_of_other_decodes(recipe, monkeypatch, folder, file, values):

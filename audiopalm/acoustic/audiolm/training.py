@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,8 +29,6 @@ from audiopalm.training.optimizer import OptimizerConfig
 class AudioLMConfig:
     """conf/acoustic.yaml for `kind: audiolm`."""
 
-    RENAMED: ClassVar[dict[str, str]] = {"own_share": "own_share, beside training"}
-
     kind: str = "audiolm"
     model: ModelConfig = field(default_factory=ModelConfig)
     batch: VoiceBatchConfig = field(default_factory=VoiceBatchConfig)
@@ -46,7 +43,7 @@ class AudioLMConfig:
 
 
 class AudioLMTraining(AcousticTraining):
-    """The mean cross-entropy of stage 2 plus that of stage 3."""
+    """The loss is the cross-entropy of stage 2 plus the cross-entropy of stage 3, each a mean over its levels."""
 
     model_class = AudioLM
     model: AudioLM

@@ -1,7 +1,6 @@
 """What SoundStorm learns: one level of each example, masked; the accuracy of each level on a development set."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -29,9 +28,6 @@ class MaskingConfig:
 @dataclass
 class SoundStormConfig:
     """conf/acoustic.yaml for `kind: soundstorm`."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"level_bias": "masking.level_bias", "whole_share": "masking.whole_share",
-                                         "cut_share": "masking.cut_share"}
 
     kind: str = "soundstorm"
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -1,0 +1,43 @@
+"""Errors of the operating system end a command with one line and exit code 1; nothing is written under a final name."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from audiopalm.core.files import read_json, write_json
+
+WRITE = """
+import sys
+from audiopalm.core.command import run
+from audiopalm.core.files import write_json
+{body}
+run(main)
+"""
+CASES = {  # {name: (body of the command, what it says)}
+    "a file in place of a folder": ("def main(): write_json(sys.argv[1] + '/file/x.json', {})", "/file: File exists"),
+    "no permission": ("def main(): raise PermissionError(13, 'Permission denied', sys.argv[1])", ": Permission denied"),
+    "an error without a file": ("def main(): raise TimeoutError('no\\nanswer')", "error: no answer"),
+    "an error without a word": ("def main(): raise ConnectionError", "error: ConnectionError"),
+    "an open file that meets a full disk": (
+        "def main():\n  with open(sys.argv[1] + '/log', 'w') as file: file.write('x' * 10 ** 6)", "File too large"),
+    "a model that meets a full disk": (
+        "def main(): write_json(sys.argv[1] + '/model.json', ['x' * 10 ** 6])", "File too large"),
+}
+
+
+def small_files_only():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line(tmp_path, case):
+    body, message = CASES[case]
+    (tmp_path / "file").touch()
+    write_json(tmp_path / "model.json", {"old": True})
+    result = subprocess.run([sys.executable, "-c", WRITE.format(body=body), str(tmp_path)], capture_output=True,
+                            text=True, preexec_fn=small_files_only)
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("-c: error: ")
+    assert read_json(tmp_path / "model.json") == {"old": True}
