@@ -12,8 +12,12 @@
 #   --cmd "CMD"           what runs these jobs, with its options: "run.pl" on this machine, "slurm.pl --mem 4G", "queue.pl";
 #                         the command of a stage itself stays on this machine [train_cmd of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
+#   --train_units BOOL    true: stage 3 trains units; false: it takes those of --pretrained [true]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
-#   --pretrained_codec D  a trained codec [pretrained/codec]
+#   --train_acoustic BOOL true: stage 9 trains an acoustic model; false: it takes that of --pretrained, which knows the units
+#                         and the codec beside it and no others [true]
+#   --pretrained DIR      a packed model whose parts are taken [pretrained/pack]
+#   --pretrained_codec D  a trained codec [PRETRAINED/codec]
 #   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --publish BOOL        true: stage 12 merges the scores of the run into the recipe's results.json and RESULTS.md, which
 #                         are committed; they are in EXPDIR in any case [false]
@@ -63,8 +67,11 @@ skip_stages=
 nj=2
 cmd=
 seed=0
+train_units=true
 train_codec=false
-pretrained_codec=pretrained/codec
+train_acoustic=true
+pretrained=pretrained/pack
+pretrained_codec=
 trainer=own
 publish=false
 init_pack=
@@ -140,7 +147,12 @@ if [ -n "${init_pack}" ]; then
         [ -d "${init_pack}/${name}" ] || die "--init_pack ${init_pack} is no packed model of stage 14: it has no ${name}"
     done
     [ ! "${init_pack}" -ef "${models:-${expdir}}" ] || die "--init_pack is the folder that the run would write; give another --expdir"
-    pretrained_codec=${init_pack}/codec
+    pretrained=${init_pack} pretrained_codec='' train_units=false train_acoustic=true
+fi
+pretrained_codec=${pretrained_codec:-${pretrained}/codec}
+if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
+    die "--train_acoustic false takes a model that knows its own units and codec: it goes with --train_units false and" \
+        "--train_codec false"
 fi
 lm_launch=${lm_launch:-python}
 texts=()
@@ -198,14 +210,14 @@ main() {
 
     if begin 3 units; then
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
-        if [ -n "${init_pack}" ]; then
-            reads 0 "${init_pack}/units"
-            run "${root}/utils/copy_dir.sh" "${init_pack}/units" "${units_exp}"
-            module units_report --units "${units_exp}" --data_dir "${raw}/${valid_set}"
-        else
+        if "${train_units}"; then
             take "${units_config}"
             module train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
                 --output "${units_exp}" --seed "${seed}" ${units_args}
+        else
+            reads 0 "${pretrained}/units"
+            run "${root}/utils/copy_dir.sh" "${pretrained}/units" "${units_exp}"
+            module units_report --units "${units_exp}" --data_dir "${raw}/${valid_set}"
         fi
         writes "${units_exp}"
     fi
@@ -284,12 +296,17 @@ main() {
     if begin 9 acoustic; then
         reads 4 "${codec_exp}"
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
-        take "${acoustic_config}"
-        module train_acoustic --config "${config}" \
-            --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
-            --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
-            --codec "${codec_exp}" ${init_pack:+--init_model "${init_pack}/acoustic"} \
-            --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
+        if "${train_acoustic}"; then
+            take "${acoustic_config}"
+            module train_acoustic --config "${config}" \
+                --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
+                --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
+                --codec "${codec_exp}" ${init_pack:+--init_model "${init_pack}/acoustic"} \
+                --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
+        else
+            reads 0 "${pretrained}/acoustic"
+            run "${root}/utils/copy_dir.sh" "${pretrained}/acoustic" "${models}/acoustic"
+        fi
         writes "${models}/acoustic"
     fi
 

@@ -31,7 +31,7 @@ cd "\$(dirname "\${BASH_SOURCE[0]}")"
 exec ../TEMPLATE/audiopalm.sh \\
     --called_as "\${called_as% }" \\
     --scale small \\
-    --pretrained_codec ../mini/pretrained/codec \\
+    --pretrained ../mini/pretrained/pack \\
     "\$@"
 EOF
 cat > "${partial}/local/data.sh" << EOF

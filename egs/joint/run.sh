@@ -40,7 +40,7 @@ case "${mixture}" in
     ast)
         corpora=${corpora:-covost2 voxpopuli common_voice${synthesize_mt:+ spoken_mt}} decoded="covost2 voxpopuli" more=""
         options=(--lm_config conf/lm.yaml --decode_config conf/decode.yaml --skip_stages "9 11 14"
-            --pretrained_codec ../mini/pretrained/codec --tokenize_args "--codec_tokens false") ;;
+            --pretrained ../mini/pretrained/pack --tokenize_args "--codec_tokens false") ;;
     s2st)
         corpora=${corpora:-covost2 cvss voxpopuli common_voice${synthesize_mt:+ spoken_mt}}
         decoded="covost2 cvss voxpopuli" more="--targets en"

@@ -11,6 +11,8 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \
+    --train_units false \
+    --train_acoustic false \
     --synthesize_args "--true_tokens en --true_most 30" \
     --pack_args "--license cc-by-sa-3.0" \
     "$@"

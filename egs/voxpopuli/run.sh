@@ -12,7 +12,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets test \
-    --pretrained_codec ../mini/pretrained/codec \
+    --pretrained ../mini/pretrained/pack \
     --tokenize_args "--codec_tokens false" \
     --skip_stages "9 11 14" \
     "$@"

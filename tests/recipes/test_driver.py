@@ -1,6 +1,7 @@
 """The driver egs/TEMPLATE/audiopalm.sh, with a stand-in for Python that records each command and makes its output."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,9 @@ esac
 def recipe(tmp_path):
     """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
     directory = tmp_path / "egs" / "toy"
-    (directory / "pretrained" / "codec").mkdir(parents=True)
+    for name in ("units", "codec", "acoustic"):
+        (directory / "pretrained" / "pack" / name).mkdir(parents=True)
+        (directory / "pretrained" / "pack" / name / "config.json").write_text("{}")
     (tmp_path / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     for name in ("run.sh", "cmd.sh", "path.sh", "db.sh", "conf", "local/data.sh"):
@@ -55,7 +58,8 @@ def recipe(tmp_path):
         target.parent.mkdir(exist_ok=True)
         copy = shutil.copytree if name == "conf" else shutil.copy
         copy(ROOT / "egs" / "mini" / name, target, **({} if name == "conf" else {"follow_symlinks": False}))
-    (directory / "pretrained" / "codec" / "config.json").write_text("{}")
+    script = directory / "run.sh"
+    script.write_text(re.sub("--train_(units|acoustic) false", r"--train_\1 true", script.read_text()))
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(PYTHON)
@@ -93,6 +97,17 @@ def test_all_stages_in_order(recipe):
     assert "output of train_acoustic" in result.stdout
     assert "output of train_acoustic" in (recipe.path / "exp" / "log" / "stage9.log").read_text()
     assert result.stdout.splitlines()[-1].startswith("in all ")
+
+
+def test_parts_of_the_shipped_model_are_taken(recipe):
+    result = recipe("--train_units", "false", "--train_acoustic", "false")
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[0] for line in recipe.commands()]
+    assert "units_report" in names and not {"train_units", "train_codec", "train_acoustic"} & set(names)
+    for part in ("units", "codec", "acoustic"):
+        assert (recipe.path / "exp" / part / "config.json").read_text() == "{}"
+    refused = recipe("--train_acoustic", "false")
+    assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
 
 
 def test_jobs_of_stages_2_and_5_go_to_the_launcher(recipe):

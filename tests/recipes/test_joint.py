@@ -113,7 +113,7 @@ def test_the_mixture_of_speech_to_speech(repository):
 def test_speech_to_speech_up_to_the_report(repository):
     joint = repository / "egs/joint"
     run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets", "cvss_test",
-        "--train_codec", "false", "--pretrained_codec", "../mini/pretrained/codec", "--stage", "3", "--stop_stage",
+        "--train_codec", "false", "--pretrained", "../mini/pretrained/pack", "--stage", "3", "--stop_stage",
         "13")
     assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "exp/s2st/results.json")} == {
         ("joint_s2st", "cvss_test", "s2st"), ("joint_s2st", "cvss_test", "asr+ast+s2st"),

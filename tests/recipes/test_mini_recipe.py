@@ -85,7 +85,7 @@ def recipe(tmp_path_factory):
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     for name in SETS:
         keep_few(recipe.path / "data" / name, 4)
-    recipe.first = recipe("--stage", "2", "--train_codec", "true")
+    recipe.first = recipe("--stage", "2", "--train_units", "true", "--train_codec", "true", "--train_acoustic", "true")
     assert recipe.first.returncode == 0, recipe.first.stdout[-3000:] + recipe.first.stderr
     return recipe
 
