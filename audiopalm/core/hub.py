@@ -91,8 +91,8 @@ def upload_pack(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """Send the pack in `folder` to the hub as one commit; return the address of the commit.
 
     The repository is made if it does not exist; `private` is heeded only then. Exactly the files of the manifest are
-    sent, after comparison with it, and other files of the repository are removed, so that nobody gets a mixture of
-    two models. Raises AudioPaLMError for a folder that is no pack, and for what the hub refuses.
+    sent, after comparison with it; what an earlier pack there had in addition is removed. Raises AudioPaLMError for a
+    folder that is no pack, for a repository with other files than a pack's, and for what the hub refuses.
     """
     folder = Path(folder)
     files = read_object(require(folder / MANIFEST, "stage 14 (pack)"), keys={"files": dict})["files"]
@@ -103,13 +103,26 @@ def upload_pack(folder: str | Path, repo_id: str, private: bool = False) -> str:
     try:
         api = hub.HfApi()
         api.create_repo(repo_id, private=private, exist_ok=True)
-        sent = sorted({*files, MANIFEST})
-        operations = [hub.CommitOperationAdd(name, str(folder / name)) for name in sent]
-        operations += [hub.CommitOperationDelete(name) for name in api.list_repo_files(repo_id)
-                       if name not in (*sent, ".gitattributes")]
+        sent = {*files, MANIFEST}
+        operations = [hub.CommitOperationAdd(name, str(folder / name)) for name in sorted(sent)]
+        operations += [hub.CommitOperationDelete(name) for name in sorted(_earlier_pack(api, repo_id) - sent)]
         return str(api.create_commit(repo_id, operations, commit_message="Upload a pack of audiopalm").commit_url)
+    except AudioPaLMError:
+        raise
     except Exception as error:
         raise AudioPaLMError(f"{folder} was not uploaded to {repo_id}: {_reason(error)}") from None
+
+
+def _earlier_pack(api: Any, repo_id: str) -> set[str]:
+    """The files of the pack in a repository; none in a new one. Raises AudioPaLMError where something else is."""
+    there = set(api.list_repo_files(repo_id))
+    if MANIFEST in there:
+        earlier = read_object(api.hf_hub_download(repo_id, MANIFEST), keys={"files": dict})["files"]
+        return there & earlier.keys()
+    if other := there - {".gitattributes", "README.md"}:
+        raise AudioPaLMError(f"{repo_id} holds {min(other)!r} and no {MANIFEST}: it is not a pack, and is left alone; "
+                             "give another name")
+    return set()
 
 
 def _import_hub(before: str, instead: str) -> Any:

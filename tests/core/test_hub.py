@@ -154,7 +154,7 @@ def test_a_pack_goes_to_the_hub_and_comes_back_equal(hub, command, tmp_path):
     check_manifest(folder)
     again = write_pack(tmp_path / "again", **{"lm/config.json": "[1]"})
     upload(command, again, "me/tiny")  # the second commit takes away what the first one had in addition
-    assert stored is not hub.repositories["me/tiny"] and "acoustic/config.json" not in hub.repositories["me/tiny"]
+    assert stored.keys() - hub.repositories["me/tiny"].keys() == {"acoustic/config.json"}
     assert contents(Path(command("-c", FETCH, "me/tiny"))) == contents(again)
     assert contents(Path(command("-c", FETCH, "me/tiny", HF_ENDPOINT=NOWHERE))) == contents(again)
 
@@ -167,6 +167,7 @@ def test_what_the_hub_refuses_is_one_line(hub, command, tmp_path):
         "to me/x: [Errno 111] Connection refused": upload(command, pack, "me/x", code=1, HF_ENDPOINT=NOWHERE),
         "HTTP 401: set HF_TOKEN": command("-c", FETCH, "me/none", HF_TOKEN="hf_wrong"),
         "[Errno 111] Connection refused": command("-c", FETCH, "me/none", HF_ENDPOINT=NOWHERE),
+        "me/other holds 'config.json' and no audiopalm.json": upload(command, pack, "me/other", code=1),
         "HF_HUB_OFFLINE": command("-c", FETCH, "me/none", HF_HUB_OFFLINE="1"),
     }
     of_this_hub = command("-c", FETCH, "me/none", "me/other@v2", "me/other").splitlines()
@@ -174,7 +175,7 @@ def test_what_the_hub_refuses_is_one_line(hub, command, tmp_path):
     assert "is no pack: it has no audiopalm.json" in of_this_hub[2] and len(of_this_hub) == 3
     for message, said in refused.items():
         assert message in said and len(said.strip().splitlines()) == 1, said
-    assert "me/x" not in hub.repositories
+    assert "me/x" not in hub.repositories and hub.repositories["me/other"] == {"config.json": b"{}"}
 
 
 def test_what_cannot_be_uploaded_is_one_line(tmp_path):

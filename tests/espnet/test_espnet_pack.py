@@ -91,10 +91,10 @@ def test_nbest(files, tmp_path):
 
 @pytest.mark.parametrize("beam_size", [1, 2])
 def test_maxlenratio(files, beam_size):
-    """The tiny model goes on up to the limit: 25 units are heard, three text tokens read."""
+    """The tiny model goes on up to the limit: 25 units are heard, 11 text tokens read."""
     heard = Example("x", "es", "en", {"audio": np.arange(25) % 16})
     model = Speech2Any(**files, decoding=SHORT, beam_size=beam_size)
-    assert len(model.builder.tokenizer.encode("uno dos tres")) == 3
+    assert len(model.builder.tokenizer.encode("uno dos tres")) == 11
 
     def lengths(task, example):
         return [len(part) for part in model.hypotheses(get_task(task), example, 0)[0].parts]
@@ -103,9 +103,9 @@ def test_maxlenratio(files, beam_size):
         model.maxlenratio = ratio
         assert lengths("asr", heard) == [most], ratio
     model.maxlenratio = 0.2
-    assert lengths("asr+s2st", heard) == [5, 5]
-    model.maxlenratio = 2
-    assert lengths("mt", Example("x", "es", "en", {"transcript": "uno dos tres"})) == [6]
+    assert lengths("asr+ast+s2st", heard) == [5, 5, 5]
+    model.maxlenratio = 0.3
+    assert lengths("mt", Example("x", "es", "en", {"transcript": "uno dos tres"})) == [3]
 
 
 def test_device(files, tmp_path):
