@@ -29,23 +29,26 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     Raises AudioPaLMError when a set or a language in it is missing, for unknown languages, and when more than
     `max_drop` of the recordings of a set are dropped.
     """
-    for code in languages:
-        language_name(code)
     folders = {name: Path(downloads) / name for name in SETS}
     for folder in folders.values():
         if not folder.is_dir():
             raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
     found = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
+    if not found and len(languages) != 1:
+        raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
+                             "--langs en; several languages lie in a folder for each, named by its code")
+    languages = languages or found
+    for code in languages:
+        language_name(code)
     sets = {name: DataSet() for name in SETS}
-    if not found:
-        if len(languages) != 1:
-            raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
-                                 "--langs en; several languages lie in a folder for each, named by its code")
-        for name, folder in folders.items():
+    for name, folder in folders.items():
+        if not found:
             _read_folder(folder, languages[0], "", sets[name])
-    for language in (languages or found) if found else []:
-        language_name(language)
-        for name, folder in folders.items():
+            continue
+        if beside := [path for path in sorted(folder.iterdir()) if path.suffix[1:].lower() in AUDIO]:
+            raise AudioPaLMError(f"{beside[0]} lies beside folders ({' '.join(found)}); where there are folders, every "
+                                 "recording lies in the one of its language")
+        for language in languages:
             if not (folder / language).is_dir():
                 raise AudioPaLMError(f"{folder / language} does not exist; each language needs a folder in "
                                      f"{', '.join(SETS)}, or --langs leaves it out")

@@ -143,6 +143,9 @@ def test_several_languages_lie_in_a_folder_for_each(tmp_path):
     shutil.rmtree(tmp_path / "in/dev/cs")
     with pytest.raises(AudioPaLMError, match="dev/cs does not exist; each language needs a folder in"):
         prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+    shutil.copy(tmp_path / "in/dev/nl/anna-0.wav", tmp_path / "in/train")
+    with pytest.raises(AudioPaLMError, match=r"train/anna-0.wav lies beside folders \(cs nl\)"):
+        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
     (tmp_path / "in/dev/dutch").mkdir()
     with pytest.raises(AudioPaLMError, match="unknown language 'dutch'"):
         prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
