@@ -85,6 +85,16 @@ def test_a_half_finished_training_refuses_other_data_and_other_processes(trainin
     trainings.run("soundstorm", output)
 
 
+@pytest.mark.parametrize("kind", ["soundstorm", "usm-v2", "spectral"])
+def test_workers_change_nothing(trainings, tmp_path, kind):
+    """Micro-batches are numbered: processes that prepare them give the bytes of the thread that does it otherwise."""
+    for workers in ("0", "2"):
+        trainings.run(kind, tmp_path / workers, f"training.workers={workers}")
+    alone, helped = tmp_path / "0", tmp_path / "2"
+    assert (alone / "model.safetensors").read_bytes() == (helped / "model.safetensors").read_bytes()
+    assert log_of(alone) == log_of(helped)
+
+
 def test_a_model_without_its_record_is_not_taken_for_finished(trainings, tmp_path):
     trainings.run("soundstorm", tmp_path / "output")
     (tmp_path / "output/training.json").unlink()
