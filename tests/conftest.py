@@ -13,9 +13,14 @@ from audiopalm.data.datadir import write_table
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files that take half a minute or longer, beside those of the recipes.
+LONG = ("test_lm_commands.py", "test_parallel_training.py", "test_espnet_task.py", "test_trainings.py",
+        "test_imported_lm.py", "test_judge.py")
+
+
 def pytest_collection_modifyitems(items):
-    """The recipes first: they take longest, and a long file that is begun last leaves one core without work."""
-    items.sort(key=lambda item: item.path.parent.name != "recipes")
+    """The recipes first, then other long files: one that is begun last leaves a core without work."""
+    items.sort(key=lambda item: (item.path.parent.name != "recipes", item.path.name not in LONG))
 
 
 WORDS = {"en": ["one", "two", "three", "four"], "es": ["uno", "dos", "tres", "cuatro"]}

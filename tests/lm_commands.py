@@ -1,7 +1,10 @@
 """Commands of stages 6 to 10 on the digit sets, and what several tests of them start from."""
 
+import importlib
 import subprocess
 import sys
+
+import pytest
 
 CONFIG = """
 mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
@@ -24,6 +27,13 @@ def command(name: str, *args, **options) -> subprocess.CompletedProcess:
                           text=True, **options)
 
 
+def call(name: str, *args) -> None:
+    """The command in this process, which spares its start; errors are exceptions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, args)])
+        importlib.import_module(f"audiopalm.bin.{name}").main()
+
+
 def check(result: subprocess.CompletedProcess) -> None:
     assert result.returncode == 0, result.stderr
 
@@ -37,10 +47,10 @@ class Prepared:
         for name, text in (("lm.yaml", CONFIG), ("textlm.yaml", TEXT_CONFIG), ("decode.yaml", DECODE),
                            ("vocabulary.yaml", "text_size: 400")):
             (path / name).write_text(text)
-        check(command("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary",
-                      "--config", path / "vocabulary.yaml"))
-        check(command("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
-                      data, "--dev_data_dir", self.dev_data, "--output", path / "textlm"))
+        call("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary", "--config",
+             path / "vocabulary.yaml")
+        call("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir", data,
+             "--dev_data_dir", self.dev_data, "--output", path / "textlm")
         self.train_lm = ["train_lm", "--config", path / "lm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
                          data, "--tokens", tokens, "--dev_data_dir", self.dev_data, "--dev_tokens", self.dev_tokens,
                          "--init_lm", path / "textlm"]

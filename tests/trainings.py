@@ -82,6 +82,26 @@ def write_tokens(folder: Path, seed: int, utterances: int = 30) -> Path:
     return folder
 
 
+def write_killed(folder: Path, name: str, step: int) -> Path:
+    """A script: the training command `name`, whose processes kill themselves by SIGKILL at the beginning of a step."""
+    script = folder / f"killed_{name}_{step}.py"
+    script.write_text(f"""
+import os, signal
+from audiopalm.bin import {name}
+from audiopalm.core.command import run
+from audiopalm.training import loop
+train_step = loop._Loop._step
+def killed(self, step, batches):
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    train_step(self, step, batches)
+loop._Loop._step = killed
+if __name__ == "__main__":
+    run({name}.main)
+""")
+    return script
+
+
 class Trainings:
     """The inputs of all kinds in a folder, and their commands."""
 
@@ -111,21 +131,7 @@ class Trainings:
     def run_until_killed(self, kind: str, output: Path, step: int, processes: int = 1) -> subprocess.CompletedProcess:
         """The command in new processes that kill themselves by SIGKILL at the beginning of a step."""
         name, *arguments = self.arguments(kind, output)
-        script = self.root / f"killed_{name}_{step}.py"
-        script.write_text(f"""
-import os, signal
-from audiopalm.bin import {name}
-from audiopalm.core.command import run
-from audiopalm.training import loop
-train_step = loop._Loop._step
-def killed(self, step, batches):
-    if step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    train_step(self, step, batches)
-loop._Loop._step = killed
-run({name}.main)
-""")
-        return self._start([str(script)], arguments, processes)
+        return self._start([str(write_killed(self.root, name, step))], arguments, processes)
 
     def run_processes(self, kind: str, output: Path, processes: int, *overrides: str) -> subprocess.CompletedProcess:
         name, *arguments = self.arguments(kind, output, *overrides)

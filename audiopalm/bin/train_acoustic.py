@@ -7,8 +7,8 @@ goes on from its last checkpoint; finished, it does nothing.
 import argparse
 from pathlib import Path
 
-from audiopalm.acoustic.registry import load_training_config
 from audiopalm.acoustic.training import AcousticData, train
+from audiopalm.acoustic.trainings import load_training
 from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 
@@ -27,10 +27,10 @@ def main() -> None:
     arguments = parse_with_overrides(parser, "training.steps=10")
     if (arguments.dev_data_dir is None) != (arguments.dev_tokens is None):
         parser.error("--dev_data_dir and --dev_tokens belong together")
-    kind, config = load_training_config(arguments.config, arguments.overrides)
+    training, config = load_training(arguments.config, arguments.overrides)
     data = AcousticData(arguments.data_dir, arguments.tokens, arguments.dev_data_dir, arguments.dev_tokens,
                         arguments.codec, arguments.init_model)
-    train(kind.training, config, data, arguments.output, arguments.seed)
+    train(training, config, data, arguments.output, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
-from audiopalm.acoustic.registry import load_training_config
+from audiopalm.acoustic.trainings import TRAININGS as ACOUSTIC_TRAININGS
+from audiopalm.acoustic.trainings import load_training as load_acoustic_training
 from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining
@@ -27,7 +28,7 @@ from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig, "lm": LMConfig, "decode": DecodeConfig, "goals": Goals}
-ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_KINDS.values())
+ACOUSTIC = tuple(config for config, _ in ACOUSTIC_TRAININGS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs/*/conf/**/*.yaml")]
                if not path.name.startswith("espnet_"))
@@ -40,7 +41,7 @@ def load(path: Path):
     if stage == "units":
         return load_training(path)
     if stage == "acoustic":
-        return load_training_config(path)[1]
+        return load_acoustic_training(path)[1]
     if stage == "codec":
         return load_kind_config(path, [], {"spectral": CodecTraining, "soundstream": SoundStreamTraining}, "spectral")
     return load_config(CLASSES[stage], path)

@@ -1,5 +1,6 @@
 """Every training of the package runs through the one engine: it resumes exactly, and its record never lies."""
 
+import functools
 import importlib.util
 import json
 import signal
@@ -85,6 +86,16 @@ def test_a_half_finished_training_refuses_other_data_and_other_processes(trainin
     trainings.run("soundstorm", output)
 
 
+@pytest.mark.parametrize("kind", ["soundstorm", "usm-v2", "spectral"])
+def test_workers_change_nothing(trainings, tmp_path, kind):
+    """Micro-batches are numbered: processes that prepare them give the bytes of the thread that does it otherwise."""
+    for workers in ("0", "2"):
+        trainings.run(kind, tmp_path / workers, f"training.workers={workers}")
+    alone, helped = tmp_path / "0", tmp_path / "2"
+    assert (alone / "model.safetensors").read_bytes() == (helped / "model.safetensors").read_bytes()
+    assert log_of(alone) == log_of(helped)
+
+
 def test_a_model_without_its_record_is_not_taken_for_finished(trainings, tmp_path):
     trainings.run("soundstorm", tmp_path / "output")
     (tmp_path / "output/training.json").unlink()
@@ -92,25 +103,32 @@ def test_a_model_without_its_record_is_not_taken_for_finished(trainings, tmp_pat
         trainings.run("soundstorm", tmp_path / "output")
 
 
+@pytest.fixture(scope="module")
+def in_two_processes(trainings, tmp_path_factory):
+    """A function: the output of a kind that two processes have trained, once for all tests."""
+    @functools.cache
+    def run(kind):
+        output = tmp_path_factory.mktemp("two") / kind
+        result = trainings.run_processes(kind, output, 2)
+        assert result.returncode == 0 and "in 2 processes" in result.stderr, result.stderr
+        return output
+    return run
+
+
 @pytest.mark.parametrize("kind", ["usm-v2", "soundstorm"])
-def test_two_killed_processes_end_with_the_same_bytes(trainings, tmp_path, kind):
-    result = trainings.run_processes(kind, tmp_path / "whole", 2)
-    assert result.returncode == 0, result.stderr
-    assert "in 2 processes" in result.stderr
+def test_two_killed_processes_end_with_the_same_bytes(trainings, in_two_processes, tmp_path, kind):
     assert trainings.run_until_killed(kind, tmp_path / "killed", 10, processes=2).returncode != 0
     assert not (tmp_path / "killed/model.safetensors").exists()
     resumed = trainings.run_processes(kind, tmp_path / "killed", 2)
     assert resumed.returncode == 0 and "going on from step 8" in resumed.stderr, resumed.stderr
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, whole = tmp_path / "killed", in_two_processes(kind)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert log_of(killed) == log_of(whole)
 
 
-def test_two_processes_have_the_losses_of_one_with_twice_the_micro_batches(trainings, tmp_path):
+def test_two_processes_have_the_losses_of_one_with_twice_the_micro_batches(trainings, in_two_processes, tmp_path):
     trainings.run("soundstorm", tmp_path / "one", "training.accumulate=2")
-    result = trainings.run_processes("soundstorm", tmp_path / "two", 2)
-    assert result.returncode == 0, result.stderr
-    one, two = (log_of(tmp_path / name) for name in ("one", "two"))
+    one, two = log_of(tmp_path / "one"), log_of(in_two_processes("soundstorm"))
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=2e-5)
     assert [row["dev"]["loss"] for row in two if "dev" in row] == pytest.approx(
         [row["dev"]["loss"] for row in one if "dev" in row], rel=2e-5)
