@@ -1,6 +1,8 @@
+"""AudioPaLM: one decoder-only language model that listens and speaks."""
 
+import importlib
 
-
+__version__ = "0.1.0"
 __all__ = ["AudioPaLM"]
 
 
