@@ -34,5 +34,5 @@ def parse_seed(text: str) -> int:
 
 def check_seed(seed: int) -> None:
     """Raise AudioPaLMError for a seed that torch, numpy or the checkpoints cannot take."""
-    if not 0 <= seed <= MAX_SEED:
-        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed!r}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.answer import Answer
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.device import usable_device
 from audiopalm.core.errors import AudioPaLMError
@@ -18,7 +19,6 @@ from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
-from audiopalm.lm.generation.rescoring import decode_batch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import trained_from_json
 from audiopalm.tasks import Task
@@ -86,19 +86,23 @@ class Speech2Any(AudioPaLM):
                                  "bin/espnet_pack.py do")
         return cls(**options)
 
-    def hypotheses(self, task: Task, example: Example, seed: int) -> list[Generated]:
-        decoding = self._limited(task, example)
-        if self.beam_size == 1:
-            return decode_batch(self.lm, self.builder, task, [example], decoding, seed)
-        prompt = self.builder.prompt(task, example)
-        found = beam_search(self.lm, prompt, task, self.builder.vocabulary, decoding, self.beam_size)
-        return [generated for _, generated in found[:self.nbest]]
+    def __call__(self, *arguments, nbest: int | None = None, **options) -> Answer | list[Answer]:
+        return super().__call__(*arguments, nbest=self.nbest if nbest is None else nbest, **options)
 
-    def _limited(self, task: Task, example: Example) -> DecodingConfig:
+    def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
+                 seed: int) -> list[list[Generated]]:
+        if self.beam_size == 1:
+            return [super(Speech2Any, self).generate(task, [example], self._limited(task, example, decoding), seed)[0]
+                    for example in examples]
+        return [[answer for _, answer in beam_search(self.lm, self.builder.prompt(task, example), task,
+                                                     self.builder.vocabulary, self._limited(task, example, decoding),
+                                                     self.beam_size)][:self.nbest] for example in examples]
+
+    def _limited(self, task: Task, example: Example, decoding: DecodingConfig) -> DecodingConfig:
         """`decoding` with the maximum length that `maxlenratio` gives, computed as ESPnet's search does."""
         if self.maxlenratio == 0:
-            return self.decoding
+            return decoding
         length = len(self.builder.value(task.input, example))
         most = max(1, int(self.maxlenratio * length) if self.maxlenratio > 0 else -int(self.maxlenratio))
-        return replace(self.decoding, text_tokens=min(most, self.decoding.text_tokens),
-                       audio_tokens=min(most, self.decoding.audio_tokens))
+        return replace(decoding, text_tokens=min(most, decoding.text_tokens),
+                       audio_tokens=min(most, decoding.audio_tokens))
