@@ -19,6 +19,7 @@ setup(
         "torch>=2.4", "numpy", "scipy", "pyarrow>=14", "pyyaml", "soundfile", "kaldiio", "sentencepiece", "safetensors",
         "lightning-fabric", "faiss-cpu", "sacrebleu", "jiwer", "whisper-normalizer", "matplotlib", "tqdm",
         "tensorboard",
+        "silero-vad>=6.2",  # audiopalm/data/voice_activity.py
         "numba",  # audiopalm/lm/generation/cpu/kernels.py
     ],
     extras_require={

@@ -1,169 +1,310 @@
-"""The whole chain on one recording: speech or text in, text and speech out.
+"""The whole chain: speech or text in, text and speech out.
 
 >>> model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
 >>> answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
->>> answer.text["asr"], answer.text["ast"], answer.audio
+>>> answer.text["asr"], answer.text["ast"], answer.audio, answer.sampling_rate
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 import numpy as np
+import torch
 
-from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic
 from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.answer import Answer, Segment, faded, join
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
+from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import require, sha256
+from audiopalm.core.files import sha256
+from audiopalm.core.hub import fetch_pack
 from audiopalm.core.manifest import check_manifest
-from audiopalm.data.audio import SAMPLE_RATE, check_output, check_samples, read_audio, write_audio
+from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.examples import Example
-from audiopalm.languages import language_name
+from audiopalm.data.speech_input import Speech
+from audiopalm.languages import in_order, language_name
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
-from audiopalm.lm.generation.rescoring import decode_batch
+from audiopalm.lm.generation.rescoring import decode_n_best
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model
 from audiopalm.lm.trained import TrainedTask, read_trained
+from audiopalm.request import (
+    VOICE_SAMPLES,
+    Piece,
+    Request,
+    check_rate,
+    input_list,
+    make_request,
+    pieces,
+    voice_samples,
+)
 from audiopalm.stages.speak_texts import Saying, Speak
 from audiopalm.stages.synthesize import check_codec, check_units
-from audiopalm.tasks import AUDIO, Task, get_task, parse_tag
+from audiopalm.tasks import AUDIO, Task, get_task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
-LONGEST_SECONDS, LONGEST_TEXT = 60, 5000  # seconds of a recording, characters of a text
-MAX_SEED = 2 ** 31 - 1
-
-
-@dataclass
-class Answer:
-    """`text`: {part of the task: words}; `audio`: float32 `[T]` at 16 kHz, or None for a task that does not speak."""
-
-    text: dict[str, str]
-    audio: np.ndarray | None
-    truncated: bool
+SHIPPED = Path(__file__).resolve().parents[1] / "egs" / "mini" / "pretrained" / "pack"
+BATCH = 32  # segments that are answered together
+STREAM_BATCH = 8  # the same in a stream, once it is under way
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class AudioPaLM:
-    """Units, language model, acoustic model and codec of one packed folder (stage 14)."""
+    """Units, language model, acoustic model and codec of one pack.
+
+    Calls from several threads are safe: one batch is computed at a time.
+    """
 
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
-                 decoding: DecodingConfig, trained: Iterable[TrainedTask] | None = None):
-        self.units, self.lm, self.builder = units, lm, builder
-        self.acoustic, self.codec, self.decoding = acoustic, codec, decoding
+                 decoding: DecodingConfig | None = None, trained: Iterable[TrainedTask] | None = None,
+                 hashes: dict[str, str] | None = None):
+        self.units, self.lm, self.builder, self.acoustic, self.codec = units, lm, builder, acoustic, codec
+        self.decoding = decoding or DecodingConfig()  # of calls that say nothing else
         self.trained = None if trained is None else frozenset(trained)  # None where nothing says it
+        self.hashes = hashes or {}
+        self._lock = RLock()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, decoding: DecodingConfig | None = None,
-                        verify: bool = True) -> "AudioPaLM":
-        """Load a folder with lm/, vocabulary/, units/, acoustic/ and codec/: exp/pack, or exp/ itself.
+    def from_pretrained(cls, source: str | Path | None = None, device: str | torch.device = "cpu",
+                        dtype: str = "float32", verify: bool = True) -> "AudioPaLM":
+        """Load a pack: its folder, its zip, a hub id, or the model that comes with the repository (None).
 
-        `verify` compares the files with the SHA-256 of audiopalm.json, which only a packed folder has. Raises
-        AudioPaLMError for missing and damaged files and for parts that were not made for each other.
+        device: `cpu`, `cuda`, `cuda:1` or `auto`. dtype: of the language model's weights, `float32`, `bfloat16` or
+        `float16`; the other parts stay in float32. `verify` compares the files with the SHA-256 of audiopalm.json.
+
+        Raises AudioPaLMError for missing and damaged files, for parts that were not made for each other, and for a
+        device or dtype that torch does not have.
         """
-        directory = require(Path(directory), "stage 14 (pack)")
+        device, dtype = _device(device), _dtype(dtype)
+        directory = _shipped() if source is None else fetch_pack(source)
         if verify:
             check_manifest(directory)
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
-        lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)")
-        units, codec = UnitTokenizer.load(directory / "units"), load_codec(directory / "codec")
-        vocabulary.check_units(sha256(directory / "units" / "model.safetensors"), str(directory / "units"))
-        acoustic = load_acoustic(directory / "acoustic")
+        lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)").to(device, dtype)
+        units, codec = UnitTokenizer.load(directory / "units", device), load_codec(directory / "codec", device)
+        hashes = {name: sha256(directory / name / "model.safetensors") for name in ("lm", "units", "acoustic", "codec")
+                  if (directory / name / "model.safetensors").exists()}
+        vocabulary.check_units(hashes["units"], str(directory / "units"))
+        acoustic = load_acoustic(directory / "acoustic", device)
         check_units(acoustic, directory / "units")
         check_codec(acoustic, directory / "codec")
-        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, decoding or DecodingConfig(),
-                   read_trained(directory / "lm"))
+        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec,
+                   trained=read_trained(directory / "lm"), hashes=hashes)
 
-    def __call__(self, source: str | Path | np.ndarray, task: str, prompt: str | Path | np.ndarray | None = None,
-                 seed: int = 0) -> Answer:
-        """Answer a recording (a path, or samples `[T]` at 16 kHz) or, for MT and TTS, a text.
+    def __call__(self, speech: Speech | list[Speech] | None = None, task: str = "", sampling_rate: int | None = None,
+                 text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,
+                 decoding: DecodingConfig | dict[str, Any] | None = None, seed: int = 0,
+                 nbest: int = 1) -> Answer | list[Answer]:
+        """Answer speech or, for MT and TTS, `text`; a list of either gives a list of answers, computed as a batch.
 
-        task: a tag, for example `[S2ST Spanish English]`. prompt: a recording of the voice to speak in; the source
-        speech itself if not given. Raises AudioPaLMError for an unknown task or language, for one that the model was
-        not trained on, and for unusable audio.
+        speech: a path, the bytes of a file, an array or a tensor with `sampling_rate` in Hz, or a pair (array, rate).
+        A recording of any length is cut where nobody speaks. task: a tag, for example `[S2ST Spanish English]`.
+        voice: a recording of the voice to speak in; the source speech itself if not given. decoding: settings of
+        DecodingConfig; `nbest` widens its beam if need be.
+
+        An answer does not depend on the others of a list. Raises AudioPaLMError for an unknown task or language, for
+        one that the model was not trained on, and for unusable inputs.
         """
-        row, language, target = parse_tag(str(task))
-        check_seed(seed)
+        request = self._request(task, decoding, seed, nbest)
+        values, voices, is_list = input_list(request, speech, text, voice)
+        if request.task.input == AUDIO:
+            check_rate(sampling_rate, values)
+        voices = self._voices(request, voices)
+        waiting: list[tuple[int, Piece]] = []
+        seconds = []
+        for number, (value, own_voice) in enumerate(zip(values, voices, strict=True)):
+            began = time.perf_counter()
+            what = f"speech {number + 1} of {len(values)}" if is_list else "speech"
+            waiting += [(number, piece) for piece in pieces(request, value, sampling_rate, own_voice, what)]
+            seconds.append(time.perf_counter() - began)
+        segments: list[list[Segment]] = [[] for _ in values]
+        for first in range(0, len(waiting), BATCH):
+            batch = waiting[first:first + BATCH]
+            answered = self._answer(request, [piece for _, piece in batch])
+            for (number, _), segment in zip(batch, answered, strict=True):
+                segments[number].append(segment)
+        answers = [join(one, request.text_parts, request.speaks, request.nbest) for one in segments]
+        for answer, reading in zip(answers, seconds, strict=True):
+            answer.seconds = {"input": reading, **answer.seconds}
+        return answers if is_list else answers[0]
+
+    def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
+               text: str | None = None, voice: Speech | None = None,
+               decoding: DecodingConfig | dict[str, Any] | None = None, seed: int = 0,
+               nbest: int = 1) -> Iterator[Segment]:
+        """The segments of the answer to one input, each as soon as it is ready; the arguments are those of a call.
+
+        The first segment is answered alone, later ones in growing batches. The segments are those of a call.
+        """
+        request = self._request(task, decoding, seed, nbest)
+        values, voices, is_list = input_list(request, speech, text, voice)
+        if is_list:
+            raise AudioPaLMError("stream answers one input, found a list; call the model for a list")
+        if request.task.input == AUDIO:
+            check_rate(sampling_rate, values)
+        (own_voice,) = self._voices(request, voices)
+        return self._stream(request, pieces(request, values[0], sampling_rate, own_voice, "speech"))
+
+    def _stream(self, request: Request, waiting: Iterator[Piece]) -> Iterator[Segment]:
+        size = 1
+        while batch := list(islice(waiting, size)):
+            yield from self._answer(request, batch)
+            size = min(2 * size, STREAM_BATCH)
+
+    def info(self) -> dict[str, Any]:
+        """The tags of the tasks it was trained on, its languages (codes), and the SHA-256 and size of its parts."""
+        tasks = None if self.trained is None else sorted(
+            tag for one in self.trained if (tag := get_task(one.task).tag_text(one.source, one.target)))
+        codes = self.builder.vocabulary.languages if self.trained is None else in_order(
+            {code for one in self.trained if one.task != "lm" for code in (one.source, one.target) if code})
+        modules = {"lm": self.lm, "units": self.units.model, "acoustic": self.acoustic.model}
+        return {"tasks": tasks, "languages": list(codes), "sampling_rate": SAMPLE_RATE,
+                "vocabulary_hash": self.builder.vocabulary.layout_hash, "sha256": dict(self.hashes),
+                "parameters": {name: sum(one.numel() for one in module.parameters())
+                               for name, module in modules.items()}}
+
+    def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
+                 seed: int) -> list[list[Generated]]:
+        """The language model's part: the answers to each example, the best first."""
+        # Texts of users are not kept, as those of a training are.
+        builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
+        return decode_n_best(self.lm, builder, task, examples, decoding, seed)
+
+    def assess(self, task: Task, examples: list[Example], n_best: list[list[Generated]],
+               ) -> list[tuple[float | None, bool | None]]:
+        """The confidence in each answer, 0 to 1, and whether its input is of the kind that the model was trained on.
+
+        `Generated.mean_scores` has the mean log probability of the tokens of each part. None: not known.
+        """
+        return [(None, None)] * len(examples)
+
+    def _request(self, tag: str, decoding: DecodingConfig | dict[str, Any] | None, seed: int, nbest: int) -> Request:
+        """The request, if the model was trained on its task and languages."""
+        request = make_request(tag, self.decoding if decoding is None else decoding, seed, nbest)
         known = self.builder.vocabulary.languages
-        for code in (language, target):
+        for code in (request.source, request.target):
             if code is not None and code not in known:
                 raise AudioPaLMError(f"this model was not trained on {language_name(code)}; it knows "
                                      f"{', '.join(map(language_name, known))}")
-        if self.trained is not None and TrainedTask(row.name, language, target) not in self.trained:
+        if self.trained is not None and TrainedTask(request.task.name, request.source,
+                                                    request.target) not in self.trained:
             tags = sorted({get_task(one.task).tag_text(one.source, one.target) for one in self.trained} - {""})
-            raise AudioPaLMError(f"this model was not trained on {row.tag_text(language, target)}; "
-                                 f"{nearest(row.tag_text(language, target), tags)}")
-        speaks = any(output.is_audio for output in row.outputs)
-        if row.input == AUDIO:
-            samples = check_samples(source) if isinstance(source, np.ndarray) else read_audio(source)
-            if len(samples) > LONGEST_SECONDS * SAMPLE_RATE:
-                raise AudioPaLMError(f"the recording lasts {len(samples) / SAMPLE_RATE:.0f} s, at most "
-                                     f"{LONGEST_SECONDS} s can be answered; cut it")
-            value, prompt = self.units.encode([samples])[0], samples if prompt is None else prompt
-        else:
-            value = check_text(source, task)
-        if speaks and prompt is None:
-            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give a prompt")
-        example = Example("input", language, target, {row.input: value})
-        vocabulary = self.builder.vocabulary
-        generated = self.generate(row, example, seed)
-        text, audio = {}, None
-        for output, ids in zip(row.outputs, generated.parts, strict=True):
-            if output.is_audio:
-                audio = self.speak(ids - vocabulary.text_size, prompt, seed)
+            tag = request.task.tag_text(request.source, request.target)
+            raise AudioPaLMError(f"this model was not trained on {tag}; {nearest(tag, tags)}")
+        return request
+
+    def _voices(self, request: Request, voices: list[Speech | None]) -> list[np.ndarray | None]:
+        """Samples of each voice; a voice that is given several times is read once."""
+        if not request.speaks:
+            return [None] * len(voices)
+        if request.task.input != AUDIO and any(voice is None for voice in voices):
+            raise AudioPaLMError(f"{request.tag} needs a recording of the voice to speak in: give voice=")
+        read = {id(voice): voice_samples(voice) for voice in voices if voice is not None}
+        return [None if voice is None else read[id(voice)] for voice in voices]
+
+    def _answer(self, request: Request, batch: list[Piece]) -> list[Segment]:
+        """The answers to a batch. Every step computes each piece independently of the others."""
+        with self._lock:
+            clock = _Clock()
+            row, hears = request.task, request.task.input == AUDIO
+            units = self.units.encode([piece.value for piece in batch]) if hears else None
+            clock.ends("units")
+            examples = [Example(piece.name, request.source, request.target,
+                                {row.input: units[number] if hears else piece.value})
+                        for number, piece in enumerate(batch)]
+            n_best = self.generate(row, examples, request.decoding, request.seed)
+            assessed = self.assess(row, examples, n_best)
+            clock.ends("lm")
+            audio: list[np.ndarray | None] = [None] * len(batch)
+            if request.speaks:
+                prompts = self._prompts(batch, units)
+                spoken = row.outputs.index(row.spoken)
+                first = self.builder.vocabulary.text_size
+                codes = self.acoustic.generate([best.parts[spoken] - first for best, *_ in n_best], *prompts,
+                                               request.seed)
+                clock.ends("acoustic")
+                audio = [faded(self.codec.decode([one])[0]) if len(one) else np.zeros(0, dtype=np.float32)
+                         for one in codes]
+                clock.ends("codec")
+        seconds = {step: value / len(batch) for step, value in clock.seconds.items()}
+        return [self._segment(request, piece, answers[:request.nbest], audio[number], assessed[number],
+                              units[number] if hears else None, dict(seconds))
+                for number, (piece, answers) in enumerate(zip(batch, n_best, strict=True))]
+
+    def _prompts(self, batch: list[Piece], units: list[np.ndarray] | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Units and codec tokens of the voice of each piece; those of a voice that several pieces have are made once.
+        """
+        made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for number, piece in enumerate(batch):
+            voice = piece.value[:VOICE_SAMPLES] if piece.voice is None else piece.voice
+            if piece.voice is None:
+                made[number] = units[number][:PROMPT_UNITS], self.codec.encode([voice])[0]
+            elif (same := next((key for key in made if batch[key].voice is voice), None)) is not None:
+                made[number] = made[same]
             else:
-                text[output.part] = " ".join(self.builder.tokenizer.decode(list(ids)).split())
-        return Answer(text, audio, generated.truncated)
+                made[number] = self.units.encode([voice])[0], self.codec.encode([voice])[0]
+        return [made[number][0] for number in range(len(batch))], [made[number][1] for number in range(len(batch))]
 
-    def generate(self, task: Task, example: Example, seed: int) -> Generated:
-        """The language model's part: the best answer to an example."""
-        return decode_batch(self.lm, self.builder, task, [example], self.decoding, seed)[0]
+    def _segment(self, request: Request, piece: Piece, answers: list[Generated], audio: np.ndarray | None,
+                 assessed: tuple[float | None, bool | None], units: np.ndarray | None,
+                 seconds: dict[str, float]) -> Segment:
+        best, means = answers[0], answers[0].mean_scores()
+        outputs = request.task.outputs
+        return Segment(
+            piece.start, piece.end, self._text(request, best), audio, *assessed, truncated=best.truncated,
+            nbest=[(self._text(request, answer), answer.score) for answer in answers],
+            mean_scores=None if means is None else {output.part: mean
+                                                    for output, mean in zip(outputs, means, strict=True)},
+            units=np.zeros(0, dtype=np.int64) if units is None else units, seconds=seconds)
 
-    def speak(self, units: np.ndarray, prompt: str | Path | np.ndarray, seed: int = 0) -> np.ndarray:
-        """Units `[T]` in the voice of `prompt` (3 s of it are used) -> samples float32 `[640 * T]`; empty for none."""
-        if len(units) == 0:
-            return np.zeros(0, dtype=np.float32)
-        voice = check_samples(prompt) if isinstance(prompt, np.ndarray) else read_audio(prompt)
-        codes = self.acoustic.generate([units], self.units.encode([voice]), self.codec.encode([voice]), seed)
-        return self.codec.decode(codes)[0]
-
-
-def check_text(source: object, task: str) -> str:
-    """The text itself; raises AudioPaLMError where it is none, empty or too long."""
-    if not isinstance(source, str):
-        raise AudioPaLMError(f"{task} needs a text, found {type(source).__name__}")
-    if not source.strip():
-        raise AudioPaLMError(f"{task} needs a text, found an empty one")
-    if len(source) > LONGEST_TEXT:
-        raise AudioPaLMError(f"the text has {len(source)} characters, at most {LONGEST_TEXT} can be answered; "
-                             "divide it")
-    return source
+    def _text(self, request: Request, answer: Generated) -> dict[str, str]:
+        """{part: words} of the parts that are text."""
+        return {output.part: " ".join(self.builder.tokenizer.decode(list(ids)).split())
+                for output, ids in zip(request.task.outputs, answer.parts, strict=True) if not output.is_audio}
 
 
-def check_seed(seed: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed}")
+class _Clock:
+    """Computing time of each step."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def ends(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step], self._began = now - self._began, now
 
 
-def check_request(source: str, task: str, prompt: str | None, out: str | None, seed: int) -> None:
-    """Raise AudioPaLMError for what cannot be answered, read or written, whatever the model is."""
-    row, _, _ = parse_tag(task)
-    if any(output.is_audio for output in row.outputs):
-        if out is None:
-            raise AudioPaLMError(f"{task} speaks: say where to write it with --out y.wav")
-        check_output(out)
-        if prompt is not None:
-            read_audio(prompt)
-        elif row.input != AUDIO:
-            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give --prompt")
-    check_seed(seed)
-    if row.input == AUDIO:
-        read_audio(source)
-    else:
-        check_text(source, task)
+def _shipped() -> Path:
+    if not SHIPPED.is_dir():
+        raise AudioPaLMError(f"no model is named and {SHIPPED}, the one that comes with the repository, is not there; "
+                             "name a pack (its folder, its zip or a hub id), or clone the repository whole")
+    return SHIPPED
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = best_device() if name == "auto" else torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise AudioPaLMError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); give cpu, cuda or "
+                             "auto") from None
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise AudioPaLMError(f"unknown dtype {name!r}; {nearest(str(name), DTYPES)}")
+    return DTYPES[name]
 
 
 def write_answer(answer: Answer, out: str | None) -> None:
@@ -185,7 +326,7 @@ def spoken_by_model(directory: str, voice: str) -> Speak:
 
     def speak(saying: Saying) -> str:
         try:
-            audio = model(saying.text, f"[TTS {language_name(saying.language)}]", voice).audio
+            audio = model(text=saying.text, task=f"[TTS {language_name(saying.language)}]", voice=voice).audio
         except AudioPaLMError as error:
             return str(error)
         if len(audio) == 0:

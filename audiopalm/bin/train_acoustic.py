@@ -7,8 +7,8 @@ goes on from its last checkpoint; finished, it does nothing.
 import argparse
 from pathlib import Path
 
-from audiopalm.acoustic.registry import load_training_config
 from audiopalm.acoustic.training import AcousticData, train
+from audiopalm.acoustic.training_registry import load_training_config
 from audiopalm.core.arguments import parse_with_overrides
 from audiopalm.core.command import run
 

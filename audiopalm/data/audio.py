@@ -4,6 +4,7 @@ import io
 import os
 from math import gcd
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -16,6 +17,7 @@ from audiopalm.data.wav import missing_bytes
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
 MIN_RATE, MAX_RATE = 1000, 768000  # Hz of a recording; resampling from another rate may ask for any amount of memory
 FORMATS = (".wav", ".flac")  # that speech is written in
+BLOCK = 2 ** 20  # samples of each channel read at once
 MP3_SLACK = 2304  # samples by which the length in the header of a sound mp3 may differ from what is decoded
 
 
@@ -27,44 +29,71 @@ class DamagedAudio(AudioPaLMError):
         self.reason = reason
 
 
-def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged.
+def read_audio(path: str | Path | bytes, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged, from a file or from the bytes of one.
 
     Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, for an
     impossible rate, and for a file with less in it than its header says (decoders give the first part of a cut-off file
     without a word).
     """
+    if isinstance(path, bytes):
+        with io.BytesIO(path) as stream:
+            return resample(*_read(stream, f"of {len(path)} bytes"), rate)
     if not isinstance(path, str | Path):
         raise AudioPaLMError(f"audio must be a path, found {type(path).__name__}")
     if not os.path.isfile(path):
         raise AudioPaLMError(f"audio {str(path)!r} does not exist or is not a file")
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with open(path, "rb") as stream:
+            return resample(*_read(stream, path), rate)
+    except OSError as error:
+        raise AudioPaLMError(f"audio {path} cannot be read: {error.strerror or error}") from None
+
+
+def _read(stream: BinaryIO, path: str | Path) -> tuple[np.ndarray, int]:
+    """Samples `[T]` and their rate; `path` names the file in errors."""
+    try:
+        with soundfile.SoundFile(stream) as file:
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
                 raise DamagedAudio(path, "states an impossible sample rate", f"{file.samplerate} Hz")
             found, claimed, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
-            tagged = is_mp3 and states_its_length(path)
-            samples = file.read(dtype="float32", always_2d=True) if tagged or not is_mp3 else _read_untagged(path)
+            tagged = False
+            if is_mp3:
+                position = stream.tell()
+                tagged = states_its_length(stream)
+                stream.seek(position)
+            samples = _mono(file) if tagged or not is_mp3 else _read_untagged(stream)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise DamagedAudio(path, "cannot be decoded", str(error)) from None
+        reason = str(error).rpartition(": ")[2] if isinstance(error, soundfile.LibsndfileError) else str(error)
+        raise DamagedAudio(path, "cannot be decoded", f"{reason} WAV, FLAC, OGG, Opus and MP3 can be; ffmpeg makes one "
+                                                      "of them of others") from None
     if len(samples) == 0:
         raise DamagedAudio(path, "holds no samples")
     if not np.isfinite(samples).all():
         raise DamagedAudio(path, "holds samples that are not numbers")
-    if lost := missing_bytes(path):
+    if lost := missing_bytes(stream):
         raise DamagedAudio(path, "is cut off", f"{lost} bytes of its samples are missing")
     if not is_mp3 and len(samples) < claimed:
         raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
     if tagged and abs(claimed - len(samples)) > MP3_SLACK:
         raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
-    return resample(samples.mean(axis=1), found, rate)
+    return samples, found
 
 
-def _read_untagged(path: str | Path) -> np.ndarray:
-    """Samples `[T, channels]` of an mp3 of unknown length, to its end."""
-    content, silent = with_length(Path(path).read_bytes())
+def _mono(file: soundfile.SoundFile) -> np.ndarray:
+    """The mean of the channels, `[T]` float32. Read in blocks, because an hour of stereo would be a gigabyte."""
+    blocks = []
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block.mean(axis=1))
+    return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+
+
+def _read_untagged(stream: BinaryIO) -> np.ndarray:
+    """Samples `[T]` of an mp3 of unknown length, to its end."""
+    stream.seek(0)
+    content, silent = with_length(stream.read())
     with soundfile.SoundFile(io.BytesIO(content)) as file:
-        return file.read(dtype="float32", always_2d=True)[silent:]
+        return _mono(file)[silent:]
 
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -6,7 +6,7 @@ variable bit rate that begins loud would lose its end.
 """
 
 import struct
-from pathlib import Path
+from typing import BinaryIO
 
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, of MPEG 1, 2 and 2.5
 MPEG1 = 3
@@ -14,11 +14,11 @@ SMALLEST_FRAME = 24  # bytes
 DELAY = 529  # samples of a decoder's filters, which libsndfile cuts off where there is a tag
 
 
-def states_its_length(path: str | Path) -> bool:
-    """Whether the file has a Xing or Info tag; without one, the length that a decoder tells is a guess."""
-    with open(path, "rb") as stream:
-        stream.seek(_after_id3(stream.read(10)))
-        start = stream.read(400)
+def states_its_length(stream: BinaryIO) -> bool:
+    """Whether a file has a Xing or Info tag; without one, the length that a decoder tells is a guess."""
+    stream.seek(0)
+    stream.seek(_after_id3(stream.read(10)))
+    start = stream.read(400)
     return b"Xing" in start or b"Info" in start
 
 

@@ -51,8 +51,10 @@ class Speech2Any(AudioPaLM):
             options |= unpack(model_tag, Path(model_tag).with_suffix(""))
         return cls(**options)
 
-    def generate(self, task: Task, example: Example, seed: int) -> Generated:
+    def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
+                 seed: int) -> list[list[Generated]]:
         if self.beam_size == 1:
-            return super().generate(task, example, seed)
-        prompt = self.builder.prompt(task, example)
-        return beam_search(self.lm, prompt, task, self.builder.vocabulary, self.decoding, self.beam_size)[0][1]
+            return super().generate(task, examples, decoding, seed)
+        prompts = [self.builder.prompt(task, example) for example in examples]
+        return [[answer for _, answer in beam_search(self.lm, prompt, task, self.builder.vocabulary, decoding,
+                                                     self.beam_size)] for prompt in prompts]

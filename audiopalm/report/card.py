@@ -20,7 +20,7 @@ CARD = """\
 
 A decoder-only language model over text and audio tokens, trained by the recipe `{recipe}` of audiopalm {version}.
 
-    from audiopalm.inference import AudioPaLM
+    from audiopalm import AudioPaLM
     answer = AudioPaLM.from_pretrained("this folder")({source}, task="{tag}"{prompt})
 
 - Languages: {languages}.
@@ -44,8 +44,8 @@ def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: 
               if (found := headline_table(rows, recipe, name, goals))]
     return CARD.format(
         recipe=recipe, version=audiopalm.__version__, tag=task.tag_text(first.source, first.target),
-        source='"x.wav"' if task.input == AUDIO else '"a sentence"',
-        prompt=', prompt="voice.wav"' if task.spoken and task.input != AUDIO else "",
+        source='"x.wav"' if task.input == AUDIO else 'text="a sentence"',
+        prompt=', voice="voice.wav"' if task.spoken and task.input != AUDIO else "",
         languages=", ".join(map(language_name, in_order(codes))), tasks=_task_list(trained), manifest=MANIFEST,
         example=example, scores="".join(scores))
 

@@ -67,6 +67,8 @@ def test_a_batch_finds_what_each_finds_alone(model):
         for answer in answers:
             ids = [*answer.parts[0], VOCABULARY.newline, *answer.parts[1], VOCABULARY.eos]
             assert answer.score == pytest.approx(log_probability(model, prompt, ids), rel=1e-4)
+            first = log_probability(model, prompt, [*answer.parts[0], VOCABULARY.newline])
+            assert answer.part_scores == pytest.approx([first, answer.score - first], rel=1e-4, abs=1e-4)
 
 
 def contents(answers: list[Generated]) -> list[tuple]:

@@ -54,6 +54,10 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
     whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
         assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
+        first = [*answer.parts[0].tolist(), VOCABULARY.newline]
+        assert answer.part_scores[0] == pytest.approx(log_probability(model, prompt, first), rel=1e-4)
+        assert sum(answer.part_scores) == pytest.approx(answer.score)
+        assert answer.mean_scores()[0] == pytest.approx(answer.part_scores[0] / len(first))
     monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 7)
     for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)

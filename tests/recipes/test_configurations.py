@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
-from audiopalm.acoustic.registry import load_training_config
+from audiopalm.acoustic.training_registry import TRAININGS as ACOUSTIC_TRAININGS
+from audiopalm.acoustic.training_registry import load_training_config
 from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining
@@ -27,7 +28,7 @@ from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig, "lm": LMConfig, "decode": DecodeConfig, "goals": Goals}
-ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_KINDS.values())
+ACOUSTIC = tuple(kind.config for kind in ACOUSTIC_TRAININGS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs/*/conf/**/*.yaml")]
                if not path.name.startswith("espnet_"))

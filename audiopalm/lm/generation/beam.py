@@ -50,11 +50,12 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
 
 @dataclass
 class _Hypothesis:
-    """The ids of an answer's parts so far, and its log probability."""
+    """The ids of an answer's parts so far, its log probability, and the log probability at the end of each part."""
 
     parts: list[list[int]]
     score: float
     truncated: bool = False
+    at_ends: tuple[float, ...] = ()
 
     @property
     def part(self) -> int:
@@ -64,11 +65,13 @@ class _Hypothesis:
         return len(self.parts[-1]) >= limits[self.part]
 
     def ended(self, score: float, limits: list[int]) -> "_Hypothesis":
-        return _Hypothesis(self.parts, score, self.truncated or self.at_limit(limits))
+        return _Hypothesis(self.parts, score, self.truncated or self.at_limit(limits), (*self.at_ends, score))
 
     def extended(self, token: int, score: float, ends: list[int], limits: list[int]) -> "_Hypothesis":
-        parts = ([*self.parts, []] if token == ends[self.part] else [*self.parts[:-1], [*self.parts[-1], token]])
-        return _Hypothesis(parts, score, self.truncated or self.at_limit(limits))
+        truncated = self.truncated or self.at_limit(limits)
+        if token == ends[self.part]:
+            return _Hypothesis([*self.parts, []], score, truncated, (*self.at_ends, score))
+        return _Hypothesis([*self.parts[:-1], [*self.parts[-1], token]], score, truncated, self.at_ends)
 
     def normalised(self, length_penalty: float) -> float:
         """Log probability divided by the number of tokens, end tokens included, to the power of `length_penalty`."""
@@ -123,7 +126,8 @@ class _Beam:
     def answers(self) -> list[Generated]:
         """The best finished hypotheses, at most `beam`, the best first."""
         ordered = sorted(self.finished, key=lambda one: -one.normalised(self.config.length_penalty))
-        return [Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score)
+        return [Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score,
+                          np.diff(one.at_ends, prepend=0.0).tolist())
                 for one in ordered[:self.config.beam]]
 
 

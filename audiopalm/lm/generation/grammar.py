@@ -20,12 +20,20 @@ class Generated:
     """An answer of the model.
 
     parts: int64 `[T]` each, ids in the joint vocabulary without end tokens. truncated: whether a length limit
-    ended a part. score: the log probability of the answer, end tokens included.
+    ended a part. score: the log probability of the answer, end tokens included. part_scores: that of each part, its
+    end token included; None where the search does not tell.
     """
 
     parts: list[np.ndarray]
     truncated: bool
     score: float
+    part_scores: list[float] | None = None
+
+    def mean_scores(self) -> list[float] | None:
+        """The mean log probability of the tokens of each part, end token included: what a confidence is made of."""
+        if self.part_scores is None:
+            return None
+        return [score / (len(ids) + 1) for score, ids in zip(self.part_scores, self.parts, strict=True)]
 
 
 def grammar(task: Task, vocabulary: Vocabulary) -> tuple[Tensor, list[int]]:

@@ -15,10 +15,10 @@ from audiopalm.vocabulary.joint import Vocabulary
 
 
 class _Answer:
-    """The answer of one prompt so far: the ids of its parts, and the log probability of each token."""
+    """The answer of one prompt so far: the ids of its parts, and the log probability of each part."""
 
     def __init__(self, name: str, seed: int, limits: list[int]):
-        self.limits, self.parts, self.truncated, self.scores = limits, [[]], False, []
+        self.limits, self.parts, self.truncated, self.scores = limits, [[]], False, [0.0]
         # The generator belongs to the utterance, so that its samples do not depend on the batch.
         self.random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
 
@@ -28,17 +28,19 @@ class _Answer:
 
     def append(self, token: int, score: float, ends: list[int]) -> bool:
         """Append `token` with log probability `score`. Returns False when it ends the answer."""
-        self.scores.append(score)
+        self.scores[-1] += score
         if token != ends[self.part]:
             self.parts[-1].append(token)
         elif self.part + 1 < len(ends):
             self.parts.append([])
+            self.scores.append(0.0)
         else:
             return False
         return True
 
     def generated(self) -> Generated:
-        return Generated([np.array(part, dtype=np.int64) for part in self.parts], self.truncated, sum(self.scores))
+        return Generated([np.array(part, dtype=np.int64) for part in self.parts], self.truncated, sum(self.scores),
+                         self.scores)
 
 
 @torch.inference_mode()

@@ -1,0 +1,154 @@
+"""What a caller asks of the model: a task, inputs, a voice and settings, checked before anything is computed."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from audiopalm.acoustic.base import PROMPT_UNITS
+from audiopalm.core.config import from_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.audio import check_output
+from audiopalm.data.cleaning import speech_segments
+from audiopalm.data.speech_input import Speech, is_array, to_samples
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.tasks import AUDIO, Task, parse_tag
+from audiopalm.units.encoder import HOP
+
+LONGEST_TEXT = 5000  # characters
+MAX_SEED = 2 ** 31 - 1
+MAX_NBEST = 64
+VOICE_SAMPLES = PROMPT_UNITS * HOP  # 3 s
+
+
+@dataclass(frozen=True)
+class Request:
+    """A task from `source` to `target` (codes; target may be None) and how to decode it."""
+
+    tag: str
+    task: Task
+    source: str
+    target: str | None
+    decoding: DecodingConfig
+    seed: int
+    nbest: int
+
+    @property
+    def speaks(self) -> bool:
+        return self.task.spoken is not None
+
+    @property
+    def text_parts(self) -> list[str]:
+        return [output.part for output in self.task.outputs if not output.is_audio]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing to answer: a segment of speech, samples `[T]` at 16 kHz, or a text. `name` seeds its sampling.
+
+    start, end: seconds in the recording. voice: samples `[T]` of the voice to speak in; None: that of the segment.
+    """
+
+    name: str
+    value: np.ndarray | str
+    start: float
+    end: float
+    voice: np.ndarray | None
+
+
+def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int, nbest: int) -> Request:
+    """Raises AudioPaLMError for an unknown task or language and for settings out of range."""
+    row, source, target = parse_tag(str(task))
+    check_seed(seed)
+    if not isinstance(nbest, int) or isinstance(nbest, bool) or not 1 <= nbest <= MAX_NBEST:
+        raise AudioPaLMError(f"nbest must be 1 to {MAX_NBEST}, found {nbest!r}")
+    if not isinstance(decoding, DecodingConfig):
+        decoding = from_dict(DecodingConfig, decoding, "decoding")
+    if nbest > decoding.beam:
+        decoding = replace(decoding, beam=nbest)
+    return Request(str(task), row, source, target, decoding, seed, nbest)
+
+
+def input_list(request: Request, speech: Any, text: Any, voice: Any) -> tuple[list[Any], list[Any], bool]:
+    """Inputs and voices as lists of one length, and whether the caller gave a list."""
+    if request.task.input == AUDIO:
+        given, other, wanted, found = speech, text, "speech", "text="
+    else:
+        given, other, wanted, found = text, speech, "a text as text=", "speech"
+    if other is not None:
+        raise AudioPaLMError(f"{request.tag} answers {wanted}, found {found}")
+    if given is None:
+        raise AudioPaLMError(f"{request.tag} needs {wanted}, found nothing")
+    is_list = isinstance(given, list)
+    values = given if is_list else [given]
+    voices = voice if isinstance(voice, list) else [voice] * len(values)
+    if len(voices) != len(values):
+        raise AudioPaLMError(f"{len(voices)} voices are given for {len(values)} inputs; give one, or one for each")
+    return values, voices, is_list
+
+
+def pieces(request: Request, value: Any, sampling_rate: int | None, voice: np.ndarray | None, what: str,
+           ) -> Iterator[Piece]:
+    """The segments of a recording, each as soon as it is found, or the text as the only piece."""
+    if request.task.input != AUDIO:
+        yield Piece("input", check_text(value, request.tag), 0.0, 0.0, voice)
+        return
+    for number, segment in enumerate(speech_segments(to_samples(value, sampling_rate, what))):
+        # A first segment is sampled as a recording of its own would be.
+        yield Piece(f"input-{number}" if number else "input", segment.samples, segment.start, segment.end, voice)
+
+
+def check_rate(sampling_rate: int | None, speech: list[Any]) -> None:
+    """Refuse a rate that nothing needs: a file states its own, and would be read at that one."""
+    if sampling_rate is not None and not any(is_array(one) for one in speech):
+        raise AudioPaLMError("sampling_rate belongs to an array or a tensor; a file states its own")
+
+
+def voice_samples(voice: Speech, what: str = "voice") -> np.ndarray:
+    """The first 3 s of speech in a recording of a voice, `[T]` at 16 kHz.
+
+    Raises AudioPaLMError where nobody speaks in it.
+    """
+    found, collected = [], 0
+    for segment in speech_segments(to_samples(voice, what=what)):
+        found.append(segment.samples)
+        collected += len(segment.samples)
+        if collected >= VOICE_SAMPLES:
+            break
+    if not found:
+        raise AudioPaLMError(f"nobody speaks in the recording of the {what}; give 3 s of clear speech")
+    return np.concatenate(found)[:VOICE_SAMPLES]
+
+
+def check_text(text: object, tag: str) -> str:
+    """The text itself; raises AudioPaLMError where it is none, empty or too long."""
+    if not isinstance(text, str):
+        raise AudioPaLMError(f"{tag} needs a text, found {type(text).__name__}")
+    if not text.strip():
+        raise AudioPaLMError(f"{tag} needs a text, found an empty one")
+    if len(text) > LONGEST_TEXT:
+        raise AudioPaLMError(f"the text has {len(text)} characters, at most {LONGEST_TEXT} can be answered; divide it")
+    return text
+
+
+def check_seed(seed: int) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed!r}")
+
+
+def check_files(source: str, task: str, voice: str | None, out: str | None, seed: int) -> None:
+    """Raise AudioPaLMError for what a command cannot answer, read or write, before a model is loaded."""
+    request = make_request(task, DecodingConfig(), seed, 1)
+    if request.speaks:
+        if out is None:
+            raise AudioPaLMError(f"{task} speaks: say where to write it with --out y.wav")
+        check_output(out)
+        if voice is None and request.task.input != AUDIO:
+            raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give --voice")
+    for path in (source if request.task.input == AUDIO else None, voice):
+        if path is not None and not os.path.isfile(path):
+            raise AudioPaLMError(f"audio {path!r} does not exist or is not a file")
+    if request.task.input != AUDIO:
+        check_text(source, task)
