@@ -1,4 +1,4 @@
-"""Part of stage 12: confidence.json, how sure the model may be of an answer, fitted on dev and tested on test."""
+"""Part of stage 14: confidence.json, how sure the model may be of an answer, fitted on dev and tested on test."""
 
 import argparse
 from pathlib import Path

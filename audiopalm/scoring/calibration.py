@@ -1,7 +1,7 @@
 """Fits confidence.json on the dev set and tests it on the test set: audiopalm/lm/generation/confidence.py uses it.
 
-Whether an input is inside is fitted on dev against a made-up outside set (outside.py), whether an answer is right on dev
-alone: right is an answer whose words all equal the reference; that of TTS, one that the model recognises so.
+Whether an input is inside is fitted on dev against a made-up outside set (outside.py), whether an answer is right on
+dev alone: right is an answer whose words all equal the reference; that of TTS, one that the model recognises so.
 """
 
 import logging
@@ -95,9 +95,9 @@ class Observer:
                           for name in ("inputs", "answers", "right")))
 
     def _most(self, task: Task) -> int:
-        """Utterances of a language pair; fewer where there are pairs of all languages."""
+        """Utterances of a language pair; fewer where there are pairs of all languages, and where speech is made."""
         pairs = sum(one.task == task.name for one in self.trained)
-        most = self.options.most
+        most = self.options.most if task.spoken is None else max(self.options.most // 4, 1)
         return max(5, most * len(self.languages) // max(pairs, 1)) if task.translates else most
 
     def _pair(self, task: Task, probe: Probe, examples: list[Example]) -> Observed:

@@ -12,4 +12,5 @@ exec ../TEMPLATE/audiopalm.sh \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \
     --synthesize_args "--true_tokens en --true_most 30" \
+    --calibrate_args "--outside_texts corpus/outside.yaml" \
     "$@"

@@ -23,7 +23,7 @@ from audiopalm.lm.trained import TrainedTask
 from audiopalm.tasks import TASKS, Task
 
 FILE = "confidence.json"
-MADE_BY = "stage 12 (score)"
+MADE_BY = "stage 14 (pack)"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the model's own probabilities say about an input and its answer: the features of a confidence.
 
-An input is probed by writing it down: speech by `[ASR ...]`, a text by `[MT ...]` into another language. How probable the
-words are to the model, and how probable the input is when it is made from these words again (`[TTS ...]` of the
+An input is probed by writing it down: speech by `[ASR ...]`, a text by `[MT ...]` into another language. How probable
+the words are to the model, and how probable the input is when it is made from these words again (`[TTS ...]` of the
 transcript, `[MT ...]` back), separates what the model was trained on from noise, music or open sentences.
 """
 
