@@ -140,6 +140,8 @@ class AudioPaLM:
         answers = [join(one, request.text_parts, request.speaks, request.nbest) for one in segments]
         for answer, reading in zip(answers, seconds, strict=True):
             answer.seconds = {"input": reading, **answer.seconds}
+            if self.confidence is not None and not answer.segments:  # nobody speaks in the recording
+                answer.confidence, answer.inside = 0.0, False
         return answers if is_list else answers[0]
 
     def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from packed import make_pack
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -114,8 +115,8 @@ def test_the_report_has_all_that_was_measured(calibrated):
 def test_answers_have_the_confidence(calibrated):
     pack, _ = calibrated
     model = AudioPaLM.from_pretrained(pack, verify=False)
-    random = np.random.default_rng(3)
-    speech = [random.uniform(-0.3, 0.3, 8000 + 640 * number).astype(np.float32) for number in range(2)]
+    with soundfile.SoundFile(CORPUS / "recordings" / "allison-es.ogg") as file:
+        speech = [file.read(3 * SAMPLE_RATE, dtype="float32") for _ in range(2)]
     together = model(speech, "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
     alone = model(speech[1], "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
     assert 0 <= alone.confidence <= 1 and alone.inside in (True, False)
@@ -127,6 +128,8 @@ def test_answers_have_the_confidence(calibrated):
                         ("[ASR AST S2ST Spanish English]", {"speech": speech[0]})):
         rate = SAMPLE_RATE if "speech" in value else None
         assert 0 <= model(task=task, sampling_rate=rate, decoding=short, **value).confidence <= 1, task
+    silence = model(np.zeros(SAMPLE_RATE, np.float32), "[ASR Spanish]", SAMPLE_RATE)
+    assert (silence.confidence, silence.inside) == (0.0, False)
 
 
 def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
@@ -147,5 +150,5 @@ def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
 
 def test_without_a_calibration_nothing_is_claimed(tmp_path):
     model = AudioPaLM.from_pretrained(make_pack(tmp_path / "pack"), verify=False)
-    answer = model(np.zeros(8000, np.float32) + 0.01, "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 3})
+    answer = model(task="[MT Spanish English]", text="uno dos", decoding={"text_tokens": 3})
     assert (answer.confidence, answer.inside) == (None, None)
