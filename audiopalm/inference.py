@@ -29,6 +29,8 @@ from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.examples import Example
 from audiopalm.data.speech_input import Speech
 from audiopalm.languages import in_order, language_name
+from audiopalm.lm.generation.confidence import FILE as CONFIDENCE
+from audiopalm.lm.generation.confidence import Confidence
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.rescoring import decode_n_best
@@ -66,11 +68,12 @@ class AudioPaLM:
 
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
                  decoding: DecodingConfig | None = None, trained: Iterable[TrainedTask] | None = None,
-                 hashes: dict[str, str] | None = None):
+                 hashes: dict[str, str] | None = None, confidence: Confidence | None = None):
         self.units, self.lm, self.builder, self.acoustic, self.codec = units, lm, builder, acoustic, codec
         self.decoding = decoding or DecodingConfig()  # of calls that say nothing else
         self.trained = None if trained is None else frozenset(trained)  # None where nothing says it
         self.hashes = hashes or {}
+        self.confidence = confidence  # None: answers have no confidence
         self._lock = RLock()
 
     @classmethod
@@ -97,8 +100,10 @@ class AudioPaLM:
         acoustic = load_acoustic(directory / "acoustic", device)
         check_units(acoustic, directory / "units")
         check_codec(acoustic, directory / "codec")
+        calibrated = directory / CONFIDENCE
+        confidence = Confidence.load(calibrated, hashes["lm"]) if calibrated.exists() else None
         return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec,
-                   trained=read_trained(directory / "lm"), hashes=hashes)
+                   trained=read_trained(directory / "lm"), hashes=hashes, confidence=confidence)
 
     def __call__(self, speech: Speech | list[Speech] | None = None, task: str = "", sampling_rate: int | None = None,
                  text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,
@@ -135,6 +140,8 @@ class AudioPaLM:
         answers = [join(one, request.text_parts, request.speaks, request.nbest) for one in segments]
         for answer, reading in zip(answers, seconds, strict=True):
             answer.seconds = {"input": reading, **answer.seconds}
+            if self.confidence is not None and not answer.segments:  # nobody speaks in the recording
+                answer.confidence, answer.inside = 0.0, False
         return answers if is_list else answers[0]
 
     def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
@@ -183,9 +190,15 @@ class AudioPaLM:
                ) -> list[tuple[float | None, bool | None]]:
         """The confidence in each answer, 0 to 1, and whether its input is of the kind that the model was trained on.
 
-        `Generated.mean_scores` has the mean log probability of the tokens of each part. None: not known.
+        None: not known, for the pack has no confidence.json or it says nothing about the task.
         """
-        return [(None, None)] * len(examples)
+        if self.confidence is None or self.trained is None:
+            return [(None, None)] * len(examples)
+        builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
+        # One by one, so that a confidence does not depend on the others of a batch.
+        found = [self.confidence.judge(self.lm, builder, self.trained, task, [example], answers[:1])[0]
+                 for example, answers in zip(examples, n_best, strict=True)]
+        return [(None, None) if one is None else (one.confidence, one.inside) for one in found]
 
     def _request(self, tag: str, decoding: DecodingConfig | dict[str, Any] | None, seed: int, nbest: int) -> Request:
         """The request, if the model was trained on its task and languages."""

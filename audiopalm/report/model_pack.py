@@ -6,6 +6,8 @@ from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256
+from audiopalm.lm.generation.confidence import FILE as CONFIDENCE
+from audiopalm.lm.generation.confidence import Confidence
 from audiopalm.lm.trained import read_trained
 from audiopalm.report.card import card, example_of_model, scores_of_model
 from audiopalm.report.card_header import UNSTATED_LICENCE
@@ -41,5 +43,8 @@ def pack_model(options: PackOptions) -> None:
     text = card(options.recipe, trained, scores_of_model(options.results, options.recipe, model),
                 recipe_goals(options.goals), example_of_model(options.decode_dir, options.data_dir, model),
                 options.license)
-    archive = pack(folders, options.output, options.recipe, text)
+    calibrated = options.expdir / CONFIDENCE
+    if calibrated.exists():
+        Confidence.load(calibrated, model)  # of this language model
+    archive = pack(folders, options.output, options.recipe, text, calibrated if calibrated.exists() else None)
     logging.info("packed %s and %s (%.1f MB)", options.output, archive, archive.stat().st_size / 1e6)

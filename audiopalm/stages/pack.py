@@ -23,10 +23,11 @@ CONTENTS = {
 }
 
 
-def pack(folders: dict[str, Path], output: Path, recipe: str, card: str) -> Path:
+def pack(folders: dict[str, Path], output: Path, recipe: str, card: str, confidence: Path | None = None) -> Path:
     """Copy the files of `CONTENTS` and the model card into `output`, put it in place whole, zip it.
 
-    folders: {name in CONTENTS: folder}. card: the text of README.md. Returns the path of the zip.
+    folders: {name in CONTENTS: folder}. card: the text of README.md. confidence: the calibration of the language model,
+    if there is one. Returns the path of the zip.
     """
     for name, (files, stage) in CONTENTS.items():
         for file in files:
@@ -38,6 +39,8 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, card: str) -> Path
         for file in files:
             shutil.copyfile(folders[name] / file, partial / name / file)
     shutil.copyfile(tokenizer, partial / "vocabulary" / tokenizer.name)
+    if confidence is not None:
+        shutil.copyfile(confidence, partial / confidence.name)
     write_text(partial / "README.md", card)
     packed = {path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
               for path in sorted(partial.rglob("*")) if path.is_file()}

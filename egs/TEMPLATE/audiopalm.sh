@@ -53,7 +53,8 @@
 #                         [units.yaml and so on]
 #   --data_args "ARGS"    further arguments of local/data.sh, stage 1; of the command of a stage likewise --audio_args,
 #                         --units_args, --codec_args, --tokenize_args, --vocabulary_args, --textlm_args, --lm_args,
-#                         --acoustic_args, --decode_args, --synthesize_args, --score_args, --report_args, --pack_args []
+#                         --acoustic_args, --decode_args, --synthesize_args, --score_args, --report_args, --calibrate_args,
+#                         --pack_args []
 #   --config FILE         a shell file with options, one NAME=VALUE a line; the command line wins
 #   --help                this text
 #
@@ -113,6 +114,7 @@ decode_args=
 synthesize_args=
 score_args=
 report_args=
+calibrate_args=
 pack_args=
 called_as="./run.sh"  # how the user called the recipe, for the next command that is shown
 
@@ -352,9 +354,13 @@ main() {
     if begin 14 pack; then
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
+        reads 5 "${tokendir}/${valid_set}" "${tokendir}/${test_sets%% *}"
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
         reads 9 "${models}/acoustic"
+        module calibrate --lm "${models}/lm" --vocabulary "${models}/vocabulary" --units "${units_exp}" \
+            --data_dir "${raw}" --tokens "${tokendir}" --dev "${valid_set}" --test "${test_sets%% *}" \
+            --output "${models}" --seed "${seed}" ${calibrate_args}
         module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" \
             --results "${expdir}/results.json" --decode_dir "${expdir}/decode" --data_dir "${raw}" ${pack_args}
         writes "${expdir}/pack" "${expdir}/pack.zip"

@@ -86,10 +86,11 @@ def test_all_stages_in_order(recipe):
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in recipe.commands()]
     assert names == ["prepare", "data_dir", "format_audio", "train_units", "tokenize", "make_vocabulary", "train_lm",
-                     "train_lm", "train_acoustic", "decode", *["synthesize"] * 2, "score", "report", "pack"]
+                     "train_lm", "train_acoustic", "decode", *["synthesize"] * 2, "score", "report", "calibrate",
+                     "pack"]
     seeded = [line.split()[0] for line in recipe.commands() if "--seed 7" in line]
     assert seeded == ["train_units", "train_lm", "train_lm", "train_acoustic", "decode", *["synthesize"] * 2,
-                      "score"]
+                      "score", "calibrate"]
     for number in range(1, 15):
         assert f"== stage {number}: " in result.stdout
         assert (recipe.path / "exp" / "log" / f"stage{number}.log").is_file()

@@ -1,0 +1,30 @@
+"""Part of stage 14: confidence.json, how sure the model may be of an answer, fitted on dev and tested on test."""
+
+import argparse
+from pathlib import Path
+
+from audiopalm.core.command import run
+from audiopalm.scoring.calibration import CalibrationOptions, calibrate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--lm", type=Path, required=True, help="directory of stage 8")
+    add("--vocabulary", type=Path, required=True, help="directory of stage 6")
+    add("--units", type=Path, required=True, help="directory of stage 3")
+    add("--data_dir", type=Path, required=True, help="data directories of all sets, e.g. dump/raw")
+    add("--tokens", type=Path, required=True, help="tokens of all sets, e.g. dump/tokens")
+    add("--dev", default="dev", help="the set that it is fitted on")
+    add("--test", default="test", help="the set that it is tested on")
+    add("--more_texts", type=Path, help="a data directory of parallel texts that counts as dev too")
+    add("--outside_texts", type=Path, help="YAML of open sentences that the corpus has nothing to do with")
+    add("--most", type=int, default=60, help="utterances of a language pair")
+    add("--outside_most", type=int, default=60, help="inputs of each kind of the outside set")
+    add("--output", type=Path, required=True, help="folder for confidence.json")
+    add("--seed", type=int, default=0, help="of the outside set")
+    calibrate(CalibrationOptions(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,131 @@
+"""How probable it is that an answer is right, and whether its input is of the kind that the model was trained on.
+
+`confidence.json` of a pack has the coefficients, which audiopalm/scoring/calibration.py fits on the dev set: a logistic
+regression for each kind of input (is it inside?), and one for each elementary task (is the answer right?).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiopalm.core.config import from_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import read_object
+from audiopalm.data.examples import Example
+from audiopalm.lm.generation.evidence import INPUT_FEATURES, OF_A_TEXT, Probe, answer_task, of_answers, of_inputs
+from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.model import Decoder
+from audiopalm.lm.sequences import SequenceBuilder
+from audiopalm.lm.trained import TrainedTask
+from audiopalm.tasks import TASKS, Task
+
+FILE = "confidence.json"
+MADE_BY = "stage 14 (pack)"
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A logistic regression over standardised features.
+
+    mean, scale, weights: one number for each feature. threshold: the probability from which on the answer is yes.
+    """
+
+    mean: list[float]
+    scale: list[float]
+    weights: list[float]
+    bias: float
+    threshold: float = 0.5
+
+    def probability(self, features: np.ndarray) -> np.ndarray:
+        """`[N, F]` -> `[N]`, each from 0 to 1."""
+        standard = (features - np.array(self.mean)) / np.array(self.scale)
+        return 1 / (1 + np.exp(-np.clip(standard @ np.array(self.weights) + self.bias, -50, 50)))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """confidence: the probability that every word of the answer is right. inside: whether the input is of the kind that
+    the model was trained on."""
+
+    confidence: float
+    inside: bool
+
+
+class Confidence:
+    """The calibrated confidence of one language model.
+
+    inputs: {field of the input: regression over INPUT_FEATURES}. tasks: {name of an elementary task: regression over
+    the features of the input and of the answer}.
+    """
+
+    def __init__(self, inputs: dict[str, Regression], tasks: dict[str, Regression]):
+        self.inputs, self.tasks = inputs, tasks
+
+    @classmethod
+    def load(cls, path: str | Path, lm_sha256: str) -> "Confidence":
+        """Read confidence.json. Raises AudioPaLMError for a damaged file and for one of another language model."""
+        values = read_object(path, MADE_BY, {"model_sha256": str, "inputs": dict, "tasks": dict})
+        if values["model_sha256"] != lm_sha256:
+            raise AudioPaLMError(f"{path} was calibrated for another language model; run {MADE_BY} again")
+        tables = {}
+        for name, known in (("inputs", INPUT_FEATURES), ("tasks", TASKS)):
+            tables[name] = {key: from_dict(Regression, one, f"{path}: {name}.{key}")
+                            for key, one in values[name].items() if key in known}
+        found = cls(**tables)
+        for key, one in found.inputs.items():
+            _check_length(one, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
+        for key, one in found.tasks.items():
+            _check_length(one, len(INPUT_FEATURES[_input_of(key)]) + len(OF_A_TEXT), f"{path}: tasks.{key}")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: {key: asdict(one) for key, one in table.items()}
+                for name, table in (("inputs", self.inputs), ("tasks", self.tasks))}
+
+    def judge(self, model: Decoder, builder: SequenceBuilder, trained: Collection[TrainedTask], task: Task,
+              examples: Sequence[Example], answers: Sequence[Generated]) -> list[Judgement | None]:
+        """Judge the answers to examples of one language pair; None for what the calibration does not cover.
+
+        It costs a greedy answer of the probe unless the answer begins with it, and three forward passes.
+        """
+        covered = examples and task.input in self.inputs and name_of(task) in self.tasks
+        probe = Probe.choose(task.input, examples[0].source, examples[0].target, trained) if covered else None
+        if probe is None:
+            return [None] * len(examples)
+        parts = [answer.parts for answer in answers]
+        written = None
+        first = task.outputs[0]
+        if first.field == probe.write.outputs[0].field and probe.target in (None, examples[0].target):
+            written = [" ".join(builder.tokenizer.decode(list(one[0])).split()) for one in parts]
+        inputs, _ = of_inputs(model, builder, task.input, probe, examples, written)
+        confidence, inside = judged(self.inputs[task.input], self.tasks[name_of(task)], inputs,
+                                    of_answers(model, builder, task, examples, parts))
+        return [Judgement(float(one), bool(known)) for one, known in zip(confidence, inside, strict=True)]
+
+
+def judged(inside: Regression, right: Regression, inputs: np.ndarray,
+           answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and whether the input is inside, `[N]` each, from the features of inputs and of answers.
+
+    The confidence of an input that is outside is reduced: whether an answer is right was only fitted inside.
+    """
+    probability = inside.probability(inputs)
+    confidence = right.probability(np.hstack([inputs, answers])) * np.minimum(probability / inside.threshold, 1)
+    return confidence, probability >= inside.threshold
+
+
+def name_of(task: Task) -> str:
+    """The key of a task in `Confidence.tasks`: the elementary task whose words its answer stands for."""
+    return "tts" if task.name == "tts" else answer_task(task).name
+
+
+def _input_of(name: str) -> str:
+    return TASKS[name].input
+
+
+def _check_length(regression: Regression, length: int, where: str) -> None:
+    if {len(regression.mean), len(regression.scale), len(regression.weights)} != {length}:
+        raise AudioPaLMError(f"{where} has not {length} features; run {MADE_BY} again")

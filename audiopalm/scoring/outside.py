@@ -1,0 +1,101 @@
+"""A made-up outside set: what people and devices send that the model was not trained on, in sound and in text.
+
+The calibration is fitted on some kinds and tested on these and on further ones, which it has not seen.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.yaml_files import read_yaml
+from audiopalm.data.audio import SAMPLE_RATE
+
+Heard = tuple[str, np.ndarray]  # language of the tag, samples float32 `[T]`
+Written = tuple[str, str]  # language of the tag, text
+FITTED_SOUNDS = ("noise", "silence", "reversed")
+TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble")
+FITTED_TEXTS = ("open", "shuffled")
+TESTED_TEXTS = (*FITTED_TEXTS, "other", "wrong language")
+NOTES = 24  # two octaves
+PIECE = 0.1  # seconds of a piece of `chopped`
+
+
+def sounds(recordings: Sequence[Heard], kinds: Sequence[str], count: int, seed: int) -> dict[str, list[Heard]]:
+    """{kind: `count` sounds as long as recordings}; the kinds that are made of speech use that of `recordings`."""
+    made: dict[str, list[Heard]] = {}
+    for kind in kinds:
+        random = np.random.default_rng([seed, *kind.encode()])
+        made[kind] = []
+        for _ in range(count):
+            language, samples = recordings[random.integers(len(recordings))]
+            made[kind].append((language, _sound(kind, samples, recordings, random).astype(np.float32)))
+    return made
+
+
+def _sound(kind: str, samples: np.ndarray, recordings: Sequence[Heard], random: np.random.Generator) -> np.ndarray:
+    length = len(samples)
+    if kind == "silence":
+        return 1e-5 * random.standard_normal(length)
+    if kind == "noise":
+        noise = random.standard_normal(length)
+        if random.random() < 0.5:  # brown
+            noise = np.cumsum(noise) - np.linspace(0, noise.sum(), length)
+        return 10 ** random.uniform(-2.5, -0.3) * noise / np.abs(noise).max()
+    if kind == "reversed":
+        return samples[::-1].copy()
+    if kind == "music":
+        return _music(length, random)
+    if kind == "chopped":
+        pieces = np.array_split(samples, max(int(length / SAMPLE_RATE / PIECE), 2))
+        return np.concatenate([pieces[number] for number in random.permutation(len(pieces))])
+    if kind == "babble":
+        voices = [recordings[random.integers(len(recordings))][1] for _ in range(6)]
+        return sum(np.resize(voice, length) for voice in voices) / len(voices)
+    raise AudioPaLMError(f"unknown kind of sound {kind!r}")
+
+
+def _music(length: int, random: np.random.Generator) -> np.ndarray:
+    """Chords of plucked tones."""
+    music, start = np.zeros(length), 0
+    while start < length:
+        duration = min(int(SAMPLE_RATE * random.choice([0.2, 0.3, 0.5])), length - start)
+        time = np.arange(duration) / SAMPLE_RATE
+        root = 110 * 2 ** (random.integers(NOTES) / 12)
+        for interval in (1, random.choice([1.2, 1.25]), 1.5):
+            for harmonic in range(1, 6):
+                music[start:start + duration] += np.sin(2 * np.pi * root * interval * harmonic * time) / harmonic * \
+                    np.exp(-3 * time)
+        start += duration
+    return 0.2 * music / max(np.abs(music).max(), 1e-9)
+
+
+def texts(path: Path | None, sentences: Sequence[Written], kinds: Sequence[str], count: int, seed: int,
+          fitted: bool) -> dict[str, list[Written]]:
+    """{kind: texts}: open sentences of a YAML file {language or `other`: sentences}, the first half of each list where
+    `fitted`, else the second; and at most `count` of `sentences` with their words shuffled or under the tag of another
+    language. Without a file there are no open sentences."""
+    known = read_yaml(path) if path else {}
+    languages = sorted({language for language, _ in sentences})
+    made: dict[str, list[Written]] = {}
+    for kind in kinds:
+        random = np.random.default_rng([seed, *kind.encode()])
+        chosen = [sentences[index] for index in random.permutation(len(sentences))[:count]]
+        if kind == "open":
+            made[kind] = [(language, text) for language in languages for text in _half(known.get(language, []), fitted)]
+        elif kind == "other":
+            made[kind] = [(languages[number % len(languages)], text)
+                          for number, text in enumerate(known.get("other", []))]
+        elif kind == "shuffled":
+            made[kind] = [(language, " ".join(random.permutation(text.split()))) for language, text in chosen
+                          if len(set(text.split())) > 4]
+        elif kind == "wrong language":
+            made[kind] = [(languages[(languages.index(language) + random.integers(1, len(languages))) % len(languages)],
+                           text) for language, text in chosen] if len(languages) > 1 else []
+    return {kind: found for kind, found in made.items() if found}
+
+
+def _half(sentences: list[str], first: bool) -> list[str]:
+    middle = len(sentences) // 2
+    return sentences[:middle] if first else sentences[middle:]

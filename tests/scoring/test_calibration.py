@@ -1,0 +1,154 @@
+"""The confidence of answers: the fit, the outside set, and a packed model that states what was calibrated for it."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from packed import make_pack
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256, write_json
+from audiopalm.data.archive import write_ark
+from audiopalm.data.audio import SAMPLE_RATE, write_audio
+from audiopalm.data.datadir import write_table
+from audiopalm.inference import AudioPaLM
+from audiopalm.lm.generation.confidence import Confidence, Regression, judged
+from audiopalm.lm.trained import TrainedTask, read_trained
+from audiopalm.scoring import outside
+from audiopalm.scoring.calibration import CalibrationOptions, auc, calibrate, fit, reliability
+from audiopalm.tasks import AUDIO, TRANSCRIPT
+from audiopalm.units.registry import UnitTokenizer
+
+CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_fit_is_that_of_scikit_learn(balanced):
+    random = np.random.default_rng(0)
+    features = random.standard_normal((300, 4)) * [1, 5, 0.1, 2] + [0, 3, 1, 0]
+    label = features @ [1, 0.3, 5, 0] + random.standard_normal(300) > 8
+    mine = fit(features, label, balanced)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    theirs = LogisticRegression(C=1.0, class_weight="balanced" if balanced else None, tol=1e-10, max_iter=1000)
+    theirs.fit(standard, label)
+    assert mine.probability(features) == pytest.approx(theirs.predict_proba(standard)[:, 1], abs=1e-5)
+
+
+def test_one_label_alone_gives_its_frequency():
+    assert fit(np.zeros((8, 2)), np.ones(8, dtype=bool)).probability(np.ones((1, 2))) == pytest.approx(0.9)
+
+
+def test_area_under_the_curve_and_reliability():
+    random = np.random.default_rng(1)
+    positive, negative = random.integers(0, 9, 50), random.integers(0, 7, 40)
+    assert auc(positive, negative) == pytest.approx(
+        roc_auc_score([1] * 50 + [0] * 40, [*positive, *negative]), abs=1e-4)
+    report = reliability(np.array([0.05, 0.95, 0.95, 1.0]), np.array([False, True, True, False]))
+    assert [(one["count"], one["right"]) for one in report["groups"]] == [(1, 0.0), (3, 0.6667)]
+    assert report["error"] == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
+
+
+def test_an_input_outside_has_less_confidence():
+    inside, right = Regression([0], [1], [1], 0, 0.5), Regression([0, 0], [1, 1], [0, 0], 2)
+    confidence, known = judged(inside, right, np.array([[3.0], [-3.0]]), np.zeros((2, 1)))
+    assert known.tolist() == [True, False]
+    assert confidence[0] == pytest.approx(0.8808, abs=1e-4) and confidence[1] < 0.1
+
+
+def test_the_outside_set_has_every_kind_and_is_repeatable():
+    recordings = [("en", np.sin(np.arange(SAMPLE_RATE) / 9).astype(np.float32)), ("es", np.ones(8000, np.float32))]
+    first, second = (outside.sounds(recordings, outside.TESTED_SOUNDS, 3, 7) for _ in range(2))
+    assert list(first) == list(outside.TESTED_SOUNDS)
+    for kind, found in first.items():
+        for (_, one), (_, other) in zip(found, second[kind], strict=True):
+            assert np.array_equal(one, other) and np.isfinite(one).all() and len(one) in (8000, SAMPLE_RATE)
+    sentences = [("en", "one two three four five six"), ("es", "uno dos tres cuatro cinco seis")]
+    fitted, tested = (outside.texts(CORPUS / "outside.yaml", sentences, outside.TESTED_TEXTS, 2, 0, one)
+                      for one in (True, False))
+    assert set(fitted) == set(outside.TESTED_TEXTS)
+    assert not set(fitted["open"]) & set(tested["open"]) and len(fitted["open"]) == 20
+    assert all((text, language) not in [(t, k) for k, t in sentences] for language, text in fitted["wrong language"])
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """A tiny pack with the calibration of random answers, and its report."""
+    root = tmp_path_factory.mktemp("calibrated")
+    pack = make_pack(root / "pack")
+    random = np.random.default_rng(0)
+    units = UnitTokenizer.load(pack / "units")
+    for name in ("dev", "test"):
+        data, tokens = root / "raw" / name, root / "tokens" / name
+        speech = {f"a-{language}-{number}": random.uniform(-0.3, 0.3, 8000).astype(np.float32)
+                  for language in ("en", "es") for number in range(4)}
+        for key, samples in speech.items():
+            write_audio(root / f"{name}-{key}.flac", samples)
+        write_table(data / "wav.scp", {key: str(root / f"{name}-{key}.flac") for key in speech})
+        write_table(data / "text", dict.fromkeys(speech, "uno dos tres uno dos"))
+        write_table(data / "text.en", {key: "one two three" for key in speech if "-es-" in key})
+        write_table(data / "utt2lang", {key: key.split("-")[1] for key in speech})
+        write_table(data / "utt2spk", dict.fromkeys(speech, "a"))
+        encoded = {key: units.encode([samples])[0].astype(np.int32) for key, samples in speech.items()}
+        write_table(tokens / "units.scp", write_ark(tokens / "units.ark", encoded))
+        write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "units_sha256": "x"})
+    config = json.loads((pack / "lm" / "config.json").read_text())  # make_pack leaves MT from English out
+    config["trained"].append(dataclasses.asdict(TrainedTask("mt", "en", "es")))
+    write_json(pack / "lm" / "config.json", config)
+    options = CalibrationOptions(pack / "lm", pack / "vocabulary", pack / "units", root / "raw", root / "tokens", pack,
+                                 outside_texts=CORPUS / "outside.yaml", most=4, outside_most=3)
+    return pack, calibrate(options)
+
+
+def test_the_report_has_all_that_was_measured(calibrated):
+    _, report = calibrated
+    assert set(report["outside"]) == {AUDIO, TRANSCRIPT} and set(report["right"]) == {"asr", "ast", "mt", "tts"}
+    assert set(report["outside"][AUDIO]["kinds"]) == set(outside.TESTED_SOUNDS)
+    assert all(0 <= one["auc"] <= 1 for one in report["outside"].values())
+
+
+def test_answers_have_the_confidence(calibrated):
+    pack, _ = calibrated
+    model = AudioPaLM.from_pretrained(pack, verify=False)
+    with soundfile.SoundFile(CORPUS / "recordings" / "allison-es.ogg") as file:
+        speech = [file.read(3 * SAMPLE_RATE, dtype="float32") for _ in range(2)]
+    together = model(speech, "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
+    alone = model(speech[1], "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
+    assert 0 <= alone.confidence <= 1 and alone.inside in (True, False)
+    assert (together[1].confidence, together[1].inside) == (alone.confidence, alone.inside)
+    short = {"text_tokens": 5, "audio_tokens": 5}
+    for task, value in (("[S2ST Spanish English]", {"speech": speech[0]}),
+                        ("[MT Spanish English]", {"text": "uno dos"}),
+                        ("[TTS English]", {"text": "one", "voice": (speech[0], SAMPLE_RATE)}),
+                        ("[ASR AST S2ST Spanish English]", {"speech": speech[0]})):
+        rate = SAMPLE_RATE if "speech" in value else None
+        assert 0 <= model(task=task, sampling_rate=rate, decoding=short, **value).confidence <= 1, task
+    silence = model(np.zeros(SAMPLE_RATE, np.float32), "[ASR Spanish]", SAMPLE_RATE)
+    assert (silence.confidence, silence.inside) == (0.0, False)
+
+
+def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
+    pack, _ = calibrated
+    path = tmp_path / "confidence.json"
+    shutil.copyfile(pack / "confidence.json", path)
+    weights = sha256(pack / "lm" / "model.safetensors")
+    assert Confidence.load(path, weights).tasks.keys() == {"asr", "ast", "mt", "tts"}
+    with pytest.raises(AudioPaLMError, match="was calibrated for another language model; run stage 14"):
+        Confidence.load(path, "0" * 64)
+    values = json.loads(path.read_text())
+    values["inputs"][AUDIO]["weights"].append(1.0)
+    write_json(path, values)
+    with pytest.raises(AudioPaLMError, match=r"inputs\.audio has not 5 features"):
+        Confidence.load(path, weights)
+    assert read_trained(pack / "lm")
+
+
+def test_without_a_calibration_nothing_is_claimed(tmp_path):
+    model = AudioPaLM.from_pretrained(make_pack(tmp_path / "pack"), verify=False)
+    answer = model(task="[MT Spanish English]", text="uno dos", decoding={"text_tokens": 3})
+    assert (answer.confidence, answer.inside) == (None, None)
