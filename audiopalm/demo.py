@@ -30,7 +30,7 @@ WAITING = 20  # requests in the queue
 TEXTS = 2  # parts of an answer that are text, at most
 CORPUS = Path(__file__).resolve().parents[1] / "egs" / "mini" / "corpus"
 EXAMPLES = (("allison-es", "es"), ("june-fr", "fr"), ("carlo-it", "it"), ("ivr-ru", "ru"), ("allison-en", "en"))
-WORDS = {"asr": "recognise", "ast": "translate", "s2st": "translate and speak", "tts": "speak", "mt": "translate"}
+WORDS = {"asr": "text", "ast": "translation", "mt": "translation", "s2st": "spoken translation", "tts": "speech"}
 CSS = ".gradio-container {max-width: 1100px !important; margin: auto} footer {display: none !important}"
 
 
@@ -62,20 +62,20 @@ def named(codes: set[str]) -> list[tuple[str, str]]:
 
 
 def task_label(row: Task) -> str:
-    """`Speech: recognise, translate (ASR AST)`."""
+    """`Speech to text, translation`."""
     what = ", ".join(WORDS.get(output.part, output.part) for output in row.outputs)
-    return f"{'Speech' if row.input == AUDIO else 'Text'}: {what} ({row.tag})"
+    return f"{'Speech' if row.input == AUDIO else 'Text'} to {what}"
 
 
-def spectrogram(samples: np.ndarray) -> Figure:
+def spectrogram(samples: np.ndarray, title: str) -> Figure:
     """Level in dB over time and frequency of `[T]` at 16 kHz. No global state of pyplot: users come in threads."""
     _, times, values = stft(samples, SAMPLE_RATE, nperseg=400, noverlap=240)
     level = 20 * np.log10(np.abs(values) + 1e-5)
-    figure = Figure(figsize=(7, 2.2), layout="constrained")
+    figure = Figure(figsize=(6, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(level, origin="lower", aspect="auto", cmap="magma", vmin=level.max() - 70,
                 extent=(0, len(samples) / SAMPLE_RATE, 0, SAMPLE_RATE / 2000))
-    axes.set(xlabel="seconds", ylabel="kHz")
+    axes.set(xlabel="seconds", ylabel="kHz", title=title)
     return figure
 
 
@@ -86,7 +86,7 @@ def make_examples(folder: Path) -> list[tuple[Path, str]]:
     lines = [line.split() for line in (CORPUS / "recordings" / "segments").read_text(encoding="utf-8").splitlines()]
     made = []
     for recording, code in EXAMPLES:
-        cut = next((line for line in lines if line[1] == recording and 2 < float(line[3]) - float(line[2]) < 5), None)
+        cut = next((line for line in lines if line[1] == recording and 1.5 < float(line[3]) - float(line[2]) < 3), None)
         if cut is not None:
             start, end = (round(float(value) * SAMPLE_RATE) for value in cut[2:])
             samples, rate = soundfile.read(CORPUS / "recordings" / f"{recording}.ogg", start=start, stop=end)
@@ -149,8 +149,9 @@ class Answering:
             notes.append("cut at its length limit")
         return [*texts,
                 gradio.update(value=(answer.sampling_rate, to_int16(answer.audio)) if said else None, visible=said),
-                gradio.update(value=None if heard is None else spectrogram(heard), visible=heard is not None),
-                gradio.update(value=spectrogram(answer.audio) if said else None, visible=said),
+                gradio.update(value=None if heard is None else spectrogram(heard, "The recording"),
+                              visible=heard is not None),
+                gradio.update(value=spectrogram(answer.audio, "The answer") if said else None, visible=said),
                 " · ".join(notes)]
 
 
@@ -185,10 +186,11 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
                     target_menu = gradio.Dropdown(targets, value=targets[0][1] if targets else None, label="To",
                                                   min_width=120, filterable=False, visible=bool(targets))
                 speech = gradio.Audio(label="Recording", sources=["upload", "microphone"], type="filepath",
-                                      visible=hears)
+                                      buttons=[], visible=hears)
                 text = gradio.Textbox(label="Text", lines=2, max_length=LONGEST_TEXT, visible=not hears)
                 voice = gradio.Audio(label="Voice to speak in (without it, that of the recording)", type="filepath",
-                                     sources=["upload", "microphone"], visible=speaks and not hears)
+                                     sources=["upload", "microphone"], buttons=[],
+                                     visible=speaks and not hears)
                 button = gradio.Button("Answer", variant="primary")
                 examples = make_examples(Path(tempfile.mkdtemp(prefix="audiopalm_demo_")))
                 known = {code for _, code in sources}
@@ -197,12 +199,11 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
                     gradio.Examples(rows, [speech, source_menu], label="Recordings of the embedded corpus",
                                     example_labels=[language_name(code) for _, code in rows])
             with gradio.Column():
-                texts = [gradio.Textbox(label="Answer", interactive=False, visible=number == 0)
+                texts = [gradio.Textbox(label="Answer", lines=2, interactive=False, visible=number == 0)
                          for number in range(TEXTS)]
                 player = gradio.Audio(label="Spoken answer", interactive=False, visible=False, buttons=["download"])
                 notes = gradio.Markdown()
-                pictures = [gradio.Plot(label=label, visible=False)
-                            for label in ("Spectrogram of the recording", "Spectrogram of the answer")]
+                pictures = [gradio.Plot(show_label=False, visible=False) for _ in range(2)]
 
         def choose_task(name: str, code: str) -> list[Any]:
             row, choices = TASKS[name], menus.sources(name)
