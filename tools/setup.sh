@@ -27,7 +27,7 @@ fi
 # A GPU asks for another build of torch, so it is part of what the stamp states.
 device=cpu
 if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
-hash=$(cat "${root}/tools/requirements.txt" "${root}/tools/setup.sh" "${root}/tools/install_espnet.sh" "${root}/setup.py" | cksum)
+hash=$(cat "${root}/tools/requirements.txt" "${root}/tools/setup.sh" "${root}/tools/install_espnet.sh" "${root}/pyproject.toml" | cksum)
 wanted="${root} ${device} ${AUDIOPALM_TORCH_INDEX:-} ${hash}"
 in_place() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ]; }
 if in_place; then exit 0; fi

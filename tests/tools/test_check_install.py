@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,23 +51,33 @@ def test_versions_agree_with_the_shell_scripts(check_install):
 ON_REQUEST = {"wandb", "pycodec2"}
 
 
-def test_setup_py_requires_what_the_package_cannot_start_without():
-    """The packages that are imported when a module is imported, whatever is installed beside; espnet/ has its own."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    lists = {word.arg: word.value for node in ast.walk(tree) if isinstance(node, ast.Call) for word in node.keywords}
-    required = {re.split("[>=;]", item.value)[0] for item in lists["install_requires"].elts}
-    names = {"scipy", "safetensors", "tensorboard", "tqdm"}  # of imports inside functions, or of modules of torch
+def requirement_names(requirements):
+    return {re.split("[<>=;\\[ ]", requirement)[0] for requirement in requirements}
+
+
+def test_pip_install_brings_what_inference_imports_and_extras_the_rest():
+    """`pip install .`: what the import of audiopalm.inference brings; extras: every import at the top of a module."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = requirement_names(project["dependencies"])
+    extras = set().union(*map(requirement_names, project["optional-dependencies"].values()))
+    providers = importlib.metadata.packages_distributions()
+    code = ("import sys, audiopalm.inference\n"
+            "print(*{name.partition('.')[0] for name in sys.modules if not name.startswith('_')})")
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split())
+    imported = set()
     for path in (ROOT / "audiopalm").rglob("*.py"):
         if path.parent.name != "espnet":
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                names |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else (
+                imported |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else (
                     {node.module} if isinstance(node, ast.ImportFrom) and node.module else set())
-    providers = importlib.metadata.packages_distributions()
-    found = {provider.lower().replace("_", "-") for name in names
-             for provider in providers.get(name.split(".")[0], [name])[:1]
-             if name.split(".")[0] not in sys.stdlib_module_names | {"audiopalm"}}
-    assert found - required == set()
-    assert {"tqdm", "tensorboard"} <= required
+    imported = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"audiopalm"}
+
+    def packages(names):
+        return {provider.lower().replace("_", "-") for name in names for provider in providers.get(name, [name])[:1]}
+
+    assert packages(imported & loaded) - required == set()
+    assert packages(imported) - required - extras == set()
+    assert not {"lightning_fabric", "matplotlib", "sacrebleu", "jiwer", "pyarrow", "gradio", "espnet2"} & loaded
 
 
 def test_every_import_of_the_package_is_pinned(check_install):

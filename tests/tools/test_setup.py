@@ -28,7 +28,7 @@ def setup(tmp_path):
     """A copy of what tools/setup.sh reads; returns a function that runs it."""
     root = tmp_path / "repository"
     shutil.copytree(ROOT / "tools", root / "tools")
-    shutil.copy(ROOT / "setup.py", root)
+    shutil.copy(ROOT / "pyproject.toml", root)
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "python-stub").write_text(PYTHON)
@@ -101,7 +101,7 @@ def test_killed_set_up_is_begun_anew(setup, tmp_path):
 
 def test_a_killed_update_is_a_new_set_up(setup):
     assert setup().returncode == 0
-    (setup.path / "setup.py").write_text("# changed\n")
+    (setup.path / "pyproject.toml").write_text("# changed\n")
     assert setup(FAIL="torch==").returncode == 1
     assert setup().returncode == 0
     assert any("-m venv" in call for call in setup.calls())

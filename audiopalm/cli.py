@@ -1,0 +1,434 @@
+"""The console script `audiopalm`. Nothing heavy is imported before it is needed, so that --help is immediate."""
+
+import argparse
+import ast
+import json
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from audiopalm import __version__
+from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.languages import LANGUAGES, in_order, language_name
+from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, TRANSLATION, Task, writing_task
+
+if TYPE_CHECKING:
+    from audiopalm.answer import Answer, Segment
+    from audiopalm.inference import AudioPaLM
+
+AUDIO_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")  # of a folder
+BATCH = 32  # inputs that are answered together
+STDIN = "-"
+EXAMPLES = """examples:
+  audiopalm translate in.wav --to English -o out.wav
+  audiopalm transcribe recordings/ --from Spanish --json
+  audiopalm speak "two new messages" --in English --voice voice.wav -o out.wav
+  audiopalm demo
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command. Exit codes: 0, 2 for wrong input of any kind, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["stage"]:
+        sys.exit(run_stage(arguments[1:]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options = make_parser().parse_args(arguments)
+        sys.exit(options.run(options))
+    except AudioPaLMError as error:
+        print(f"audiopalm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # of `| head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("audiopalm: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="audiopalm", description="Recognise, translate and speak with an AudioPaLM.", epilog=EXAMPLES,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"audiopalm {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    inputs = "recordings: files, folders of files, or - for a file on standard input"
+
+    def add(name: str, run: Callable[[Any], int], what: str, answers: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        command.set_defaults(run=run)
+        if name != "upload":
+            command.add_argument("--model", metavar="PACK",
+                                 help="folder, zip or hub id of a packed model "
+                                 "(default: the model that comes with the repository)")
+            command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
+        if answers:
+            command.add_argument("--decoding", action="append", default=[], metavar="KEY=VALUE",
+                                 help="a setting of the search, for example beam=8; may be repeated")
+            command.add_argument("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
+            command.add_argument("--json", action="store_true", help="print one JSON object a line for each input")
+        return command
+
+    command = add("translate", translate, "translate speech into speech (with -o) and text, or text into text")
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
+    command.add_argument("--to", required=True, type=language, metavar="LANGUAGE", help="language of the translation")
+    command.add_argument("--from", dest="source", type=language, metavar="LANGUAGE",
+                         help="language of the input (default: found out from speech)")
+    command.add_argument("--text", action="store_true", help="the inputs are texts")
+    command.add_argument("--voice", metavar="FILE", help="a recording of the voice to speak in (default: the input)")
+    _add_output(command)
+    command.add_argument("--srt", action="store_true", help="print subtitles")
+
+    command = add("transcribe", transcribe, "write down speech")
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
+    command.add_argument("--from", dest="source", type=language, metavar="LANGUAGE",
+                         help="language of the input (default: found out)")
+    command.add_argument("--srt", action="store_true", help="print subtitles")
+
+    command = add("speak", speak, "speak texts in the voice of a recording")
+    command.add_argument("inputs", nargs="+", metavar="TEXT", help="texts, or - for a text on standard input")
+    command.add_argument("--voice", required=True, metavar="FILE", help="a recording of the voice, 3 s of clear speech")
+    command.add_argument("--in", dest="source", type=language, default="en", metavar="LANGUAGE",
+                         help="language of the text (default: English)")
+    _add_output(command, required=True)
+
+    command = add("info", info, "print what a model was trained on, and the hashes of its parts", answers=False)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+    command = add("demo", demo, "serve a web page on which the model can be tried", answers=False)
+    command.add_argument("--host", default="127.0.0.1", help="address to serve on; 0.0.0.0: all (default: %(default)s)")
+    command.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
+
+    command = add("upload", upload, "send a packed model to the Hugging Face hub", answers=False)
+    command.add_argument("folder", help="folder of stage 14 (pack)")
+    command.add_argument("repo_id", help="user/model or organisation/model")
+    command.add_argument("--private", action="store_true", help="a new repository is visible to its owner only")
+
+    commands.add_parser("stage", help="run the command of a recipe's stage: audiopalm stage decode --help")
+    return parser
+
+
+def _add_output(command: argparse.ArgumentParser, required: bool = False) -> None:
+    command.add_argument("-o", "--out", required=required, metavar="OUT",
+                         help="where to write the speech: .wav or .flac; for several inputs a folder")
+
+
+def language(word: str) -> str:
+    """The code of a language that is given by its name or its code."""
+    codes = {name.lower(): code for code, name in LANGUAGES.items()} | {code: code for code in LANGUAGES}
+    if word.lower() not in codes:
+        raise argparse.ArgumentTypeError(f"unknown language {word!r}; {nearest(word.title(), LANGUAGES.values())}")
+    return codes[word.lower()]
+
+
+def translate(options: Any) -> int:
+    if options.text:
+        if options.source is None:
+            raise AudioPaLMError("the language of a text is not found out; name it with --from")
+        if options.out or options.srt:
+            raise AudioPaLMError("-o and --srt belong to speech; a translated text is printed")
+        return answer_all(options, read_texts(options.inputs), [writing_task(TRANSCRIPT, TRANSLATION)], options.to)
+    rows = [row for row in TASKS.values() if row.input == AUDIO and row.translates
+            and (row.spoken is not None) == (options.out is not None)
+            and (options.out is not None or any(not one.is_audio for one in row.outputs))]
+    # With the most parts first: an answer that is written before it is spoken is better, and can be read.
+    return answer_all(options, find_recordings(options.inputs), sorted(rows, key=lambda row: -len(row.outputs)),
+                      options.to)
+
+
+def transcribe(options: Any) -> int:
+    options.out = options.voice = None
+    return answer_all(options, find_recordings(options.inputs), [writing_task(AUDIO, TRANSCRIPT)], None)
+
+
+def speak(options: Any) -> int:
+    rows = [row for row in TASKS.values() if row.input == TRANSCRIPT and row.spoken and not row.translates]
+    options.srt = False
+    return answer_all(options, read_texts(options.inputs), rows, None)
+
+
+def find_recordings(inputs: list[str]) -> dict[str, str | bytes]:
+    """{name: path, or bytes of standard input}; raises AudioPaLMError for what is not there."""
+    found: dict[str, str | bytes] = {}
+    for one in inputs:
+        path = Path(one)
+        if one == STDIN:
+            found["stdin"] = sys.stdin.buffer.read()
+        elif path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_FILES)
+            if not files:
+                raise AudioPaLMError(f"the folder {one!r} holds no recordings ({', '.join(AUDIO_FILES)})")
+            found |= {str(file): str(file) for file in files}
+        elif not path.is_file():
+            raise AudioPaLMError(f"{one!r} does not exist or is no file or folder")
+        else:
+            found[one] = one
+    return found
+
+
+def read_texts(inputs: list[str]) -> dict[str, str]:
+    """{name: text}: a single text has no name, several are numbered."""
+    texts = [" ".join(sys.stdin.read().split()) if one == STDIN else one for one in inputs]
+    return {f"{number:04d}": text for number, text in enumerate(texts, start=1)}
+
+
+def output_files(options: Any, names: list[str]) -> dict[str, Path]:
+    """{name of an input: file for its speech}; empty without -o. Raises AudioPaLMError for what cannot be written."""
+    if options.out is None:
+        return {}
+    from audiopalm.data.audio import FORMATS, check_output
+
+    out = Path(options.out)
+    if len(names) == 1 and out.suffix and not out.is_dir():
+        return {names[0]: check_output(out)}
+    if out.is_file() or (out.suffix in FORMATS and not out.is_dir()):
+        raise AudioPaLMError(f"-o {out} is one file for {len(names)} inputs; name a folder")
+    files: dict[str, Path] = {}
+    for name in names:
+        file = out / f"{Path(name).stem}.wav"
+        if file in files.values():
+            raise AudioPaLMError(f"two of the inputs would be written to {file}; rename one")
+        files[name] = file
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioPaLMError(f"the folder {out} cannot be made: {error.strerror}") from None
+    for file in files.values():
+        check_output(file)
+    return files
+
+
+def answer_all(options: Any, inputs: dict[str, Any], rows: list[Task], target: str | None) -> int:
+    """Answer each input, print, write. Returns the exit code: 2 if an input could not be answered."""
+    if options.json and options.srt:
+        raise AudioPaLMError("--json and --srt exclude each other")
+    if options.srt and len(inputs) > 1:
+        raise AudioPaLMError("--srt takes one input; several are written with --json")
+    if options.voice is not None and not Path(options.voice).is_file():
+        raise AudioPaLMError(f"voice {options.voice!r} does not exist or is not a file")
+    files = output_files(options, list(inputs))
+    model = load_model(options)
+    failed = 0
+    names = list(inputs)
+    for first in range(0, len(names), BATCH):
+        group = {name: inputs[name] for name in names[first:first + BATCH]}
+        with working(f"{first + 1} to {first + len(group)} of {len(names)}" if len(names) > 1 else ""):
+            failed += Answers(options, model, rows, target, files, len(names) > 1).answer(group)
+    if failed and len(names) > 1:
+        print(f"audiopalm: {failed} of {len(names)} inputs could not be answered", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def load_model(options: Any) -> "AudioPaLM":
+    with working("loading the model"):
+        from audiopalm.core.config import load_config
+        from audiopalm.inference import AudioPaLM
+        from audiopalm.lm.generation.config import DecodingConfig
+
+        if getattr(options, "decoding", None):
+            options.decoding = load_config(DecodingConfig, overrides=options.decoding)
+        model = AudioPaLM.from_pretrained(options.model, options.device)
+    return model
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show `what` on a terminal while the block runs; nothing elsewhere."""
+    shown = bool(what) and sys.stderr.isatty()
+    if shown:
+        print(f"{what} ...", end="", flush=True, file=sys.stderr)
+    try:
+        yield
+    finally:
+        if shown:
+            print(f"\r{' ' * (len(what) + 4)}\r", end="", flush=True, file=sys.stderr)
+
+
+class Answers:
+    """Answers inputs with a model, prints the answers and writes their speech."""
+
+    def __init__(self, options: Any, model: "AudioPaLM", rows: list[Task], target: str | None,
+                 files: dict[str, Path], named: bool):
+        self.options, self.model, self.rows, self.target = options, model, rows, target
+        self.files, self.named = files, named
+
+    def answer(self, group: dict[str, Any]) -> int:
+        """Answer a group of inputs, in batches of those with the same tag; returns the number of failures."""
+        by_tag: dict[str, list[str]] = {}
+        failed = 0
+        for name, value in group.items():
+            try:
+                by_tag.setdefault(self.tag(value), []).append(name)
+            except AudioPaLMError as error:
+                failed += self.fail(name, error)
+        for tag, names in by_tag.items():
+            try:
+                if len(names) > 1:
+                    answers = self.model(task=tag, **self.arguments([group[name] for name in names]))
+                    for name, answer in zip(names, answers, strict=True):
+                        self.finish(name, tag, answer)
+                    continue
+            except AudioPaLMError:
+                pass  # one of them cannot be answered: each alone, to say which
+            for name in names:
+                try:
+                    self.finish(name, tag, self.alone(name, tag, group[name]), shown=not self.named)
+                except AudioPaLMError as error:
+                    failed += self.fail(name, error)
+        return failed
+
+    def tag(self, value: Any) -> str:
+        """The tag for an input; its language is found out if it is not given."""
+        from audiopalm.lm.trained import TrainedTask
+        from audiopalm.spoken_language import spoken_language
+
+        def possible(row: Task, code: str) -> bool:
+            return self.model.trained is None or TrainedTask(row.name, code, self.target) in self.model.trained
+
+        source = self.options.source
+        if source is None:
+            codes = in_order({code for row in self.rows for code in LANGUAGES
+                              if self.model.trained is not None and possible(row, code)})
+            heard = writing_task(AUDIO, TRANSCRIPT)
+            codes = [code for code in codes if TrainedTask(heard.name, code, None) in self.model.trained]
+            if not codes:
+                raise AudioPaLMError("this model does not find out the language"
+                                     + (f", or does not translate into {language_name(self.target)}" if self.target
+                                        else "") + "; name it with --from")
+            source = spoken_language(self.model, value, codes)
+        row = next((row for row in self.rows if possible(row, source)), self.rows[0])
+        return row.tag_text(source, self.target)
+
+    def arguments(self, value: Any) -> dict[str, Any]:
+        name = "speech" if self.rows[0].input == AUDIO else "text"
+        return {name: value, "voice": self.options.voice, "decoding": self.options.decoding or None,
+                "seed": self.options.seed}
+
+    def alone(self, name: str, tag: str, value: Any) -> "Answer":
+        """The answer to one input; its texts are printed segment by segment, as they are ready."""
+        from audiopalm.answer import join
+        from audiopalm.request import make_request
+
+        request = make_request(tag, self.model.decoding, self.options.seed, 1)
+        segments: list[Segment] = []
+        for segment in self.model.stream(task=tag, **self.arguments(value)):
+            segments.append(segment)
+            if not (self.named or self.options.json or self.options.srt):
+                self.show(tag, segment.text)
+        return join(segments, request.text_parts, request.speaks, 1)
+
+    def show(self, tag: str, text: dict[str, str], name: str = "") -> None:
+        """Print texts, each with its language where the task has several, and with the input's name where given."""
+        from audiopalm.tasks import parse_tag
+
+        row, source, target = parse_tag(tag)
+        for part, words in text.items():
+            label = f"{language_name(row.output(part).language(source, target))}: " if row.translates else ""
+            print(f"{name and name + ': '}{label}{words}", flush=True)
+
+    def finish(self, name: str, tag: str, answer: "Answer", shown: bool = False) -> None:
+        """Write the speech, print what is not `shown` yet. Raises AudioPaLMError where nothing was heard or said."""
+        from audiopalm.data.audio import write_audio
+
+        if not answer.segments:
+            raise AudioPaLMError("nobody speaks in the recording")
+        if answer.audio is not None and len(answer.audio) == 0:
+            raise AudioPaLMError("the model answered with no speech; nothing was written")
+        if answer.audio is not None:
+            write_audio(self.files[name], answer.audio, answer.sampling_rate)
+        if self.options.json:
+            file = self.files.get(name)
+            print(json.dumps({"input": name, "task": tag, "out": file and str(file), **json.loads(answer.to_json())},
+                             ensure_ascii=False), flush=True)
+            return
+        if self.options.srt:
+            print(answer.to_srt(), end="")
+        elif not shown:
+            self.show(tag, answer.text, name if self.named else "")
+        if answer.audio is not None:
+            print(f"{self.files[name]}: {len(answer.audio) / answer.sampling_rate:.2f} s", flush=True)
+        self.warn(name, answer)
+
+    def warn(self, name: str, answer: "Answer") -> None:
+        if answer.truncated:
+            print(f"audiopalm: warning: {name}: the answer was cut at its length limit", file=sys.stderr)
+        if answer.inside is False:
+            print(f"audiopalm: warning: {name}: this is not what the model was trained on; do not trust the answer",
+                  file=sys.stderr)
+
+    def fail(self, name: str, error: AudioPaLMError) -> int:
+        message = " ".join(str(error).split())
+        print(f"audiopalm: error: {message if name in message else f'{name}: {message}'}", file=sys.stderr)
+        return 1
+
+
+def info(options: Any) -> int:
+    values = load_model(options).info()
+    if options.json:
+        print(json.dumps(values, ensure_ascii=False))
+        return 0
+    print(f"languages: {', '.join(map(language_name, values['languages']))}")
+    for tag in values["tasks"] or ():
+        print(f"task: {tag}")
+    for name, number in values["parameters"].items():
+        print(f"parameters of {name}: {number:,}")
+    for name, digest in values["sha256"].items():
+        print(f"sha256 of {name}: {digest}")
+    return 0
+
+
+def demo(options: Any) -> int:
+    try:
+        from audiopalm.demo import make_page, serve
+    except ImportError as error:
+        raise AudioPaLMError(f"the web page needs {error.name}, which is not installed; pip install "
+                             "'audiopalm[demo]'") from None
+    serve(make_page(load_model(options)), options.host, options.port)
+    while True:
+        time.sleep(3600)
+
+
+def upload(options: Any) -> int:
+    from audiopalm.core.hub import upload_pack
+
+    print(upload_pack(options.folder, options.repo_id, options.private))
+    return 0
+
+
+def stages() -> dict[str, str]:
+    """{command of bin/: the first line of its documentation}."""
+    files = sorted((Path(__file__).parent / "bin").glob("[!_]*.py"))
+    return {file.stem: (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+            for file in files}
+
+
+def run_stage(arguments: list[str]) -> int:
+    """Run a command of bin/ with its own arguments and exit codes; without a name, list them."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: audiopalm stage NAME [ARGUMENTS]; audiopalm stage NAME --help\n")
+        for name, what in stages().items():
+            print(f"  {name:18} {what}")
+        return 0
+    name = arguments[0]
+    if name not in (names := stages()):
+        print(f"audiopalm stage: error: unknown stage {name!r}; {nearest(name, names)}", file=sys.stderr)
+        return 2
+    sys.argv = [f"audiopalm stage {name}", *arguments[1:]]
+    runpy.run_module(f"audiopalm.bin.{name}", run_name="__main__", alter_sys=False)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
