@@ -1,6 +1,7 @@
 """A packed model of tiny random parts of the real kinds, and a recording for it."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,3 +71,13 @@ def tone(path, rate=16000, seconds=1.0, channels=1):
     samples = 0.1 * np.sin(2 * np.pi * 220 * time)
     soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
     return path
+
+
+@functools.cache
+def spoken(seconds: float = 3.0, start: float = 0.0) -> np.ndarray:
+    """A speaker of the embedded corpus, float32 `[T]` at 16 kHz."""
+    path = Path(__file__).parents[1] / "egs" / "mini" / "corpus" / "recordings" / "allison-es.ogg"
+    with soundfile.SoundFile(path) as file:
+        assert file.samplerate == 16000
+        file.seek(round(start * 16000))
+        return file.read(round(seconds * 16000), dtype="float32")

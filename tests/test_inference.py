@@ -1,90 +1,193 @@
-"""The packed model on one recording, by its class and by its command, with tiny random models of the real kinds."""
+"""The packed model by its class and by its command, with tiny random models of the real kinds and a real speaker."""
 
+import io
+import json
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
-from packed import make_pack, tone
+import torch
+from packed import make_pack, spoken, tone
 
+from audiopalm import AudioPaLM
+from audiopalm.answer import Segment, faded, join
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256, write_json
+from audiopalm.core.manifest import MANIFEST
 from audiopalm.data.audio import read_audio
-from audiopalm.inference import AudioPaLM
+from audiopalm.lm.generation.config import DecodingConfig
+from audiopalm.stages.pack import zip_folder
+
+ALL = "[ASR AST S2ST Spanish English]"
+SHORT = {"text_tokens": 6, "audio_tokens": 12}
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    return make_pack(tmp_path_factory.mktemp("pack"))
+    return make_pack(tmp_path_factory.mktemp("pack") / "pack")
 
 
-def test_every_modality(packed, tmp_path):
-    model = AudioPaLM.from_pretrained(packed)
-    wav = tone(tmp_path / "x.wav")
-    combined = model(wav, task="[ASR AST S2ST Spanish English]")
+@pytest.fixture(scope="module")
+def model(packed):
+    return AudioPaLM.from_pretrained(packed)
+
+
+def contents(answer):
+    return (answer.text, None if answer.audio is None else answer.audio.tolist(), answer.units.tolist(),
+            answer.truncated, answer.nbest)
+
+
+def test_every_modality(model, tmp_path):
+    soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
+    combined = model(wav, task=ALL)
     assert set(combined.text) == {"asr", "ast"} and combined.audio.dtype == np.float32
     assert len(combined.audio) % 640 == 0 and np.abs(combined.audio).max() <= 1.5
+    assert combined.sampling_rate == 16000 and len(combined.units) > 20 and combined.truncated
+    assert list(combined.seconds) == ["input", "units", "lm", "acoustic", "codec"]
+    assert min(combined.seconds.values()) > 0
+    assert combined.segments[0].mean_scores.keys() == {"asr", "ast", "s2st"} and combined.confidence is None
     assert model(wav, task="[ASR Spanish]").audio is None
-    assert set(model("uno dos", task="[MT Spanish English]").text) == {"mt"}
-    spoken = model("one two", task="[TTS English]", prompt=wav)
-    again = model("one two", task="[TTS English]", prompt=wav)
-    assert spoken.audio is not None and np.array_equal(spoken.audio, again.audio)
+    assert set(model(text="uno dos", task="[MT Spanish English]").text) == {"mt"}
+    said = model(text="one two", task="[TTS English]", voice=wav)
+    again = model(text="one two", task="[TTS English]", voice=(spoken(), 16000))
+    assert said.audio is not None and np.abs(said.audio - again.audio).max() < 0.02  # the file has 16 bits
 
 
-def test_48_khz_stereo_is_the_same_recording(packed, tmp_path):
+def test_the_same_speech_in_every_form(model, tmp_path):
+    samples = spoken()
+    expected = model(samples, "[ASR Spanish]", sampling_rate=16000)
+    assert len(expected.units) > 20
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 16000, format="WAV", subtype="FLOAT")
+    (path := tmp_path / "x.wav").write_bytes(buffer.getvalue())
+    same = [path, str(path), buffer.getvalue(), (samples, 16000), (samples.astype(np.float64), 16000.0),
+            (torch.from_numpy(samples), 16000), (torch.from_numpy(samples)[None], np.int64(16000)),
+            (np.stack([samples, samples], axis=1), 16000)]
+    for one in same:
+        assert model(one, "[ASR Spanish]").units.tolist() == expected.units.tolist(), type(one)
+    whole = (samples * 32768).round()
+    close = [(whole.astype(np.int16), 16000), (torch.from_numpy(whole).short(), 16000),
+             (whole.astype(np.float32), 16000), ((samples * 2.0 ** 31).astype(np.int32), 16000), (samples * 0.05, 16000), (samples + 0.1, 16000)]
+    for one in close:
+        found = model(one, "[ASR Spanish]").units
+        assert len(found) == len(expected.units) and np.mean(found == expected.units) > 0.9
+    at_48 = np.interp(np.arange(len(samples) * 3) / 3, np.arange(len(samples)), samples)
+    assert abs(len(model(at_48, "[ASR Spanish]", 48000).units) - len(expected.units)) <= 2
+
+
+def test_48_khz_stereo_is_the_same_recording(tmp_path):
     mono = read_audio(tone(tmp_path / "a.wav"))
     stereo = read_audio(tone(tmp_path / "b.wav", rate=48000, channels=2))
     assert len(mono) == len(stereo) and np.abs(mono - stereo)[100:-100].max() < 1e-3
-    model = AudioPaLM.from_pretrained(packed)
-    assert model(tmp_path / "b.wav", task="[ASR Spanish]").text.keys() == {"asr"}
 
 
-@pytest.mark.parametrize("make, task, message", [
-    (None, "[ASR Spanish]", "does not exist"),
-    (b"", "[ASR Spanish]", "cannot be decoded"),
-    (b"<html>not found</html>", "[ASR Spanish]", "cannot be decoded"),
-    ("wav", "[ASR Spannish]", "did you mean 'Spanish'"),
-    ("wav", "[ASK Spanish]", "unknown task 'ASK'"),
-    ("wav", "[S2ST Spanish English]", "--out"),
-    ("wav", "[TTS English]", "--out"),
-])
-def test_bad_input_is_one_line(packed, tmp_path, make, task, message):
-    path = tmp_path / "x.wav"
-    if make == "wav":
-        tone(path)
-    elif make is not None:
-        path.write_bytes(make)
-    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(path), "--task", task, "--model",
-                             str(packed)], capture_output=True, text=True)
-    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize("decoding", [SHORT, {**SHORT, "audio_temperature": 1.0}, DecodingConfig(6, 12, beam=3)])
+def test_a_list_is_answered_as_its_elements_are(model, decoding):
+    inputs = [(spoken(2.5, start), 16000) for start in (0, 3, 30, 50)] + [(np.zeros(16000), 16000),
+                                                                          (spoken(20.0, 5), 16000)]
+    together = model(inputs, ALL, decoding=decoding)
+    assert [contents(one) for one in together] == [contents(model(one, ALL, decoding=decoding)) for one in inputs]
+    assert len({tuple(one.units) for one in together}) == len(inputs)
+    texts = ["uno", "dos tres"]
+    both = model(text=texts, task="[TTS Spanish]", voice=[(spoken(), 16000), (spoken(3.0, 30), 16000)],
+                 decoding=SHORT)
+    assert len(both) == 2 and model([], "[ASR Spanish]") == []
+    assert contents(both[1]) == contents(model(text="dos tres", task="[TTS Spanish]", voice=(spoken(3.0, 30), 16000),
+                                               decoding=SHORT))
+
+
+def test_n_best_and_settings_of_a_call(model):
+    speech = spoken()
+    found = model(speech, "[ASR Spanish]", 16000, nbest=3, decoding={"text_tokens": 4})
+    scores = [score for _, score in found.nbest]
+    assert len(scores) == 3 and found.nbest[0][0] == found.text and len({text["asr"] for text, _ in found.nbest}) > 1
+    wide = model(speech, "[ASR Spanish]", 16000, decoding={"text_tokens": 4, "beam": 3})
+    assert wide.text == found.text and len(wide.nbest) == 1
+    drawn = [model(speech, "[ASR Spanish]", 16000, decoding={**SHORT, "text_temperature": 2.0}, seed=seed).text
+             for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_silence_has_an_empty_answer(model):
+    answer = model(np.zeros(48000, dtype=np.int16), ALL, sampling_rate=16000)
+    assert answer.text == {"asr": "", "ast": ""} and len(answer.audio) == 0 and answer.segments == []
+    assert answer.to_srt() == "" and list(model.stream(np.zeros(100), ALL, 16000)) == []
+
+
+def test_long_audio_streams_and_joins(model):
+    sound = np.concatenate([spoken(25.0), np.zeros(16000, dtype=np.float32), spoken(6.0, 40)])
+    answer = model(sound, ALL, 16000, decoding=SHORT)
+    segments = list(model.stream(sound, ALL, 16000, decoding=SHORT))
+    assert len(segments) == len(answer.segments) >= 4
+    for one, other in zip(segments, answer.segments, strict=True):
+        assert (one.start, one.end, one.text) == (other.start, other.end, other.text)
+        assert np.array_equal(one.audio, other.audio) and 0 < one.end - one.start <= 12.0
+    times = [time for one in segments for time in (one.start, one.end)]
+    assert times == sorted(times) and times[-1] <= len(sound) / 16000
+    assert answer.text["ast"] == " ".join(filter(None, (one.text["ast"] for one in segments)))
+    entries = answer.to_srt("asr").split("\n\n")
+    assert len(entries) == len(segments) and entries[0].startswith("1\n00:00:00,") and " --> " in entries[0]
+    written = json.loads(answer.to_json())
+    assert written["segments"][1]["text"] == segments[1].text and written["units"] == answer.units.tolist()
+    with pytest.raises(AudioPaLMError, match="no part 'mt'"):
+        answer.to_srt("mt")
+
+
+def test_joined_speech_has_no_clicks():
+    loud = faded(np.ones(1600, dtype=np.float32))
+    assert loud[0] == 0 and loud[-1] == 0 and loud[800] == 1 and np.abs(np.diff(loud)).max() < 0.02
+    segments = [Segment(start, start + 1.0, {"asr": "a"}, loud, nbest=[({"asr": "a"}, -1.0), ({"asr": "b"}, -2.0)])
+                for start in (0.0, 1.25, 9.0)]
+    answer = join(segments, ["asr"], True, 3)
+    assert len(answer.audio) == 3 * 1600 + 4000 + 8000 and np.abs(np.diff(answer.audio)).max() < 0.02
+    assert answer.nbest[0] == ({"asr": "a a a"}, -3.0) and [score for _, score in answer.nbest] == [-3.0, -4.0, -4.0]
+
+
+def test_threads_get_the_answers_of_single_calls(model):
+    inputs = [(spoken(2.0, start), 16000) for start in (0, 4, 8, 30, 34, 50)]
+    expected = [contents(model(one, ALL, decoding=SHORT)) for one in inputs]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda one: contents(model(one, ALL, decoding=SHORT)), inputs)) == expected
+
+
+def test_zip_dtype_and_info(packed, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOPALM_CACHE", str(tmp_path / "cache"))
+    packed = shutil.copytree(packed, tmp_path / "pack")
+    files = {path.relative_to(packed).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+             for path in packed.rglob("*") if path.is_file()}
+    write_json(packed / MANIFEST, {"files": files})
+    archive = zip_folder(packed, tmp_path / "pack.zip")
+    zipped = AudioPaLM.from_pretrained(archive)
+    speech = (spoken(), 16000)
+    assert contents(zipped(speech, ALL, decoding=SHORT)) == contents(model(speech, ALL, decoding=SHORT))
+    half = AudioPaLM.from_pretrained(packed, dtype="bfloat16")
+    assert half.lm.embedding.weight.dtype == torch.bfloat16 and len(half(speech, ALL, decoding=SHORT).audio)
+    info = zipped.info()
+    assert info["languages"] == ["en", "es"] and "[ASR Spanish]" in info["tasks"] and set(info["sha256"]) == {
+        "lm", "units", "acoustic", "codec"}
+    json.dumps(info)
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, audiopalm; assert 'torch' not in sys.modules; print(audiopalm.AudioPaLM.__name__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "AudioPaLM\n"
 
 
 def test_command_writes_speech(packed, tmp_path):
-    wav, out = tone(tmp_path / "x.wav"), tmp_path / "y.wav"
-    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(wav), "--task",
-                             "[ASR AST S2ST Spanish English]", "--out", str(out), "--model", str(packed)],
-                            capture_output=True, text=True)
+    soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
+    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(wav), "--task", ALL, "--out",
+                             str(out := tmp_path / "y.wav"), "--model", str(packed)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("asr: ") and "\nast: " in result.stdout
     assert soundfile.info(out).samplerate == 16000
 
 
-def test_missing_model_and_empty_text(packed, tmp_path):
-    with pytest.raises(AudioPaLMError, match="run stage 14"):
-        AudioPaLM.from_pretrained(tmp_path / "nowhere")
-    model = AudioPaLM.from_pretrained(packed)
-    with pytest.raises(AudioPaLMError, match="needs a text"):
-        model("  ", task="[MT Spanish English]")
-    with pytest.raises(AudioPaLMError, match="give a prompt"):
-        model("one", task="[TTS English]")
-    with pytest.raises(AudioPaLMError, match="not trained on Welsh; it knows English, Spanish"):
-        model("one", task="[MT Welsh English]")
-    with pytest.raises(AudioPaLMError, match="at most 60 s"):
-        model(np.zeros(16000 * 61, dtype=np.float32), task="[ASR Spanish]")
-
-
-def test_a_task_that_was_never_trained_is_refused_with_the_nearest_one(packed):
-    model = AudioPaLM.from_pretrained(packed)
-    with pytest.raises(AudioPaLMError, match=r"not trained on \[MT English Spanish\]; did you mean '\["):
-        model("hello", "[MT English Spanish]")
+def test_errors_of_the_command_are_one_line(packed, tmp_path):
+    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(tmp_path / "no.wav"), "--task",
+                             "[ASR Spanish]", "--model", str(packed)], capture_output=True, text=True)
+    assert result.returncode == 1 and "does not exist" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

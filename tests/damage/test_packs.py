@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from one_line import said_in_one_line
@@ -202,28 +201,3 @@ def test_outputs_are_checked_before_the_model_is_read(whole, tmp_path, monkeypat
     else:
         line = said_in_one_line(monkeypatch, capsys, resynthesize.main, whole[1], out, "--model", "no such model")
     assert "no such model" not in line and sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("source, task, message", [
-    (np.zeros((2, 100)), "[ASR Spanish]", "one channel"), (np.array(["a"]), "[ASR Spanish]", "must be numbers"),
-    (np.full(99, np.nan), "[ASR Spanish]", "not numbers"), (np.zeros(0), "[ASR Spanish]", "at least one sample"),
-    (5, "[ASR Spanish]", "must be a path, found int"), (None, "[ASR Spanish]", "must be a path"),
-    ("/proc", "[ASR Spanish]", "is not a file"), ("a\0b", "[ASR Spanish]", "is not a file"),
-    (5, "[MT Spanish English]", "needs a text, found int"), ("\n \t", "[MT Spanish English]", "found an empty one"),
-    ("uno " * 5000, "[MT Spanish English]", "at most 5000"), ("uno", 5, "unknown task"), ("uno", "", "unknown task"),
-])
-def test_wrong_inputs_of_the_class(whole, source, task, message):
-    from audiopalm.core.errors import AudioPaLMError
-    with pytest.raises(AudioPaLMError, match=message) as error:
-        AudioPaLM.from_pretrained(whole[0])(source, task)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("prompt", ["nowhere.wav", 5, np.zeros(0), np.full(9, np.inf)])
-def test_wrong_prompts_and_seeds(whole, prompt):
-    from audiopalm.core.errors import AudioPaLMError
-    model = AudioPaLM.from_pretrained(whole[0])
-    with pytest.raises(AudioPaLMError, match="audio"):
-        model("one two", "[TTS English]", prompt)
-    with pytest.raises(AudioPaLMError, match="seed must be"):
-        model("one two", "[MT English Spanish]", seed=-1)

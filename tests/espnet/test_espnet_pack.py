@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from packed import make_pack, tone
+from packed import make_pack, spoken
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
@@ -47,8 +47,8 @@ def pack(recipe, monkeypatch, *arguments):
 
 def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
     pack(recipe, monkeypatch, "--model_file", "exp/espnet_lm/valid.loss.best.pth", "--outpath", tmp_path / "pack.zip")
-    wav = tone(tmp_path / "x.wav")
-    before = AudioPaLM.from_pretrained(recipe / "exp", SHORT)
+    wav = spoken(), 16000
+    before = AudioPaLM.from_pretrained(recipe / "exp")
     (moved := tmp_path / "elsewhere").mkdir()
     shutil.move(tmp_path / "pack.zip", moved)
     after = Speech2Any.from_pretrained(moved / "pack.zip", decoding=SHORT)
@@ -59,7 +59,7 @@ def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
     assert files["audiopalm_model_file"].endswith("again/exp/espnet_lm/1epoch.pth")
     for model in (after, Speech2Any.from_pretrained(**files, decoding=SHORT)):
         for task in TASKS:
-            expected, found = before(wav, task), model(wav, task)
+            expected, found = before(wav, task, decoding=SHORT), model(wav, task)
             assert found.text == expected.text and any(found.text.values())
             assert (found.audio is None) == (expected.audio is None)
             assert found.audio is None or np.array_equal(found.audio, expected.audio)
