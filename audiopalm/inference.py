@@ -20,7 +20,7 @@ from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.answer import Answer, Segment, faded, join
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
-from audiopalm.core.device import best_device
+from audiopalm.core.device import usable_device
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import sha256
 from audiopalm.core.hub import fetch_pack
@@ -87,7 +87,7 @@ class AudioPaLM:
         Raises AudioPaLMError for missing and damaged files, for parts that were not made for each other, and for a
         device or dtype that torch does not have.
         """
-        device, dtype = _device(device), _dtype(dtype)
+        device, dtype = usable_device(device), _dtype(dtype)
         directory = _shipped() if source is None else fetch_pack(source)
         if verify:
             check_manifest(directory)
@@ -302,16 +302,6 @@ def _shipped() -> Path:
         raise AudioPaLMError(f"no model is named and {SHIPPED}, the one that comes with the repository, is not there; "
                              "name a pack (its folder, its zip or a hub id), or clone the repository whole")
     return SHIPPED
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        device = best_device() if name == "auto" else torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise AudioPaLMError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); give cpu, cuda or "
-                             "auto") from None
-    return device
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -12,9 +12,9 @@ def best_device() -> torch.device:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device `name`; raises AudioPaLMError where this machine, or its PyTorch, has none of that name."""
+    """The device `name`, or the best one for `auto`; raises AudioPaLMError where this machine, or its PyTorch, has none of that name."""
     try:
-        device = torch.device(name)
+        device = best_device() if name == "auto" else torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())

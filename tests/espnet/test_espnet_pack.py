@@ -78,7 +78,7 @@ def files(recipe):
 
 
 def test_nbest(files, tmp_path):
-    wav = tone(tmp_path / "x.wav")
+    wav = spoken(), 16000
     three = Speech2Any(**files, decoding=SHORT, beam_size=3, nbest=3)(wav, TASKS[0])
     scores = [score for _, score in three.nbest]
     assert len(scores) == 3 and scores == sorted(scores, reverse=True) and three.nbest[0][0] == three.text
@@ -97,7 +97,7 @@ def test_maxlenratio(files, beam_size):
     assert len(model.builder.tokenizer.encode("uno dos tres")) == 11
 
     def lengths(task, example):
-        return [len(part) for part in model.hypotheses(get_task(task), example, 0)[0].parts]
+        return [len(part) for part in model.generate(get_task(task), [example], SHORT, 0)[0][0].parts]
 
     for ratio, most in ((0, 8), (0.2, 5), (0.239, 5), (0.001, 1), (-3, 3), (-3.9, 3), (9, 8), (-99, 8)):
         model.maxlenratio = ratio
@@ -109,7 +109,7 @@ def test_maxlenratio(files, beam_size):
 
 
 def test_device(files, tmp_path):
-    wav = tone(tmp_path / "x.wav")
+    wav = spoken(), 16000
     expected = Speech2Any(**files, decoding=SHORT)(wav, TASKS[1])
     found = Speech2Any(**files, decoding=SHORT, device="cpu")(wav, TASKS[1])
     assert found.text == expected.text and np.array_equal(found.audio, expected.audio)
@@ -124,7 +124,7 @@ def test_device(files, tmp_path):
 def test_all_parts_compute_on_a_gpu(files, tmp_path):
     model = Speech2Any(**files, decoding=SHORT, beam_size=2, device="cuda")
     assert model.lm.embedding.weight.is_cuda
-    assert model(tone(tmp_path / "x.wav"), TASKS[1]).audio is not None
+    assert model((spoken(), 16000), TASKS[1]).audio is not None
 
 
 def test_what_is_no_pack_is_one_line(tmp_path):
