@@ -1,10 +1,7 @@
-"""The web page, by its functions and in a headless browser, with a tiny random model."""
+"""The web page, by its functions, with a tiny random model."""
 
-import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 import soundfile
@@ -17,7 +14,6 @@ from audiopalm.inference import AudioPaLM  # noqa: E402
 from audiopalm.lm.generation.config import DecodingConfig  # noqa: E402
 
 RECORDING = Path(__file__).parents[1] / "egs" / "mini" / "corpus" / "recordings" / "allison-es.ogg"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -66,85 +62,6 @@ def test_wrong_input_is_a_message(model, recording, tmp_path):
     ):
         with pytest.raises(gradio.Error, match=message):
             answer(*arguments)
-
-
-@pytest.fixture(scope="module")
-def address(model):
-    page = demo.make_page(model)
-    yield demo.serve(page, "127.0.0.1", None)
-    page.close()
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no browser test: playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("no browser test: Chromium is not installed")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def open_page(browser, address, asked=None):
-    page = browser.new_context().new_page()
-    page.on("request", lambda request: asked is not None and asked.add(urlparse(request.url).hostname))
-    page.goto(address)
-    page.get_by_role("button", name="Answer", exact=True).wait_for()
-    return page
-
-
-def choose(page, menu, label):
-    page.get_by_label(menu, exact=True).click()
-    page.get_by_role("option", name=label, exact=True).click()
-
-
-def upload(page, path, number=0):
-    page.locator("input[type=file]").nth(number).set_input_files(str(path))
-    page.get_by_label("Play").first.wait_for()
-
-
-def press(page):
-    page.get_by_role("button", name="Answer", exact=True).click()
-
-
-def test_each_task_in_a_browser_and_nothing_from_elsewhere(browser, address, model, recording):
-    asked = set()
-    for label, name in demo.Menus(model).tasks:
-        page = open_page(browser, address, asked)
-        if name != demo.Menus(model).tasks[0][1]:
-            choose(page, "Task", label)
-        row = demo.TASKS[name]
-        if row.input != demo.AUDIO:
-            page.get_by_label("Text", exact=True).fill("uno dos")
-        if row.input == demo.AUDIO or row.spoken:
-            upload(page, recording)
-        press(page)
-        page.get_by_text("s of computing").wait_for()
-        assert page.get_by_text("Spoken answer").is_visible() == (row.spoken is not None), name
-        page.context.close()
-    assert asked - {None} <= {"127.0.0.1"}  # None: of data: and blob:
-
-
-def test_a_wrong_file_in_a_browser(browser, address, tmp_path):
-    (tmp_path / "bad.wav").write_bytes(b"<html>not found</html>")
-    page = open_page(browser, address)
-    page.locator("input[type=file]").first.set_input_files(str(tmp_path / "bad.wav"))
-    time.sleep(1)
-    press(page)
-    page.get_by_text("cannot be decoded").first.wait_for()
-
-
-def test_two_users_at_once(browser, address, recording):
-    pages = [open_page(browser, address) for _ in range(2)]
-    choose(pages[1], "From", "English")
-    for page in pages:
-        upload(page, recording)
-    for page in pages:
-        press(page)
-    for page in pages:
-        page.get_by_text("s of computing").wait_for()
-    assert pages[0].get_by_label("Spanish", exact=True).count() and pages[1].get_by_label("English", exact=True).count()
 
 
 def test_a_call_from_two_threads_gives_each_its_answer(model, recording):
