@@ -12,7 +12,7 @@ def best_device() -> torch.device:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device `name`, or the best one for `auto`; raises AudioPaLMError where this machine or its PyTorch has none."""
+    """The device `name`, or for `auto` the best one; AudioPaLMError where this machine or its PyTorch has none."""
     try:
         device = best_device() if name == "auto" else torch.device(name)
         torch.zeros(1, device=device).cpu()
