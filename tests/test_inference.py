@@ -71,7 +71,8 @@ def test_the_same_speech_in_every_form(model, tmp_path):
         assert model(one, "[ASR Spanish]").units.tolist() == expected.units.tolist(), type(one)
     whole = (samples * 32768).round()
     close = [(whole.astype(np.int16), 16000), (torch.from_numpy(whole).short(), 16000),
-             (whole.astype(np.float32), 16000), ((samples * 2.0 ** 31).astype(np.int32), 16000), (samples * 0.05, 16000), (samples + 0.1, 16000)]
+             (whole.astype(np.float32), 16000), ((samples * 2.0 ** 31).astype(np.int32), 16000),
+             (samples * 0.05, 16000), (samples + 0.1, 16000)]
     for one in close:
         found = model(one, "[ASR Spanish]").units
         assert len(found) == len(expected.units) and np.mean(found == expected.units) > 0.9
