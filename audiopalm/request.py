@@ -9,7 +9,7 @@ import numpy as np
 
 from audiopalm.acoustic.base import PROMPT_UNITS
 from audiopalm.core.arguments import check_seed
-from audiopalm.core.config import from_dict
+from audiopalm.core.config import from_dict, shown
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import check_output
 from audiopalm.data.cleaning import speech_segments
@@ -19,6 +19,7 @@ from audiopalm.tasks import AUDIO, Task, parse_tag
 from audiopalm.units.encoder import HOP
 
 LONGEST_TEXT = 5000  # characters
+LONGEST_TAG = 200  # characters
 MAX_NBEST = 64
 VOICE_SAMPLES = PROMPT_UNITS * HOP  # 3 s
 
@@ -60,7 +61,9 @@ class Piece:
 
 def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int, nbest: int) -> Request:
     """Raises AudioPaLMError for an unknown task or language and for settings out of range."""
-    row, source, target = parse_tag(str(task))
+    if not isinstance(task, str) or len(task) > LONGEST_TAG:
+        raise AudioPaLMError(f"task must be a tag such as '[S2ST Spanish English]', found {shown(task)}")
+    row, source, target = parse_tag(task)
     check_seed(seed)
     if not isinstance(nbest, int) or isinstance(nbest, bool) or not 1 <= nbest <= MAX_NBEST:
         raise AudioPaLMError(f"nbest must be 1 to {MAX_NBEST}, found {nbest!r}")
@@ -68,7 +71,7 @@ def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int
         decoding = from_dict(DecodingConfig, decoding, "decoding")
     if nbest > decoding.beam:
         decoding = replace(decoding, beam=nbest)
-    return Request(str(task), row, source, target, decoding, seed, nbest)
+    return Request(task, row, source, target, decoding, seed, nbest)
 
 
 def input_list(request: Request, speech: Any, text: Any, voice: Any) -> tuple[list[Any], list[Any], bool]:
@@ -128,6 +131,8 @@ def check_text(text: object, tag: str) -> str:
         raise AudioPaLMError(f"{tag} needs a text, found {type(text).__name__}")
     if not text.strip():
         raise AudioPaLMError(f"{tag} needs a text, found an empty one")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise AudioPaLMError("the text has half a character (a lone surrogate); decode it as UTF-8")
     if len(text) > LONGEST_TEXT:
         raise AudioPaLMError(f"the text has {len(text)} characters, at most {LONGEST_TEXT} can be answered; divide it")
     return text

@@ -73,8 +73,9 @@ def _as_array(speech: np.ndarray | torch.Tensor, what: str) -> np.ndarray:
         raise AudioPaLMError(f"{what} has values of type {speech.dtype}; give floats, int16, int32 or uint8")
     if not np.isfinite(speech).all():
         raise AudioPaLMError(f"{what} holds samples that are not numbers (NaN or infinite)")
-    if speech.size and np.abs(speech).max() > LOUDEST:
-        raise AudioPaLMError(f"{what} holds values up to {np.abs(speech).max():.3g}, which are no samples")
+    loudest = float(np.abs(speech).max(initial=0))
+    if loudest > LOUDEST:
+        raise AudioPaLMError(f"{what} holds values up to {loudest:.3g}, which are no samples")
     return speech.astype(np.float32)
 
 
