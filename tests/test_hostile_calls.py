@@ -42,49 +42,116 @@ def music(seconds: float) -> np.ndarray:
     """Chords of a few sines with an attack every half a second."""
     time = np.arange(round(16000 * seconds)) / 16000
     notes = 220 * 2 ** (np.array([0, 4, 7, 12, 5, 9])[(time * 2).astype(int) % 6] / 12)
-    return (sum(np.sin(2 * np.pi * notes * k * time) / k for k in range(1, 6)) * 0.1
-            * np.exp(-3 * (time % 0.5))).astype(np.float32)
+    return (
+        sum(np.sin(2 * np.pi * notes * k * time) / k for k in range(1, 6)) * 0.1 * np.exp(-3 * (time % 0.5))
+    ).astype(np.float32)
 
 
 def arrays() -> Iterator[Call]:
     speech, random = spoken(), np.random.default_rng(0)
-    for rate in (None, 0, -1, 1, 999, 768001, 2 ** 40, "16000", "x", 16000.5, float("nan"), float("inf"), True, [], {}):
+    for rate in (None, 0, -1, 1, 999, 768001, 2**40, "16000", "x", 16000.5, float("nan"), float("inf"), True, [], {}):
         yield {"speech": speech, "sampling_rate": rate}, REFUSED
     for rate in (8000, 11025, 22050, 32000, 44100, 48000, 96000, 12345):
         resampled = np.interp(np.arange(round(3.0 * rate)) / rate * 16000, np.arange(len(speech)), speech)
         yield {"speech": resampled, "sampling_rate": rate}, SPOKEN
-    for value in ((speech * 32767).astype(np.int16), (speech * 2e9).astype(np.int32), speech.astype(np.float16),
-                  ((speech + 1) * 127.5).astype(np.uint8), speech * 32768, speech * 1e-3, speech * 1e4, speech + 3,
-                  speech[:, None], speech[None], np.stack([speech] * 2), np.stack([speech] * 6, axis=1),
-                  np.concatenate([np.zeros(48000), speech, np.zeros(48000)]), speech[::-1][::-1],
-                  np.asfortranarray(speech),
-                  torch.from_numpy(speech), torch.from_numpy(speech).bfloat16(),
-                  torch.from_numpy(speech).requires_grad_(),
-                  np.clip(speech * 8, -0.3, 0.3), speech + random.normal(0, 0.005, len(speech))):
+    for value in (
+        (speech * 32767).astype(np.int16),
+        (speech * 2e9).astype(np.int32),
+        speech.astype(np.float16),
+        ((speech + 1) * 127.5).astype(np.uint8),
+        speech * 32768,
+        speech * 1e-3,
+        speech * 1e4,
+        speech + 3,
+        speech[:, None],
+        speech[None],
+        np.stack([speech] * 2),
+        np.stack([speech] * 6, axis=1),
+        np.concatenate([np.zeros(48000), speech, np.zeros(48000)]),
+        speech[::-1][::-1],
+        np.asfortranarray(speech),
+        torch.from_numpy(speech),
+        torch.from_numpy(speech).bfloat16(),
+        torch.from_numpy(speech).requires_grad_(),
+        np.clip(speech * 8, -0.3, 0.3),
+        speech + random.normal(0, 0.005, len(speech)),
+    ):
         yield {"speech": value, "sampling_rate": 16000}, SPOKEN
-    for value in (np.zeros(0), np.zeros((2, 0)), np.zeros((0, 2)), np.zeros((2, 100)), np.zeros((100, 100)),
-                  np.float32(1),
-                  np.zeros((1, 2, 3000)), np.zeros(()), np.array(["a"]), np.array([None]), speech > 0,
-                  speech.astype(np.complex64), speech.astype(np.int64), speech.astype(np.uint16), speech.astype("S8"),
-                  np.full(9999, np.nan), np.where(np.arange(48000) == 5, np.inf, 0), np.full(9999, 1e30),
-                  torch.zeros(0), torch.zeros(3, 3, 3), torch.full((9999,), torch.nan), torch.zeros(9999).bool()):
+    for value in (
+        np.zeros(0),
+        np.zeros((2, 0)),
+        np.zeros((0, 2)),
+        np.zeros((2, 100)),
+        np.zeros((100, 100)),
+        np.float32(1),
+        np.zeros((1, 2, 3000)),
+        np.zeros(()),
+        np.array(["a"]),
+        np.array([None]),
+        speech > 0,
+        speech.astype(np.complex64),
+        speech.astype(np.int64),
+        speech.astype(np.uint16),
+        speech.astype("S8"),
+        np.full(9999, np.nan),
+        np.where(np.arange(48000) == 5, np.inf, 0),
+        np.full(9999, 1e30),
+        torch.zeros(0),
+        torch.zeros(3, 3, 3),
+        torch.full((9999,), torch.nan),
+        torch.zeros(9999).bool(),
+    ):
         yield {"speech": value, "sampling_rate": 16000}, REFUSED
-    for value in (np.zeros(1), np.zeros(160), np.ones(160), np.zeros(48000), np.full(48000, 0.5), np.zeros(160,
-                  np.int16),
-                  np.full(48000, 1e-9), np.full(48000, 32767, np.int16), random.integers(-1, 2, 48000).astype(np.int16),
-                  sine(3), sine(0.01), sine(2, 50), sine(2, 7999), np.eye(1, 48000)[0], np.full(48000, 128, np.uint8)):
+    for value in (
+        np.zeros(1),
+        np.zeros(160),
+        np.ones(160),
+        np.zeros(48000),
+        np.full(48000, 0.5),
+        np.zeros(160, np.int16),
+        np.full(48000, 1e-9),
+        np.full(48000, 32767, np.int16),
+        random.integers(-1, 2, 48000).astype(np.int16),
+        sine(3),
+        sine(0.01),
+        sine(2, 50),
+        sine(2, 7999),
+        np.eye(1, 48000)[0],
+        np.full(48000, 128, np.uint8),
+    ):
         yield {"speech": value, "sampling_rate": 16000}, SILENT
-    for value in (music(4), random.normal(0, 0.1, 48000), random.normal(0, 1e-4, 48000), speech[:160], speech[:1600],
-                  np.sign(speech), np.repeat(speech[8000:8640], 100), random.uniform(-1, 1, 16), speech[::-1]):
+    for value in (
+        music(4),
+        random.normal(0, 0.1, 48000),
+        random.normal(0, 1e-4, 48000),
+        speech[:160],
+        speech[:1600],
+        np.sign(speech),
+        np.repeat(speech[8000:8640], 100),
+        random.uniform(-1, 1, 16),
+        speech[::-1],
+    ):
         yield {"speech": value, "sampling_rate": 16000}, ANSWERED
 
 
 def files(folder: Path) -> Iterator[Call]:
     speech, wav = spoken(), encoded(spoken())
-    for kind, subtype in (("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAVEX", "PCM_16"),
-                          ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
-                          ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("RF64", "PCM_16"), ("CAF", "PCM_16"), ("W64",
-                          "PCM_16")):
+    for kind, subtype in (
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_24"),
+        ("WAV", "FLOAT"),
+        ("WAV", "ULAW"),
+        ("WAVEX", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("AIFF", "PCM_16"),
+        ("AU", "PCM_16"),
+        ("RF64", "PCM_16"),
+        ("CAF", "PCM_16"),
+        ("W64", "PCM_16"),
+    ):
         yield {"speech": encoded(speech, kind=kind, subtype=subtype)}, SPOKEN
         (path := folder / f"x.{kind}.{subtype}").write_bytes(encoded(speech, kind=kind, subtype=subtype))
         yield {"speech": str(path)}, SPOKEN
@@ -93,52 +160,160 @@ def files(folder: Path) -> Iterator[Call]:
     yield {"speech": encoded(np.stack([speech, speech], axis=1), 48000)}, ANSWERED  # three times too fast
     webm = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01" + bytes(500)
     m4a = b"\0\0\0 ftypM4A \0\0\0\0" + bytes(500)
-    for content in (b"", b"\0", b"x" * 1000, b"<html>404</html>", webm, m4a, b"RIFF", wav[:20], wav[:43], wav[:44],
-                    wav[:5000], wav[:-2], b"ID3" + bytes(99), wav[:24] + struct.pack("<I", 5) + wav[28:],
-                    encoded(speech, kind="FLAC")[:9000], encoded(np.zeros((0, 1)))):
+    for content in (
+        b"",
+        b"\0",
+        b"x" * 1000,
+        b"<html>404</html>",
+        webm,
+        m4a,
+        b"RIFF",
+        wav[:20],
+        wav[:43],
+        wav[:44],
+        wav[:5000],
+        wav[:-2],
+        b"ID3" + bytes(99),
+        wav[:24] + struct.pack("<I", 5) + wav[28:],
+        encoded(speech, kind="FLAC")[:9000],
+        encoded(np.zeros((0, 1))),
+    ):
         yield {"speech": content}, REFUSED
-    for path in ("", "nowhere.wav", "/proc", str(folder), "a\0b", "n" * 5000, "~", "file://x.wav", "http://x/y.wav",
-                 ".",
-                 Path("/dev/null/x"), Path("nowhere"), "\U0001f600.wav", "-"):
+    for path in (
+        "",
+        "nowhere.wav",
+        "/proc",
+        str(folder),
+        "a\0b",
+        "n" * 5000,
+        "~",
+        "file://x.wav",
+        "http://x/y.wav",
+        ".",
+        Path("/dev/null/x"),
+        Path("nowhere"),
+        "\U0001f600.wav",
+        "-",
+    ):
         yield {"speech": path}, REFUSED
     yield {"speech": wav, "sampling_rate": 16000}, REFUSED
-    for value in (None, 5, 5.0, object(), {"a": 1}, bytearray(wav), memoryview(wav), {1, 2}, (spoken(),), (16000,
-                  speech),
-                  (speech, None), (speech, 16000, 1), ("x", 16000), [5], [None], [[1.0, 2.0]], [0.1] * 5, AudioPaLM,
-                  True):
+    for value in (
+        None,
+        5,
+        5.0,
+        object(),
+        {"a": 1},
+        bytearray(wav),
+        memoryview(wav),
+        {1, 2},
+        (spoken(),),
+        (16000, speech),
+        (speech, None),
+        (speech, 16000, 1),
+        ("x", 16000),
+        [5],
+        [None],
+        [[1.0, 2.0]],
+        [0.1] * 5,
+        AudioPaLM,
+        True,
+    ):
         yield {"speech": value}, REFUSED
 
 
 def settings() -> Iterator[Call]:
     speech = {"speech": (spoken(), 16000)}
-    for task in ("", "x", "[ASR]", "[ASR Klingon]", "[ASR Welsh]", "[ASR Spanish English]", "[S2ST Spanish]",
-                 "[asr spanish]",
-                 "[ASR \U0001f600]", "[" * 999, "ASR " * 9999, None, 5, [], "[LM Spanish]", "[AST Spanish Spanish]",
-                 "[ASR Spannish]", "\n", "[MT English Spanish]", MT, TTS):
+    for task in (
+        "",
+        "x",
+        "[ASR]",
+        "[ASR Klingon]",
+        "[ASR Welsh]",
+        "[ASR Spanish English]",
+        "[S2ST Spanish]",
+        "[asr spanish]",
+        "[ASR \U0001f600]",
+        "[" * 999,
+        "ASR " * 9999,
+        None,
+        5,
+        [],
+        "[LM Spanish]",
+        "[AST Spanish Spanish]",
+        "[ASR Spannish]",
+        "\n",
+        "[MT English Spanish]",
+        MT,
+        TTS,
+    ):
         yield {**speech, "task": task}, REFUSED
-    for seed in (-1, 2 ** 31, 1.5, "0", None, True):
+    for seed in (-1, 2**31, 1.5, "0", None, True):
         yield {**speech, "seed": seed}, REFUSED
     for nbest in (0, -1, 65, 1.5, "2", None, True):
         yield {**speech, "nbest": nbest}, REFUSED
-    for decoding in ({"beam": 0}, {"beam": 10 ** 9}, {"beams": 2}, {"text_tokens": "many"}, {"text_temperature": -1},
-                     5, "beam=2",
-                     {"text_temperature": float("nan")}, [], {"rescore": True}, {5: 5}):
+    for decoding in (
+        {"beam": 0},
+        {"beam": 10**9},
+        {"beams": 2},
+        {"text_tokens": "many"},
+        {"text_temperature": -1},
+        5,
+        "beam=2",
+        {"text_temperature": float("nan")},
+        [],
+        {"rescore": True},
+        {5: 5},
+    ):
         yield {**speech, "decoding": decoding, "task": AST}, REFUSED
-    for voice in ("nowhere.wav", 5, b"", np.zeros(9), (np.zeros(48000), 16000), (sine(3), 16000), (spoken(), 0), [],
-                  [None] * 2,
-                  (np.full(999, np.nan), 16000)):
+    for voice in (
+        "nowhere.wav",
+        5,
+        b"",
+        np.zeros(9),
+        (np.zeros(48000), 16000),
+        (sine(3), 16000),
+        (spoken(), 0),
+        [],
+        [None] * 2,
+        (np.full(999, np.nan), 16000),
+    ):
         yield {**speech, "task": AST, "voice": voice}, REFUSED
     yield {**speech, "task": ASR, "text": "uno"}, REFUSED
     yield {"speech": []}, ANSWERED
 
 
 def texts() -> Iterator[Call]:
-    for text in ("", " ", "\n\t", "uno " * 2500, "x" * 10_000, 5, 5.0, b"uno", ["uno", 5], [["uno"]], ("uno",),
-                 {"a": 1}):
+    for text in (
+        "",
+        " ",
+        "\n\t",
+        "uno " * 2500,
+        "x" * 10_000,
+        5,
+        5.0,
+        b"uno",
+        ["uno", 5],
+        [["uno"]],
+        ("uno",),
+        {"a": 1},
+    ):
         yield {"text": text, "task": MT}, REFUSED
-    for text in ("uno", "\U0001f600\U0001f600", "uno\ndos", "uno\0dos", "\ud800", "[ASR Spanish]", "<eos>", "¡¿UNO!?",
-                 "日本語", "a" * 900,
-                 "\u202euno", "e\u0301", "<0x0A>", " uno  dos "):
+    for text in (
+        "uno",
+        "\U0001f600\U0001f600",
+        "uno\ndos",
+        "uno\0dos",
+        "\ud800",
+        "[ASR Spanish]",
+        "<eos>",
+        "¡¿UNO!?",
+        "日本語",
+        "a" * 900,
+        "\u202euno",
+        "e\u0301",
+        "<0x0A>",
+        " uno  dos ",
+    ):
         yield {"text": text, "task": MT}, ANSWERED
         yield {"text": text, "task": TTS, "voice": (spoken(), 16000)}, ANSWERED
     yield {"text": "one", "task": TTS}, REFUSED
@@ -192,13 +367,14 @@ def test_hostile_calls(model, tmp_path):
 
 def test_an_hour_of_silence_with_one_sentence(model):
     hour = np.zeros(3600 * 16000, dtype=np.int16)
-    hour[50 * 60 * 16000:][:48000] = (spoken() * 32767).astype(np.int16)
+    hour[50 * 60 * 16000 :][:48000] = (spoken() * 32767).astype(np.int16)
     answer = model(hour, ASR, 16000, decoding=SHORT)
     assert len(answer.segments) == 1 and 2999 < answer.segments[0].start < 3001 and answer.segments[0].end < 3004
 
 
-@pytest.mark.parametrize("source", ["nowhere", "user/nowhere/x", "", "\0", 5, "/proc", "/dev/null", b"x", "x.zip",
-".."])
+@pytest.mark.parametrize(
+    "source", ["nowhere", "user/nowhere/x", "", "\0", 5, "/proc", "/dev/null", b"x", "x.zip", ".."]
+)
 def test_what_is_no_model(source, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("AUDIOPALM_CACHE", str(tmp_path / "cache"))
@@ -219,8 +395,11 @@ def test_models_that_cannot_be_opened(packed, tmp_path, monkeypatch):
 
 
 def test_a_damaged_pack(packed, tmp_path):
-    files = {path.relative_to(packed).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-             for path in packed.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(packed).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in packed.rglob("*")
+        if path.is_file()
+    }
     write_json(packed / MANIFEST, {"files": files})
     weights = packed / "lm" / "model.safetensors"
     content = weights.read_bytes()
