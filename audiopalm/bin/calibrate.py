@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import add_seed
 from audiopalm.core.command import run
 from audiopalm.scoring.calibration import CalibrationOptions, calibrate
 
@@ -22,7 +23,7 @@ def main() -> None:
     add("--most", type=int, default=60, help="utterances of a language pair")
     add("--outside_most", type=int, default=60, help="inputs of each kind of the outside set")
     add("--output", type=Path, required=True, help="folder for confidence.json")
-    add("--seed", type=int, default=0, help="of the outside set")
+    add_seed(parser, "of the outside set")
     calibrate(CalibrationOptions(**vars(parser.parse_args())))
 
 
