@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from audiopalm import __version__
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.languages import LANGUAGES, in_order, language_name
+from audiopalm.languages import LANGUAGES, language_name
 from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, TRANSLATION, Task, writing_task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ AUDIO_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"
 BATCH = 32  # inputs that are answered together
 STDIN = "-"
 EXAMPLES = """examples:
-  audiopalm translate in.wav --to English -o out.wav
+  audiopalm translate in.wav --from Spanish --to English -o out.wav
   audiopalm transcribe recordings/ --from Spanish --json
   audiopalm speak "two new messages" --in English --voice voice.wav -o out.wav
   audiopalm demo
@@ -84,8 +84,8 @@ def make_parser() -> Parser:
     command = add("translate", translate, "translate speech into speech (with -o) and text, or text into text")
     command.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     command.add_argument("--to", required=True, type=language, metavar="LANGUAGE", help="language of the translation")
-    command.add_argument("--from", dest="source", type=language, metavar="LANGUAGE",
-                         help="language of the input (default: found out from speech)")
+    command.add_argument("--from", dest="source", required=True, type=language, metavar="LANGUAGE",
+                         help="language of the input")
     command.add_argument("--text", action="store_true", help="the inputs are texts")
     command.add_argument("--voice", metavar="FILE", help="a recording of the voice to speak in (default: the input)")
     _add_output(command)
@@ -93,8 +93,8 @@ def make_parser() -> Parser:
 
     command = add("transcribe", transcribe, "write down speech")
     command.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
-    command.add_argument("--from", dest="source", type=language, metavar="LANGUAGE",
-                         help="language of the input (default: found out)")
+    command.add_argument("--from", dest="source", required=True, type=language, metavar="LANGUAGE",
+                         help="language of the input")
     command.add_argument("--srt", action="store_true", help="print subtitles")
 
     command = add("speak", speak, "speak texts in the voice of a recording")
@@ -135,8 +135,6 @@ def language(word: str) -> str:
 
 def translate(options: Any) -> int:
     if options.text:
-        if options.source is None:
-            raise AudioPaLMError("the language of a text is not found out; name it with --from")
         if options.out or options.srt:
             raise AudioPaLMError("-o and --srt belong to speech; a translated text is printed")
         return answer_all(options, read_texts(options.inputs), [writing_task(TRANSCRIPT, TRANSLATION)], options.to)
@@ -270,7 +268,7 @@ class Answers:
         failed = 0
         for name, value in group.items():
             try:
-                by_tag.setdefault(self.tag(value), []).append(name)
+                by_tag.setdefault(self.tag(), []).append(name)
             except AudioPaLMError as error:
                 failed += self.fail(name, error)
         for tag, names in by_tag.items():
@@ -289,25 +287,14 @@ class Answers:
                     failed += self.fail(name, error)
         return failed
 
-    def tag(self, value: Any) -> str:
-        """The tag for an input; its language is found out if it is not given."""
+    def tag(self) -> str:
+        """The tag of all inputs: that of the first task that the model was trained on in these languages."""
         from audiopalm.lm.trained import TrainedTask
-        from audiopalm.spoken_language import spoken_language
 
         def possible(row: Task, code: str) -> bool:
             return self.model.trained is None or TrainedTask(row.name, code, self.target) in self.model.trained
 
         source = self.options.source
-        if source is None:
-            codes = in_order({code for row in self.rows for code in LANGUAGES
-                              if self.model.trained is not None and possible(row, code)})
-            heard = writing_task(AUDIO, TRANSCRIPT)
-            codes = [code for code in codes if TrainedTask(heard.name, code, None) in self.model.trained]
-            if not codes:
-                raise AudioPaLMError("this model does not find out the language"
-                                     + (f", or does not translate into {language_name(self.target)}" if self.target
-                                        else "") + "; name it with --from")
-            source = spoken_language(self.model, value, codes)
         row = next((row for row in self.rows if possible(row, source)), self.rows[0])
         return row.tag_text(source, self.target)
 

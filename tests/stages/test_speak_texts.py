@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from packed import make_pack, tone
+from packed import make_pack, spoken, tone
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import start_time
@@ -94,7 +94,8 @@ def wait_until(condition) -> None:
 
 
 def test_a_packed_model_speaks(tmp_path):
-    speak = spoken_by_model(str(make_pack(tmp_path / "pack")), str(tone(tmp_path / "voice.wav")))
+    soundfile.write(tmp_path / "voice.wav", spoken(), 16000)
+    speak = spoken_by_model(str(make_pack(tmp_path / "pack")), str(tmp_path / "voice.wav"))
     assert speak(Saying("uno dos", "es", tmp_path / "a.wav")) == ""
     assert soundfile.info(tmp_path / "a.wav").frames > 0
     assert "not trained on French" in speak(Saying("un deux", "fr", tmp_path / "b.wav"))
