@@ -263,28 +263,21 @@ class Answers:
         self.files, self.named = files, named
 
     def answer(self, group: dict[str, Any]) -> int:
-        """Answer a group of inputs, in batches of those with the same tag; returns the number of failures."""
-        by_tag: dict[str, list[str]] = {}
-        failed = 0
-        for name, value in group.items():
+        """Answer a group of inputs as one batch; returns the number of failures."""
+        names, tag, failed = list(group), self.tag(), 0
+        try:
+            if len(names) > 1:
+                answers = self.model(task=tag, **self.arguments(list(group.values())))
+                for name, answer in zip(names, answers, strict=True):
+                    self.finish(name, tag, answer)
+                return 0
+        except AudioPaLMError:
+            pass  # one of them cannot be answered: each alone, to say which
+        for name in names:
             try:
-                by_tag.setdefault(self.tag(), []).append(name)
+                self.finish(name, tag, self.alone(name, tag, group[name]), shown=not self.named)
             except AudioPaLMError as error:
                 failed += self.fail(name, error)
-        for tag, names in by_tag.items():
-            try:
-                if len(names) > 1:
-                    answers = self.model(task=tag, **self.arguments([group[name] for name in names]))
-                    for name, answer in zip(names, answers, strict=True):
-                        self.finish(name, tag, answer)
-                    continue
-            except AudioPaLMError:
-                pass  # one of them cannot be answered: each alone, to say which
-            for name in names:
-                try:
-                    self.finish(name, tag, self.alone(name, tag, group[name]), shown=not self.named)
-                except AudioPaLMError as error:
-                    failed += self.fail(name, error)
         return failed
 
     def tag(self) -> str:

@@ -114,20 +114,20 @@ def test_upload_calls_the_hub(command, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["transcribe", "nowhere.wav"], "does not exist"),
-    (["transcribe", "{dir}/empty"], "holds no recordings"),
+    (["transcribe", "nowhere.wav", "--from", "es"], "does not exist"),
+    (["transcribe", "{dir}/empty", "--from", "es"], "holds no recordings"),
     (["translate", "{dir}/x.wav", "--to", "Spannish"], "did you mean 'Spanish'"),
     (["translate", "{dir}/x.wav", "--from", "es", "--to", "cy"], "not trained on Welsh"),
     (["translate", "{dir}/x.wav", "--to", "cy"], "required: --from"),
-    (["translate", "{dir}/x.wav", "--to", "en", "-o", "{dir}/y.mp3"], ".wav"),
-    (["translate", "{dir}/x.wav", "{dir}/x.wav", "{dir}/z.wav", "--to", "en", "-o", "{dir}/y.wav"], "name a folder"),
+    (["translate", "{dir}/x.wav", "--to", "en", "-o", "{dir}/y.mp3", "--from", "es"], ".wav"),
+    (["translate", "{dir}/x.wav", "{dir}/x.wav", "{dir}/z.wav", "--to", "en", "-o", "{dir}/y.wav", "--from", "es"], "name a folder"),
     (["translate", "hola", "--text", "--to", "en"], "--from"),
     (["speak", "one"], "--voice"),
     (["speak", "one", "--voice", "nowhere.wav", "-o", "{dir}/y.wav"], "nowhere.wav"),
     (["speak", " ", "--voice", "{dir}/x.wav", "-o", "{dir}/y.wav"], "needs a text"),
     (["transcribe", "{dir}/x.wav", "--from", "es", "--seed", "-1"], "seed"),
-    (["transcribe", "{dir}/x.wav", "--json", "--srt"], "exclude each other"),
-    (["transcribe", "{dir}/x.wav", "--decoding", "beem=3"], "did you mean"),
+    (["transcribe", "{dir}/x.wav", "--json", "--srt", "--from", "es"], "exclude each other"),
+    (["transcribe", "{dir}/x.wav", "--decoding", "beem=3", "--from", "es"], "did you mean"),
     (["sing"], "invalid choice"),
     ([], "required"),
 ])
