@@ -133,7 +133,7 @@ def measure_memory(folder: Path) -> None:
         write_table(data / "wav.scp", links)
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", save_to,
-                        "--codec", ROOT / "egs/mini/pretrained/codec", "--codec_tokens", "false", "--nj", "1",
+                        "--codec", ROOT / "egs/mini/pretrained/pack/codec", "--codec_tokens", "false", "--nj", "1",
                         "--output", folder / f"tokens{times}"], check=True, capture_output=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest of all that have ended
         print(f"{times:2} times 10 minutes: largest process up to here {peak:.0f} MiB, "

@@ -16,11 +16,14 @@ from audiopalm.data.audio import read_audio
 MINI = Path(__file__).resolve().parents[2] / "egs/mini"
 
 
-@pytest.mark.parametrize("name", ["pack/codec", "codec_soundstream"])
-def test_hashes_are_those_of_the_readme(name):
-    folder = MINI / "pretrained" / name
-    named = dict(re.findall(r"^\| `([\w.]+)`.*`([0-9a-f]{64})` \|$", (folder / "README.md").read_text(), re.MULTILINE))
-    assert named == {file: sha256(folder / file) for file in ("model.safetensors", "config.json")}
+@pytest.mark.parametrize("folder, files", [
+    ("codec_soundstream", ("model.safetensors", "config.json")),
+    (".", [f"pack/{part}/model.safetensors" for part in ("acoustic", "codec", "lm", "units")]
+     + ["pack/vocabulary/text.model"])])
+def test_hashes_are_those_of_the_readme(folder, files):
+    folder = MINI / "pretrained" / folder
+    named = dict(re.findall(r"^\| `([\w./]+)`.*`([0-9a-f]{64})` \|$", (folder / "README.md").read_text(), re.MULTILINE))
+    assert named == {file: sha256(folder / file) for file in files}
 
 
 @pytest.mark.parametrize("name, one_level, all_levels", [("pack/codec", 0.7, 0.45), ("codec_soundstream", 0.95, 0.8)])
