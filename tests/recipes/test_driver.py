@@ -186,7 +186,7 @@ def test_scores_are_of_the_run_and_published_on_request(recipe):
     score = recipe.commands()[-1]
     assert "--results exp/results.json --report exp/RESULTS.md" in score and "--publish" not in score
     assert recipe("--stage", "12", "--publish", "true").returncode == 0
-    score, report, pack = recipe.commands()[-3:]
+    score, report, _, pack = recipe.commands()[-4:]
     assert " --publish " in score
     assert "--results exp/results.json" in report and "--results exp/results.json" in pack
     assert not (recipe.path / "results.json").exists() and not (recipe.path / "RESULTS.md").exists()
