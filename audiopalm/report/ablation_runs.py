@@ -71,6 +71,7 @@ class Run:
     def unit_commands(self) -> list[list[str]]:
         return [["./run.sh", "--stage", "3", "--stop_stage", "5", "--skip_stages", "4", "--expdir", str(self.units),
                  "--codec_exp", str(BASE / "codec"), "--tokendir", str(self.units / "tokens"), "--test_sets", SET,
+                 "--train_units", "true", "--train_acoustic", "true",
                  "--units_config", self.system.units_config, "--tokenize_args", "--codec_tokens false"]]
 
     def commands(self) -> list[list[str]]:
@@ -81,7 +82,8 @@ class Run:
         if system.acoustic_config:
             seed = read_json(BASE / "lm" / "config.json", "./run.sh")["seed"]  # of the model that decoded
             return [["./run.sh", "--stage", "9", "--stop_stage", "12", "--skip_stages", "10", *common,
-                     "--acoustic_config", system.acoustic_config, "--synthesize_args", "",
+                     "--train_acoustic", "true", "--acoustic_config", system.acoustic_config,
+                     "--synthesize_args", "",
                      "--score_args", f"{score} --seed {seed}"]]
         first = 6 if system.units_config else 7 if system.textlm_args else 8
         units = ["--units_exp", str(self.units / "units")]
