@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from packed import make_pack
-from tiny import shrink
+from tiny import OVERRIDES, shrink
 
 from audiopalm.core.files import read_json, sha256
 from audiopalm.inference import AudioPaLM
@@ -20,7 +20,7 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXTS = {"cs": "tři čtvrtě na osm číslo", "nl": "het is zes uur nummer"}
-LM = {"mixture": [{"task": "asr"}, {"task": "ast"}]}
+LM = {**OVERRIDES["lm"], "mixture": [{"task": "asr"}, {"task": "ast"}]}
 
 
 def make_folder(downloads: Path) -> None:
