@@ -281,7 +281,7 @@ class Answers:
         return failed
 
     def tag(self) -> str:
-        """The tag of all inputs: that of the first task that the model was trained on in these languages."""
+        """The tag of the first task that the model was trained on in these languages; all inputs have it."""
         from audiopalm.lm.trained import TrainedTask
 
         def possible(row: Task, code: str) -> bool:
@@ -297,7 +297,7 @@ class Answers:
                 "seed": self.options.seed}
 
     def alone(self, name: str, tag: str, value: Any) -> "Answer":
-        """The answer to one input; its texts are printed segment by segment, as they are ready."""
+        """The answer to one input. The texts of each segment are printed as soon as it is ready."""
         from audiopalm.answer import join
         from audiopalm.request import make_request
 

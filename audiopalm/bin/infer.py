@@ -1,4 +1,4 @@
-"""Answer one recording or text with a packed model: prints the texts, writes the speech.
+"""Answer one recording or text with a packed model, for any tag. `audiopalm translate` and its kin are for people.
 
     python -m audiopalm.bin.infer x.wav --task "[ASR AST S2ST Spanish English]" --out y.wav
     python -m audiopalm.bin.infer "buenos dias" --task "[TTS Spanish]" --voice voice.wav --out y.wav
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", help="a recording; for MT and TTS a text")
     parser.add_argument("--task", required=True, help="a tag, for example '[S2ST Spanish English]'")
-    parser.add_argument("--model", default="egs/mini/exp/pack", help="folder or zip of stage 14 (default: %(default)s)")
+    parser.add_argument("--model", help="folder, zip or hub id of a pack of stage 14 (default: the shipped model)")
     parser.add_argument("--no_verify", action="store_true", help="do not compare the model with its audiopalm.json")
     parser.add_argument("--voice", help="a recording of the voice to speak in (default: the input)")
     parser.add_argument("--out", help="where to write the speech: .wav or .flac, 16 kHz mono")

@@ -1,5 +1,7 @@
-"""Stage 6: the text tokenizer with the audio ids behind its own: trained on the training texts, or that of a text LM,
-or that of a packed model with pieces for new languages."""
+"""Stage 6: the joint vocabulary: text ids, then audio ids.
+
+The text tokenizer is trained on the training texts, or taken from a text LM (--init_lm), or taken from a packed model
+and extended by pieces for new languages (--init_pack)."""
 
 import argparse
 from pathlib import Path

@@ -142,7 +142,7 @@ class Grammar:
         return spoken.split()
 
     def speak(self, slot: str, view: str | None, value: str, language: str) -> str:
-        """Tokens of a slot's value; `view` is that of `{slot|view}`."""
+        """The tokens that say the value of a slot. A template writes `{slot|view}` for another view of the value."""
         definition = self.slots[slot]
         if view == "12":
             return self.number((int(value) - 1) % 12 + 1, language)

@@ -12,7 +12,7 @@ import numpy as np
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.voice_activity import FRAME, FRAMES_PER_SECOND, speech_probabilities
 
-LEVEL = 10 ** (-23 / 20)  # root mean square of active speech, full scale 1: that of the embedded corpus
+LEVEL = 10 ** (-23 / 20)  # root mean square of active speech in the embedded corpus; full scale is 1
 LEVEL_FRAME = 320  # samples, 20 ms, whose root mean square says whether they are active
 ACTIVE = 0.05  # frames above this fraction of the loudest frame are active
 SILENT = 1e-6  # a recording whose loudest frame is below this is digital silence

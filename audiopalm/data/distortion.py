@@ -26,7 +26,7 @@ Speaker = Callable[[np.random.Generator], np.ndarray]  # gives another recording
 class DistortionConfig:
     """How recordings are distorted in training: the probability of each distortion, and its limits."""
 
-    share: float = ranged(0.0, low=0, high=1)  # fraction of recordings that are distorted at all
+    share: float = ranged(1.0, low=0, high=1)  # fraction of recordings that are distorted at all
     join: float = ranged(0.15, low=0, high=1)  # another recording follows after a pause
     speed: float = ranged(0.3, low=0, high=1)
     reverberation: float = ranged(0.3, low=0, high=1)
@@ -102,7 +102,7 @@ def reverberate(samples: np.ndarray, seconds: float, direct: float, random: np.r
 
 
 def add_noise(samples: np.ndarray, noise: np.ndarray, ratio: float) -> np.ndarray:
-    """Samples plus noise `[T]`, with the mean power of the samples `ratio` dB above that of the noise."""
+    """Samples plus noise, both `[T]`; the signal-to-noise ratio over the whole recording is `ratio` dB."""
     power, noise_power = np.square(samples).mean(), np.square(noise).mean()
     scale = np.sqrt(power / max(noise_power, 1e-12) / 10 ** (ratio / 10))
     return (samples + scale * noise).astype(np.float32)

@@ -23,7 +23,7 @@ PIECE = 0.1  # seconds of a piece of `chopped`
 
 
 def sounds(recordings: Sequence[Heard], kinds: Sequence[str], count: int, seed: int) -> dict[str, list[Heard]]:
-    """{kind: `count` sounds as long as recordings}; the kinds that are made of speech use that of `recordings`."""
+    """{kind: `count` sounds}. Each sound is as long as a recording; kinds that need speech change a recording."""
     made: dict[str, list[Heard]] = {}
     for kind in kinds:
         random = np.random.default_rng([seed, *kind.encode()])

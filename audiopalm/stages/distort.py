@@ -1,7 +1,7 @@
 """A data directory of stage 2 with its speech distorted, for robust training and for the test sets test_robust_*.
 
-Texts and spoken translations stay as they are. Where two recordings of a speaker are joined into one, so are their
-texts and translations. The same seed gives the same audio; a rerun makes only what is missing.
+Texts and spoken translations stay as they are. Two recordings that are joined have their texts and translations joined
+too. The same seed gives the same audio; a rerun makes only what is missing.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from audiopalm.data.speech import count_samples
 from audiopalm.stages.jobs import Launcher, Result, run_jobs, work
 
 MADE_BY = "stage 2 (audio)"
-JOINED, RANDOM, PLAIN = "joined", "random", "plain"  # besides CONDITIONS; plain: the translation of a joined recording
+JOINED, RANDOM, PLAIN = "joined", "random", "plain"  # besides CONDITIONS; a plain file is not distorted
 NAMES = (*CONDITIONS, JOINED, RANDOM)
 
 
@@ -86,12 +86,14 @@ def plan(data: Path, condition: str, config: DistortionConfig, seed: int) -> Dis
     settings = repr(config) if condition == RANDOM else ""
     made = DistortedSet()
     for utterance in sorted(wavs[""]):
-        parts = [utterance]
+        parts, kind = [utterance], condition
         random = np.random.default_rng([seed, *utterance.encode()])
-        if condition == JOINED or (condition == RANDOM and random.random() < config.join):
+        if condition == RANDOM and config.share < 1 and random.random() >= config.share:
+            kind = PLAIN
+        elif condition == JOINED or (condition == RANDOM and random.random() < config.join):
             parts.append(partner[utterance])
         key = f"{utterance}-{condition}"
-        made.files[""][key] = DistortedFile([wavs[""][part] for part in parts], condition, f"{seed} {key}", settings)
+        made.files[""][key] = DistortedFile([wavs[""][part] for part in parts], kind, f"{seed} {key}", settings)
         for suffix in [suffix for suffix in wavs if suffix and all(part in wavs[suffix] for part in parts)]:
             paths = [wavs[suffix][part] for part in parts]
             made.files[suffix][key] = paths[0] if len(paths) == 1 else DistortedFile(paths, PLAIN, str(seed))

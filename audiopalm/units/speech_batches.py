@@ -115,7 +115,7 @@ class RandomDistortion:
         self.longest = longest_seconds * SAMPLE_RATE
 
     def distort(self, item: Speech) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-        """Distorted and clean samples `[T]`, and the text: that of two recordings where another one follows."""
+        """Distorted samples `[T]`, clean samples `[T]` and the text; both recordings' texts where two are joined."""
         samples, text = read_audio(item.path), item.text
         if self.random.random() >= self.config.share:
             return (samples, samples), text

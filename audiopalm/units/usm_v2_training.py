@@ -62,7 +62,7 @@ class UnitTraining:
     short_steps: int = ranged(400, low=0)  # the first steps, on the shortest recordings: CTC converges sooner
     short_share: float = ranged(0.2, above=0, high=1)  # the fraction of recordings that these steps use
     augment_from: int = ranged(250, low=0)  # first step with augmentation and distortion
-    distortion: DistortionConfig = field(default_factory=DistortionConfig)
+    distortion: DistortionConfig = field(default_factory=lambda: DistortionConfig(share=0.0))
     kmeans_batches: int = ranged(150, low=1)
     commitment: float = ranged(0.1, low=0)  # weight of the pull of latents to their codes
     spectrum: float = ranged(1.0, low=0)  # weight of the spectrum's squared error

@@ -137,7 +137,7 @@ def command(hub, tmp_path):
 
 
 def upload(command, pack, repository, *arguments, **changed):
-    return command("-m", "audiopalm.bin.upload", "--pack", pack, "--repo_id", repository, *arguments, **changed)
+    return command("-m", "audiopalm.cli", "upload", pack, repository, *arguments, **changed)
 
 
 def test_a_pack_goes_to_the_hub_and_comes_back_equal(hub, command, tmp_path):
@@ -163,11 +163,11 @@ def test_what_the_hub_refuses_is_one_line(hub, command, tmp_path):
     pack = write_pack(tmp_path / "pack")
     hub.repositories["me/other"], hub.commits["me/other"] = {"config.json": b"{}"}, 0
     refused = {
-        "HTTP 401: set HF_TOKEN to a token that may": upload(command, pack, "me/x", code=1, HF_TOKEN="hf_wrong"),
-        "to me/x: [Errno 111] Connection refused": upload(command, pack, "me/x", code=1, HF_ENDPOINT=NOWHERE),
+        "HTTP 401: set HF_TOKEN to a token that may": upload(command, pack, "me/x", code=2, HF_TOKEN="hf_wrong"),
+        "to me/x: [Errno 111] Connection refused": upload(command, pack, "me/x", code=2, HF_ENDPOINT=NOWHERE),
         "HTTP 401: set HF_TOKEN": command("-c", FETCH, "me/none", HF_TOKEN="hf_wrong"),
         "[Errno 111] Connection refused": command("-c", FETCH, "me/none", HF_ENDPOINT=NOWHERE),
-        "me/other holds 'config.json' and no audiopalm.json": upload(command, pack, "me/other", code=1),
+        "me/other holds 'config.json' and no audiopalm.json": upload(command, pack, "me/other", code=2),
         "HF_HUB_OFFLINE": command("-c", FETCH, "me/none", HF_HUB_OFFLINE="1"),
     }
     of_this_hub = command("-c", FETCH, "me/none", "me/other@v2", "me/other").splitlines()
