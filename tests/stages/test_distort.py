@@ -96,3 +96,10 @@ def test_distorted_speech_is_heard_and_never_spoken(digit_sets, tmp_path):
         assert sum(len(cell.utterances) for cell in expand([MixtureEntry(task)], examples)) == factor * alone
     with pytest.raises(AudioPaLMError, match="another data directory has too"):
         ExampleSet(data, tokens, distorted=[(data, tokens)])
+
+
+def test_a_share_of_the_recordings_is_left_as_it_is(data, monkeypatch):
+    folder = distorted(data, monkeypatch, "random", "share=0.0")
+    for name, path in read_table(folder / "wav.scp").items():
+        original = soundfile.read(read_table(data / "wav.scp")[name.removesuffix("-random")])[0]
+        assert np.array_equal(soundfile.read(path)[0], original)
