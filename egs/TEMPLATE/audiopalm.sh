@@ -152,10 +152,10 @@ if [ -n "${init_pack}" ]; then
     pretrained=${init_pack} pretrained_codec='' train_units=false train_acoustic=true
 fi
 pretrained_codec=${pretrained_codec:-${pretrained}/codec}
-"${train_units}" || [ "${units_config}" = units.yaml ] || [ -n "${init_pack}" ] ||
-    die "--units_config is for --train_units true; here the units of ${pretrained} are taken"
-"${train_acoustic}" || [ "${acoustic_config}" = acoustic.yaml ] ||
-    die "--acoustic_config is for --train_acoustic true; here the acoustic model of ${pretrained} is taken"
+"${train_units}" || [[ "${units_config}" = units.yaml && -z "${units_args}" ]] ||
+    die "--units_config and --units_args are for --train_units true; here the units of ${pretrained} are taken"
+"${train_acoustic}" || [[ "${acoustic_config}" = acoustic.yaml && -z "${acoustic_args}" ]] ||
+    die "--acoustic_config and --acoustic_args are for --train_acoustic true; here the model of ${pretrained} is taken"
 if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
     die "--train_acoustic false takes a model that knows its own units and codec: it goes with --train_units false and" \
         "--train_codec false"

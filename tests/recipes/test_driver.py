@@ -107,6 +107,10 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
     assert "units_report" in names and not {"train_units", "train_codec", "train_acoustic"} & set(names)
     for part in ("units", "codec", "acoustic"):
         assert (recipe.path / "exp" / part / "config.json").read_text() == "{}"
+    for option, value in (("--units_config", "units_logmel.yaml"), ("--units_args", "training.steps=1"),
+                          ("--acoustic_args", "training.steps=1")):
+        unused = recipe("--train_units", "false", "--train_acoustic", "false", option, value)
+        assert unused.returncode != 0 and f"{option.partition('_')[0]}_config" in unused.stderr
     refused = recipe("--train_acoustic", "false")
     assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
 

@@ -174,7 +174,8 @@ def test_a_command_before_its_inputs_exist(recipe):
 def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     experiment = recipe.path / f"exp_{folder}"
     shutil.copytree(recipe.path / "exp", experiment, ignore=shutil.ignore_patterns(folder, "decode", "report", "pack"))
-    options = ["--stage", str(number), "--stop_stage", str(number), "--expdir", experiment.name, *arguments]
+    options = ["--stage", str(number), "--stop_stage", str(number), "--expdir", experiment.name,
+               "--train_units", "true", "--train_acoustic", "true", *arguments]
     process = recipe.start(*options)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
