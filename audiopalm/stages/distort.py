@@ -75,7 +75,11 @@ def distort_set(data: Path, output: Path, audio_dir: Path, condition: str, confi
 
 
 def plan(data: Path, condition: str, config: DistortionConfig, seed: int) -> DistortedSet:
-    """What the distorted set consists of; its ids are those of `data` with `-<condition>` behind them."""
+    """What the distorted set consists of.
+
+    Its ids are those of `data` with `-<condition>` behind them, and `-random<seed>`, so that a training can take several
+    random copies.
+    """
     languages = languages_of(data, "wav.scp")
     suffixes = ["", *(f".{code}" for code in languages)]
     wavs = {suffix: read_table(data / f"wav.scp{suffix}", MADE_BY) for suffix in suffixes}
@@ -92,8 +96,9 @@ def plan(data: Path, condition: str, config: DistortionConfig, seed: int) -> Dis
             kind = PLAIN
         elif condition == JOINED or (condition == RANDOM and random.random() < config.join):
             parts.append(partner[utterance])
-        key = f"{utterance}-{condition}"
-        made.files[""][key] = DistortedFile([wavs[""][part] for part in parts], kind, f"{seed} {key}", settings)
+        key = f"{utterance}-{condition}{seed if condition == RANDOM else ''}"
+        made.files[""][key] = DistortedFile([wavs[""][part] for part in parts], kind, f"{seed} {utterance}-{condition}",
+                                            settings)
         for suffix in [suffix for suffix in wavs if suffix and all(part in wavs[suffix] for part in parts)]:
             paths = [wavs[suffix][part] for part in parts]
             made.files[suffix][key] = paths[0] if len(paths) == 1 else DistortedFile(paths, PLAIN, str(seed))

@@ -62,6 +62,8 @@ def test_the_same_seed_gives_the_same_audio_whatever_the_number_of_jobs(data, mo
     assert read["1"] == read["2"]
     other = distorted(data, monkeypatch, "random", "--seed", "1", output="other")
     assert {open(path, "rb").read() for path in read_table(other / "wav.scp").values()} != set(read["1"].values())
+    # One training takes both copies.
+    assert read_table(other / "text").keys().isdisjoint(read_table(folder / "text"))
 
 
 def test_translations_stay_clean_and_a_rerun_makes_nothing(data, monkeypatch):
@@ -101,5 +103,5 @@ def test_distorted_speech_is_heard_and_never_spoken(digit_sets, tmp_path):
 def test_a_share_of_the_recordings_is_left_as_it_is(data, monkeypatch):
     folder = distorted(data, monkeypatch, "random", "share=0.0")
     for name, path in read_table(folder / "wav.scp").items():
-        original = soundfile.read(read_table(data / "wav.scp")[name.removesuffix("-random")])[0]
+        original = soundfile.read(read_table(data / "wav.scp")[name.removesuffix("-random0")])[0]
         assert np.array_equal(soundfile.read(path)[0], original)
