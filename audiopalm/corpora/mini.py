@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256, write_json
+from audiopalm.corpora import paraphrases
 from audiopalm.corpora.grammar import Grammar, Sentence
 from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.datadir import invert, read_table, write_table
@@ -234,13 +235,16 @@ def prepare(source: str | Path, output: str | Path, languages: Sequence[str] = (
             max_drop: float = 0.0) -> dict:
     """Write <output>/{train,dev,test,test_unseen,test_prompts} and <output>/report.json; return the report.
 
-    There is nothing to unpack, and no recording is dropped. Raises AudioPaLMError when a file of the corpus is missing
-    or does not match its checksum, and for `languages`: all of them are always made.
+    A corpus with paraphrases.yaml gets texts without speech too: <output>/texts/{train,dev} and test_paraphrase. There
+    is nothing to unpack, and no recording is dropped. Raises AudioPaLMError when a file of the corpus is missing or
+    does not match its checksum, and for `languages`: all of them are always made.
     """
     if languages:
         raise AudioPaLMError("the embedded corpus has no --langs: its sentences are in all its languages at once")
     corpus = MiniCorpus(source)
     report = {name: write_set(Path(output) / name, data, corpus.recordings.folder, corpus.grammar.languages)
               for name, data in corpus.build().items()}
+    if (Path(source) / paraphrases.FILE).exists():
+        report |= paraphrases.write_sets(source, output)
     write_json(Path(output) / "report.json", report)
     return report

@@ -1,6 +1,6 @@
 """Other wordings of the grammar's sentences: texts without recordings, as people say what the recordings say.
 
-The YAML file (egs/mini/corpus/paraphrases.yaml explains its notation) lists rows of wordings per template. `prepare`
+The YAML file (egs/mini/corpus/paraphrases.yaml explains its notation) lists rows of wordings per template. `write_sets`
 writes them as data directories of texts: train and dev for `--text_dir` of stages 7 and 8, and the set test_paraphrase.
 """
 
@@ -8,6 +8,7 @@ import functools
 import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from pathlib import Path
 import yaml
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require, write_json
+from audiopalm.core.files import require
 from audiopalm.corpora.grammar import Grammar, Sentence, parse_numbers
 from audiopalm.data.datadir import invert, write_table
 
+FILE = "paraphrases.yaml"
 SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?(?:\*([\w.]+))?\}")
 CHOICE = re.compile(r"\(([^()]*)\)")
 BAR = re.compile(r"\|(?![^{]*\})")  # between the words of a choice, not within a slot
@@ -67,7 +69,7 @@ class Paraphrases:
 
     def __init__(self, corpus: str | Path):
         self.grammar = Grammar(corpus)
-        self.path = require(Path(corpus) / "paraphrases.yaml")
+        self.path = require(Path(corpus) / FILE)
         values = yaml.safe_load(self.path.read_text(encoding="utf-8"))
         self.seed: int = values["seed"]
         self.sizes: dict[str, int] = values["sets"]
@@ -299,14 +301,12 @@ def write_texts(directory: Path, pairs: list[Pair]) -> dict:
     write_table(directory / "utt2spk", utt2spk)
     write_table(directory / "spk2utt", invert(utt2spk))
     write_table(directory / "utt2lang", {key: pair.language for key, pair in rows.items()})
-    return {"rows": len(rows), "languages": {language: sum(pair.language == language for pair in pairs)
-                                             for language in languages}}
+    return {"rows": len(rows), "kept": len(rows), "dropped": {},
+            "languages": dict(Counter(pair.language for pair in pairs)), "speakers": dict(Counter(utt2spk.values()))}
 
 
-def prepare(corpus: str | Path, output: str | Path) -> dict:
-    """Write <output>/texts/{train,dev} for --text_dir and <output>/test_paraphrase; return and write the counts."""
+def write_sets(corpus: str | Path, output: str | Path) -> dict:
+    """Write <output>/texts/{train,dev} for --text_dir and <output>/test_paraphrase; return their report by set."""
     pairs = Paraphrases(corpus).sample()
     folders = {"train": "texts/train", "dev": "texts/dev", "test": "test_paraphrase"}
-    report = {folders[kind]: write_texts(Path(output) / folders[kind], rows) for kind, rows in pairs.items()}
-    write_json(Path(output) / "texts" / "report.json", report)
-    return report
+    return {folders[kind]: write_texts(Path(output) / folders[kind], rows) for kind, rows in pairs.items()}

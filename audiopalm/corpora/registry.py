@@ -58,7 +58,7 @@ def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[s
                                 (unpacked or output / "unpacked").resolve(), max_drop, **given)
         for part, facts in report.items():
             logging.info("%s/%s: %s", output, part, summary(facts))
-            if lhotse:
+            if lhotse and (output / part / "wav.scp").exists():
                 write_manifests(output / part, output / "lhotse", corpus)
     logging.info("wrote %s in %.1f s", output, time.monotonic() - start)
 

@@ -120,3 +120,8 @@ class ExampleSet:
             elif field == "translated_audio":
                 values[field] = self.target_units[target][utterance]
         return Example(utterance, self.language[utterance], target, values)
+
+
+def read_set(data_dir: str | Path, tokens: str | Path) -> ExampleSet:
+    """The utterances of a set with their tokens of stage 5; a set without speech (no wav.scp) has texts alone."""
+    return ExampleSet(data_dir, tokens if (Path(data_dir) / "wav.scp").exists() else None)

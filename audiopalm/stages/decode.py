@@ -20,7 +20,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.examples import ExampleSet, read_set
 from audiopalm.languages import in_order
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
@@ -124,7 +124,10 @@ def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job])
 
 @dataclass(frozen=True)
 class DecodedSet:
-    """One set of stage 10: its data directory, its tokens, and the folder that gets its decodes."""
+    """One set of stage 10: its data directory, its tokens, and the folder that gets its decodes.
+
+    A set without speech (no wav.scp) has no tokens; the folder is not read.
+    """
 
     data_dir: Path
     tokens: Path
@@ -142,7 +145,7 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
     trained = read_trained(lm)
     folders = []
     for one in sets:
-        examples = ExampleSet(one.data_dir, one.tokens)
+        examples = read_set(one.data_dir, one.tokens)
         planned = {}
         for job in plan(config, examples, one.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
@@ -225,7 +228,7 @@ class Folder:
             self.write_rank(rank, ranked, tokenizer, vocabulary)
         truncated = sum(answer["truncated"] for answer in best.values())
         # Audio counts where it is read and where it is written.
-        audio = units_seen / self.examples.meta["units_rate"]
+        audio = units_seen / self.examples.meta["units_rate"] if units_seen else 0.0
         write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": truncated,
                                                          "audio_seconds": round(audio, 2)})
         shutil.rmtree(self.path / "shards")

@@ -11,7 +11,7 @@ from audiopalm.core.config import from_dict
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.examples import ExampleSet, read_set
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rescoring import decode_n_best
 from audiopalm.lm.loading import load_decoder
@@ -53,7 +53,7 @@ class ShardDecoder:
         """Write {meta, seconds, answers: {utterance: [{parts, truncated, score}, ...]}}, the best answer first."""
         data, meta, began = shard.data_dir, shard.meta, time.monotonic()
         if data not in self.sets:
-            self.sets[data] = ExampleSet(data, self.tokens[data])
+            self.sets[data] = read_set(data, self.tokens[data])
         task = get_task(meta["task"])
         settings = {key: value for key, value in meta["decoding"].items() if key != "seed"}
         examples = [self.sets[data].example(name, {task.input}, meta["target"]) for name in shard.utterances]

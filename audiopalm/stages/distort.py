@@ -77,8 +77,8 @@ def distort_set(data: Path, output: Path, audio_dir: Path, condition: str, confi
 def plan(data: Path, condition: str, config: DistortionConfig, seed: int) -> DistortedSet:
     """What the distorted set consists of.
 
-    Its ids are those of `data` with `-<condition>` behind them, and `-random<seed>`, so that a training can take several
-    random copies.
+    Its ids are those of `data` with `-<condition>` behind them; a random one names its seed too, so that a training can
+    take several.
     """
     languages = languages_of(data, "wav.scp")
     suffixes = ["", *(f".{code}" for code in languages)]

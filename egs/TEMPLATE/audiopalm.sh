@@ -30,7 +30,7 @@
 #   --size NAME           a text LM to start from with its launch and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B; the two
 #                         options above go before it [none]
 #   --text_dir DIR        parallel texts of audiopalm.bin.prepare_texts for stages 7 and 8 to train on as well, DIR/train and
-#                         DIR/dev [none]
+#                         DIR/dev; ESPnet's trainer reads none, so that --trainer espnet takes them in stage 7 alone [none]
 #
 #   --downloads DIR       the corpus as its publisher ships it, for local/data.sh [that of local/data.sh, often from db.sh]
 #   --langs "CODES"       languages of a corpus that has many, as the corpus spells them: "fr de", for local/data.sh [all]
@@ -44,6 +44,9 @@
 #   --train_set NAME      [train]
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
+#   --text_sets "NAMES"   sets of texts without speech that are decoded too []
+#   --conditions "NAMES"  what stage 2 does to copies of the first test set, which are decoded too, as TEST_robust_NAME:
+#                         gain, telephone, noise10, ... (python -m audiopalm.bin.distort --help) []
 #
 #   --scale NAME          which of the shared configurations a stage takes when the recipe has none of its own: small, for
 #                         two cores and some hours of speech, or full: conf/README.md at the repository's root [full]
@@ -92,6 +95,8 @@ codec_exp=
 train_set=train
 valid_set=dev
 test_sets="test"
+text_sets=
+conditions=
 scale=full
 units_config=units.yaml
 codec_config=codec.yaml
@@ -130,7 +135,7 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 [[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
 [[ "${scale}" =~ ^(small|full)$ ]] || die "--scale takes small or full, not '${scale}'"
-for name in train_set valid_set test_sets; do
+for name in train_set valid_set test_sets text_sets; do
     [[ "${!name}" != *[/*?[]* ]] || die "--${name} takes names of data directories, not '${!name}'"
 done
 if [ -n "${size}" ]; then
@@ -162,7 +167,6 @@ if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
 fi
 lm_launch=${lm_launch:-python}
 texts=()
-[[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
 [ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
 tokendir=${tokendir:-${dumpdir}/tokens}
 models=${models:-${expdir}}
@@ -172,13 +176,22 @@ raw=${dumpdir}/raw
 logdir=${expdir}/log
 shared=${root}/conf
 [ ! ../../conf -ef "${shared}" ] || shared=../../conf  # shorter to read
+first_test=${test_sets%% *}
 # Folders of all sets, and of those that are decoded; each set once. Arrays, since a path may hold spaces.
-data_dirs=() raw_dirs=() token_dirs=() decoded_raw=() decoded_tokens=() decodes=()
+data_dirs=() raw_dirs=() spoken_dirs=() token_dirs=() decoded_raw=() decoded_tokens=() decodes=()
 for set in $(printf '%s\n' ${train_set} ${valid_set} ${test_sets} | awk '!seen[$0]++'); do
-    data_dirs+=("${datadir}/${set}") raw_dirs+=("${raw}/${set}") token_dirs+=("${tokendir}/${set}")
+    data_dirs+=("${datadir}/${set}") raw_dirs+=("${raw}/${set}")
 done
-decoded_sets=$(printf '%s\n' ${valid_set} ${test_sets} | awk '!seen[$0]++')
-for set in ${decoded_sets}; do
+robust_sets=
+spoken_dirs=("${raw_dirs[@]}")
+for name in ${conditions}; do
+    robust_sets+=" ${first_test}_robust_${name}"
+    spoken_dirs+=("${raw}/${first_test}_robust_${name}")
+done
+for path in "${spoken_dirs[@]}"; do token_dirs+=("${tokendir}/${path##*/}"); done
+# shellcheck disable=SC2086
+spoken_sets=$(printf '%s\n' ${valid_set} ${test_sets} ${robust_sets} | awk '!seen[$0]++')
+for set in ${spoken_sets} ${text_sets}; do
     decoded_raw+=("${raw}/${set}") decoded_tokens+=("${tokendir}/${set}") decodes+=("${expdir}/decode/${set}")
 done
 
@@ -211,7 +224,13 @@ main() {
         reads 1 "${data_dirs[@]}"
         module format_audio --input "${data_dirs[@]}" --output "${raw_dirs[@]}" \
             --audio_dir "${dumpdir}/audio" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2" ${audio_args}
-        writes "${dumpdir}/audio" "${raw_dirs[@]}"
+        for set in ${text_sets}; do run copy_data_dir.sh "${datadir}/${set}" "${raw}/${set}"; done
+        for name in ${conditions}; do
+            module distort --data_dir "${raw}/${first_test}" --output "${raw}/${first_test}_robust_${name}" \
+                --audio_dir "${dumpdir}/audio_distorted" --condition "${name}" \
+                --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2"
+        done
+        writes "${dumpdir}/audio" "${spoken_dirs[@]}"
     fi
 
     if begin 3 units; then
@@ -242,10 +261,10 @@ main() {
     fi
 
     if begin 5 tokenize; then
-        reads 2 "${raw_dirs[@]}"
+        reads 2 "${spoken_dirs[@]}"
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        module tokenize --data_dir "${raw_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
+        module tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
             --output "${token_dirs[@]}" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
         writes "${token_dirs[@]}"
     fi
@@ -283,6 +302,7 @@ main() {
         take "${lm_config}"
         if [ "${trainer}" = espnet ]; then
             local mixture=${config}
+            [ -z "${text_dir}" ] || say "ESPnet's trainer reads no texts without speech: those of ${text_dir} are left out here"
             take "${espnet_lm_config}"
             module espnet_train_lm --config "${config}" --mixture "${mixture}" --vocabulary "${models}/vocabulary" \
                 --init_lm "${models}/textlm" \
@@ -317,7 +337,8 @@ main() {
     fi
 
     if begin 10 decode; then
-        reads 5 "${decoded_tokens[@]}"
+        reads 2 "${decoded_raw[@]}"
+        reads 5 "${token_dirs[@]}"
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
         take "${decode_config}"
@@ -332,7 +353,9 @@ main() {
         reads 4 "${codec_exp}"
         reads 9 "${models}/acoustic"
         reads 10 "${decodes[@]}"
-        for set in ${decoded_sets}; do
+        for set in ${spoken_sets}; do
+            # A distorted set that no task speaks needs no ceiling either.
+            [[ " ${robust_sets} " != *" ${set} "* ]] || compgen -G "${expdir}/decode/${set}/*/units.scp" > /dev/null || continue
             module synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
                 --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" --seed "${seed}" ${synthesize_args}
         done
@@ -358,12 +381,12 @@ main() {
     if begin 14 pack; then
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        reads 5 "${tokendir}/${valid_set}" "${tokendir}/${test_sets%% *}"
+        reads 5 "${tokendir}/${valid_set}" "${tokendir}/${first_test}"
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
         reads 9 "${models}/acoustic"
         module calibrate --lm "${models}/lm" --vocabulary "${models}/vocabulary" --units "${units_exp}" \
-            --data_dir "${raw}" --tokens "${tokendir}" --dev "${valid_set}" --test "${test_sets%% *}" \
+            --data_dir "${raw}" --tokens "${tokendir}" --dev "${valid_set}" --test "${first_test}" \
             --output "${models}" --seed "${seed}" ${calibrate_args}
         module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" \
             --results "${expdir}/results.json" --decode_dir "${expdir}/decode" --data_dir "${raw}" ${pack_args}

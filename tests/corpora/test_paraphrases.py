@@ -8,7 +8,7 @@ import yaml
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Sentence
-from audiopalm.corpora.paraphrases import Paraphrases, expand, prepare
+from audiopalm.corpora.paraphrases import Paraphrases, expand, write_sets
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.examples import ExampleSet
 
@@ -121,7 +121,7 @@ def test_a_text_has_one_translation(paraphrases, sets):
 
 
 def test_the_texts_are_data_directories_that_training_reads(tmp_path):
-    report = prepare(CORPUS, tmp_path)
+    report = write_sets(CORPUS, tmp_path)
     for name in ("texts/train", "texts/dev", "test_paraphrase"):
         assert problems(tmp_path / name, Options(wav=False)) == []
         examples = ExampleSet(tmp_path / name)

@@ -36,10 +36,11 @@ while [ $# -gt 1 ]; do
     shift
 done
 case "$name" in
-    prepare) mkdir -p "$output"/{train,dev,test} ;;
+    prepare) mkdir -p "$output"/{train,dev,test,sayings} ;;
     score) touch "$results" "$report" ;;
     report) touch "$output/index.html" ;;
     pack) touch "$output.zip" ;;
+    data_dir) mkdir -p "$1" ;;  # what copy_data_dir.sh writes
 esac
 """
 
@@ -59,7 +60,8 @@ def recipe(tmp_path):
         copy = shutil.copytree if name == "conf" else shutil.copy
         copy(ROOT / "egs" / "mini" / name, target, **({} if name == "conf" else {"follow_symlinks": False}))
     script = directory / "run.sh"
-    script.write_text(re.sub("--train_(units|acoustic) false", r"--train_\1 true", script.read_text()))
+    script.write_text(re.sub("--train_(units|acoustic) false", r"--train_\1 true", script.read_text())
+                      .replace("--text_sets test_paraphrase", "--text_sets ''"))
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(PYTHON)
@@ -206,6 +208,22 @@ def test_espnet_trains_instead_of_our_loop(recipe):
         "audiopalm.sh: error: --trainer takes own or espnet, not 'espnett'\n")
 
 
+def test_distorted_copies_and_sets_of_texts_are_decoded_too(recipe):
+    result = recipe("--conditions", "telephone noise10", "--text_sets", "sayings", "--stop_stage", "12")
+    assert result.returncode == 0, result.stderr
+    commands = {}
+    for name, _, rest in (line.partition(" ") for line in recipe.commands()):
+        commands.setdefault(name, []).append(rest)
+    assert [re.search(r"--condition (\w+)", line)[1] for line in commands["distort"]] == ["telephone", "noise10"]
+    heard = "test_robust_telephone test_robust_noise10"
+    assert any(line.startswith("copy_data_dir.sh") and "sayings" in line for line in commands["data_dir"])
+    assert f"dump/raw/{' dump/raw/'.join(heard.split())} --units" in commands["tokenize"][0]
+    decoded = re.findall(r"exp/decode/(\w+)", commands["decode"][0])
+    assert decoded == ["dev", "test", *heard.split(), "sayings"]
+    # Nothing speaks in these sets, so that stage 11 leaves them out.
+    assert [re.search(r"exp/decode/(\w+)", line)[1] for line in commands["synthesize"]] == ["dev", "test"]
+
+
 def test_a_configuration_of_the_recipe_goes_before_the_shared_one(recipe):
     """And the screen says which it is; --scale and a bare file name choose among the shared ones."""
     (recipe.path / "conf/textlm.yaml").unlink()
@@ -268,8 +286,6 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["3"], "unexpected argument '3' (--help lists the options)"),
     (["--corpus", "mini"], "unknown option --corpus (--help lists the options)"),
     (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
-    (["--text_dir", "x", "--trainer", "espnet"],
-     "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
     (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
     (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
 ])

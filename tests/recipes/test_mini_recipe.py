@@ -22,14 +22,14 @@ from tiny import shrink
 from audiopalm.data.datadir import invert, read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
-SETS = ("train", "dev", "test")
+SETS = ("train", "dev", "test", "test_paraphrase", "texts/train", "texts/dev")
 DECODE = {"tasks": [{"task": "asr"},
                     {"task": "ast", "sources": ["es"], "targets": ["en"]},
                     {"task": "mt", "sources": ["es"], "targets": ["en"]},
                     {"task": "tts", "sources": ["en"], "sets": ["test"]},
                     {"task": "asr+ast+s2st", "sources": ["es"], "targets": ["en"], "sets": ["test"]}],
           "decoding": {"text_tokens": 8, "audio_tokens": 12}}
-OPTIONS = ("--test_sets", "test", "--nj", "1", "--seed", "3")
+OPTIONS = ("--test_sets", "test", "--conditions", "telephone", "--nj", "1", "--seed", "3")
 
 
 def keep_few(directory, number):
@@ -113,6 +113,10 @@ def test_scores(recipe):
     rows = json.loads((recipe.path / "exp/results.json").read_text(encoding="utf-8"))
     metrics = {(row["task"], row["metric"]) for row in rows if row["set"] == "test" and row["system"] == "model"}
     assert metrics >= {("asr", "wer"), ("ast", "bleu"), ("mt", "bleu")}
+    # Distorted speech is recognised too, and other wordings, which are texts alone, are translated.
+    assert {row["set"] for row in rows} == {"units", "dev", "test", "test_robust_telephone", "test_paraphrase"}
+    assert {row["task"] for row in rows if row["set"] == "test_paraphrase"} == {"mt"}
+    assert {row["metric"] for row in rows if row["set"] == "test_robust_telephone"} >= {"wer", "bleu"}
     assert {row["seed"] for row in rows} == {3}
     assert all(row["recipe"] == "mini" for row in rows)
     assert {row["tag"] for row in rows if row["task"] == "units"} == {"usm-v2"}
