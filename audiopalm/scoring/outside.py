@@ -16,8 +16,8 @@ Heard = tuple[str, np.ndarray]  # language of the tag, samples float32 `[T]`
 Written = tuple[str, str]  # language of the tag, text
 FITTED_SOUNDS = ("noise", "silence", "reversed")
 TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble")
-FITTED_TEXTS = ("open", "shuffled")
-TESTED_TEXTS = (*FITTED_TEXTS, "other", "wrong language")
+FITTED_TEXTS = ("open", "shuffled", "wrong language")
+TESTED_TEXTS = (*FITTED_TEXTS, "other")
 NOTES = 24  # two octaves
 PIECE = 0.1  # seconds of a piece of `chopped`
 
