@@ -209,14 +209,15 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
             row, choices = TASKS[name], menus.sources(name)
             code = code if code in [one for _, one in choices] else choices[0][1]
             hears = row.input == AUDIO
-            return [gradio.update(choices=choices, value=code), *choose_source(name, code, None),
+            return [gradio.update(choices=choices, value=code), choose_source(name, code, None),
                     gradio.update(visible=hears), gradio.update(visible=not hears),
                     gradio.update(visible=row.spoken is not None and not hears)]
 
-        def choose_source(name: str, code: str, chosen: str | None) -> list[Any]:
+        def choose_source(name: str, code: str, chosen: str | None) -> Any:
+            """The only output of its event, so not in a list: Gradio would take the list for the value."""
             choices = menus.targets(name, code)
             value = chosen if chosen in [one for _, one in choices] else choices[0][1] if choices else None
-            return [gradio.update(choices=choices, value=value, visible=bool(choices))]
+            return gradio.update(choices=choices, value=value, visible=bool(choices))
 
         task_menu.change(choose_task, [task_menu, source_menu], [source_menu, target_menu, speech, text, voice],
                          queue=False, show_progress="hidden", api_visibility="private")
