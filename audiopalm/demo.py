@@ -178,6 +178,9 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
     with gradio.Blocks(title="AudioPaLM", analytics_enabled=False) as page:
         gradio.Markdown("# AudioPaLM\nOne language model that recognises, translates and speaks. Recordings stay on "
                         f"this machine. At most {LONGEST} s of speech, {LONGEST_TEXT} characters of text.")
+        if model.domain is not None:
+            with gradio.Accordion("What can be said", open=False):
+                gradio.Markdown(model.domain.markdown())
         with gradio.Row():
             with gradio.Column():
                 task_menu = gradio.Dropdown(menus.tasks, value=task, label="Task", filterable=False)

@@ -26,6 +26,8 @@ from audiopalm.core.files import sha256
 from audiopalm.core.hub import fetch_pack
 from audiopalm.core.manifest import check_manifest
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
+from audiopalm.data.domain import FILE as DOMAIN
+from audiopalm.data.domain import Domain
 from audiopalm.data.examples import Example
 from audiopalm.data.speech_input import Speech
 from audiopalm.languages import in_order, language_name
@@ -68,12 +70,14 @@ class AudioPaLM:
 
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
                  decoding: DecodingConfig | None = None, trained: Iterable[TrainedTask] | None = None,
-                 hashes: dict[str, str] | None = None, confidence: Confidence | None = None):
+                 hashes: dict[str, str] | None = None, confidence: Confidence | None = None,
+                 domain: Domain | None = None):
         self.units, self.lm, self.builder, self.acoustic, self.codec = units, lm, builder, acoustic, codec
         self.decoding = decoding or DecodingConfig()  # of calls that say nothing else
         self.trained = None if trained is None else frozenset(trained)  # None where nothing says it
         self.hashes = hashes or {}
         self.confidence = confidence  # None: answers have no confidence
+        self.domain = domain  # None where nothing says what can be said
         self._lock = RLock()
 
     @classmethod
@@ -102,8 +106,10 @@ class AudioPaLM:
         check_codec(acoustic, directory / "codec")
         calibrated = directory / CONFIDENCE
         confidence = Confidence.load(calibrated, hashes["lm"]) if calibrated.exists() else None
+        said = directory / DOMAIN
         return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec,
-                   trained=read_trained(directory / "lm"), hashes=hashes, confidence=confidence)
+                   trained=read_trained(directory / "lm"), hashes=hashes, confidence=confidence,
+                   domain=Domain.of_pack(said) if said.exists() else None)
 
     def __call__(self, speech: Speech | list[Speech] | None = None, task: str = "", sampling_rate: int | None = None,
                  text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, help="folder of stage 4 (default: codec in --expdir)")
     parser.add_argument("--results", type=Path, default="exp/results.json", help="scores for the card, if it exists")
     parser.add_argument("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, where there is one)")
+    parser.add_argument("--domain", type=Path, help="what can be said (default: conf/domain.yaml, where there is one)")
     parser.add_argument("--decode_dir", type=Path, default="exp/decode", help="for an example in the card")
     parser.add_argument("--data_dir", type=Path, default="dump/raw", help="for an example in the card")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import audiopalm
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.domain import Domain
 from audiopalm.languages import in_order, language_name
 from audiopalm.lm.trained import TrainedTask
 from audiopalm.report.card_header import UNSTATED_LICENCE, header
@@ -30,18 +31,18 @@ A decoder-only language model over text and audio tokens, trained by the recipe 
 {tasks}
 - Parts: `lm/` the language model, `vocabulary/` text and audio ids, `units/` speech to audio tokens, `acoustic/` audio
   tokens to codec tokens in the voice of a prompt, `codec/` codec tokens to a waveform at 16 kHz.
-- Limits: it knows the kind of sentences it was trained on, and no others.
+- Limits: it knows the kind of sentences it was trained on, and no others{limits}.
 - Licence: Apache-2.0 for the code{licence}. The weights were trained on the recordings of the recipe, whose licences
   and authors stand in its folder `corpus/`; attribute them when you pass the weights on.
 - Files with their SHA-256: `{manifest}`.
-{example}{scores}"""
+{domain}{example}{scores}"""
 
 
 def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: Goals, example: str,
-         licence: str = UNSTATED_LICENCE) -> str:
-    """README.md of the pack. `rows` are the scores of this model, `example` is the text of `example_of_model`.
+         licence: str = UNSTATED_LICENCE, domain: Domain | None = None) -> str:
+    """README.md of the pack. `rows` are the scores of this model, `example` is Markdown that stands before them.
 
-    licence: of the weights, as the hub calls it, for example `cc-by-sa-3.0`.
+    licence: of the weights, as the hub calls it, for example `cc-by-sa-3.0`. domain: what can be said to it.
     """
     first = _shown_task(trained)
     codes = {code for one in trained for code in (one.source, one.target) if code}
@@ -56,6 +57,8 @@ def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: 
         source='"x.wav"' if task.input == AUDIO else 'text="a sentence"',
         voice=', voice="voice.wav"' if task.spoken and task.input != AUDIO else "",
         languages=", ".join(map(language_name, in_order(codes))), tasks=_task_list(trained), manifest=MANIFEST,
+        limits=" (see below)" if domain else "",
+        domain=f"\n## What can be said\n\n{domain.markdown()}\n" if domain else "",
         example=example, scores="".join(scores))
 
 

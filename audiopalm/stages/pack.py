@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import audiopalm
-from audiopalm.core.files import atomic_path, require, sha256, write_json, write_text
+from audiopalm.core.files import atomic_path, require, sha256, write_json
 from audiopalm.core.manifest import MANIFEST
 from audiopalm.core.partials import partial_folder
 from audiopalm.vocabulary.text import tokenizer_file
@@ -23,11 +23,11 @@ CONTENTS = {
 }
 
 
-def pack(folders: dict[str, Path], output: Path, recipe: str, card: str, confidence: Path | None = None) -> Path:
-    """Copy the files of `CONTENTS` and the model card into `output`, put it in place whole, zip it.
+def pack(folders: dict[str, Path], output: Path, recipe: str, beside: dict[str, bytes]) -> Path:
+    """Copy the files of `CONTENTS` into `output`, write those beside them, put it in place whole, zip it.
 
-    folders: {name in CONTENTS: folder}. card: the text of README.md. confidence: the calibration of the language model,
-    if there is one. Returns the path of the zip.
+    folders: {name in CONTENTS: folder}. beside: {name: contents} of the card and other files at the top of the pack.
+    Returns the path of the zip.
     """
     for name, (files, stage) in CONTENTS.items():
         for file in files:
@@ -39,9 +39,8 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, card: str, confide
         for file in files:
             shutil.copyfile(folders[name] / file, partial / name / file)
     shutil.copyfile(tokenizer, partial / "vocabulary" / tokenizer.name)
-    if confidence is not None:
-        shutil.copyfile(confidence, partial / confidence.name)
-    write_text(partial / "README.md", card)
+    for name, contents in beside.items():
+        (partial / name).write_bytes(contents)
     packed = {path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
               for path in sorted(partial.rglob("*")) if path.is_file()}
     write_json(partial / MANIFEST, {"audiopalm": audiopalm.__version__, "recipe": recipe, "files": packed})

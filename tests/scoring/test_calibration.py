@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from packed import make_pack
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from audiopalm import cli
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
 from audiopalm.data.archive import write_ark
@@ -130,6 +132,33 @@ def test_answers_have_the_confidence(calibrated):
         assert 0 <= model(task=task, sampling_rate=rate, decoding=short, **value).confidence <= 1, task
     silence = model(np.zeros(SAMPLE_RATE, np.float32), "[ASR Spanish]", SAMPLE_RATE)
     assert (silence.confidence, silence.inside) == (0.0, False)
+
+
+def test_the_command_line_states_the_confidence_and_warns(calibrated, tmp_path, capsys):
+    pack = tmp_path / "pack"
+    shutil.copytree(calibrated[0], pack)
+    values = json.loads((pack / "confidence.json").read_text())
+    with soundfile.SoundFile(CORPUS / "recordings" / "allison-es.ogg") as file:
+        write_audio(tmp_path / "x.flac", file.read(2 * SAMPLE_RATE, dtype="float32"))
+    arguments = ["transcribe", str(tmp_path / "x.flac"), "--from", "es", "--model", str(pack),
+                 "--decoding", "text_tokens=5"]
+
+    def call(threshold, *more):
+        values["inputs"][AUDIO]["threshold"] = threshold
+        write_json(pack / "confidence.json", values)
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, *more])
+        assert ended.value.code == 0
+        out, err = capsys.readouterr()
+        return out.splitlines(), [line for line in err.splitlines() if "length limit" not in line]
+
+    out, err = call(1e-9)
+    assert len(out) == 1 and len(err) == 1 and re.fullmatch(r"confidence [01]\.\d\d", err[0])
+    _, err = call(1.0)
+    assert err[0].startswith("confidence ") and err[1].startswith("audiopalm: warning: ")
+    assert err[1].endswith("this is not what the model was trained on; do not trust the answer") and len(err) == 2
+    (line,), err = call(1.0, "--json")
+    assert json.loads(line)["inside"] is False and 0 <= json.loads(line)["confidence"] <= 1 and err == []
 
 
 def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):

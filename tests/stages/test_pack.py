@@ -2,6 +2,7 @@
 
 import json
 import sys
+import xml.etree.ElementTree as ElementTree
 import zipfile
 
 import pytest
@@ -11,6 +12,7 @@ from scoring_data import result_row, write_set
 from audiopalm.bin import pack
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
+from audiopalm.data.domain import Domain
 from audiopalm.scoring.results import write_rows
 from audiopalm.stages.pack import CONTENTS
 
@@ -53,6 +55,35 @@ def test_folder_manifest_and_zip(expdir, monkeypatch):
     (expdir / "pack/stale").write_text("left by someone")
     command(monkeypatch)
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
+
+
+def test_the_card_says_what_can_be_said_and_how_sure_the_model_is(expdir, monkeypatch):
+    (expdir.parent / "conf").mkdir()
+    (expdir.parent / "conf/domain.yaml").write_text("sentence: It knows numbers.\nexamples: [one two, три]\n")
+    groups = [{"confidence": 0.25, "right": 0.2, "count": 17}, {"confidence": 0.95, "right": 1.0, "count": 31}]
+    right = {"error": 0.0312, "auc": 0.875, "right": 0.7167, "count": 48, "groups": groups}
+    outside = {"auc": 0.998, "inside": 0.97, "count": 100, "outside": 0.42, "kinds": {}}
+    model = sha256(expdir / "lm/model.safetensors")
+    write_json(expdir / "confidence.json", {
+        "model_sha256": model, "inputs": {}, "tasks": {},
+        "report": {"right": {"mt": {**right, "auc": None}, "asr": right}, "outside": {"audio": outside}}})
+    command(monkeypatch)
+    card = (expdir / "pack/README.md").read_text()
+    assert '## What can be said\n\nIt knows numbers.\n\n- "one two"\n- "три"\n' in card
+    assert Domain.of_pack(expdir / "pack/domain.json").examples == ["one two", "три"]
+    assert "(reliability.svg)" in card and "| ASR | 48 | 0.72 | 0.031 | 0.875 |\n| MT | 48 | 0.72 | 0.031 |  |" in card
+    assert "| speech | 0.998 | 0.97 | 0.42 |" in card
+    picture = ElementTree.fromstring((expdir / "pack/reliability.svg").read_text())
+    texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ASR, 48 answers, error 0.031", "MT, 48 answers, error 0.031", "stated confidence"} <= set(texts)
+    assert texts.count("17") == texts.count("31") == 2
+    first = sha256(expdir / "pack.zip")
+    command(monkeypatch)
+    assert sha256(expdir / "pack.zip") == first
+    write_json(expdir / "confidence.json", {"model_sha256": model, "inputs": {}, "tasks": {}, "report": {}})
+    command(monkeypatch)
+    assert not (expdir / "pack/reliability.svg").exists()
+    assert "How sure" not in (expdir / "pack/README.md").read_text()
 
 
 def header(card):

@@ -1,0 +1,86 @@
+"""How far the confidence of answers can be trusted: a plot and a table of the `report` of confidence.json."""
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from audiopalm.report.results_page import table, task_order
+from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
+
+FILE = "reliability.svg"  # in a pack, beside the card
+COLUMNS = 2
+COLOUR = "#2456a6"
+INPUTS = {AUDIO: "speech", TRANSCRIPT: "text"}
+SECTION = """
+## How sure it is
+
+An answer states a confidence, the probability that all of its words are right, and whether its input is of the kind
+that the model was trained on. Both were fitted on the dev set; the figures are of the test set and of an outside set:
+noise, music, other languages, open sentences.
+
+![The stated confidence against the fraction of right answers; the numbers count answers]({file})
+
+{answers}
+
+{inputs}
+"""
+
+
+def reliability_plot(right: dict[str, dict[str, Any]]) -> bytes:
+    """SVG: the stated confidence against the fraction of right answers, a panel per task, with counts.
+
+    right: {name of an elementary task: what `reliability` of scoring/calibration.py returns}, at least one. The same
+    input gives the same bytes.
+    """
+    rows = -(-len(right) // COLUMNS)
+    figure = Figure(figsize=(3.6 * COLUMNS, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).flat
+    names = task_order(set(right))
+    for name, axes in zip(names, panels, strict=False):
+        _panel(axes, get_task(name).tag, right[name])
+    for axes in list(panels)[len(names):]:
+        axes.set_visible(False)
+    figure.supxlabel("stated confidence", fontsize=10)
+    figure.supylabel("fraction of right answers", fontsize=10)
+    written = io.BytesIO()
+    # Ids that are not random, and texts as texts.
+    with matplotlib.rc_context({"svg.hashsalt": "audiopalm", "svg.fonttype": "none"}):
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
+
+
+def _panel(axes: Axes, title: str, one: dict[str, Any]) -> None:
+    """The groups of one task as points whose area grows with their count; the diagonal is perfect calibration."""
+    confidence, right, count = (np.array([group[key] for group in one["groups"]])
+                                for key in ("confidence", "right", "count"))
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
+    axes.plot(confidence, right, color=COLOUR, linewidth=1, alpha=0.5)
+    axes.scatter(confidence, right, s=20 + 180 * count / count.max(), color=COLOUR, alpha=0.6)
+    for x, y, number in zip(confidence, right, count, strict=True):
+        axes.annotate(str(number), (x, y), xytext=(0, 9 if y < 0.9 else -15), textcoords="offset points", ha="center",
+                      fontsize=8)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.06, 1.06), aspect="equal")
+    axes.set_title(f"{title}, {one['count']} answers, error {one['error']:.3f}", fontsize=10)
+    axes.grid(alpha=0.25)
+
+
+def reliability_section(report: dict[str, Any]) -> str:
+    """The section of the card, as Markdown, with the plot; empty without a task that was tested."""
+    right, outside = report.get("right", {}), report.get("outside", {})
+    if not right:
+        return ""
+    answers = [[get_task(name).tag, str(one["count"]), f"{one['right']:.2f}", f"{one['error']:.3f}",
+                "" if one["auc"] is None else f"{one['auc']:.3f}"]
+               for name, one in sorted(right.items(), key=lambda item: task_order(right).index(item[0]))]
+    inputs = [[INPUTS[kind], f"{one['auc']:.3f}", f"{one['inside']:.2f}", f"{one['outside']:.2f}"]
+              for kind, one in outside.items()]
+    return SECTION.format(
+        file=FILE,
+        answers=table(["answers", "count", "fraction right", "mean error of the confidence",
+                       "area under the ROC curve, right from wrong"], answers),
+        inputs=table(["input", "area under the ROC curve, inside from outside", "of the test set, taken for inside",
+                      "of the outside set, taken for inside"], inputs))
