@@ -204,8 +204,8 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
             with gradio.Column():
                 texts = [gradio.Textbox(label="Answer", lines=2, interactive=False, visible=number == 0)
                          for number in range(TEXTS)]
+                notes = gradio.Markdown()  # beside the texts: a warning below the players would be off the screen
                 player = gradio.Audio(label="Spoken answer", interactive=False, visible=False, buttons=["download"])
-                notes = gradio.Markdown()
                 pictures = [gradio.Plot(show_label=False, visible=False) for _ in range(2)]
 
         def choose_task(name: str, code: str) -> list[Any]:
