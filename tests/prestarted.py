@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,8 +53,7 @@ class Server:
     """It ends with this process, or by `stop()`. `python` is the program to start in place of Python."""
 
     def __init__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix="prestarted")  # a short path, as addresses of sockets need
-        folder = Path(self._folder.name)
+        folder = Path(tempfile.mkdtemp(prefix="prestarted"))  # a short path, as addresses of sockets need
         self.python = folder / "python"
         self.python.write_text(CLIENT.format(python=sys.executable, address=str(folder / "server")))
         self.python.chmod(0o755)
@@ -66,9 +66,12 @@ class Server:
 
     def stop(self) -> None:
         self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # a process that the tests have forked and left holds the pipe
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
-        self._folder.cleanup()
 
 
 @functools.cache
@@ -91,11 +94,16 @@ def run_python(*words, **variables: str) -> subprocess.CompletedProcess:
 
 
 def receive(connection: socket.socket) -> tuple[list[int], str, dict[str, str], list[str]]:
-    """(the three standard streams, folder, environment, arguments of Python) of a call."""
+    """(the three standard streams, folder, environment, arguments of Python) of a call.
+
+    Raises EOFError where the caller has been killed before it sent all.
+    """
     head, streams, _, _ = socket.recv_fds(connection, 4, 3)
     left, call = int.from_bytes(head, "big"), b""
-    while len(call) < left:
-        call += connection.recv(left - len(call))
+    while len(call) < left or len(head) < 4:
+        if not (block := connection.recv(left - len(call))):
+            raise EOFError
+        call += block
     return streams, *json.loads(call)
 
 
@@ -118,7 +126,8 @@ def become(streams: list[int], folder: str, environment: dict[str, str], words: 
     sys.path[:] = [folder if module else str(Path(words[0]).resolve().parent),
                    *filter(None, environment.get("PYTHONPATH", "").split(":")), *installed]
     importlib.invalidate_caches()
-    sys.modules["torch"].set_num_threads(int(environment.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    if threads := environment.get("OMP_NUM_THREADS"):  # which torch has read already
+        sys.modules["torch"].set_num_threads(int(threads))
     sys.executable, sys.argv = python, words[1:] if module else words
     if module:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -166,7 +175,7 @@ class Calls:
 
 
 def serve(address: str, python: str) -> None:
-    """Answer calls until the standard input is closed."""
+    """Answer calls until the standard input is closed; then remove the folder of the address."""
     for name in PACKAGES:
         with contextlib.suppress(ImportError):  # an optional one; a command that needs it says so
             importlib.import_module(name)
@@ -188,9 +197,13 @@ def serve(address: str, python: str) -> None:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 connection, _ = listener.accept()
-                call = receive(connection)
+                try:
+                    call = receive(connection)
+                except EOFError:
+                    connection.close()
+                    continue
                 if (child := os.fork()) == 0:
-                    connection.detach()
+                    connection.close()
                     become(*call, python)
                 for stream in call[0]:
                     os.close(stream)
@@ -199,7 +212,8 @@ def serve(address: str, python: str) -> None:
                 woken.recv(64)
                 calls.report_ended()
             elif key.fileobj is sys.stdin:
-                return calls.kill_all()
+                calls.kill_all()
+                return shutil.rmtree(Path(address).parent)
             else:
                 calls.pass_on(key.fileobj)
 

@@ -145,7 +145,7 @@ def test_packed_model_answers(recipe):
 
 def test_again_from_stage_10(recipe):
     before = (recipe.path / "exp/results.json").read_text(encoding="utf-8")
-    result = recipe("--stage", "10", python=prestarted()["AUDIOPALM_PYTHON"])
+    result = recipe("--stage", "10")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     scores = [[{key: row[key] for key in ("set", "task", "source", "target", "metric", "value", "system")}
                for row in json.loads(text) if row["metric"] not in ("seconds", "rtf")]
