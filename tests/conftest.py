@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+from prestarted import prestarted
 
 from audiopalm.core.files import write_json
 from audiopalm.data.archive import write_ark
@@ -13,14 +14,22 @@ from audiopalm.data.datadir import write_table
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Files that take half a minute or longer, beside those of the recipes.
-LONG = ("test_lm_commands.py", "test_parallel_training.py", "test_espnet_task.py", "test_trainings.py",
-        "test_imported_lm.py", "test_judge.py")
+# Files that take a quarter of a minute or longer, the longest first.
+LONG = ("test_mini_recipe.py", "test_trainings.py", "test_espnet_task.py", "test_lm_commands.py",
+        "test_public_models.py", "test_joint.py", "test_public_recipes.py", "test_parallel_training.py",
+        "test_driver.py", "test_judge.py", "test_new_recipe.py", "test_finetune.py", "test_hostile_calls.py",
+        "test_imported_lm.py")
 
 
 def pytest_collection_modifyitems(items):
-    """The recipes first, then other long files: one that is begun last leaves a core without work."""
-    items.sort(key=lambda item: (item.path.parent.name != "recipes", item.path.name not in LONG))
+    """Long files first: one that is begun last leaves a core without work."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture
+def prestarted_jobs(monkeypatch):
+    """Jobs that a stage starts from the process of the tests spare the imports of a new Python."""
+    monkeypatch.setattr("sys.executable", prestarted()["AUDIOPALM_PYTHON"])
 
 
 WORDS = {"en": ["one", "two", "three", "four"], "es": ["uno", "dos", "tres", "cuatro"]}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from prestarted import run_python
 
 CONFIG = """
 mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
@@ -22,9 +23,8 @@ decoding: {text_tokens: 12, audio_tokens: 20}
 """
 
 
-def command(name: str, *args, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *map(str, args)], capture_output=True,
-                          text=True, **options)
+def command(name: str, *args) -> subprocess.CompletedProcess:
+    return run_python("-m", f"audiopalm.bin.{name}", *args)
 
 
 def call(name: str, *args) -> None:

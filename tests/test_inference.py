@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from packed import make_pack, spoken, tone
+from prestarted import run_python
 
 from audiopalm import AudioPaLM
 from audiopalm.answer import Segment, faded, join
@@ -180,15 +181,14 @@ def test_importing_the_package_is_light():
 
 def test_command_writes_speech(packed, tmp_path):
     soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
-    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(wav), "--task", ALL, "--out",
-                             str(out := tmp_path / "y.wav"), "--model", str(packed)], capture_output=True, text=True)
+    result = run_python("-m", "audiopalm.bin.infer", wav, "--task", ALL, "--out", out := tmp_path / "y.wav", "--model",
+                        packed)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("asr: ") and "\nast: " in result.stdout
     assert soundfile.info(out).samplerate == 16000
 
 
 def test_errors_of_the_command_are_one_line(packed, tmp_path):
-    result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(tmp_path / "no.wav"), "--task",
-                             "[ASR Spanish]", "--model", str(packed)], capture_output=True, text=True)
+    result = run_python("-m", "audiopalm.bin.infer", tmp_path / "no.wav", "--task", "[ASR Spanish]", "--model", packed)
     assert result.returncode == 1 and "does not exist" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

@@ -1,13 +1,13 @@
 """Small trainings of every kind on made-up recordings and tokens, started by their real commands."""
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from prestarted import run_python
 
 from audiopalm.core.files import write_json
 from audiopalm.data.archive import write_ark
@@ -139,5 +139,4 @@ class Trainings:
 
     def _start(self, program: list[str], arguments: list[str], processes: int) -> subprocess.CompletedProcess:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        return subprocess.run([sys.executable, *(launcher if processes > 1 else []), *program, *arguments],
-                              env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        return run_python(*(launcher if processes > 1 else []), *program, *arguments, OMP_NUM_THREADS="1")

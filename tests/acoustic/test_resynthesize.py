@@ -1,6 +1,5 @@
 """Speech -> units -> speech by the command, on all kinds of recordings, with tiny random models of the real kinds."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from packed import make_pack
+from prestarted import run_python
 
 from audiopalm.bin.resynthesize import main
 from audiopalm.core.errors import AudioPaLMError
@@ -89,7 +89,6 @@ def test_parts_that_do_not_belong_together_are_refused(model, tmp_path, monkeypa
 
 
 def test_errors_are_one_line(tmp_path):
-    command = [sys.executable, "-m", "audiopalm.bin.resynthesize", str(record(tmp_path / "x.wav", 1.0)), "y.mp3"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run_python("-m", "audiopalm.bin.resynthesize", record(tmp_path / "x.wav", 1.0), "y.mp3")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "resynthesize: error: y.mp3: the name must end in .wav or .flac\n"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prestarted import run_python
+
 from audiopalm.core.files import read_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
@@ -16,18 +18,20 @@ AWKWARD = "mes données"  # a space and a letter outside ASCII
 def prepare(corpus: str, downloads: Path, output: Path, *more: str,
             before: Path | None = None) -> subprocess.CompletedProcess:
     """Run stage 1; modules in the folder `before` hide installed ones."""
-    path = os.pathsep.join(filter(None, [str(before or ""), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", corpus, "--downloads", str(downloads),
-               "--output", str(output), "--max_drop", "0.9", *more]
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONPATH": path}
-    return subprocess.run(command, text=True, capture_output=True, env=environment)
+    command = ["-m", "audiopalm.bin.prepare", "--corpus", corpus, "--downloads", str(downloads), "--output",
+               str(output), "--max_drop", "0.9", *more]
+    if before is None:
+        return run_python(*command, LC_ALL="C")
+    # A new Python: what it hides must not be imported already.
+    path = os.pathsep.join(filter(None, [str(before), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run([sys.executable, *command], text=True, capture_output=True,
+                          env={**os.environ, "LC_ALL": "C", "PYTHONPATH": path})
 
 
 def format_audio(directory: Path, output: Path, *more: str) -> dict[str, str]:
     """Run stage 2 into `output`, its FLAC files into `output`/audio; return {utterance: why it was removed}."""
-    command = [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output", str(output),
-               "--audio_dir", str(output / "audio"), "--max_drop", "0.9", *more]
-    result = subprocess.run(command, text=True, capture_output=True)
+    result = run_python("-m", "audiopalm.bin.format_audio", "--input", directory, "--output", output,
+                        "--audio_dir", output / "audio", "--max_drop", "0.9", *more)
     assert result.returncode == 0, result.stderr
     return {key: why for key, _, why in named(output / "removed.tsv")}
 

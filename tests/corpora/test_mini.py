@@ -1,14 +1,13 @@
 """Stage 1 of the embedded corpus: the committed recordings and a tiny corpus that the test records itself."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
+from prestarted import run_python
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256
@@ -181,8 +180,7 @@ def tiny_corpus(root: Path) -> Path:
 
 
 def run_prepare(source: Path, output: Path):
-    return subprocess.run([sys.executable, "-m", "audiopalm.bin.prepare", "--corpus", "mini", "--downloads",
-                           str(source), "--output", str(output)], capture_output=True, text=True)
+    return run_python("-m", "audiopalm.bin.prepare", "--corpus", "mini", "--downloads", source, "--output", output)
 
 
 def test_the_command_on_a_tiny_corpus(tmp_path):

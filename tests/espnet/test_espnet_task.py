@@ -75,7 +75,7 @@ def prepared(tmp_path_factory, digit_sets):
 @pytest.fixture(scope="module")
 def trained(prepared):
     """The folder of a finished training."""
-    check(command("espnet_train_lm", *prepared.options, "--output_dir", prepared.path / "straight"))
+    in_process(*prepared.options, "--output_dir", prepared.path / "straight")
     return prepared.path / "straight"
 
 

@@ -1,11 +1,10 @@
 """The export of a language model where others run it: a padded batch in transformers, and CTranslate2."""
 
-import subprocess
-import sys
 
 import pytest
 import torch
 from packed import make_pack
+from prestarted import run_python
 
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
@@ -24,8 +23,8 @@ def exported(tmp_path_factory):
     """(the export, the pack that it was made from)"""
     root = tmp_path_factory.mktemp("export")
     pack = make_pack(root / "pack")
-    done = subprocess.run([sys.executable, "-m", "audiopalm.bin.export", "--lm", pack / "lm", "--vocabulary",
-                           pack / "vocabulary", "--output", root / "hf"], capture_output=True, text=True)
+    done = run_python("-m", "audiopalm.bin.export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary",
+                      "--output", root / "hf")
     assert done.returncode == 0, done.stderr
     return root / "hf", pack
 

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
+from prestarted import run_python
 from tokenizer_json import byte_level
 
 from audiopalm.lm.generation.config import DecodingConfig
@@ -27,8 +27,7 @@ audio_rows: normal
 
 
 def command(name: str, *args) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", f"audiopalm.bin.{name}", *map(str, args)], capture_output=True,
-                          text=True)
+    return run_python("-m", f"audiopalm.bin.{name}", *args)
 
 
 def check(result: subprocess.CompletedProcess) -> None:

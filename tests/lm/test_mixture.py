@@ -72,17 +72,18 @@ def same(left: PackedBatch, right: PackedBatch) -> bool:
     return left.utterances == right.utterances and torch.equal(left.ids, right.ids) and left.chunk == right.chunk
 
 
-@pytest.mark.parametrize("workers, world_size, skip", [(0, 1, 0), (2, 1, 0), (3, 1, 5), (2, 2, 410), (0, 3, 300)])
-def test_batches_come_in_one_order(digit_sets, workers, world_size, skip):
+@pytest.mark.parametrize("workers, world_size, skip", [(0, 1, 0), (2, 1, 0), (3, 1, 5), (2, 2, 102), (0, 3, 75)])
+def test_batches_come_in_one_order(digit_sets, monkeypatch, workers, world_size, skip):
     """However many workers and processes take turns with them, wherever a run goes on."""
     data, tokens, _, _ = digit_sets
+    monkeypatch.setattr("audiopalm.lm.mixture.CHUNK", 512)  # of about 100 batches
     mixture = Mixture([MixtureEntry("asr"), MixtureEntry("mt")], ExampleSet(data, tokens), Words(), 64, 4, seed=3)
-    expected = list(islice(mixture.batches(), skip + 300))
+    expected = list(islice(mixture.batches(), skip + 120))
     assert expected[-1].chunk != expected[0].chunk  # or else the test would see one chunk only
     for chunk in {(0, 0), expected[max(skip - world_size, 0)].chunk}:
         for rank in range(world_size):
             share = DataLoader(Share(mixture, skip, chunk, rank, world_size), batch_size=None, num_workers=workers)
-            ours = list(islice(share, 300 // world_size))
+            ours = list(islice(share, 120 // world_size))
             assert all(map(same, ours, expected[skip + rank::world_size]))
 
 

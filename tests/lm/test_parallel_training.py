@@ -1,12 +1,11 @@
 """Stage 8 in two processes (gloo, one thread each): the losses of one process, and exact going on after a kill."""
 
 import json
-import os
 import subprocess
-import sys
 
 import pytest
 from lm_commands import Prepared, call, check
+from prestarted import run_python
 from safetensors.numpy import load_file
 from trainings import write_killed
 
@@ -27,8 +26,7 @@ def train(prepared, output, *overrides, program=("-m", "audiopalm.bin.train_lm")
     """Stage 8 in two processes."""
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *program, *prepared.train_lm[1:],
              "--output", output, *SETTINGS, *TWO, *overrides]
-    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return run_python(*words, OMP_NUM_THREADS="1")
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)

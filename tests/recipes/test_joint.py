@@ -1,9 +1,7 @@
 """egs/joint from stage 1 to the report on miniatures of all its corpora, and egs/fleurs with its models."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.sound import mp3, wav
 from miniatures.voxpopuli import make_voxpopuli
+from prestarted import prestarted
 from tiny import OVERRIDES, shrink
 
 from audiopalm.core.config import load_config
@@ -66,7 +65,7 @@ def repository(tmp_path_factory):
 
 def run(recipe: Path, *arguments: str) -> None:
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
-                            capture_output=True, timeout=600, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+                            capture_output=True, timeout=600, env=prestarted())
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
 
 
@@ -151,5 +150,5 @@ def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
     (["--corpora", "covost2 spoken_mt", "--langs", "fr"], "run audiopalm.stages.speak_texts first")])
 def test_what_is_wrong_is_said(repository, arguments, message):
     result = subprocess.run([repository / "egs/joint/run.sh", "--stop_stage", "1", "--datadir", "other", *arguments],
-                            text=True, capture_output=True, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+                            text=True, capture_output=True, env=prestarted())
     assert result.returncode == 1 and message in result.stdout + result.stderr, result.stdout + result.stderr

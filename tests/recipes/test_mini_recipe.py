@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib import pyplot
+from prestarted import prestarted
 from tiny import shrink
 
 from audiopalm.data.datadir import invert, read_table, write_table
@@ -58,14 +59,14 @@ class Recipe:
         few = re.sub(r"^sets: .*$", "sets: {train: 40, dev: 4, test: 4}", grammar.read_text("utf-8"), flags=re.M)
         grammar.write_text(few, "utf-8")
 
-    def start(self, *arguments):
+    def start(self, *arguments, python=sys.executable):
         # The Python of the tests, whatever its environment; two threads as on the smallest machine.
-        environment = {**os.environ, "AUDIOPALM_PYTHON": sys.executable, "OMP_NUM_THREADS": "2"}
+        environment = {**os.environ, "AUDIOPALM_PYTHON": python, "OMP_NUM_THREADS": "2"}
         return subprocess.Popen([self.path / "run.sh", *OPTIONS, *arguments], env=environment, cwd=self.path.parents[1],
                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
-    def __call__(self, *arguments):
-        process = self.start(*arguments)
+    def __call__(self, *arguments, python=sys.executable):
+        process = self.start(*arguments, python=python)
         try:
             stdout, stderr = process.communicate(timeout=1800)  # a minute on a machine that does nothing else
         finally:
@@ -192,7 +193,7 @@ def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     assert stderr.splitlines()[-1].endswith(f"--stage {number} --stop_stage {number}")
     assert not (experiment / folder / "model.safetensors").exists()
     assert list(experiment.rglob(".*partial*")) == []
-    again = recipe(*options)
+    again = recipe(*options, python=prestarted()["AUDIOPALM_PYTHON"])
     assert again.returncode == 0, again.stdout + again.stderr
     assert (experiment / folder / "model.safetensors").exists()
     steps = [json.loads(line)["step"] for line in (experiment / folder / "log.jsonl").read_text().splitlines()]

@@ -1,14 +1,13 @@
 """egs/TEMPLATE/new_recipe.sh: the recipe that it makes goes from recordings with texts to a score."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from prestarted import prestarted
 from tiny import shrink
 
 from audiopalm.core.errors import AudioPaLMError
@@ -43,7 +42,7 @@ def repository(tmp_path):
 
 def call(*command):
     return subprocess.run([str(part) for part in command], text=True, capture_output=True,
-                          env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+                          env=prestarted())
 
 
 def test_a_new_recipe_passes_stages_1_and_2(repository):

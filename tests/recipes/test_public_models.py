@@ -1,9 +1,7 @@
 """The recipes of public corpora from stage 1 to scores: on miniature downloads, with tiny models and a few steps."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from miniatures.covost2 import make_covost2
 from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
+from prestarted import prestarted
 from tiny import OVERRIDES, shrink
 
 from audiopalm.core.files import read_json
@@ -42,7 +41,7 @@ def run(repository: Path, corpus: str, *arguments: str) -> Path:
     recipe = repository / "egs" / corpus
     MAKERS[corpus](recipe / "downloads")
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
-                            capture_output=True, timeout=600, env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
+                            capture_output=True, timeout=600, env=prestarted())
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     return recipe
 

@@ -17,6 +17,7 @@ from miniatures.covost2 import make_covost2
 from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
+from prestarted import prestarted
 
 from audiopalm.core import optional
 from audiopalm.core.files import read_json
@@ -56,7 +57,7 @@ class Recipe:
                         "--data_args", "--max_drop 0.9", "--audio_args", "--max_drop 0.9"]
 
     def __call__(self):
-        return subprocess.run(self.command, env=self.environment, text=True, capture_output=True, timeout=120)
+        return subprocess.run(self.command, env=prestarted(LC_ALL="C"), text=True, capture_output=True, timeout=120)
 
     def kill_when(self, pattern: str) -> None:
         """Start it and kill everything that it has started as soon as a file of this name exists."""

@@ -136,11 +136,11 @@ def test_what_was_heard_before_changes_nothing(name, package):
     pytest.importorskip(package, reason=f"the judge {name} is not installed (tools/setup.sh installs it)")
     assets = pytest.importorskip("moonshine_voice", reason="its package holds the recording").get_assets_path()
     speech = read_audio(f"{assets}/two_cities.wav")
-    clips = [np.pad(speech[start:start + 40000], 4800) for start in range(0, 6 * 40000, 40000)]
+    clips = [np.pad(speech[start:start + 32000], 4800) for start in range(0, 3 * 32000, 32000)]
     one = judge.JUDGES[name]()
     forward = [one.transcribe(clip) for clip in clips]
     assert [one.transcribe(clip) for clip in clips[::-1]][::-1] == forward
-    assert [judge.JUDGES[name]().transcribe(clip) for clip in clips[:2]] == forward[:2]
+    assert judge.JUDGES[name]().transcribe(clips[1]) == forward[1]
 
 
 def test_moonshine_hears_long_speech_and_silence():

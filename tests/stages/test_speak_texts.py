@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from packed import make_pack, spoken, tone
+from prestarted import run_python
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import start_time
@@ -52,9 +53,8 @@ def test_a_command_speaks_what_is_missing(texts, tmp_path):
     script.chmod(0o755)
 
     def speak(*more: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "audiopalm.bin.speak_texts", "--input", str(tmp_path / "mt"),
-                               "--output", str(tmp_path / "spoken"), "--command", f"{script} {{text}} {{lang}} {{out}}",
-                               *more], text=True, capture_output=True)
+        return run_python("-m", "audiopalm.bin.speak_texts", "--input", tmp_path / "mt", "--output",
+                          tmp_path / "spoken", "--command", f"{script} {{text}} {{lang}} {{out}}", *more)
 
     result = speak()
     assert result.returncode == 1 and "1 of 8 texts could not be spoken" in result.stderr

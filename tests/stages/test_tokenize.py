@@ -1,12 +1,9 @@
 """Stage 5: one encoding per audio file, ids shared by alias, reruns that go on, tokenizers that must not be mixed."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from prestarted import run_python
 
 from audiopalm.codec.registry import load_codec
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
@@ -20,6 +17,8 @@ from audiopalm.stages import tokenize as stage
 from audiopalm.stages.jobs import Launcher
 from audiopalm.units.registry import UnitTokenizer, save_units
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
+
+pytestmark = pytest.mark.usefixtures("prestarted_jobs")
 
 
 def make_units(directory, seed: int) -> None:
@@ -113,12 +112,11 @@ def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
 
 def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):
     data, units, codec, output = folders
-    command = [sys.executable, "-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", units, "--codec", codec,
+    command = ["-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", units, "--codec", codec,
                "--output", output, "--nj", "2", "--codec_tokens", "false"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert run_python(*command, OMP_NUM_THREADS="1").returncode == 0
     assert len(TokenArchive(output / "units.scp")) == 4
     write_audio(data / "0.flac", np.zeros(0))
     (output / "shards/units.0.done").unlink()
-    failed = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    failed = run_python(*command, OMP_NUM_THREADS="1")
     assert failed.returncode == 1 and "0.flac" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr

@@ -1,0 +1,58 @@
+"""The stand-in for Python that tests start commands with: what a caller sees is what Python would have shown."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from prestarted import prestarted, run_python
+
+PROGRAM = """
+import json, os, sys
+print(json.dumps([sys.argv, os.getcwd(), os.environ["WORD"], sys.path[0], "audiopalm" in sys.modules]))
+print("on stderr", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def write(path: Path, program: str) -> Path:
+    path.write_text(program)
+    return path
+
+
+def test_a_program_has_its_own_folder_words_streams_and_exit_code(tmp_path):
+    program = write(tmp_path / "été.py", PROGRAM)
+    python = prestarted()["AUDIOPALM_PYTHON"]
+    result = subprocess.run([python, program, "a b", "--c"], cwd=tmp_path, env=prestarted(WORD="né"), text=True,
+                            capture_output=True)
+    assert (result.returncode, result.stderr) == (3, "on stderr\n")
+    assert json.loads(result.stdout) == [[str(program), "a b", "--c"], str(tmp_path), "né", str(tmp_path), False]
+    assert "WORD" not in os.environ and run_python("-c", "print(5)").stdout == "5\n"
+
+
+@pytest.mark.parametrize("end, code", [("sys.exit('a word')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9),
+                                       ("os._exit(130)", 130), ("pass", 0)])
+def test_how_a_program_ends(tmp_path, end, code):
+    assert run_python(write(tmp_path / "x.py", f"import os, sys\n{end}")).returncode == code
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 7), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_signals_reach_the_program(tmp_path, number, code):
+    program = write(tmp_path / "x.py", "import os, sys, time\nopen('x.pid', 'w').write(str(os.getpid()))\n"
+                                       "try: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(7)\n")
+    process = subprocess.Popen([prestarted()["AUDIOPALM_PYTHON"], program], cwd=tmp_path)
+    pid = tmp_path / "x.pid"
+    wait_until(lambda: pid.exists() and pid.read_text())
+    process.send_signal(number)
+    assert process.wait(timeout=30) == code
+    wait_until(lambda: not Path(f"/proc/{pid.read_text()}").exists())
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
