@@ -178,6 +178,14 @@ def test_importing_the_package_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "AudioPaLM\n"
 
 
+def test_inference_imports_nothing_of_trainings():
+    """Each of these takes a good part of a second."""
+    heavy = {"faiss", "lightning_fabric", "transformers", "pandas", "matplotlib", "sklearn", "jiwer", "sacrebleu"}
+    code = f"import sys, audiopalm.inference; print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
 def test_command_writes_speech(packed, tmp_path):
     soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
     result = subprocess.run([sys.executable, "-m", "audiopalm.bin.infer", str(wav), "--task", ALL, "--out",
