@@ -10,7 +10,7 @@ Start-up is that of child processes, in turn too.
 All times are CPU times (user and system, all threads), because other processes on the machine change wall times much
 more. Divided by the seconds of input, that is an upper limit of the real-time factor on idle cores. The limit is the
 time of the matrix products of SoundStorm, units and codec as PyTorch counts them and of the language model (twice its
-weights for each token), at the speed of a large square product in float32.
+weights for each token), at the speed of a large square product in float32; four sentences are counted.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def sentences(recipe: Path, number: int) -> list[Path]:
 
 
 def product_limit(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]]) -> float:
-    """Seconds of the matrix products of `inputs` one by one."""
+    """Seconds of the matrix products of `inputs`, one by one, for each second of input."""
     tokens = 0
 
     def count(function: Callable) -> Callable:
@@ -116,13 +116,14 @@ def product_limit(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]]) -> flo
     weights = sum(parameter.numel() for parameter in model.lm.parameters())
     speed = peak_operations(torch.float32)
     print(f"large products: {speed / 1e9:.0f} GFLOP/s; {tokens / len(inputs):.0f} tokens of the LM for a sentence")
-    return (counter.get_total_flops() + 2 * weights * tokens) / speed
+    heard = sum(len(samples) for samples, _ in inputs) / SAMPLE_RATE
+    return (counter.get_total_flops() + 2 * weights * tokens) / speed / heard
 
 
 def measure_sentences(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], rounds: int) -> None:
     heard = sum(len(samples) for samples, _ in inputs) / SAMPLE_RATE
     model(inputs[0], TAG)  # warms up
-    limit = product_limit(model, inputs)
+    limit = product_limit(model, inputs[:4]) * heard
     shares = Shares(model)
     times: dict[str, list[dict[str, float]]] = {"one by one": [], "as a list": []}
     for _ in range(rounds):
