@@ -93,13 +93,13 @@ class AudioPaLM:
         """
         device, dtype = usable_device(device), _dtype(dtype)
         directory = _shipped() if source is None else fetch_pack(source)
-        if verify:
-            check_manifest(directory)
+        verified = check_manifest(directory) if verify else {}
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
         lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)").to(device, dtype)
         units, codec = UnitTokenizer.load(directory / "units", device), load_codec(directory / "codec", device)
-        hashes = {name: sha256(directory / name / "model.safetensors") for name in ("lm", "units", "acoustic", "codec")
-                  if (directory / name / "model.safetensors").exists()}
+        hashes = {name: verified.get(f"{name}/model.safetensors") or sha256(path)
+                  for name in ("lm", "units", "acoustic", "codec")
+                  if (path := directory / name / "model.safetensors").exists()}
         vocabulary.check_units(hashes["units"], str(directory / "units"))
         acoustic = load_acoustic(directory / "acoustic", device)
         check_units(acoustic, directory / "units")

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from audiopalm.core.quantiser import kmeans, nearest
+from audiopalm.core.kmeans import kmeans
+from audiopalm.core.quantiser import nearest
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import torch
 import transformers
 from sklearn.cluster import KMeans
 
-from audiopalm.core.quantiser import kmeans
+from audiopalm.core.kmeans import kmeans
 from audiopalm.data.archive import TokenArchive, write_ark
 from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import write_table

@@ -179,6 +179,16 @@ def test_importing_the_package_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "AudioPaLM\n"
 
 
+def test_a_loaded_model_has_imported_nothing_of_trainings(packed):
+    """Each of these takes a good part of a second; PyTorch's compiler, which brings sympy, takes two."""
+    heavy = {"faiss", "lightning_fabric", "transformers", "pandas", "matplotlib", "sklearn", "jiwer", "sacrebleu",
+             "torch._dynamo", "sympy"}
+    code = f"import sys, audiopalm; audiopalm.AudioPaLM.from_pretrained({str(packed)!r}); " \
+           f"print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
 def test_command_writes_speech(packed, tmp_path):
     soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
     result = run_python("-m", "audiopalm.bin.infer", wav, "--task", ALL, "--out", out := tmp_path / "y.wav", "--model",

@@ -77,10 +77,13 @@ class Acoustic(ABC):
         Raises AudioPaLMError for ids out of range and for an empty prompt.
         """
         config = self.model.config
-        prompts = []
+        prompts, fitted = [], {}
         for one_units, one_prompt_units, one_prompt_codec in zip(units, prompt_units, prompt_codec, strict=True):
+            voice = id(one_prompt_units), id(one_prompt_codec)
             one_prompt_codec = np.asarray(one_prompt_codec)[:, :config.levels]
-            prompts.append(fit_prompt(np.asarray(one_prompt_units), one_prompt_codec, PROMPT_UNITS))
+            if voice not in fitted:  # a voice that several utterances have stays one object
+                fitted[voice] = fit_prompt(np.asarray(one_prompt_units), one_prompt_codec, PROMPT_UNITS)
+            prompts.append(fitted[voice])
             _check_range("unit", one_units, config.units_size)
             _check_range("prompt unit", one_prompt_units, config.units_size)
             _check_range("prompt codec token", one_prompt_codec, config.codec_size)

@@ -23,7 +23,8 @@ from audiopalm.core import optional
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.files import write_json
-from audiopalm.core.quantiser import kmeans, nearest
+from audiopalm.core.kmeans import kmeans
+from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.speech import list_speech

@@ -18,7 +18,8 @@ from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
-from audiopalm.core.quantiser import kmeans, nearest
+from audiopalm.core.kmeans import kmeans
+from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.mel import LogMel
 from audiopalm.data.speech import list_speech

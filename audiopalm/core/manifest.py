@@ -9,15 +9,15 @@ MANIFEST = "audiopalm.json"
 AGAIN = "pack the model again (stage 14) or fetch it again"
 
 
-def check_manifest(directory: Path) -> None:
-    """Raise AudioPaLMError unless a packed folder holds exactly what its manifest says.
+def check_manifest(directory: Path) -> dict[str, str]:
+    """Raise AudioPaLMError unless a packed folder holds exactly what its manifest says; {file: its SHA-256} if so.
 
     Files at the top of the folder that the manifest does not list are ignored: no part of the model is read from there.
-    A folder without a manifest, such as exp/, is not checked.
+    A folder without a manifest, such as exp/, is not checked and gives no hashes.
     """
     manifest = directory / MANIFEST
     if not manifest.exists():
-        return
+        return {}
     files = read_object(manifest, keys={"files": dict})["files"]
     for name, stated in files.items():
         if not isinstance(stated, dict) or not {"sha256", "bytes"} <= stated.keys():
@@ -36,3 +36,4 @@ def check_manifest(directory: Path) -> None:
     for path in sorted(directory.glob("*/*")):
         if path.is_file() and path.relative_to(directory).as_posix() not in files:
             raise AudioPaLMError(f"{path} is not listed in {MANIFEST}; {AGAIN}")
+    return {name: stated["sha256"] for name, stated in files.items()}

@@ -1,31 +1,9 @@
-"""Vector quantisation: k-means, the nearest code, and a codebook trained by moving averages."""
+"""Vector quantisation: the nearest code, and a codebook trained by moving averages."""
 
-import logging
-
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-# At INFO faiss reports an import error for every build of it, for other processors, that is not installed.
-logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-import faiss  # noqa: E402
-
 BLOCK = 512  # points whose distances to all codes are computed at once; these fit into the CPU's cache
-
-
-def kmeans(points: np.ndarray, size: int, seed: int, iterations: int = 20) -> np.ndarray:
-    """k-means centroids `[size, dim]`, float32, of `points` `[N, dim]`.
-
-    No centroid is without points, because faiss splits large clusters. Fewer points than centroids are repeated with a
-    little noise, so that a tiny data set gives a full codebook without equal centroids.
-    """
-    if len(points) < size:
-        points = np.concatenate([points] * -(-size // max(len(points), 1)))
-        points = points + np.random.default_rng(seed).normal(0, 1e-3, points.shape)
-    clustering = faiss.Kmeans(points.shape[1], size, niter=iterations, seed=seed, max_points_per_centroid=1 << 20,
-                              min_points_per_centroid=1)
-    clustering.train(np.ascontiguousarray(points, dtype=np.float32))
-    return clustering.centroids
 
 
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
@@ -55,9 +33,9 @@ class VectorQuantiser(nn.Module):
         self.register_buffer("count", torch.ones(size))
         self.register_buffer("total", torch.zeros(size, dim))
 
-    def start(self, points: np.ndarray, seed: int) -> None:
-        """Set the codebook to the k-means centroids of `points` `[N, dim]`."""
-        self.codebook.copy_(torch.from_numpy(kmeans(points, len(self.codebook), seed)))
+    def start(self, centroids: Tensor) -> None:
+        """Set the codebook to `centroids` `[size, dim]`, for example those of k-means."""
+        self.codebook.copy_(centroids)
         self.count.fill_(1.0)
         self.total.copy_(self.codebook)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,11 +10,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class _NoNormalValues(TorchFunctionMode):
+    """Tensors stay as they are where they would get normally distributed values.
+
+    On the meta device nothing would be drawn, but torch imports its compiler for it, which takes a second or two.
+    """
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        if getattr(function, "__name__", "") == "normal_":  # of torch.nn.init or of a tensor
+            return arguments[0] if arguments else options["tensor"]
+        return function(*arguments, **options)
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
@@ -87,12 +102,13 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", first_on: str = "meta") -> M:
     """The module that `build` makes, with the weights of `path`; see `read_weights` for the errors.
 
-    The shapes are compared on the meta device first, so that a damaged configuration does not ask for much memory.
-    `first_on` may be `cpu` for modules of other packages, which are not made for that device.
+    It is built on the meta device, so that a damaged configuration does not ask for much memory; buffers that are not
+    stored must name their own device. `first_on` may be `cpu` for modules of other packages, which are not made for
+    the meta device.
     """
     require(path, made_by)
     try:
-        with torch.device(first_on):
+        with torch.device(first_on), _NoNormalValues() if first_on == "meta" else nullcontext():
             expected = build()
     except AudioPaLMError as error:
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: {error}") from None
@@ -104,9 +120,11 @@ def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", fir
     for name, value in expected.state_dict().items():
         if weights[name].is_floating_point() != value.is_floating_point():
             raise AudioPaLMError(f"{path}: {name} is of type {weights[name].dtype}, expected is {value.dtype}")
-    model = build() if first_on == "meta" else expected
-    model.load_state_dict(weights)
-    return model
+    # The weights become those of the module on the meta device: initial ones of a second module would be thrown away.
+    # They are copied, because the file's own memory is not aligned as that of torch's tensors is.
+    copies = {name: weights[name].to(value.dtype, copy=True) for name, value in expected.state_dict().items()}
+    expected.load_state_dict(copies, assign=True)
+    return expected
 
 
 def hash_weights(path: str | Path, chosen: Callable[[str], bool]) -> str:

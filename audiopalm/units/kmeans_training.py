@@ -12,8 +12,8 @@ from audiopalm.core.config import ranged
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.hub import find_pretrained
+from audiopalm.core.kmeans import kmeans
 from audiopalm.core.lock import locked
-from audiopalm.core.quantiser import kmeans
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.speech import Speech, list_speech
 from audiopalm.training.record import begin, hash_data, hash_model, settings_of

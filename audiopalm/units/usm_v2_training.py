@@ -15,6 +15,7 @@ from torch.nn import functional
 from audiopalm.core.config import ranged
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.kmeans import kmeans
 from audiopalm.data.distortion import DistortionConfig
 from audiopalm.data.speech import Speech
 from audiopalm.training.batches import load_ahead
@@ -176,7 +177,8 @@ def start_codebook(model: UnitModel, batches: list[SpeechBatch], seed: int) -> N
         batch = batch.to(device_of(model))
         valid = valid_mask(batch.frames, batch.samples.shape[1] // HOP)
         latents.append(model.encode(model.log_mel(batch.samples), valid)[valid])
-    model.quantiser.start(torch.cat(latents).cpu().numpy(), seed)
+    centroids = kmeans(torch.cat(latents).cpu().numpy(), len(model.codebook), seed)
+    model.quantiser.start(torch.from_numpy(centroids))
     logging.info("codebook of %d codes from %d latents", len(model.quantiser.codebook), sum(map(len, latents)))
 
 

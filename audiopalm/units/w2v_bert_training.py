@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.quantiser import kmeans
+from audiopalm.core.kmeans import kmeans
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training

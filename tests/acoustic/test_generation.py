@@ -25,7 +25,11 @@ def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[n
     return random.integers(0, UNITS, units), random.integers(0, CODES, (2 * units + surplus, LEVELS))
 
 
-def test_a_batch_equals_its_members(acoustic):
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_list_equals_its_members(acoustic, monkeypatch, batched):
+    """Batches are small on a CPU, and large on a GPU."""
+    if batched:
+        monkeypatch.setattr(acoustic, "windows", lambda: acoustic.generation)
     random = np.random.default_rng(1)
     units = [random.integers(0, UNITS, length) for length in (5, 40, 0, 17, 18, 260)]  # the last one takes two windows
     prompts = [speech(random, 30 + 20 * index, -1) for index in range(6)]
@@ -36,6 +40,20 @@ def test_a_batch_equals_its_members(acoustic):
         np.testing.assert_array_equal(alone, result)
     other = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=4)
     assert (other[1] != together[1]).any()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_shared_voice_is_encoded_once(acoustic, monkeypatch, batched):
+    if batched:
+        monkeypatch.setattr(acoustic, "windows", lambda: acoustic.generation)
+    random, rows, encode = np.random.default_rng(5), [], acoustic.model.encode_prompt
+    monkeypatch.setattr(acoustic.model, "encode_prompt", lambda units, codec: rows.append(len(units))
+                        or encode(units, codec))
+    units, (voice_units, voice_codec) = [random.integers(0, UNITS, length) for length in (9, 9, 14)], speech(random, 40)
+    together = acoustic.generate(units, [voice_units] * 3, [voice_codec] * 3)
+    assert sum(rows) == 1
+    for one, result in zip(units, together, strict=True):
+        np.testing.assert_array_equal(acoustic.generate([one], [voice_units], [voice_codec])[0], result)
 
 
 def voice_of(acoustic: Acoustic, random: np.random.Generator, units: int = 10):

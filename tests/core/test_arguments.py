@@ -27,7 +27,7 @@ def test_overrides_before_between_and_behind_the_options(monkeypatch, line):
 
 def test_faiss_reports_no_import_errors():
     """It logs each of its builds that is not there; commands that load it late showed that to their users."""
-    script = "import logging; logging.basicConfig(level=logging.INFO); import audiopalm.core.quantiser"
+    script = "import logging; logging.basicConfig(level=logging.INFO); import audiopalm.core.kmeans"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stderr == ""
 

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from audiopalm.core.quantiser import VectorQuantiser, kmeans, nearest
+from audiopalm.core.kmeans import kmeans
+from audiopalm.core.quantiser import VectorQuantiser, nearest
 
 
 def test_every_code_of_kmeans_is_the_nearest_of_some_point():
@@ -35,7 +36,7 @@ def test_gradient_passes_straight_through_to_the_input():
 def test_unused_codes_come_back():
     torch.manual_seed(0)
     quantiser = VectorQuantiser(8, 2, decay=0.8)
-    quantiser.start(np.random.default_rng(0).normal(100, 1, (200, 2)), seed=0)
+    quantiser.start(torch.from_numpy(np.random.default_rng(0).normal(100, 1, (8, 2))))
     for _ in range(60):  # all inputs are far from where the codes started
         index = quantiser(torch.randn(200, 2))[1]
     assert len(index.unique()) == 8

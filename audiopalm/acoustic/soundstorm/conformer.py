@@ -109,11 +109,11 @@ class Block(nn.Module):
 
     def forward(self, states: Tensor, table: Pair, prompt: Pair | None, bias: Tensor | None,
                 padding: Tensor | None) -> tuple[Tensor, Pair]:
-        states = states + 0.5 * self.before(states)
+        states = torch.add(states, self.before(states), alpha=0.5)  # one pass over the states instead of two
         attended, own = self.attention(states, table, prompt, bias)
         states = states + attended
         states = states + self.convolution(states, padding)
-        states = states + 0.5 * self.after(states)
+        states = torch.add(states, self.after(states), alpha=0.5)
         return self.norm(states), own
 
 

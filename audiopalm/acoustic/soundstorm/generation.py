@@ -1,6 +1,7 @@
 """SoundStorm's iterative parallel decoding: from units and a voice prompt to codec tokens, many utterances at once."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from audiopalm.acoustic.soundstorm.model import SoundStorm, Voice
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 
+CPU_BATCH_FRAMES = 600  # the states of more do not stay in a processor's cache, and need more padding
 PRECISIONS = ("32-true", "bf16-mixed")  # Lightning Fabric's names
 
 
@@ -47,14 +49,29 @@ class SoundStormAcoustic(Acoustic):
                 module.bfloat16()  # once here; autocast would convert the weights at every pass
 
     def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
+        encode = _LastVoice(self._encode)
+
         def extend(windows: list[Window], generated: Generated) -> list[np.ndarray]:
-            return self._extend(windows, units, prompts, generated, seed)
+            voice = encode([prompts[window.utterance] for window in windows])
+            return self._extend(windows, units, voice, generated, seed)
 
-        return generate_in_windows([len(one) for one in units], self.model.config.levels, self.generation, extend)
+        return generate_in_windows([len(one) for one in units], self.model.config.levels, self.windows(), extend)
 
-    def _extend(self, windows: list[Window], units: list[np.ndarray], prompts: list[Prompt], generated: Generated,
+    def windows(self) -> GenerationConfig:
+        """The settings of windows on this device: on a CPU batches are small."""
+        if self.model.head_bias.device.type != "cpu":
+            return self.generation
+        return replace(self.generation, batch_frames=min(self.generation.batch_frames, CPU_BATCH_FRAMES))
+
+    def _encode(self, prompts: list[Prompt]) -> Voice:
+        device = self.model.head_bias.device
+        units, codec = (torch.from_numpy(np.stack(values)).to(device) for values in zip(*prompts, strict=True))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model.encode_prompt(units, codec)
+
+    def _extend(self, windows: list[Window], units: list[np.ndarray], voice: Voice, generated: Generated,
                 seed: int) -> list[np.ndarray]:
-        """The new frames `[n, levels]` of each window."""
+        """The new frames `[n, levels]` of each window; `voice` has a row for each."""
         shape = (len(windows), max(window.frames for window in windows))
         unit_batch = np.zeros((shape[0], shape[1] // FRAMES_PER_UNIT), dtype=np.int64)
         codec_batch = np.full((*shape, self.model.config.levels), self.model.config.codec_size, dtype=np.int64)
@@ -68,10 +85,6 @@ class SoundStormAcoustic(Acoustic):
             random = np.random.default_rng([seed, window.start])
             uniform[..., row, :window.frames] = random.random((*uniform.shape[:2], window.frames), dtype=np.float32)
         device = self.model.head_bias.device
-        prompt_units, prompt_codec = (torch.from_numpy(np.stack(values)).to(device) for values in
-                                      zip(*(prompts[window.utterance] for window in windows), strict=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            voice = self.model.encode_prompt(prompt_units, prompt_codec)
         lengths = torch.tensor([window.frames for window in windows], device=device)
         filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device), voice,
                            torch.from_numpy(is_new).to(device), lengths, torch.from_numpy(uniform).to(device))
@@ -110,6 +123,22 @@ class SoundStormAcoustic(Acoustic):
                 masked[rows, frames] = False
                 step += 1
         return codec
+
+
+class _LastVoice:
+    """Encodes the prompts of a batch, each different one once, and again only where the next batch has other ones."""
+
+    def __init__(self, encode: Callable[[list[Prompt]], Voice]):
+        self.encode, self.prompts, self.voice = encode, {}, None
+
+    def __call__(self, prompts: list[Prompt]) -> Voice:
+        """The encoded prompt of each row. Rows share one where `prompts` has the same object several times."""
+        different = {id(prompt): prompt for prompt in prompts}
+        if different.keys() != self.prompts.keys():
+            self.prompts, self.voice = different, self.encode(list(different.values()))
+        row = {key: number for number, key in enumerate(self.prompts)}
+        rows = torch.tensor([row[id(prompt)] for prompt in prompts], device=self.voice.summary.device)
+        return self.voice if len(prompts) == len(row) == 1 else self.voice.select(rows)
 
 
 def most_confident(confidence: Tensor, masked: Tensor, totals: Tensor, iteration: int, iterations: int) -> Tensor:

@@ -1,0 +1,24 @@
+"""k-means by faiss. Only trainings need it, and it takes a while to import."""
+
+import logging
+
+import numpy as np
+
+# At INFO faiss reports an import error for every build of it, for other processors, that is not installed.
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+import faiss  # noqa: E402
+
+
+def kmeans(points: np.ndarray, size: int, seed: int, iterations: int = 20) -> np.ndarray:
+    """k-means centroids `[size, dim]`, float32, of `points` `[N, dim]`.
+
+    No centroid is without points, because faiss splits large clusters. Fewer points than centroids are repeated with a
+    little noise, so that a tiny data set gives a full codebook without equal centroids.
+    """
+    if len(points) < size:
+        points = np.concatenate([points] * -(-size // max(len(points), 1)))
+        points = points + np.random.default_rng(seed).normal(0, 1e-3, points.shape)
+    clustering = faiss.Kmeans(points.shape[1], size, niter=iterations, seed=seed, max_points_per_centroid=1 << 20,
+                              min_points_per_centroid=1)
+    clustering.train(np.ascontiguousarray(points, dtype=np.float32))
+    return clustering.centroids
