@@ -17,5 +17,6 @@ exec ./run.sh \
     --text_sets test_paraphrase \
     --conditions "gain telephone noise10 noise0 babble10 reverberation silence speed joined" \
     --decode_config conf/shipped/decode.yaml \
-    --score_args "--recipe mini-shipped --dnsmos 10" \
+    --score_args "--recipe mini-shipped --dnsmos 3" \
+    --report_args "--recipe mini-shipped" \
     "$@"

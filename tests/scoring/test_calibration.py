@@ -23,7 +23,7 @@ from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.confidence import Confidence, Regression, judged
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.scoring import outside
-from audiopalm.scoring.calibration import CalibrationOptions, auc, calibrate, fit, reliability
+from audiopalm.scoring.calibration import CalibrationOptions, auc, best_threshold, calibrate, fit, reliability
 from audiopalm.tasks import AUDIO, TRANSCRIPT
 from audiopalm.units.registry import UnitTokenizer
 
@@ -61,6 +61,11 @@ def test_an_input_outside_has_less_confidence():
     confidence, known = judged(inside, right, np.array([[3.0], [-3.0]]), np.zeros((2, 1)))
     assert known.tolist() == [True, False]
     assert confidence[0] == pytest.approx(0.8808, abs=1e-4) and confidence[1] < 0.1
+
+
+def test_the_threshold_makes_the_fewest_errors_of_both_kinds():
+    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.1, 0.1, 0.3])) == pytest.approx(0.15)
+    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.3, 0.4, 0.5])) == pytest.approx(0.7)
 
 
 def test_the_outside_set_has_every_kind_and_is_repeatable():
