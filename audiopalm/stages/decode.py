@@ -126,7 +126,7 @@ def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job])
 class DecodedSet:
     """One set of stage 10: its data directory, its tokens, and the folder that gets its decodes.
 
-    A set without speech (no wav.scp) has no tokens; the folder is not read.
+    A set of texts alone has no tokens.
     """
 
     data_dir: Path

@@ -14,6 +14,7 @@ from audiopalm.codec.soundstream_training import SoundStreamTraining
 from audiopalm.codec.spectral import SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining
 from audiopalm.core.config import load_config, load_kind_config, to_dict
+from audiopalm.data.domain import Domain
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
@@ -27,7 +28,8 @@ from audiopalm.units.registry import KINDS as UNIT_KINDS
 from audiopalm.units.training import load_training
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig, "lm": LMConfig, "decode": DecodeConfig, "goals": Goals}
+CLASSES = {"vocabulary": VocabularyConfig, "textlm": LMConfig, "lm": LMConfig, "decode": DecodeConfig, "goals": Goals,
+           "domain": Domain}
 ACOUSTIC = tuple(config for config, _ in ACOUSTIC_TRAININGS.values())
 # espnet_*.yaml are for ESPnet's own parser: tests/espnet/test_espnet_task.py
 FILES = sorted(path for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs/*/conf/**/*.yaml")]
