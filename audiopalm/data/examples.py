@@ -123,7 +123,7 @@ class ExampleSet:
 
 
 def read_set(data_dir: str | Path, tokens: str | Path) -> ExampleSet:
-    """The utterances of a set with their tokens of stage 5; one with neither tokens nor speech (wav.scp) has texts alone.
+    """The utterances of a set with their tokens of stage 5; one with neither tokens nor wav.scp has texts alone.
     """
     spoken = Path(tokens).exists() or (Path(data_dir) / "wav.scp").exists()
     return ExampleSet(data_dir, tokens if spoken else None)
