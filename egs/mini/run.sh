@@ -12,7 +12,6 @@ exec ../TEMPLATE/audiopalm.sh \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \
     --text_sets test_paraphrase \
-    --text_dir data/texts \
     --train_units false \
     --train_acoustic false \
     --synthesize_args "--true_tokens en --true_most 30" \
