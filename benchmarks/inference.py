@@ -5,7 +5,7 @@
 
 Sentences of the test set are translated from speech to speech, one by one and as a list, in turn in each round; that
 the answers are equal is checked. The long recording is sentences with pauses between them, `model.stream` answers it.
-Start-up is that of child processes, in turn too.
+Start-up is measured on new processes, which take turns too.
 
 All times are CPU times (user and system, all threads), because other processes on the machine change wall times much
 more. Divided by the seconds of input, that is an upper limit of the real-time factor on idle cores. The limit is the

@@ -19,9 +19,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class _NoNormalValues(TorchFunctionMode):
-    """Tensors stay as they are where they would get normally distributed values.
+    """Under it, `normal_` does nothing.
 
-    On the meta device nothing would be drawn, but torch imports its compiler for it, which takes a second or two.
+    On the meta device there are no values to draw, yet torch imports its compiler for the call: a second or two.
     """
 
     def __torch_function__(self, function, types, arguments=(), options=None):
@@ -120,8 +120,8 @@ def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", fir
     for name, value in expected.state_dict().items():
         if weights[name].is_floating_point() != value.is_floating_point():
             raise AudioPaLMError(f"{path}: {name} is of type {weights[name].dtype}, expected is {value.dtype}")
-    # The weights become those of the module on the meta device: initial ones of a second module would be thrown away.
-    # They are copied, because the file's own memory is not aligned as that of torch's tensors is.
+    # The module takes the tensors that were read, so that no initial weights are drawn in vain. A copy is aligned as
+    # torch aligns its tensors; the memory of the file is not.
     copies = {name: weights[name].to(value.dtype, copy=True) for name, value in expected.state_dict().items()}
     expected.load_state_dict(copies, assign=True)
     return expected

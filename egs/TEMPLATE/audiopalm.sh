@@ -30,7 +30,7 @@
 #   --size NAME           a text LM to start from with its launch and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B; the two
 #                         options above go before it [none]
 #   --text_dir DIR        parallel texts of audiopalm.bin.prepare_texts for stages 7 and 8 to train on as well, DIR/train and
-#                         DIR/dev; ESPnet's trainer reads none, so that --trainer espnet takes them in stage 7 alone [none]
+#                         DIR/dev; not with --trainer espnet [none]
 #
 #   --downloads DIR       the corpus as its publisher ships it, for local/data.sh [that of local/data.sh, often from db.sh]
 #   --langs "CODES"       languages of a corpus that has many, as the corpus spells them: "fr de", for local/data.sh [all]
@@ -167,6 +167,7 @@ if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
 fi
 lm_launch=${lm_launch:-python}
 texts=()
+[[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
 [ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
 tokendir=${tokendir:-${dumpdir}/tokens}
 models=${models:-${expdir}}
@@ -182,8 +183,7 @@ data_dirs=() raw_dirs=() spoken_dirs=() token_dirs=() decoded_raw=() decoded_tok
 for set in $(printf '%s\n' ${train_set} ${valid_set} ${test_sets} | awk '!seen[$0]++'); do
     data_dirs+=("${datadir}/${set}") raw_dirs+=("${raw}/${set}")
 done
-robust_sets=
-spoken_dirs=("${raw_dirs[@]}")
+robust_sets='' spoken_dirs=("${raw_dirs[@]}")
 for name in ${conditions}; do
     robust_sets+=" ${first_test}_robust_${name}"
     spoken_dirs+=("${raw}/${first_test}_robust_${name}")
@@ -302,7 +302,6 @@ main() {
         take "${lm_config}"
         if [ "${trainer}" = espnet ]; then
             local mixture=${config}
-            [ -z "${text_dir}" ] || say "ESPnet's trainer reads no texts without speech: those of ${text_dir} are left out here"
             take "${espnet_lm_config}"
             module espnet_train_lm --config "${config}" --mixture "${mixture}" --vocabulary "${models}/vocabulary" \
                 --init_lm "${models}/textlm" \

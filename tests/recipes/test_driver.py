@@ -286,6 +286,8 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["3"], "unexpected argument '3' (--help lists the options)"),
     (["--corpus", "mini"], "unknown option --corpus (--help lists the options)"),
     (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
+    (["--text_dir", "x", "--trainer", "espnet"],
+     "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
     (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
     (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
 ])
