@@ -264,8 +264,12 @@ main() {
         reads 2 "${spoken_dirs[@]}"
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
+        # Only the training of an acoustic model needs codec ids of the train set.
+        local units_only=()
+        "${train_acoustic}" || units_only=(--units_only "${raw}/${train_set}")
         module tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
-            --output "${token_dirs[@]}" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
+            --output "${token_dirs[@]}" ${units_only[@]+"${units_only[@]}"} \
+            --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
         writes "${token_dirs[@]}"
     fi
 
