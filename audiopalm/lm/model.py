@@ -103,7 +103,10 @@ class ArchitectureConfig:
 
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x ** 2) + eps) * weight`, over the last axis."""
+    """`x / sqrt(mean(x ** 2) + eps) * weight`, over the last axis, in the dtype of the matrix products that follow.
+
+    Autocast would convert it again for each of these products: a tenth of the training of a small model.
+    """
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -111,7 +114,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        normed = F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return normed.to(product_dtype(x.device, x.dtype))
 
 
 def optional_norm(enabled: bool, dim: int, eps: float) -> nn.Module:
