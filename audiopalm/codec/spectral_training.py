@@ -152,16 +152,16 @@ class SpectralTraining(Training):
             latents = self.model.encode(crops)
         made = self.model.decode(latents)
         distance = total = self.distance(made, crops)
-        values = {"mel_distance": (float(distance.detach()), 1)}
+        values = {"mel_distance": (distance.detach(), 1)}
         if step >= max(self.config.adversarial_from, self.config.quantise_from):
             few = max(1, round(self.config.adversarial_crops * len(crops)))  # it costs more than the codec itself
             real = self.discriminator(crops[:few])
             loss = discriminator_loss(real, self.discriminator(made[:few].detach()))
-            yield Loss(loss, group="discriminator", values={"discriminator": (float(loss.detach()), 1)})
+            yield Loss(loss, group="discriminator", values={"discriminator": (loss.detach(), 1)})
             self.discriminator.requires_grad_(False)
             fooling, features = generator_losses(real, self.discriminator(made[:few]))
             total = total + self.config.adversarial_weight * fooling + self.config.feature_weight * features
-            values |= {"fooling": (float(fooling.detach()), 1), "features": (float(features.detach()), 1)}
+            values |= {"fooling": (fooling.detach(), 1), "features": (features.detach(), 1)}
         yield Loss(total, values=values)
         self.discriminator.requires_grad_(True)
 

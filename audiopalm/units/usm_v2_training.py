@@ -91,7 +91,7 @@ class UsmTraining(Training):
         self.model = UnitModel(config.model).to(fabric.device)
         self.modules = {"model": self.model}
         self.comparable_from, self.quantised = config.quantise_from, False
-        per_step = config.training.accumulate * fabric.world_size
+        per_step = config.training.micro_batches
         self.number = config.training.steps * per_step  # micro-batches; those of k-means come after them
         self.first_distorted = config.augment_from * per_step
         self.plan = plan_batches(self.speech, config.batch, self.number + config.kmeans_batches, seed,
@@ -123,7 +123,7 @@ class UsmTraining(Training):
     def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
         ctc, heard, pull = self.losses(batch.to(self.device), step >= self.config.augment_from)
         total = ctc + self.config.commitment * self.config.model.code_dim * pull + self.config.spectrum * heard
-        yield Loss(total, values={"ctc": (float(ctc.detach()), 1), "spectrum": (float(heard.detach()), 1)})
+        yield Loss(total, values={"ctc": (ctc.detach(), 1), "spectrum": (heard.detach(), 1)})
 
     def losses(self, batch: SpeechBatch, augmented: bool) -> tuple[Tensor, Tensor, Tensor]:
         """CTC in nats a character, the squared errors of the spectrum and of the latents to their codes."""

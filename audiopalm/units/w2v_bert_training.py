@@ -75,7 +75,7 @@ class W2vBertUnits(Training):
         self.dev = dev_batches(dev, config.batch, with_text=False)
         self.model = W2vBert(config.model).to(fabric.device)
         self.modules = {"model": self.model}
-        number = config.training.steps * config.training.accumulate * fabric.world_size
+        number = config.training.steps * config.training.micro_batches
         self.plan = plan_batches(self.speech, config.batch, number, seed)
 
     def load(self, number: int) -> SpeechBatch:
@@ -98,7 +98,7 @@ class W2vBertUnits(Training):
 
     def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
         losses = self.losses(batch.to(self.device))
-        yield Loss(sum(losses.values()), values={name: (float(loss.detach()), 1) for name, loss in losses.items()})
+        yield Loss(sum(losses.values()), values={name: (loss.detach(), 1) for name, loss in losses.items()})
 
     def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
         with torch.no_grad(), full_precision(self.device):

@@ -13,7 +13,7 @@ from audiopalm.core.errors import AudioPaLMError
 
 SETTINGS = ["optimizer.learning_rate=1e-3", "training.steps=12", "training.save_every=5", "training.log_every=1",
             "training.validate_every=6", "dropout=0.1"]
-TWO = ["training.accumulate=2", "training.workers=2"]  # of two processes, which so have four micro-batches a step
+TWO = ["training.micro_batches=4", "training.workers=2"]  # of all processes together
 STRATEGIES = ("ddp", "fsdp")
 
 
@@ -43,7 +43,7 @@ def whole(request, tmp_path_factory, prepared):
 def one(tmp_path_factory, prepared):
     """The output of one process with the micro-batches of both."""
     output = tmp_path_factory.mktemp("one") / "lm"
-    call(*prepared.train_lm, "--output", output, *SETTINGS, "training.accumulate=4")
+    call(*prepared.train_lm, "--output", output, *SETTINGS, "training.micro_batches=4")
     return output
 
 
@@ -65,7 +65,7 @@ def test_two_killed_processes_go_on_exactly(tmp_path, prepared, whole):
     strategy, output = whole
     killed, override = tmp_path / "killed", f"training.strategy={strategy}"
     assert train(prepared, killed, override, program=[write_killed(tmp_path, "train_lm", 8)]).returncode != 0
-    assert (killed / "checkpoint.safetensors").exists() and not (killed / "model.safetensors").exists()
+    assert (killed / "checkpoint").exists() and not (killed / "model.safetensors").exists()
     resumed = train(prepared, killed, override)
     check(resumed)
     assert "going on from step 5" in resumed.stderr
