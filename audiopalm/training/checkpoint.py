@@ -98,6 +98,15 @@ class Checkpoints:
             self._rename(path)
         self.fabric.barrier()
 
+    def close(self) -> None:
+        """When the training is stopped: leave nothing half-written. A process that trains alone settles."""
+        if self.fabric.world_size == 1:
+            return self.settle()
+        if self._pending:
+            path, _, shard = self._pending
+            shard.join()
+            shutil.rmtree(_partial(path), ignore_errors=True)  # the other processes do the same
+
     def _rename(self, path: Path) -> None:
         """At every moment there is a whole checkpoint that `load` finds."""
         older = self.previous if path == self.last else _replaced(path)

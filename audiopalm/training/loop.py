@@ -185,6 +185,13 @@ class _Loop:
                      fabric.world_size, precision, torch.get_num_threads(), fabric.device)
 
     def run(self) -> None:
+        try:
+            self._train()
+            self._finish()
+        finally:
+            self.checkpoints.close()
+
+    def _train(self) -> None:
         first, per_step = self.state["step"], self.config.micro_batches
         started = time.monotonic() - self.state["seconds"]
         numbers = range(first * per_step + self.fabric.global_rank, self.config.steps * per_step,
@@ -215,7 +222,6 @@ class _Loop:
                 self.checkpoints.save(self.training.modules, self.optimizers, self.state)
             if self.state["ended"]:
                 break
-        self._finish()
 
     def _begin_step(self, step: int) -> None:
         if not self.training.shardable:

@@ -121,16 +121,24 @@ def fill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
             own.copy_(weights[name].rows(first, first + (len(own) if own.ndim else 1)))
 
 
+def with_rows(own: Tensor, parameter: Tensor) -> Tensor:
+    """A tensor of which this process has the rows `own`, as it has rows of `parameter`."""
+    if not isinstance(parameter, DTensor):
+        return own
+    shape = torch.Size([len(parameter), *own.shape[1:]])
+    return DTensor.from_local(own, parameter.device_mesh, parameter.placements, run_check=False, shape=shape,
+                              stride=torch.empty(shape, device="meta").stride())
+
+
 def like_parameter(stored: Stored, parameter: Tensor) -> Tensor:
-    """The values of an optimizer for `parameter`: sharded like it where they have its shape."""
-    if not isinstance(parameter, DTensor) or stored.shape != tuple(parameter.shape):
+    """The values of an optimizer for `parameter`: sharded like it where they have something for each of its rows."""
+    if not isinstance(parameter, DTensor) or len(stored.shape) != parameter.ndim or stored.shape[0] != len(parameter):
         return stored.whole()
     own, first = own_part(parameter)
-    rows = torch.empty_like(own)
+    rows = torch.empty(len(own), *stored.shape[1:], dtype=stored.dtype, device=own.device)
     if len(own):
         rows.copy_(stored.rows(first, first + len(own)))
-    return DTensor.from_local(rows, parameter.device_mesh, parameter.placements, run_check=False,
-                              shape=parameter.shape, stride=parameter.stride())
+    return with_rows(rows, parameter)
 
 
 def whole(value: Tensor) -> Tensor:
