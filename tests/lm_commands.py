@@ -49,8 +49,9 @@ class Prepared:
             (path / name).write_text(text)
         call("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", path / "vocabulary", "--config",
              path / "vocabulary.yaml")
-        call("train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary", "--data_dir", data,
-             "--dev_data_dir", self.dev_data, "--output", path / "textlm")
+        self.train_text = ["train_lm", "--config", path / "textlm.yaml", "--vocabulary", path / "vocabulary",
+                           "--data_dir", data, "--dev_data_dir", self.dev_data]
+        call(*self.train_text, "--output", path / "textlm")
         self.train_lm = ["train_lm", "--config", path / "lm.yaml", "--vocabulary", path / "vocabulary", "--data_dir",
                          data, "--tokens", tokens, "--dev_data_dir", self.dev_data, "--dev_tokens", self.dev_tokens,
                          "--init_lm", path / "textlm"]

@@ -17,7 +17,7 @@ OVERRIDES = {
                "batch": {"rows": 2, "row_length": 128, "validation_sequences": 8},
                "training": {"steps": 6, "validate_every": 3, "save_every": 3}},
     "lm": {"batch": {"rows": 2, "row_length": 512, "validation_sequences": 8},
-           "training": {"steps": 6, "accumulate": 1, "validate_every": 3, "save_every": 3}},
+           "training": {"steps": 6, "micro_batches": 1, "validate_every": 3, "save_every": 3}},
     "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
                  "batch": {"voices": 2, "dev_rows": 4}, "training": {"steps": 6, "save_every": 3}},
 }

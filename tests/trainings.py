@@ -128,9 +128,10 @@ class Trainings:
             patch.setattr(sys, "argv", arguments)
             importlib.import_module(f"audiopalm.bin.{arguments[0]}").main()
 
-    def run_until_killed(self, kind: str, output: Path, step: int, processes: int = 1) -> subprocess.CompletedProcess:
+    def run_until_killed(self, kind: str, output: Path, step: int, *overrides: str,
+                         processes: int = 1) -> subprocess.CompletedProcess:
         """The command in new processes that kill themselves by SIGKILL at the beginning of a step."""
-        name, *arguments = self.arguments(kind, output)
+        name, *arguments = self.arguments(kind, output, *overrides)
         return self._start([str(write_killed(self.root, name, step))], arguments, processes)
 
     def run_processes(self, kind: str, output: Path, processes: int, *overrides: str) -> subprocess.CompletedProcess:

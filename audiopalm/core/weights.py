@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
+from audiopalm.core.tensors import Stored, in_memory, stored_tensors, write_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -31,20 +31,12 @@ class _NoNormalValues(TorchFunctionMode):
         return function(*arguments, **options)
 
 
-def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
-                  previous: Path | None = None) -> None:
-    """Write `weights` to `path`, whole or not at all. As for every other file, the umask decides who may read it.
-
-    With `previous` the file that was at `path` is kept under that name, once the new one is whole.
-    """
+def write_weights(path: str | Path, weights: Mapping[str, Tensor | Stored],
+                  metadata: Mapping[str, str] | None = None) -> None:
+    """Write `weights` to `path`, whole or not at all, one after the other."""
     with atomic_path(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({name: value.detach().contiguous() for name, value in weights.items()}, str(temporary),
-                  metadata=None if metadata is None else dict(metadata))
-        temporary.chmod(mode)  # safetensors gives 0600
-        if previous is not None and Path(path).exists():
-            Path(path).replace(previous)
+        write_tensors(temporary, {name: value if isinstance(value, Stored) else in_memory(value)
+                                  for name, value in weights.items()}, metadata)
 
 
 def read_weights(path: str | Path, expected_shapes: Mapping[str, Sequence[int]],
@@ -64,6 +56,30 @@ def read_weights(path: str | Path, expected_shapes: Mapping[str, Sequence[int]],
     for name, value in weights.items():
         check_finite(value, name, path)
     return weights
+
+
+def stored_weights(path: str | Path, made_by: str = "") -> dict[str, Stored]:
+    """{name: weight} of `path`, to be read when they are needed; a value that is no finite number is refused then.
+
+    Raises AudioPaLMError for a file that is missing (`made_by` is the stage that writes it) or damaged.
+    """
+    path = require(path, made_by)
+    try:
+        _, found = stored_tensors(path)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise damaged(path, error) from None
+    return {name: _checked(one, name, path) for name, one in found.items()}
+
+
+def _checked(one: Stored, name: str, path: Path) -> Stored:
+    def rows(first: int, last: int) -> Tensor:
+        try:
+            value = one.rows(first, last)
+        except (SafetensorError, OSError) as error:
+            raise damaged(path, error) from None
+        check_finite(value, name, path)
+        return value
+    return Stored(one.shape, one.dtype, rows)
 
 
 def check_shapes(found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], where: object) -> None:
@@ -99,23 +115,30 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", first_on: str = "meta") -> M:
-    """The module that `build` makes, with the weights of `path`; see `read_weights` for the errors.
+def described(build: Callable[[], M], path: str | Path, first_on: str = "meta") -> M:
+    """The module that `build` makes, without values: on the meta device no size asks for memory.
 
-    It is built on the meta device, so that a damaged configuration does not ask for much memory; buffers that are not
-    stored must name their own device. `first_on` may be `cpu` for modules of other packages, which are not made for
-    the meta device.
+    Buffers that are not stored must name their own device. Raises AudioPaLMError where the configuration beside the
+    weights in `path` has sizes that do not go together.
     """
-    require(path, made_by)
     try:
         with torch.device(first_on), _NoNormalValues() if first_on == "meta" else nullcontext():
-            expected = build()
+            return build()
     except AudioPaLMError as error:
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: {error}") from None
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, AssertionError,
             MemoryError) as error:  # sizes that do not go together
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: "
                              f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from None
+
+
+def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", first_on: str = "meta") -> M:
+    """The module that `build` makes, with the weights of `path`; see `described` and `read_weights` for the errors.
+
+    `first_on` may be `cpu` for modules of other packages, which are not made for the meta device.
+    """
+    require(path, made_by)
+    expected = described(build, path, first_on)
     weights = read_weights(path, shapes_of(expected), made_by)
     for name, value in expected.state_dict().items():
         if weights[name].is_floating_point() != value.is_floating_point():

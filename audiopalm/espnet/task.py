@@ -24,13 +24,13 @@ from audiopalm.espnet.data import (
 )
 from audiopalm.espnet.imports import ESPNET, AbsIterFactory, AbsTask, NestedDictAction, str_or_none
 from audiopalm.espnet.model import ESPnetAudioPaLMModel
+from audiopalm.lm.initial import joint_lm
 from audiopalm.lm.mixture import Mixture, MixtureEntry, expand, trained_tasks
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import INITIALISATIONS
 from audiopalm.lm.trained import trained_to_json
 from audiopalm.lm.training import LMConfig
-from audiopalm.lm.training import build_model as build_decoder
 from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 
@@ -78,8 +78,7 @@ class AudioPaLMTask(AbsTask):
             decoder = Decoder(from_dict(ModelConfig, {**args.decoder_conf, "vocabulary_size": vocabulary.size},
                                         "decoder_conf"))
         else:
-            config = LMConfig([], dropout=args.decoder_conf.get("dropout", 0.0), audio_rows=args.audio_rows)
-            decoder = build_decoder(config, vocabulary, args.init_lm)
+            decoder = joint_lm(args.init_lm, vocabulary, args.decoder_conf.get("dropout", 0.0), args.audio_rows).make()
             shape = to_dict(decoder.config)
             if from_dict(ModelConfig, {**shape, **args.decoder_conf}, "decoder_conf") != decoder.config:
                 raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "

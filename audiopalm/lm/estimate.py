@@ -68,7 +68,7 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
     outputs = min(row_tokens * output_share, max(MAX_LOGITS // shape.vocabulary_size, 1))
     # A block while it computes and the next one; embedding and softmax, which are gathered as one, with gradients.
     gathered = 8 * blocks / shape.layers + 8 * (parameters - blocks) if sharing > 1 else 0.0
-    tokens_per_step = row_tokens * training.accumulate * device.number
+    tokens_per_step = row_tokens * training.micro_batches
     tokens = tokens_per_step * training.steps
     operations = tokens * ((8 if config.recompute else 6) * blocks + 6 * embedding * output_share)
     return Estimate(

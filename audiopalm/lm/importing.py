@@ -1,6 +1,7 @@
 """Stage 7 with --init_lm or --init_pack: an LM that was trained elsewhere, as a folder that stage 8 starts from."""
 
 import logging
+import math
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
@@ -8,8 +9,8 @@ from audiopalm.core.files import sha256
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.lock import locked
 from audiopalm.core.manifest import check_manifest
-from audiopalm.lm.huggingface.pretrained import read_config, read_pretrained
-from audiopalm.lm.storage import extend_vocabulary, load_model, save_model
+from audiopalm.lm.huggingface.pretrained import read_config, stored_pretrained
+from audiopalm.lm.storage import extended, save_model, stored_model
 from audiopalm.lm.trained import EXPORT_FILE, read_trained
 from audiopalm.training.record import begin, hash_model
 from audiopalm.vocabulary.extension import check_extension
@@ -34,10 +35,10 @@ def import_text_lm(init_lm: str, vocabulary_dir: Path, output: Path, seed: int) 
                  "vocabulary": vocabulary.layout_hash, "seed": seed}
     with locked(output, "import_lm"):
         if begin(output, "model.safetensors", made_from):
-            model = read_pretrained(folder)
-            save_model(output, model.config, model.state_dict(), vocabulary.layout_hash, seed)
-            logging.info("%s: %s, %.1f M parameters, from %s", output, model.config.family,
-                         sum(one.numel() for one in model.parameters()) / 1e6, init_lm)
+            config, weights = stored_pretrained(folder)
+            save_model(output, config, weights, vocabulary.layout_hash, seed)
+            logging.info("%s: %s, %.1f M parameters, from %s", output, config.family,
+                         sum(math.prod(one.shape) for one in weights.values()) / 1e6, init_lm)
 
 
 def check_text_lm(folder: Path) -> None:
@@ -62,11 +63,12 @@ def import_pack_lm(pack: Path, vocabulary_dir: Path, output: Path, seed: int) ->
                  "seed": seed}
     with locked(output, "import_lm"):
         if begin(output, "model.safetensors", made_from):
-            model, trained = load_model(pack / "lm", known, "stage 8 (finetune)"), read_trained(pack / "lm")
-            if model.config.vocabulary_size != known.size:
-                raise AudioPaLMError(f"{pack}/lm has {model.config.vocabulary_size} ids, {pack}/vocabulary "
+            trained = read_trained(pack / "lm")
+            config, weights = stored_model(pack / "lm", known, "stage 8 (finetune)")
+            if config.vocabulary_size != known.size:
+                raise AudioPaLMError(f"{pack}/lm has {config.vocabulary_size} ids, {pack}/vocabulary "
                                      f"{known.size}: it is no joint LM; make the pack by stage 14")
             number = vocabulary.text_size - known.text_size
-            model = extend_vocabulary(model, number, behind=known.text_size)
-            save_model(output, model.config, model.state_dict(), vocabulary.layout_hash, seed, trained)
+            config, weights = extended(config, weights, number, behind=known.text_size)
+            save_model(output, config, weights, vocabulary.layout_hash, seed, trained)
             logging.info("%s: the LM of %s with %d more text ids", output, pack, number)

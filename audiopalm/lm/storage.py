@@ -1,5 +1,6 @@
 """A language model on disk (config.json and model.safetensors), and the extension of its vocabulary."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from torch import Tensor
 from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_object, require, write_json
-from audiopalm.core.weights import load_module, write_weights
+from audiopalm.core.tensors import Stored, in_memory
+from audiopalm.core.weights import check_shapes, described, load_module, shapes_of, stored_weights, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
 
 INITIALISATIONS = ("zero", "normal", "mean")
+VOCABULARY_WEIGHTS = ("embedding.weight", "head.weight")  # have a row for each id
 
 
-def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor], vocabulary_hash: str,
+def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor | Stored], vocabulary_hash: str,
                seed: int, trained: Iterable[TrainedTask] = ()) -> None:
     """Write config.json, then model.safetensors: if the weights exist, the model is complete."""
     write_json(Path(directory) / "config.json",
@@ -32,7 +35,27 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
 
     Raises AudioPaLMError if it was trained with another vocabulary, or if its weights do not fit its config.json.
     """
-    directory = Path(directory)
+    config = _read_config(Path(directory), vocabulary, made_by)
+    return load_module(lambda: Decoder(config), Path(directory) / "model.safetensors", made_by)
+
+
+def stored_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> tuple[ModelConfig, dict[str, Stored]]:
+    """Configuration and weights of the model in `directory`, each weight to be read when it is needed.
+
+    Raises AudioPaLMError as `load_model` does.
+    """
+    path = Path(directory) / "model.safetensors"
+    config = _read_config(Path(directory), vocabulary, made_by)
+    weights = stored_weights(path, made_by)
+    expected = shapes_of(described(lambda: Decoder(config), path))
+    check_shapes({name: one.shape for name, one in weights.items()}, expected, path)
+    for name, one in weights.items():
+        if not one.dtype.is_floating_point:
+            raise AudioPaLMError(f"{path}: {name} is of type {one.dtype}, expected is a floating-point type")
+    return config, weights
+
+
+def _read_config(directory: Path, vocabulary: Vocabulary, made_by: str) -> ModelConfig:
     require(directory / "model.safetensors", made_by)
     settings = read_object(directory / "config.json", made_by, {"model": dict, "vocabulary_hash": str})
     vocabulary.check(settings["vocabulary_hash"], str(directory))
@@ -40,28 +63,63 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
     if config.vocabulary_size not in (vocabulary.text_size, vocabulary.size):
         raise AudioPaLMError(f"{directory}/config.json: vocabulary_size is {config.vocabulary_size}, the vocabulary "
                              f"has {vocabulary.text_size} text ids and {vocabulary.audio_size} audio ids")
-    return load_module(lambda: Decoder(config), directory / "model.safetensors", made_by)
+    return config
 
 
 def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero", behind: int | None = None) -> Decoder:
-    """A copy of `model` whose vocabulary has `number` more rows behind the first `behind` ones, the text rows; without
-    `behind`, all rows are text (paper 3.2).
+    """A copy of `model` whose vocabulary has `number` more rows; see `extended`."""
+    weights = {name: in_memory(value) for name, value in model.state_dict().items()}
+    config, weights = extended(model.config, weights, number, initialisation, behind)
+    copy = described(lambda: Decoder(config), "the weights")
+    copy.load_state_dict({name: one.whole().clone() for name, one in weights.items()}, assign=True)
+    return copy
+
+
+def extended(config: ModelConfig, weights: Mapping[str, Stored], number: int, initialisation: str = "zero",
+             behind: int | None = None) -> tuple[ModelConfig, dict[str, Stored]]:
+    """Configuration and weights of a model whose vocabulary has `number` more rows behind the first `behind` ones, the
+    text rows; without `behind`, all rows are text (paper 3.2).
 
     initialisation of the new rows: `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
     or `mean` (the mean of the text rows). The logits of the known ids do not change, bit for bit.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")
-    extended = Decoder(replace(model.config, vocabulary_size=model.config.vocabulary_size + number))
-    state = model.state_dict()
-    for name in ("embedding.weight", "head.weight"):
-        if name in state:
-            text_rows, audio_rows = state[name][:behind], state[name][len(state[name][:behind]):]
-            rows = torch.zeros(number, text_rows.shape[1])
+    found = dict(weights)
+    for name in VOCABULARY_WEIGHTS:
+        if number and name in found:
+            found[name] = _with_more_rows(found[name], number, initialisation, behind, named_seed(name))
+    return replace(config, vocabulary_size=config.vocabulary_size + number), found
+
+
+def named_seed(name: str) -> int:
+    """A seed for the random numbers of one weight: whoever draws them alone has the same as who draws all."""
+    return int.from_bytes(hashlib.sha256(f"{torch.initial_seed()} {name}".encode()).digest()[:4], "little")
+
+
+def _with_more_rows(known: Stored, number: int, initialisation: str, behind: int | None, seed: int) -> Stored:
+    """A matrix of a row for each id with `number` more of them, of which a shard reads its own."""
+    start = known.shape[0] if behind is None else behind
+    new: list[Tensor] = []  # made once
+
+    def more() -> Tensor:
+        if not new:
+            rows = torch.zeros(number, known.shape[1], dtype=known.dtype)
             if initialisation == "normal":
-                rows.normal_(std=float(text_rows.std()))
+                rows.normal_(std=float(known.rows(0, start).std()), generator=torch.Generator().manual_seed(seed))
             elif initialisation == "mean":
-                rows += text_rows.mean(dim=0)
-            state[name] = torch.cat([text_rows, rows, audio_rows])
-    extended.load_state_dict(state)
-    return extended
+                rows += known.rows(0, start).mean(dim=0)
+            new.append(rows)
+        return new[0]
+
+    def rows(first: int, last: int) -> Tensor:
+        parts = []
+        if first < start:
+            parts.append(known.rows(first, min(last, start)))
+        if first < start + number and last > start:
+            parts.append(more()[max(first - start, 0):last - start])
+        if last > start + number:
+            parts.append(known.rows(max(first - number, start), last - number))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return Stored((known.shape[0] + number, *known.shape[1:]), known.dtype, rows)

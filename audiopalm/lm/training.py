@@ -12,16 +12,18 @@ from torch.utils.data import DataLoader
 from audiopalm.core.config import chosen, ranged, to_dict
 from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.data.examples import ExampleSet
+from audiopalm.lm.initial import InitialModel, joint_lm, text_lm
 from audiopalm.lm.mixture import Mixture, MixtureEntry, Share, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packed_attention import Sizes, count_sizes
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
-from audiopalm.lm.storage import INITIALISATIONS, extend_vocabulary, load_model, save_model
+from audiopalm.lm.storage import INITIALISATIONS, save_model
 from audiopalm.training.config import TrainingConfig, free
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
+from audiopalm.training.parallel import fill
 from audiopalm.training.precision import peak_operations
 from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
@@ -103,28 +105,31 @@ def first_batch(config: LMConfig, data: LMData, seed: int) -> str:
     return show_batch(next(data.mixture(config, data.examples, seed).batches()), data.vocabulary, data.tokenizer)
 
 
-def build_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None) -> Decoder:
-    """A text LM from nothing, or the LM of `init_lm`. A text LM gets the audio rows behind its vocabulary; a joint LM,
-    of stage 7 with --init_pack or of stage 8, has them already and goes on as it is."""
+def initial_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None) -> InitialModel:
+    """A text LM from nothing, or the LM of `init_lm` with audio rows."""
     if init_lm is None:
-        return Decoder(ModelConfig(vocabulary.text_size, **to_dict(config.model), dropout=config.dropout))
-    model = load_model(init_lm, vocabulary, "stage 7 (textlm)")
-    model.config.dropout = config.dropout
-    return extend_vocabulary(model, vocabulary.size - model.config.vocabulary_size, config.audio_rows)
+        return text_lm(ModelConfig(vocabulary.text_size, **to_dict(config.model), dropout=config.dropout))
+    return joint_lm(init_lm, vocabulary, config.dropout, config.audio_rows)
 
 
 class LMTraining(Training):
     """The decoder on a task mixture; every output token of a step weighs the same."""
 
+    shardable = True
+
     def __init__(self, config: LMConfig, data: LMData, output: Path, seed: int, fabric: Fabric):
         self.config, self.data, self.output, self.seed, self.fabric = config, data, output, seed, fabric
-        self.model = build_model(config, data.vocabulary, data.init_lm)
+        self.initial = initial_model(config, data.vocabulary, data.init_lm)
+        self.model = self.initial.model
         self.model.recompute = config.recompute
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)
         self.chunk = (0, 0)
         self.speed = Speed(self.model, fabric.device, config.training.precision)
+
+    def fill(self) -> None:
+        fill(self.model, self.initial.weights)
 
     def update_groups(self) -> dict[str, UpdateGroup]:
         return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps,
@@ -160,9 +165,9 @@ class LMTraining(Training):
         return batch.utterances
 
     def measure(self, counts: Mapping[str, float], seconds: float) -> dict[str, float]:
-        processes = self.fabric.world_size
-        return {"tokens_per_second": round(processes * counts["tokens"] / seconds),
-                "matmul_share": round(self.speed.share(counts["tokens"], counts["outputs"], seconds), 3)}
+        own = [counts[name] / self.fabric.world_size for name in ("tokens", "outputs")]
+        return {"tokens_per_second": round(counts["tokens"] / seconds),
+                "matmul_share": round(self.speed.share(*own, seconds), 3)}
 
     def state(self) -> dict[str, Any]:
         return {"chunk": list(self.chunk)}

@@ -1,26 +1,28 @@
-"""Checkpoints, from which a stopped training goes on as if it had never stopped.
+"""Checkpoints, from which a stopped training goes on as if it had never stopped, with as many processes as there are.
 
 Random numbers need no state of their own: each micro-batch seeds them from the run's seed and its number
 (`seed_micro_batch`).
 """
 
-import hashlib
-import json
 import logging
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.weights import write_weights
-from audiopalm.training.parallel import shard_like, whole
+from audiopalm.core.tensors import Stored
+from audiopalm.training.parallel import fill, gather, like_parameter
+from audiopalm.training.snapshot import Shard, check_shards, read_header, snapshot_tensors, write_header
 
 SEED_STRIDE = 1_000_003  # between the seeds of two runs
+DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AudioPaLMError)
 Modules = Mapping[str, nn.Module]
 OptimizersByName = Mapping[str, torch.optim.Optimizer]
 
@@ -39,33 +41,88 @@ def seed_micro_batch(seed: int, number: int) -> None:
 class Checkpoints:
     """The last checkpoint of a training in `directory`, the one before it, and the weights with the best dev loss.
 
-    A file holds the weights and buffers of modules, the moments of optimizers, and in its header the state of the run
-    (JSON), a SHA-256 of all tensors, and `made_from`, a hash of what the training is made from. With several processes
-    all of them call the methods, and the first (`rank` 0) writes.
+    Each is a folder, a snapshot (audiopalm/training/snapshot.py), of the weights and buffers of modules, the moments
+    of optimizers, the state of the run, and `made_from`, a hash of what the training is made from. All processes call
+    the methods. The files are written while the training goes on: `wait_until_read` before the weights change, and
+    `settle`, which gives the folder its name.
     """
 
-    def __init__(self, directory: str | Path, made_from: str, rank: int = 0):
-        self.directory, self.made_from, self.rank = Path(directory), made_from, rank
-        self.last = self.directory / "checkpoint.safetensors"
-        self.previous = self.directory / "checkpoint.previous.safetensors"
-        self.best = self.directory / "checkpoint.best.safetensors"
+    def __init__(self, directory: str | Path, made_from: str, fabric: Fabric):
+        self.directory, self.made_from, self.fabric = Path(directory), made_from, fabric
+        self.last = self.directory / "checkpoint"
+        self.previous = self.directory / "checkpoint.previous"
+        self.best = self.directory / "checkpoint.best"
+        self._pending: tuple[Path, dict[str, Any], Shard] | None = None
 
     def save(self, modules: Modules, optimizers: OptimizersByName, state: Mapping[str, Any]) -> None:
-        """The checkpoint that was the last becomes the previous one, once the new one is whole."""
+        """Begin a checkpoint. Once it is settled, the one that was the last becomes the previous one."""
         tensors = _module_tensors(modules)
         for name, optimizer in optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}/{index}/{key}": whole(value).contiguous() for key, value in moments.items()}
-        self._write(self.last, tensors, state, self.previous)
+                tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
+        self._begin(self.last, tensors, state)
 
     def save_best(self, modules: Modules, state: Mapping[str, Any]) -> None:
-        self._write(self.best, _module_tensors(modules), state, None)
+        self._begin(self.best, _module_tensors(modules), state)
 
-    def _write(self, path: Path, tensors: dict[str, Tensor], state: Mapping[str, Any], previous: Path | None) -> None:
-        if self.rank > 0:
+    def _begin(self, path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.settle()
+        shard = Shard(_partial(path), tensors, self.fabric.global_rank, self.fabric.world_size)
+        self._pending = path, dict(state), shard
+        shard.start()
+
+    def wait_until_read(self) -> None:
+        """Return when the tensors that are being saved may change."""
+        if self._pending:
+            self._pending[2].read.wait()
+
+    def settle(self) -> None:
+        """Wait for the snapshot that was begun, and give it its name.
+
+        Raises AudioPaLMError in all processes where one of them could not write; the checkpoints are as they were.
+        """
+        if self._pending is None:
             return
-        header = {"state": json.dumps(dict(state)), "sha256": _digest(tensors), "made_from": self.made_from}
-        write_weights(path, tensors, header, previous)
+        path, state, shard = self._pending
+        self._pending = None
+        shard.join()
+        found = gather(self.fabric, [shard.path.name, shard.sha256, shard.error])
+        if errors := [error for _, _, error in found if error]:
+            if self.fabric.is_global_zero:
+                shutil.rmtree(_partial(path), ignore_errors=True)
+            raise AudioPaLMError(f"{path} cannot be written: {errors[0]}; what was there is as it was. Make room, then "
+                                 "run the same command again")
+        if self.fabric.is_global_zero:
+            write_header(_partial(path), {"made_from": self.made_from, "state": state,
+                                          "shards": {name: sha256 for name, sha256, _ in found}})
+            self._rename(path)
+        self.fabric.barrier()
+
+    def close(self) -> None:
+        """When the training is stopped: leave nothing half-written. A process that trains alone settles."""
+        if self.fabric.world_size == 1:
+            return self.settle()
+        if self._pending:
+            path, _, shard = self._pending
+            shard.join()
+            shutil.rmtree(_partial(path), ignore_errors=True)  # the other processes do the same
+
+    def _rename(self, path: Path) -> None:
+        """At every moment there is a whole checkpoint that `load` finds."""
+        older = self.previous if path == self.last else _replaced(path)
+        if path.exists():
+            shutil.rmtree(older, ignore_errors=True)
+            path.rename(older)
+        _partial(path).rename(path)
+        shutil.rmtree(_replaced(path), ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Remove what a killed process has left in the middle of a save."""
+        for path in (self.last, self.best):
+            shutil.rmtree(_partial(path), ignore_errors=True)
+            if _replaced(path).exists() and not path.exists():
+                _replaced(path).rename(path)
+            shutil.rmtree(_replaced(path), ignore_errors=True)
 
     def load(self, modules: Modules, optimizers: OptimizersByName) -> dict | None:
         """Restore the last checkpoint and return its state; None where there is none.
@@ -73,19 +130,22 @@ class Checkpoints:
         A damaged one is named in a warning and the previous one is taken. Raises AudioPaLMError when both are damaged,
         and for a checkpoint of a training that was made from something else.
         """
+        if self.fabric.is_global_zero:
+            self._tidy()
+        self.fabric.barrier()
         damaged = []
         for path in (self.last, self.previous):
-            if not path.exists():
-                continue
             try:
-                state, tensors = self._read(path)
-            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                header = self._read(path)
+            except ValueError as error:
                 damaged.append(path)
                 logging.warning("DAMAGED CHECKPOINT: %s cannot be used: %s", path, error)
                 continue
-            self._restore(path, tensors, modules, optimizers)
-            logging.info("going on from step %d of %s", state["step"], path)
-            return state
+            if header is None:
+                continue
+            self._restore(path, header, modules, optimizers)
+            logging.info("going on from step %d of %s", header["state"]["step"], path)
+            return header["state"]
         if damaged:
             raise AudioPaLMError(f"{damaged[-1]} is damaged and there is no other checkpoint; "
                                  f"remove {self.directory} to train anew")
@@ -93,70 +153,105 @@ class Checkpoints:
 
     def load_best(self, modules: Modules) -> None:
         """Put the weights with the best dev loss into `modules`. Raises AudioPaLMError when they are damaged."""
-        try:
-            _, tensors = self._read(self.best)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise AudioPaLMError(f"{self.best} is damaged ({error}); remove {self.directory} to train anew") from None
-        self._restore(self.best, tensors, modules, {})
+        self._restore(self.best, self._read_whole(self.best), modules, {})
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """State and tensors; raises SafetensorError, KeyError or ValueError for missing or changed bytes."""
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        if _digest(tensors) != header["sha256"]:
-            raise ValueError("its checksum is another one")
+    def weights(self, best: bool) -> dict[str, dict[str, Stored]]:
+        """{module: {name: weight}} of the best or the last checkpoint, each read from the shards when it is needed."""
+        path = self.best if best else self.last
+        return _by_module(snapshot_tensors(path, self._read_whole(path)["shards"]))
+
+    def _read_whole(self, path: Path) -> dict[str, Any]:
+        try:
+            header = self._read(path)
+        except ValueError as error:
+            raise AudioPaLMError(f"{path} is damaged ({error}); remove {self.directory} to train anew") from None
+        if header is None:
+            raise AudioPaLMError(f"{path} does not exist any more; run the same command again")
+        return header
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """The header of a snapshot whose shards are whole, None where there is none. The processes share the check.
+
+        Raises ValueError in all processes for missing or changed bytes.
+        """
+        header, problem = {}, ""
+        exists = path.exists()
+        try:
+            header = read_header(path) if exists else {}
+            if exists and not isinstance(header["state"]["step"], int):
+                raise ValueError("it has no state of a training")
+            own = sorted(header["shards"].items() if exists else ())[self.fabric.global_rank::self.fabric.world_size]
+            check_shards(path, dict(own))
+        except DAMAGED as error:
+            problem = " ".join(str(error).split()) or type(error).__name__
+        found = gather(self.fabric, [exists, problem])
+        if not any(existing for existing, _ in found):
+            return None
+        if problems := [one for existing, one in found if one or not existing]:
+            raise ValueError(problems[0] or "not all processes see it; the folder must be shared by all machines")
         if header["made_from"] != self.made_from:
             raise AudioPaLMError(f"{path} belongs to a training with other settings or inputs; remove {self.directory} "
                                  "to train anew")
-        state = json.loads(header["state"])
-        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-            raise ValueError("its header has no state of a training")
-        return state, tensors
+        return header
 
-    def _restore(self, path: Path, tensors: Mapping[str, Tensor], modules: Modules,
-                 optimizers: OptimizersByName) -> None:
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            name, _, rest = key.partition("/")
-            parts.setdefault(name, {})[rest] = value
+    def _restore(self, path: Path, header: Mapping[str, Any], modules: Modules, optimizers: OptimizersByName) -> None:
         try:
+            parts = _by_module(snapshot_tensors(path, header["shards"]))
             for name, module in modules.items():
-                module.load_state_dict({key: shard_like(parts[name][key], value)
-                                        for key, value in module.state_dict().items()})
+                _check_shapes(parts.get(name, {}), module)
+                fill(module, parts[name])
             for name, optimizer in optimizers.items():
                 _restore_moments(parts.get(name, {}), optimizer)
-        except (KeyError, RuntimeError, IndexError) as error:
+        except (KeyError, RuntimeError, IndexError, ValueError, SafetensorError, OSError) as error:
             line = " ".join(str(error).split())
             raise AudioPaLMError(f"{path} does not hold the weights of this model: {line}; remove {self.directory} to "
                                  "train anew") from None
 
     def remove(self) -> None:
         """The finished model is written: no run will go on from here."""
-        if self.rank == 0:
+        if self.fabric.is_global_zero:
             for path in (self.last, self.previous, self.best):
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where a snapshot is written; the lock of the directory keeps others from it."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _replaced(path: Path) -> Path:
+    """Where a snapshot waits until the one that replaces it has its name."""
+    return path.with_name(f".{path.name}.replaced")
 
 
 def _module_tensors(modules: Modules) -> dict[str, Tensor]:
-    return {f"{name}/{key}": whole(value).contiguous() for name, module in modules.items()
-            for key, value in module.state_dict().items()}
+    """Buffers are copied: they may change in a forward pass, while parameters change in updates only."""
+    tensors = {}
+    for name, module in modules.items():
+        parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
+        tensors |= {f"{name}/{key}": value if key in parameters else value.clone()
+                    for key, value in module.state_dict().items()}
+    return tensors
 
 
-def _restore_moments(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+def _by_module(tensors: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]:
+    parts: dict[str, dict[str, Stored]] = {}
+    for key, value in tensors.items():
+        name, _, rest = key.partition("/")
+        parts.setdefault(name, {})[rest] = value
+    return parts
+
+
+def _check_shapes(found: Mapping[str, Stored], module: nn.Module) -> None:
+    for key, value in module.state_dict().items():
+        if found[key].shape != tuple(value.shape):
+            raise ValueError(f"{key} has shape {found[key].shape}, expected is {tuple(value.shape)}")
+
+
+def _restore_moments(tensors: Mapping[str, Stored], optimizer: torch.optim.Optimizer) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, moment = key.partition("/")
-        parameter = parameters[int(index)]
-        sharded = shard_like(value, parameter) if value.shape == parameter.shape else value
-        moments.setdefault(int(index), {})[moment] = sharded
+        moments.setdefault(int(index), {})[moment] = like_parameter(value, parameters[int(index)])
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

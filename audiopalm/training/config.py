@@ -17,7 +17,10 @@ def free(default: Any, **limits: float) -> Any:
 
 @dataclass
 class TrainingConfig:
-    """How long a training runs, on what, and what it reports. A step is `accumulate` micro-batches in each process.
+    """How long a training runs, on what, and what it reports.
+
+    A step is `micro_batches` micro-batches, which the processes share evenly: what is learned does not depend on how
+    many processes there are.
 
     The best checkpoint is the one with the lowest mean loss on the dev set; without a dev set the last one is kept.
     """
@@ -32,10 +35,11 @@ class TrainingConfig:
         "learning_rate": "optimizer.learning_rate", "warmup": "optimizer.warmup_steps",
         "weight_decay": "optimizer.weight_decay", "clip": "optimizer.clip", "recompute": "recompute, beside training",
         "level_bias": "masking.level_bias", "whole_share": "masking.whole_share", "cut_share": "masking.cut_share",
-        "own_share": "own_share, beside training"}
+        "own_share": "own_share, beside training",
+        "accumulate": "training.micro_batches, those of all processes together"}
 
     steps: int = ranged(1000, low=1)
-    accumulate: int = ranged(1, low=1)
+    micro_batches: int = ranged(1, low=1)  # of a step, in all processes together
     precision: str = chosen("32-true", PRECISIONS)  # or bf16-mixed, or auto: the faster of the two
     strategy: str = chosen("ddp", STRATEGIES)  # of several processes; fsdp for models that one device cannot hold
     validate_every: int = ranged(200, low=1)

@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_text
+from audiopalm.training.parallel import gather
 
 
 class StepLog:
@@ -63,25 +68,60 @@ def scalars(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 class Window:
-    """Sums since the last row of the log; `state` goes into checkpoints, so that a resumed run logs the same row."""
+    """What the losses since the last row of the log add up to; `state` goes into checkpoints, so that a resumed run
+    logs the same row.
+
+    `add` reads nothing back from the device: numbers stay tensors until `collect`.
+    """
 
     def __init__(self, state: dict[str, Any] | None):
         state = state or {"sums": {}, "counts": {}, "seconds": 0.0}
         self.sums: dict[str, list[float]] = {name: list(pair) for name, pair in state["sums"].items()}
         self.counts: dict[str, float] = dict(state["counts"])
         self.seconds: float = state["seconds"]
+        self.names: dict[int, list[str]] = {}
+        self._losses: list[tuple[int, Any]] = []
 
-    def add(self, losses: Iterable[Any], summed: float, count: float) -> None:
-        """The losses of one group in one step; `summed` and `count` are those of all processes."""
-        losses = list(losses)
-        named = [("loss", (summed, count))] if losses[0].group == "model" else []
-        named += [pair for loss in losses for pair in loss.values.items()]
-        for name, (value, number) in named:
-            old = self.sums.setdefault(name, [0.0, 0.0])
-            self.sums[name] = [old[0] + float(value), old[1] + float(number)]
-        for loss in losses:
-            for name, number in loss.counts.items():
+    def add(self, step: int, losses: Iterable[Any], names: Iterable[str]) -> None:
+        """The losses of one group in one step of this process, and the utterances that they are of."""
+        self._losses += [(step, loss) for loss in losses]
+        self.names[step] = list(names)
+
+    def collect(self, fabric: Fabric) -> int | None:
+        """Add up the losses of all processes. The first step with a loss that is not a number, None where all are."""
+        totals = _numbers([loss.total for _, loss in self._losses])
+        bad = min((step for (step, _), total in zip(self._losses, totals, strict=True) if not math.isfinite(total)),
+                  default=None)
+        found = gather(fabric, [self._sums(), self._counts(), bad])
+        for sums, counts, _ in found:
+            for name, (value, number) in sums.items():
+                old = self.sums.setdefault(name, [0.0, 0.0])
+                self.sums[name] = [old[0] + value, old[1] + number]
+            for name, number in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + number
+        self._losses = []
+        if bads := [step for _, _, step in found if step is not None]:
+            return min(bads)
+        self.names = {}
+        return None
+
+    def _sums(self) -> dict[str, list[float]]:
+        """{name: [sum, number]} of this process since the last `collect`."""
+        pairs = [("loss", (loss.total, loss.count)) for _, loss in self._losses if loss.group == "model"]
+        pairs += [pair for _, loss in self._losses for pair in loss.values.items()]
+        values = _numbers([value for _, (value, _) in pairs])
+        sums: dict[str, list[float]] = {}
+        for (name, _), value, number in zip(pairs, values, _numbers([number for _, (_, number) in pairs]), strict=True):
+            old = sums.setdefault(name, [0.0, 0.0])
+            sums[name] = [old[0] + value, old[1] + number]
+        return sums
+
+    def _counts(self) -> dict[str, float]:
+        pairs = [pair for _, loss in self._losses for pair in loss.counts.items()]
+        counts: dict[str, float] = {}
+        for (name, _), number in zip(pairs, _numbers([number for _, number in pairs]), strict=True):
+            counts[name] = counts.get(name, 0) + number
+        return counts
 
     def row(self) -> dict[str, float]:
         """Means, by name."""
@@ -89,3 +129,17 @@ class Window:
 
     def state(self) -> dict[str, Any]:
         return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}
+
+
+def _numbers(values: list[Any]) -> list[float]:
+    """Numbers, of which tensors are read from their device together."""
+    found = [value if not isinstance(value, Tensor) else 0.0 for value in values]
+    tensors: dict[tuple, list[int]] = {}
+    for index, value in enumerate(values):
+        if isinstance(value, Tensor):
+            tensors.setdefault((value.dtype, value.device), []).append(index)
+    for indices in tensors.values():
+        read = torch.stack([values[index].detach().reshape(()) for index in indices]).tolist()
+        for index, value in zip(indices, read, strict=True):
+            found[index] = float(value)
+    return found

@@ -6,12 +6,11 @@ TensorBoard, validation, early stopping, checkpoints and exact resume.
 """
 
 import logging
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json
 from audiopalm.core.lock import locked
 from audiopalm.core.progress import progress
+from audiopalm.core.tensors import Stored
 from audiopalm.training.checkpoint import Checkpoints, seed_micro_batch
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.log import StepLog, Window
@@ -31,16 +31,16 @@ from audiopalm.training.parallel import (
     average_gradients,
     broadcast_module,
     distribute,
+    one_line,
+    scale_gradients,
     start,
-    synchronise_gradients,
     total,
-    whole,
-    world_size,
 )
 from audiopalm.training.precision import choose_precision
 from audiopalm.training.record import begin, digest
 
-Weights = dict[str, dict[str, Tensor]]  # {module: its state}
+Number = float | Tensor  # a tensor stays on its device until a row of the log is written
+Weights = dict[str, dict[str, Stored]]  # {module: its state}, read from a checkpoint one by one
 
 
 @dataclass
@@ -52,10 +52,10 @@ class Loss:
     """
 
     total: Tensor
-    count: float = 1
+    count: Number = 1
     group: str = "model"
-    values: Mapping[str, tuple[float | Tensor, float]] = field(default_factory=dict)
-    counts: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, tuple[Number, Number]] = field(default_factory=dict)
+    counts: Mapping[str, Number] = field(default_factory=dict)
 
 
 class Training(ABC):
@@ -64,6 +64,13 @@ class Training(ABC):
     modules: dict[str, nn.Module]  # what checkpoints hold
     comparable_from: int = 0  # first step whose dev losses are of the model as it will be used
     single_process: str = ""  # why several processes cannot train this; empty where they can
+    # Whether FSDP2 may shard the modules, by their `blocks`. Their parameters then change in updates only, and a
+    # checkpoint is written while the next step computes its gradients.
+    shardable: bool = False
+
+    def fill(self) -> None:
+        """Give modules that were built on the meta device their first values; called when the modules are sharded."""
+        return None
 
     @abstractmethod
     def update_groups(self) -> dict[str, UpdateGroup]:
@@ -79,7 +86,10 @@ class Training(ABC):
 
     @abstractmethod
     def finish(self, weights: Weights) -> None:
-        """Write the model; the file whose presence says that the training is finished comes last."""
+        """Write the model; the file whose presence says that the training is finished comes last.
+
+        Only the first process calls it. The modules have the same weights, but may be sharded.
+        """
 
     def begin_step(self, step: int) -> bool:
         """Prepare for a step, by k-means for example; True where this has changed the modules."""
@@ -94,7 +104,7 @@ class Training(ABC):
         return []
 
     def measure(self, counts: Mapping[str, float], seconds: float) -> dict[str, float]:
-        """Further figures for the log, from the counts of the losses in `seconds`."""
+        """Further figures for the log, from the counts of all processes' losses in `seconds`."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -119,22 +129,37 @@ def run_training(run: Run, make: Callable[[Fabric], Training]) -> bool:
     """Train into `run.output`, or go on from its checkpoint; False if that training was finished before.
 
     `make` builds the training; it is called with torch seeded, and only if there is something to do. Raises
-    AudioPaLMError when the output was begun with other settings, inputs or processes, and for a loss that is not a
-    number.
+    AudioPaLMError when the output was begun with other settings or inputs, when the processes cannot share the
+    micro-batches of a step evenly, and for a loss that is not a number.
     """
-    if not begin(run.output, run.product, run.made_from, world_size()):
-        return False
-    precision = choose_precision(run.config.precision, run.output)
-    fabric = start(run.config.strategy, precision)
-    if not fabric.is_global_zero:
-        logging.disable(logging.WARNING)
-    with locked(run.output, "training") if fabric.is_global_zero else nullcontext():
-        torch.manual_seed(run.seed)
-        training = make(fabric)
-        if training.single_process and fabric.world_size > 1:
-            raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
-        _Loop(run, training, fabric, precision).run()
+    with one_line():
+        if not begin(run.output, run.product, run.made_from):
+            return False
+        precision = choose_precision(run.config.precision, run.output)
+        fabric = start(precision)
+        if not fabric.is_global_zero:
+            logging.disable(logging.WARNING)
+        with locked(run.output, "training") if fabric.is_global_zero else nullcontext():
+            torch.manual_seed(run.seed)
+            training = make(fabric)
+            _check_processes(run, training, fabric.world_size)
+            _Loop(run, training, fabric, precision).run()
     return True
+
+
+def _check_processes(run: Run, training: Training, processes: int) -> None:
+    """Raise AudioPaLMError where so many processes cannot train together."""
+    if processes == 1:
+        return
+    number = run.config.micro_batches
+    if training.single_process:
+        raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
+    if number % processes:
+        raise AudioPaLMError(f"{run.output}: training.micro_batches is {number}, which {processes} processes cannot "
+                             f"share evenly; start as many processes as divide {number}, or train anew with another "
+                             "number")
+    if run.config.strategy == "fsdp" and not training.shardable:
+        raise AudioPaLMError(f"{run.output}: training.strategy fsdp is for language models; give ddp")
 
 
 class _Loop:
@@ -144,84 +169,99 @@ class _Loop:
         self.settings, self.training, self.fabric, self.config = run, training, fabric, run.config
         for module in training.modules.values():
             distribute(fabric, self.config.strategy, module)
+        training.fill()
         self.groups = training.update_groups()
         self.optimizers = {name if len(self.groups) == 1 else f"{key}_{name}": optimizer
                            for key, group in self.groups.items() for name, optimizer in group.optimizers.items()}
-        self.checkpoints = Checkpoints(run.output, digest(run.made_from), fabric.global_rank)
+        self.checkpoints = Checkpoints(run.output, digest(run.made_from), fabric)
         self.state = self.checkpoints.load(training.modules, self.optimizers) or {
             "step": 0, "seconds": 0.0, "ended": False, "best": None, "waited": 0, "window": None, "training": {}}
         self.log = StepLog(run.output / "log.jsonl", self.state["step"], fabric.is_global_zero,
                            self.config.wandb_project)
         self.window = Window(self.state["window"])
-        self.per_step = self.config.accumulate * fabric.world_size  # micro-batches of all processes
         parameters = sum(one.numel() for module in training.modules.values() for one in module.parameters())
         logging.info("%s: %.1f M parameters, %d steps of %d micro-batches in %d processes, precision %s, %d threads, "
-                     "%s", run.output, parameters / 1e6, self.config.steps, self.per_step, fabric.world_size, precision,
-                     torch.get_num_threads(), fabric.device)
+                     "%s", run.output, parameters / 1e6, self.config.steps, self.config.micro_batches,
+                     fabric.world_size, precision, torch.get_num_threads(), fabric.device)
 
     def run(self) -> None:
-        first = self.state["step"]
+        try:
+            self._train()
+            self._finish()
+        finally:
+            self.checkpoints.close()
+
+    def _train(self) -> None:
+        first, per_step = self.state["step"], self.config.micro_batches
         started = time.monotonic() - self.state["seconds"]
-        numbers = range(first * self.per_step + self.fabric.global_rank, self.config.steps * self.per_step,
+        numbers = range(first * per_step + self.fabric.global_rank, self.config.steps * per_step,
                         self.fabric.world_size)
         batches = self.training.batches(numbers, self.state["training"])
         steps = range(first, first if self.state["ended"] else self.config.steps)
         shown = progress(steps, len(steps), f"training {self.settings.output}") if self.fabric.is_global_zero else steps
         self._set_mode(train=True)
         for step in shown:
-            if self.training.begin_step(step):
-                for module in self.training.modules.values():
-                    broadcast_module(self.fabric, module)
+            last = step + 1 == self.config.steps
+            validating = (step + 1) % self.config.validate_every == 0 or last
+            logging_now = (step + 1) % self.config.log_every == 0 or last
+            saving = (step + 1) % self.config.save_every == 0 or last
+            self._begin_step(step)
             window_started = time.monotonic()
             self._step(step, batches)
+            if validating or logging_now or saving:
+                self._collect()
             self.window.seconds += time.monotonic() - window_started
-            last = step + 1 == self.config.steps
             self.state |= {"step": step + 1, "seconds": time.monotonic() - started, "training": self.training.state()}
-            validating = (step + 1) % self.config.validate_every == 0 or last
             dev = self._validate(step) if validating else {}
             self.state["ended"] = last or (bool(dev) and self._is_patience_over())
-            if (step + 1) % self.config.log_every == 0 or dev or self.state["ended"]:
+            if logging_now or dev:
+                self.checkpoints.settle()
                 self._write_log(step, dev)
             self.state["window"] = self.window.state()
-            if (step + 1) % self.config.save_every == 0 or self.state["ended"]:
+            if saving or self.state["ended"]:
                 self.checkpoints.save(self.training.modules, self.optimizers, self.state)
             if self.state["ended"]:
                 break
-        self._finish()
+
+    def _begin_step(self, step: int) -> None:
+        if not self.training.shardable:
+            self.checkpoints.wait_until_read()
+        if self.training.begin_step(step):
+            for module in self.training.modules.values():
+                broadcast_module(self.fabric, module)
 
     def _step(self, step: int, batches: Iterator[Any]) -> None:
         """One optimizer step of every group; everything that a loss counts weighs the same, in all micro-batches of
-        all processes."""
-        first = step * self.per_step + self.fabric.global_rank
-        used = [next(batches) for _ in range(self.config.accumulate)]
+        all processes. Nothing is read back from the device."""
+        own = self.config.micro_batches // self.fabric.world_size
+        first = step * self.config.micro_batches + self.fabric.global_rank
+        used = [next(batches) for _ in range(own)]
+        names = [name for batch in used for name in self.training.utterances(batch)]
         losses = [self.training.step(batch, step) for batch in used]
-        seeds: list[int | None] = [first + index * self.fabric.world_size for index in range(len(used))]
+        seeds: list[int | None] = [first + index * self.fabric.world_size for index in range(own)]
         while True:
             found = self._backward(losses, seeds)
-            seeds = [None] * len(used)  # a later loss of the same batch goes on with the same random numbers
+            seeds = [None] * own  # a later loss of the same batch goes on with the same random numbers
             if not found:
                 return
             group = self.groups[found[0].group]
-            summed, count = total(self.fabric, sum(float(loss.total.detach()) for loss in found),
-                                  sum(float(loss.count) for loss in found))
-            if not math.isfinite(summed):
-                self._stop_for_nan(step, used)
             average_gradients(self.fabric, group.parameters())
-            if count != self.fabric.world_size:  # the processes have the mean of their gradients
-                for parameter in group.parameters():
-                    if parameter.grad is not None:
-                        parameter.grad *= self.fabric.world_size / max(count, 1)
+            counts = sum(loss.count for loss in found)
+            if self.fabric.world_size > 1 or isinstance(counts, Tensor):
+                counts = total(self.fabric, torch.zeros((), device=self.fabric.device) + counts).clamp(min=1)
+            else:
+                counts = max(counts, 1)
+            scale_gradients(group.parameters(), self.fabric.world_size / counts)  # they are means of the processes
+            self.checkpoints.wait_until_read()
             group.update(step)
-            self.window.add(found, summed, count)
+            self.window.add(step, [replace(loss, total=loss.total.detach()) for loss in found], names)
 
     def _backward(self, losses: list[Iterator[Loss]], seeds: list[int | None]) -> list[Loss]:
         """The next loss of each micro-batch, its gradients added up; empty when there is none."""
         found: list[Loss] = []
-        for index, (source, seed) in enumerate(zip(losses, seeds, strict=True)):
+        for source, seed in zip(losses, seeds, strict=True):
             if seed is not None:
                 seed_micro_batch(self.settings.seed, seed)
-            for module in self.training.modules.values():
-                synchronise_gradients(self.fabric, module, index + 1 == len(losses))
             with self.fabric.autocast():
                 loss = next(source, None)
             if loss is None:
@@ -233,12 +273,13 @@ class _Loop:
             found.append(loss)
         return found
 
-    def _stop_for_nan(self, step: int, used: list[Any]) -> None:
-        path = self.settings.output / f"nan_batch.{self.fabric.global_rank}.json"
-        write_json(path, {"step": step, "utterances": [name for batch in used
-                                                       for name in self.training.utterances(batch)]})
-        raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
-                             "lower optimizer.learning_rate")
+    def _collect(self) -> None:
+        """Read the losses since the last time from the device. Raises AudioPaLMError where one is not a number."""
+        if (step := self.window.collect(self.fabric)) is not None:
+            path = self.settings.output / f"nan_batch.{self.fabric.global_rank}.json"
+            write_json(path, {"step": step, "utterances": self.window.names.get(step, [])})
+            raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
+                                 "lower optimizer.learning_rate")
 
     @torch.no_grad()
     def _validate(self, step: int) -> dict[str, float]:
@@ -285,8 +326,10 @@ class _Loop:
 
     def _finish(self) -> None:
         """Choose the best checkpoint and have the model written."""
+        self.checkpoints.settle()
         best, last = self.state["best"], self.state["step"]
-        if self.config.keep == "best" and best and best["step"] < last:
+        use_best = self.config.keep == "best" and best is not None and best["step"] < last
+        if use_best:
             self.checkpoints.load_best(self.training.modules)
             logging.info("keeping the checkpoint of step %d, whose dev loss of %.3f is the lowest", best["step"],
                          best["loss"])
@@ -294,8 +337,7 @@ class _Loop:
             logging.info("keeping the last checkpoint, of step %d%s", last,
                          ", whose dev loss is the lowest" if best and best["step"] == last else "")
         self._set_mode(train=False)
-        weights = {name: {key: whole(value) for key, value in module.state_dict().items()}
-                   for name, module in self.training.modules.items()}
+        weights = self.checkpoints.weights(use_best)
         if self.fabric.is_global_zero:
             self.training.finish(weights)
         self.fabric.barrier()

@@ -1,11 +1,16 @@
 """Muon (arXiv 2502.16982): momentum whose matrices are made orthogonal, for the matrices of linear layers.
 
 `torch.optim.Muon` does the same, one matrix after the other; small models spend a fifth of their training there. Here
-all matrices of one shape are made orthogonal together, which takes two thirds of that time.
+all matrices of one shape are made orthogonal together, which takes two thirds of that time. Of sharded matrices each
+process makes some orthogonal: they are exchanged, as many as there are processes at a time.
 """
 
 import torch
 from torch import Tensor
+from torch.distributed import all_to_all_single
+from torch.distributed.tensor import DTensor
+
+from audiopalm.training.parallel import own_part
 
 STEPS = 5  # of the iteration; singular values end between about 0.7 and 1.2
 A, B, C = 3.4445, -4.7750, 2.0315  # its polynomial a x + b x^3 + c x^5, as published
@@ -25,18 +30,50 @@ class Muon(torch.optim.Optimizer):
                 if matrix.grad is not None:
                     by_shape.setdefault(matrix.shape, []).append(matrix)
             for shape, matrices in by_shape.items():
-                updates = orthogonal(torch.stack([self._momentum(matrix, group["momentum"]) for matrix in matrices]))
                 size = 0.2 * max(shape) ** 0.5
-                for matrix, update in zip(matrices, updates, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(update.to(matrix.dtype), alpha=-group["lr"] * size)
+                for some in _together(matrices):
+                    moments = [self._momentum(matrix, group["momentum"]) for matrix in some]
+                    updates = _exchanged(moments, some[0]) if isinstance(some[0], DTensor) else orthogonal(
+                        torch.stack(moments))
+                    for matrix, update in zip(some, updates, strict=True):
+                        own, _ = own_part(matrix)
+                        own.mul_(1 - group["lr"] * group["weight_decay"])
+                        own.add_(update.to(own.dtype), alpha=-group["lr"] * size)
 
     def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
+        """Of a sharded matrix the rows that this process holds."""
         state = self.state[matrix]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(matrix)
-        state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-        return torch.lerp(matrix.grad, state["momentum_buffer"], momentum)
+        (buffer, _), (grad, _) = own_part(state["momentum_buffer"]), own_part(matrix.grad)
+        buffer.lerp_(grad, 1 - momentum)
+        return torch.lerp(grad, buffer, momentum)
+
+
+def _together(matrices: list[Tensor]) -> list[list[Tensor]]:
+    """The matrices that are made orthogonal at a time: all, or as many sharded ones as there are processes."""
+    number = matrices[0].device_mesh.size() if isinstance(matrices[0], DTensor) else len(matrices)
+    return [matrices[start:start + number] for start in range(0, len(matrices), number)]
+
+
+def _exchanged(shards: list[Tensor], like: DTensor) -> list[Tensor]:
+    """The rows of this process of matrices that are made orthogonal; each process does this for one matrix.
+
+    shards: the rows `[own rows, columns]` of this process of at most as many matrices as there are processes.
+    """
+    processes, group = like.device_mesh.size(), like.device_mesh.get_group()
+    rows, columns = like.shape
+    share = -(-rows // processes)  # of the last processes fewer, or none
+    sent = shards[0].new_zeros(processes, share, columns, dtype=torch.bfloat16)
+    for index, shard in enumerate(shards):
+        sent[index, :len(shard)] = shard
+    received = torch.empty_like(sent)
+    all_to_all_single(received, sent, group=group)
+    if like.device_mesh.get_local_rank() < len(shards):
+        matrix = received.view(-1, columns)[:rows]
+        matrix.copy_(orthogonal(matrix[None])[0])
+    all_to_all_single(sent, received, group=group)
+    return [sent[index, :len(shard)] for index, shard in enumerate(shards)]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

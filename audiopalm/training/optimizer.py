@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from audiopalm.core.config import chosen, ranged
-from audiopalm.core.errors import AudioPaLMError
+from audiopalm.training.adafactor import Adafactor
 from audiopalm.training.muon import Muon
 from audiopalm.training.parallel import whole
 
@@ -58,7 +57,6 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
 
     Muon (arXiv 2502.16982) makes the updates of these matrices orthogonal, and AdamW updates everything else; its
     learning rate is on AdamW's scale. The paper has no Muon: it is here because small models need fewer steps with it.
-    Raises AudioPaLMError for Muon on sharded matrices.
     """
     matrices = [module.weight for name, module in model.named_modules()
                 if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS]
@@ -69,9 +67,7 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
     if config.name == "adamw":
         return {"optimizer": _adamw(groups, config)}
     if config.name == "adafactor":
-        return {"optimizer": torch.optim.Adafactor(groups, lr=config.learning_rate)}
-    if any(isinstance(matrix, DTensor) for matrix in matrices):
-        raise AudioPaLMError("optimizer: muon needs whole matrices; with strategy fsdp use adamw or adafactor")
+        return {"optimizer": Adafactor(groups, lr=config.learning_rate)}
     muon = Muon(matrices, config.learning_rate, config.weight_decay)
     return {"optimizer": muon, "adamw": _adamw(groups[1:], config)}
 

@@ -4,19 +4,30 @@ Whoever starts the processes, torchrun or Slurm, says how many there are (docs/s
 alone trains alone. Lightning Fabric chooses devices and precision and sets up the process groups.
 """
 
+import json
+import math
 import os
-from collections.abc import Iterable
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.processes import LIBC
+from audiopalm.core.tensors import Stored
 
 STRATEGIES = ("ddp", "fsdp")
 BUCKET = 25_000_000  # numbers of gradients that are averaged by one message
+MMAP_THRESHOLD, MAPPED_BYTES = -3, 2 ** 20  # of glibc's mallopt: pieces that go back to the system when freed
+GRACE_SECONDS = 20.0  # within this time the launcher ends the other processes when one has failed
 
 
 def world_size() -> int:
@@ -24,31 +35,115 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def start(strategy: str, precision: str) -> Fabric:
-    """A Fabric of all processes with their process group set up; `strategy` is one of STRATEGIES."""
+def start(precision: str) -> Fabric:
+    """A Fabric of all processes with their process group set up."""
     processes = world_size()
     if processes == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    kind = ModelParallelStrategy(_shard, processes, 1) if strategy == "fsdp" else "ddp"
-    fabric = Fabric(accelerator="auto", devices=local, num_nodes=processes // local, strategy=kind, precision=precision)
+    fabric = Fabric(accelerator="auto", devices=local, num_nodes=processes // local, strategy="ddp",
+                    precision=precision)
     fabric.launch()
     return fabric
 
 
-def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Every block is gathered while it computes; embedding and last norm belong to the whole model."""
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh["data_parallel"])
-    return fully_shard(model, mesh=mesh["data_parallel"])
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Of several processes that fail together, the first says why; the others wait until the launcher ends them.
+
+    Raises AudioPaLMError where the connection to another process is lost.
+    """
+    try:
+        yield
+    except (AudioPaLMError, RuntimeError, OSError) as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if world_size() == 1 or (isinstance(error, RuntimeError) and not lost):
+            raise
+        if int(os.environ.get("RANK", 0)) > 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(GRACE_SECONDS)
+        if lost:
+            raise AudioPaLMError("another process of this training has ended or cannot be reached; run the same "
+                                 "command again, and it goes on from the last checkpoint") from None
+        raise
+
+
+def gather(fabric: Fabric, value: Any) -> list[Any]:
+    """`value`, anything that JSON can hold, of every process, in the order of their ranks."""
+    if fabric.world_size == 1:
+        return [value]
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(fabric.device)
+    lengths = torch.zeros(fabric.world_size, dtype=torch.int64, device=fabric.device)
+    torch.distributed.all_gather_into_tensor(lengths, torch.tensor([len(text)], device=fabric.device))
+    padded = torch.zeros(int(lengths.max()), dtype=torch.uint8, device=fabric.device)
+    padded[:len(text)] = text
+    texts = torch.zeros(fabric.world_size * len(padded), dtype=torch.uint8, device=fabric.device)
+    torch.distributed.all_gather_into_tensor(texts, padded)
+    rows = texts.view(fabric.world_size, -1).cpu().numpy()
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 def distribute(fabric: Fabric, strategy: str, module: nn.Module) -> None:
-    """Move `module` to the device of this process and, with FSDP2, shard it in place."""
+    """Bring `module` to the device of this process: a shard of it with FSDP2, else all of it.
+
+    A module on the meta device gets memory without values, for `fill`.
+    """
     if strategy == "fsdp" and fabric.world_size > 1:
-        fabric.setup_module(module)
+        _shard(module, fabric)
+    if any(one.is_meta for one in module.parameters()):
+        module.to_empty(device=fabric.device)
     else:
         module.to(fabric.device)
+
+
+def _shard(model: nn.Module, fabric: Fabric) -> None:
+    """Every block is gathered while it computes; embedding, softmax and last norm belong to the whole model."""
+    mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    if fabric.device.type == "cpu" and hasattr(LIBC, "mallopt"):
+        # glibc else keeps freed pieces of up to 32 MiB for later: gathered weights would never be given back.
+        LIBC.mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def own_part(value: Tensor) -> tuple[Tensor, int]:
+    """(the rows of a tensor that this process holds, the number of the first of them)"""
+    if not isinstance(value, DTensor):
+        return value, 0
+    if value.placements != (Shard(0),):
+        raise ValueError(f"{value.placements} are not rows")
+    rows = math.ceil(len(value) / value.device_mesh.size())
+    return value.to_local(), min(value.device_mesh.get_local_rank() * rows, len(value))
+
+
+@torch.no_grad()
+def fill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
+    """Read the values of all parameters and buffers, of a shard its own rows only."""
+    for name, value in module.state_dict().items():
+        own, first = own_part(value)
+        if own.numel():
+            own.copy_(weights[name].rows(first, first + (len(own) if own.ndim else 1)))
+
+
+def with_rows(own: Tensor, parameter: Tensor) -> Tensor:
+    """A tensor of which this process has the rows `own`, as it has rows of `parameter`."""
+    if not isinstance(parameter, DTensor):
+        return own
+    shape = torch.Size([len(parameter), *own.shape[1:]])
+    return DTensor.from_local(own, parameter.device_mesh, parameter.placements, run_check=False, shape=shape,
+                              stride=torch.empty(shape, device="meta").stride())
+
+
+def like_parameter(stored: Stored, parameter: Tensor) -> Tensor:
+    """The values of an optimizer for `parameter`: sharded like it where they have something for each of its rows."""
+    if not isinstance(parameter, DTensor) or len(stored.shape) != parameter.ndim or stored.shape[0] != len(parameter):
+        return stored.whole()
+    own, first = own_part(parameter)
+    rows = torch.empty(len(own), *stored.shape[1:], dtype=stored.dtype, device=own.device)
+    if len(own):
+        rows.copy_(stored.rows(first, first + len(own)))
+    return with_rows(rows, parameter)
 
 
 def whole(value: Tensor) -> Tensor:
@@ -56,23 +151,11 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def shard_like(value: Tensor, model: Tensor) -> Tensor:
-    """The whole tensor `value`, sharded as `model` is."""
-    return distribute_tensor(value, model.device_mesh, model.placements) if isinstance(model, DTensor) else value
-
-
-def total(fabric: Fabric, *counts: float) -> list[float]:
-    """Each count, summed over all processes."""
-    if fabric.world_size == 1:
-        return list(counts)
-    summed = fabric.all_reduce(torch.tensor(counts, dtype=torch.float64, device=fabric.device), reduce_op="sum")
-    return summed.tolist()
-
-
-def synchronise_gradients(fabric: Fabric, module: nn.Module, wanted: bool) -> None:
-    """With FSDP2: whether the next backward pass exchanges gradients, which only the last micro-batch needs."""
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(wanted)
+def total(fabric: Fabric, value: Tensor) -> Tensor:
+    """The sum over all processes; it stays on the device."""
+    if fabric.world_size > 1:
+        torch.distributed.all_reduce(value)
+    return value
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:
@@ -97,6 +180,15 @@ def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> Non
             bucket = []
         if one is not None:
             bucket.append(one.grad)
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: float | Tensor) -> None:
+    """Multiply the gradients; a factor that is a tensor stays on the device."""
+    if isinstance(factor, float) and factor == 1.0:
+        return
+    grads = [own_part(one.grad)[0] for one in parameters if one.grad is not None]
+    if grads:
+        torch._foreach_mul_(grads, factor)
 
 
 def broadcast_module(fabric: Fabric, module: nn.Module) -> None:

@@ -65,11 +65,11 @@ def digest(made_from: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def begin(output: Path, product: str, made_from: Mapping[str, Any], processes: int = 1) -> bool:
+def begin(output: Path, product: str, made_from: Mapping[str, Any]) -> bool:
     """Write the record of a training that makes `output/product`; False if that is finished, of the same settings.
 
     Raises AudioPaLMError with one line for each key that differs, where the folder was begun with other settings, and
-    where it holds a product without a record. A training that is continued must have the same number of `processes`.
+    where it holds a product without a record. How many processes train is not recorded: it changes nothing.
     """
     made_from = json.loads(json.dumps(made_from))
     path, finished = output / RECORD, (output / product).exists()
@@ -78,8 +78,6 @@ def begin(output: Path, product: str, made_from: Mapping[str, Any], processes: i
         if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
             raise AudioPaLMError(f"{path} is not the record of a training; remove {output} to train anew")
         differing = differences(found["made_from"], made_from)
-        if not finished and found.get("processes") != processes:
-            differing.append(f"processes: {found.get('processes')} -> {processes}")
         if differing:
             state = "was trained" if finished else "was begun"
             raise AudioPaLMError(f"{output} {state} with other settings (old -> new); remove it to train anew, or "
@@ -91,7 +89,7 @@ def begin(output: Path, product: str, made_from: Mapping[str, Any], processes: i
         logging.info("%s is finished; remove it to train anew", output)
         return False
     if not path.exists():
-        write_json(path, {"processes": processes, "made_from": made_from})
+        write_json(path, {"made_from": made_from})
     return True
 
 

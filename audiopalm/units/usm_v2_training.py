@@ -91,7 +91,7 @@ class UsmTraining(Training):
         self.model = UnitModel(config.model).to(fabric.device)
         self.modules = {"model": self.model}
         self.comparable_from, self.quantised = config.quantise_from, False
-        per_step = config.training.accumulate * fabric.world_size
+        per_step = config.training.micro_batches
         self.number = config.training.steps * per_step  # micro-batches; those of k-means come after them
         self.first_distorted = config.augment_from * per_step
         self.plan = plan_batches(self.speech, config.batch, self.number + config.kmeans_batches, seed,

@@ -75,7 +75,7 @@ class W2vBertUnits(Training):
         self.dev = dev_batches(dev, config.batch, with_text=False)
         self.model = W2vBert(config.model).to(fabric.device)
         self.modules = {"model": self.model}
-        number = config.training.steps * config.training.accumulate * fabric.world_size
+        number = config.training.steps * config.training.micro_batches
         self.plan = plan_batches(self.speech, config.batch, number, seed)
 
     def load(self, number: int) -> SpeechBatch:

@@ -7,11 +7,10 @@ import shutil
 
 import pytest
 from one_line import said_in_one_line
-from safetensors.torch import load_file, save_file
 from trainings import Trainings
 
-LAST, PREVIOUS, BEST, RECORD = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
-                                "checkpoint.best.safetensors", "training.json")
+LAST, PREVIOUS, BEST, RECORD = "checkpoint", "checkpoint.previous", "checkpoint.best", "training.json"
+FILES = ["shard-00001-of-00001.safetensors", "snapshot.json"]  # of each checkpoint
 
 
 def flip(content: bytes, seed: int) -> bytes:
@@ -61,10 +60,11 @@ def refused(trainings, output, monkeypatch, capsys) -> str:
     return said_in_one_line(monkeypatch, capsys, main, *arguments)
 
 
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_two_damaged_checkpoints_are_one_line(trainings, output, monkeypatch, capsys, damage):
+def test_two_damaged_checkpoints_are_one_line(trainings, output, monkeypatch, capsys, damage, file):
     for name in (LAST, PREVIOUS):
-        spoil(output / name, DAMAGES[damage])
+        spoil(output / name / file, DAMAGES[damage])
     line = refused(trainings, output, monkeypatch, capsys)
     assert f"{PREVIOUS} is damaged" in line and "remove" in line
     assert not (output / "model.safetensors").exists()
@@ -73,7 +73,7 @@ def test_two_damaged_checkpoints_are_one_line(trainings, output, monkeypatch, ca
 @pytest.mark.parametrize("damage", ["empty", "cut in the middle", "a flipped bit, 0", "a flipped bit, 5"])
 def test_a_damaged_last_checkpoint_costs_only_its_steps(trainings, output, caplog, damage):
     caplog.set_level("INFO")
-    spoil(output / LAST, DAMAGES[damage])
+    spoil(output / LAST / FILES[0], DAMAGES[damage])
     trainings.run("soundstorm", output)
     assert "DAMAGED CHECKPOINT" in caplog.text and "going on from step 4" in caplog.text
     assert (output / "model.safetensors").exists()
@@ -90,10 +90,10 @@ def test_a_damaged_record_is_refused(trainings, output, monkeypatch, capsys, con
     assert RECORD in refused(trainings, output, monkeypatch, capsys)
 
 
-def test_a_checkpoint_without_its_header_or_of_another_model_is_refused(trainings, output, monkeypatch, capsys):
-    tensors = load_file(output / LAST)
-    (output / PREVIOUS).unlink()
-    save_file(tensors, output / LAST)  # no metadata
+@pytest.mark.parametrize("file", FILES)
+def test_a_checkpoint_without_one_of_its_files_is_refused(trainings, output, monkeypatch, capsys, file):
+    shutil.rmtree(output / PREVIOUS)
+    (output / LAST / file).unlink()
     assert "is damaged" in refused(trainings, output, monkeypatch, capsys)
 
 

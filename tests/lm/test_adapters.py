@@ -137,7 +137,7 @@ def test_extended_and_exported_again(theirs, folder, tmp_path, shard_bytes):
     torch.testing.assert_close(exported(text).logits[..., :SIZE], theirs(text).logits, rtol=1e-5, atol=1e-6)
     written = exported.generate(ids, max_new_tokens=20)[:, LENGTH:]
     for row, start in zip(written, ids, strict=True):
-        assert row.tolist() == greedy(model, start, 20)
+        assert row.tolist() == greedy(model, start, 20)[:len(row)]  # transformers stops where all rows have ended
     again = read_pretrained(tmp_path / "export")
     assert again.config == model.config
     for name, value in model.state_dict().items():

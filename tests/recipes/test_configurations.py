@@ -112,4 +112,4 @@ def test_options_for_two_cores_fit(recipe):
     for name in ("units", "codec", "vocabulary", "textlm", "acoustic"):
         load(folder / options[f"{name}_config"])
     config = load_config(LMConfig, folder / "conf" / "lm.yaml", options["lm_args"].split())
-    assert (config.optimizer.name, config.training.accumulate, config.dropout) == ("muon", 1, 0.0)
+    assert (config.optimizer.name, config.training.micro_batches, config.dropout) == ("muon", 1, 0.0)

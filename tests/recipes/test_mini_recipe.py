@@ -184,7 +184,7 @@ def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     process = recipe.start(*options)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
-        if (experiment / folder / "checkpoint.safetensors").exists():
+        if (experiment / folder / "checkpoint").exists():
             break
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_object, require, write_json
-from audiopalm.core.weights import check_finite, damaged, write_weights
+from audiopalm.core.files import read_object, write_json
+from audiopalm.core.tensors import Stored
+from audiopalm.core.weights import damaged, stored_weights, write_weights
 from audiopalm.lm.huggingface.family import Unsupported, expect
 from audiopalm.lm.huggingface.registry import ADAPTERS, get_adapter
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -47,11 +48,23 @@ def read_eos(directory: Path) -> int:
 
 def read_pretrained(directory: Path) -> Decoder:
     """The model of `directory` in float32. Its weights are read one by one: memory holds one copy of them."""
+    config, weights = stored_pretrained(directory)
+    with torch.device("meta"):
+        model = Decoder(config)
+    model.load_state_dict({name: one.whole() for name, one in weights.items()}, assign=True)
+    return model
+
+
+def stored_pretrained(directory: Path) -> tuple[ModelConfig, dict[str, Stored]]:
+    """Configuration and weights of `directory`, each weight to be read in float32 when it is needed.
+
+    Raises AudioPaLMError for a model that cannot be computed here, and for weights that are missing, additional,
+    wrongly shaped or, when they are read, no finite numbers.
+    """
     config, files = read_config(directory), _weight_files(directory)
     adapter = ADAPTERS[config.family]
     with torch.device("meta"):
-        model = Decoder(config)
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in Decoder(config).state_dict().items()}
     here = {adapter.there(name): name for name in shapes}
     if missing := sorted(here.keys() - files.keys()):
         raise AudioPaLMError(f"{directory} lacks {len(missing)} weights of a {config.family} model, e.g. {missing[0]}")
@@ -60,25 +73,23 @@ def read_pretrained(directory: Path) -> Decoder:
     if unknown:
         raise AudioPaLMError(f"{directory} has {len(unknown)} weights that its config.json does not speak of, "
                              f"e.g. {unknown[0]}")
-    state = {}
+    found = {}
     for file in sorted(set(files.values())):
-        try:
-            with safe_open(require(file), framework="pt") as stream:
-                for there in sorted(here.keys() & stream.keys()):
-                    name = here[there]
-                    shape = tuple(stream.get_slice(there).get_shape())
-                    if shape != shapes[name]:
-                        raise AudioPaLMError(f"{file}: {there} has shape {shape}, by config.json it has "
-                                             f"{tuple(shapes[name])}")
-                    state[name] = stream.get_tensor(there).to(torch.float32, copy=True).add_(adapter.offset(name))
-                    check_finite(state[name], there, file)
-        except (SafetensorError, OSError) as error:
-            raise damaged(file, error) from None
-    if missing := sorted(shapes.keys() - state.keys()):
+        for there, one in stored_weights(file).items():
+            if (name := here.get(there)) is None:
+                continue
+            if one.shape != shapes[name]:
+                raise AudioPaLMError(f"{file}: {there} has shape {one.shape}, by config.json it has {shapes[name]}")
+            found[name] = _converted(one, adapter.offset(name))
+    if missing := sorted(shapes.keys() - found.keys()):
         raise AudioPaLMError(f"{directory / INDEX} names {len(missing)} weights that the files lack, e.g. "
                              f"{adapter.there(missing[0])}")
-    model.load_state_dict(state, assign=True)
-    return model
+    return config, found
+
+
+def _converted(one: Stored, offset: float) -> Stored:
+    return Stored(one.shape, torch.float32,
+                  lambda first, last: one.rows(first, last).to(torch.float32, copy=True).add_(offset))
 
 
 def _weight_files(directory: Path) -> dict[str, Path]:
