@@ -10,7 +10,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Sentence
 from audiopalm.corpora.paraphrases import Paraphrases, expand, write_sets
 from audiopalm.data.checks import Options, problems
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
 NORMAL_FORM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*'?(?: [^\W\d_]+(?:'[^\W\d_]+)*'?)*")

@@ -18,7 +18,7 @@ from audiopalm.core.config import load_config
 from audiopalm.core.files import read_json
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import expand
 from audiopalm.lm.training import LMConfig
 
