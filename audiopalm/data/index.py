@@ -31,10 +31,10 @@ from audiopalm.core.files import atomic_path, sha256
 from audiopalm.core.lock import Busy, locked
 from audiopalm.data.archive import ELEMENT, HEADER, read_vector
 from audiopalm.data.columns import Columns, read_columns
-from audiopalm.data.datadir import languages_of
+from audiopalm.data.datadir import INDEX_FILES, languages_of, remove_index
 
-DATA_INDEX, TOKEN_INDEX = "data_index.arrow", "token_index.arrow"
-LENGTHS = "text_lengths.*.arrow"  # beside a data index, derived from it: audiopalm/lm/lengths.py
+DATA_INDEX, LENGTHS = INDEX_FILES  # the second, derived from the first: audiopalm/lm/lengths.py
+TOKEN_INDEX = "token_index.arrow"
 FORMAT = 1
 ENTRY = r"^.+:[0-9]{1,18}$"  # `path:offset`
 KEY = b"audiopalm"  # of the metadata
@@ -190,9 +190,8 @@ def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.n
 def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by: str = "") -> None:
     """Write the index of a data directory and that of its tokens; either is replaced as a whole."""
     data = make_data_index(Path(data_dir), made_by)
+    remove_index(data_dir)
     save(data)
-    for path in Path(data_dir).glob(LENGTHS):
-        path.unlink(missing_ok=True)
     if tokens is not None:
         save(make_token_index(Path(tokens)))
     logging.info("wrote %s: %d utterances", data.path, data.rows)

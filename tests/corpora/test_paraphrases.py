@@ -125,7 +125,7 @@ def test_the_texts_are_data_directories_that_training_reads(tmp_path):
     for name in ("texts/train", "texts/dev", "test_paraphrase"):
         assert problems(tmp_path / name, Options(wav=False)) == []
         examples = ExampleSet(tmp_path / name)
-        assert len(examples.text) == report[name]["rows"]
+        assert len(list(examples.texts())) == report[name]["rows"]
         assert examples.utterances({"transcript", "translation"}, "es", "en")
 
 
