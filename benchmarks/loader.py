@@ -6,10 +6,11 @@ Made-up tables of that many utterances in eight languages, each with a text, a t
 vectors of units are those of 20,000 utterances, which all others share, so that the archives fit on any disk. Indices
 are made by `audiopalm.bin.make_index`. Each measurement runs in a process of its own:
 
-- ready: from opening the existing indices to the first batch (imports are reported beside it)
-- memory: private memory (USS of /proc/self/smaps_rollup) of a training process without workers, and of a worker, less
-  that with 1,000 utterances; `bytes_per_utterance` is the larger one
-- workers: tokens/s of one and of two workers in turn, the median of the rounds
+- ready: from opening the existing indices to the first batch, without imports
+- memory: private memory (USS of /proc/self/smaps_rollup) of a training process without workers beside another one, and
+  of a worker, less that with 1,000 utterances; `bytes_per_utterance` is the larger one
+- workers: tokens/s of one and of two workers in turn, the median of the rounds; on a busy machine they say little, so
+  that tokens for each second of CPU time of the slower worker stand beside them
 - bytes: what each of two workers has read, and what its batches consist of
 - resume: from opening the indices to the batch of step 1,000,000
 
@@ -23,10 +24,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+
+from audiopalm.core.files import write_json
+from audiopalm.data.archive import write_ark
+from audiopalm.languages import language_name
+from audiopalm.lm.mixture import MixtureEntry
+from audiopalm.lm.packing import PackedBatch
+from audiopalm.lm.training import BatchConfig, LMConfig, read_data
+from audiopalm.training.batches import load_ahead
+from audiopalm.vocabulary import joint
+from audiopalm.vocabulary.text import train_tokenizer
 
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pl", "pt", "ru")
 VECTORS, UNITS = 20_000, 1024
@@ -41,9 +53,6 @@ WORDS = ("the a of and to in is was for on that with as by at from his her they 
 
 def make_data(root: Path, utterances: int) -> tuple[Path, Path]:
     """Write a data directory and tokens; lines are made by the thousand."""
-    from audiopalm.core.files import write_json
-    from audiopalm.data.archive import write_ark
-
     random = np.random.default_rng(0)
     data, tokens = root / "data", root / "tokens"
     data.mkdir(parents=True)
@@ -70,48 +79,51 @@ def make_data(root: Path, utterances: int) -> tuple[Path, Path]:
 
 
 def make_vocabulary(root: Path) -> Path:
-    from audiopalm.languages import language_name
-    from audiopalm.vocabulary import joint
-    from audiopalm.vocabulary.text import train_tokenizer
-
     tags = [f"[ASR AST S2ST TTS MT {language_name(code)}]" for code in (*LANGUAGES, "en")]
     train_tokenizer([*WORDS, *tags] * 20, root / "vocabulary" / "text.model", 400)
     joint.make_vocabulary(root / "vocabulary", UNITS, "made up", ["en", *LANGUAGES])
     return root / "vocabulary"
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A batch: its tokens, the bytes that were read for it, private memory and CPU time of the process so far."""
+
+    tokens: int
+    read: int
+    private: int
+    cpu: float
+
+
 class Bench:
     """The mixture of a made-up data set, as a training opens it."""
 
     def __init__(self, root: Path):
-        from audiopalm.lm.mixture import MixtureEntry
-        from audiopalm.lm.training import BatchConfig, LMConfig, read_data
-
         self.began = time.monotonic()
-        sets = (root / "data", root / "tokens")
-        self.data = read_data(root / "vocabulary", sets, sets, None)
+        sets = [(folder / "data", folder / "tokens") for folder in (root, root.parent / "base")]
+        self.data = read_data(root / "vocabulary", *sets, None)
         config = LMConfig([MixtureEntry(task) for task in TASKS], BatchConfig(ROWS, ROW_LENGTH))
         self.mixture = self.data.mixture(config, self.data.examples, 0)
 
-    def load(self, number: int) -> tuple[int, int, int, int]:
-        """Of a batch: its number, its tokens, what the process has read for it in bytes, and the process's memory."""
+    def load(self, number: int) -> tuple[PackedBatch, Loaded]:
         before = self.data.examples.bytes_read
         batch = self.mixture.batch(number)
         memory = private() if number % 50 == 0 else 0
-        return number, batch.tokens, self.data.examples.bytes_read - before, memory
+        return batch, Loaded(batch.tokens, self.data.examples.bytes_read - before, memory, time.process_time())
 
-    def workers(self, number: int, batches: int) -> tuple[float, list[tuple[int, int, int, int]]]:
-        """Tokens/s of the second half of `batches` batches, and what `load` says of each."""
-        from audiopalm.training.batches import load_ahead
-
+    def workers(self, number: int, batches: int) -> tuple[float, float, list[Loaded]]:
+        """Tokens/s of the second half of `batches` batches, tokens for each second of CPU time of the worker that takes
+        longest, and what is known of each batch."""
         assert self.mixture.drawable
-        found, began = [], 0.0
-        for one in load_ahead(self.load, range(batches), number):
-            if len(found) == batches // 2:
+        found: list[Loaded] = []
+        began, half = 0.0, batches // 2
+        for _, one in load_ahead(self.load, range(batches), number):
+            if len(found) == half:
                 began = time.monotonic()
             found.append(one)
-        seconds = time.monotonic() - began
-        return sum(one[1] for one in found[batches // 2 + 1:]) / seconds, found
+        tokens = sum(one.tokens for one in found[half + 1:])
+        cpu = max(found[batches - 1 - worker].cpu - found[half - worker].cpu for worker in range(number))
+        return tokens / (time.monotonic() - began), tokens / cpu, found
 
 
 def private() -> int:
@@ -121,11 +133,10 @@ def private() -> int:
 
 
 def ready(root: Path, batches: int) -> dict:
-    started = time.monotonic()
+    used = time.process_time()
     bench = Bench(root)
     bench.mixture.batch(0)
-    seconds = time.monotonic() - bench.began
-    return {"ready": seconds, "imports": bench.began - started}
+    return {"ready": time.monotonic() - bench.began, "cpu": time.process_time() - used}
 
 
 def resume(root: Path, batches: int) -> dict:
@@ -134,27 +145,42 @@ def resume(root: Path, batches: int) -> dict:
     return {"resume": time.monotonic() - bench.began}
 
 
+def hold(root: Path, batches: int) -> dict:
+    """A second training process, which has the same index mapped until its input ends."""
+    bench = Bench(root)
+    bench.mixture.batch(0)
+    print("ready", flush=True)
+    sys.stdin.read()
+    return {}
+
+
 def memory(root: Path, batches: int) -> dict:
     """Of a process that reads its batches itself, then of the only worker of another one."""
-    bench = Bench(root)
-    for number in range(1, 200):
-        bench.load(number)
-    rank = private()
-    worker = max(one[3] for one in bench.workers(1, 200)[1])
+    command = [sys.executable, __file__, "--child", "hold", "--root", str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        bench = Bench(root)
+        for number in range(1, 200):
+            bench.load(number)
+        rank = private()
+        worker = max(one.private for one in bench.workers(1, 200)[2])
+        other.communicate()
     return {"rank": rank, "worker": worker}
 
 
 def speed(root: Path, batches: int) -> dict:
     """One and two workers, each once, and the bytes of each of the two."""
     bench = Bench(root)
-    one, _ = bench.workers(1, batches)
-    two, found = bench.workers(2, batches)
-    own = [bench.load(number)[2] for number in range(batches)]
-    read = [sum(item[2] for item in found[worker::2]) for worker in range(2)]
-    return {"one": one, "two": two, "read": read, "share": [sum(own[worker::2]) for worker in range(2)]}
+    one, one_cpu, _ = bench.workers(1, batches)
+    two, two_cpu, found = bench.workers(2, batches)
+    own = [bench.load(number)[1].read for number in range(batches)]
+    read = [sum(item.read for item in found[worker::2]) for worker in range(2)]
+    return {"one": one, "two": two, "ratio": two / one, "cpu_ratio": two_cpu / one_cpu, "read": read,
+            "share": [sum(own[worker::2]) for worker in range(2)]}
 
 
-CHILDREN: dict[str, Callable[[Path, int], dict]] = {"ready": ready, "resume": resume, "memory": memory, "speed": speed}
+CHILDREN: dict[str, Callable[[Path, int], dict]] = {"ready": ready, "resume": resume, "memory": memory, "speed": speed,
+                                                    "hold": hold}
 
 
 def child(name: str, root: Path, batches: int) -> dict:
@@ -187,10 +213,11 @@ def measure(folder: Path, utterances: int, rounds: int, batches: int) -> dict:
             "bytes_per_utterance_of_rank": round(grown["rank"], 1),
             "bytes_per_utterance_of_worker": round(grown["worker"], 1),
             "ready_seconds": round(median(found["ready"] for found in start), 2),
-            "import_seconds": round(median(found["imports"] for found in start), 2),
+            "ready_cpu_seconds": round(median(found["cpu"] for found in start), 2),
             "resume_seconds": round(child("resume", full, batches)["resume"], 2),
             "tokens_per_second": [round(one), round(two)],
-            "workers_ratio": round(median(found["two"] / found["one"] for found in speeds), 2),
+            "workers_ratio": round(median(found["ratio"] for found in speeds), 2),
+            "workers_ratio_of_cpu_time": round(median(found["cpu_ratio"] for found in speeds), 2),
             "bytes_read": speeds[0]["read"], "bytes_share": speeds[0]["share"],
             "index_seconds": round(index_seconds, 1),
             "index_bytes_per_utterance": round(sum(file.stat().st_size for file in files) / utterances, 1)}
@@ -202,13 +229,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=600, help="of 8 rows of 1,024 tokens, in each round")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
+    parser.add_argument("--folder", type=Path, help="an empty folder for the made-up data, which then stay")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         return print(json.dumps(CHILDREN[args.child](args.root, args.batches)))
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), args.utterances, args.rounds, args.batches)
+        found = measure(args.folder or Path(folder), args.utterances, args.rounds, args.batches)
     if not args.json:
         for name, goal in GOALS.items():
             print(f"{name}: {found[name]} (goal {goal})")

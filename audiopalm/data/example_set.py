@@ -114,13 +114,13 @@ class ExampleSet:
         return self._rows[key]
 
     def _rows_of_part(self, part: IndexedSet, fields: Iterable[str], source: str, target: str | None) -> np.ndarray:
-        known = part.data.languages
-        rows = np.flatnonzero(part.data.codes("language") == (known.index(source) if source in known else -1))
-        for field in sorted(fields):
-            if len(rows):
-                table = self.table(field, target)
-                rows = rows[part.counts(table, rows) >= 0 if field in AUDIO_FIELDS else part.has_text(table, rows)]
-        return rows
+        tables = [(self.table(field, target), field in AUDIO_FIELDS) for field in sorted(fields)]
+        rows = part.rows_of_language(source)
+        if len(rows) and all(part.has_table(table) for table, _ in tables):
+            for table, is_audio in tables:
+                rows = rows[part.counts(table, rows) >= 0 if is_audio else part.has_text(table, rows)]
+            return rows
+        return rows[:0]
 
     @staticmethod
     def table(field: str, target: str | None) -> str:

@@ -1,9 +1,7 @@
 """One data directory with its tokens, read through their indices: values by row, and nothing held in memory."""
 
-import mmap
 import os
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +18,8 @@ class IndexedSet:
     def __init__(self, data: Index, tokens: Index | None = None):
         self.data, self.tokens = data, tokens
         self.bytes_read = 0
-        self._texts: dict[str, mmap.mmap] = {}
+        self._of_language: dict[str, np.ndarray] = {}
+        self._texts: dict[str, int] = {}
         self._archives: OrderedDict[int, int] = OrderedDict()
         self._token_rows: np.ndarray | None = None  # of each row of the data; None where they are the same
         if tokens is not None and not tokens.ids.equals(data.ids):
@@ -46,6 +45,18 @@ class IndexedSet:
                 high = middle
         return low if low < len(ids) and ids[low].as_py() == utterance else -1
 
+    def rows_of_language(self, code: str) -> np.ndarray:
+        """The rows in a language, int32, sorted."""
+        if code not in self._of_language:
+            known = self.data.languages
+            number = known.index(code) if code in known else -1
+            self._of_language[code] = np.flatnonzero(self.data.codes("language") == number).astype(np.int32)
+        return self._of_language[code]
+
+    def has_table(self, table: str) -> bool:
+        """Whether any row has a text in `text.en`, or tokens in `units.en`, for example."""
+        return self.data.has(f"{table}:offset") or self.tokens is not None and self.tokens.has(f"{table}:offset")
+
     def has_text(self, table: str, rows: np.ndarray) -> np.ndarray:
         """bool `[rows]`: whether the table `text` or `text.<language>` has these rows."""
         if not self.data.has(f"{table}:offset"):
@@ -56,9 +67,9 @@ class IndexedSet:
         """The text of a row."""
         offset, size = (int(self.data.numbers(f"{table}:{key}")[row]) for key in ("offset", "size"))
         if table not in self._texts:
-            self._texts[table] = _mapped(self.data.path.parent / table)
+            self._texts[table] = os.open(self.data.path.parent / table, os.O_RDONLY | os.O_CLOEXEC)
         self.bytes_read += size
-        return self._texts[table][offset:offset + size].decode("utf-8", "replace").strip()
+        return os.pread(self._texts[table], size, offset).decode("utf-8", "replace").strip()
 
     def counts(self, table: str, rows: np.ndarray) -> np.ndarray:
         """int32 `[rows]`: how many values `units`, `codec` or `units.<language>` have; -1 for none."""
@@ -99,8 +110,3 @@ class IndexedSet:
         if len(self._archives) > OPEN_ARCHIVES:
             os.close(self._archives.popitem(last=False)[1])
         return self._archives[number]
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with open(path, "rb") as stream:
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
