@@ -29,7 +29,7 @@ from statistics import median
 import torch
 
 from audiopalm.core.config import load_config, to_dict
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.mixture import Mixture
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig

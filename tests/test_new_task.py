@@ -14,7 +14,7 @@ from audiopalm.codec.registry import hash_codes
 from audiopalm.core.files import sha256, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.generation.sampling import DecodingConfig
 from audiopalm.lm.mixture import Mixture, MixtureEntry, trained_tasks
 from audiopalm.lm.model import Decoder, ModelConfig

@@ -5,7 +5,9 @@ import pytest
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.fleurs import CODES, short_code
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import read_table
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.languages import LANGUAGES, in_order
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import TASKS, decode_name, get_task, parse_tag
@@ -70,10 +72,11 @@ def test_combined_sequence_layout(builder, digit_sets):
     parts = np.split(sequence.ids, ends + 1)
     tag_length = int(audio.argmax())
     assert tokenizer.decode(parts[0][:tag_length].tolist()) == "[ASR AST S2ST Spanish English]"
-    assert (parts[0][tag_length:-1] - vocabulary.text_size).tolist() == examples.units[utterance].tolist()
-    assert tokenizer.decode(parts[1][:-1].tolist()) == examples.text[utterance]
-    assert tokenizer.decode(parts[2][:-1].tolist()) == examples.translations["en"][utterance]
-    assert (parts[3][:-1] - vocabulary.text_size).tolist() == examples.target_units["en"][utterance].tolist()
+    units, spoken = (TokenArchive(tokens / name)[utterance].tolist() for name in ("units.scp", "units.en.scp"))
+    assert (parts[0][tag_length:-1] - vocabulary.text_size).tolist() == units
+    assert tokenizer.decode(parts[1][:-1].tolist()) == read_table(data / "text")[utterance]
+    assert tokenizer.decode(parts[2][:-1].tolist()) == read_table(data / "text.en")[utterance]
+    assert (parts[3][:-1] - vocabulary.text_size).tolist() == spoken
     assert sequence.is_output.tolist() == [i > ends[0] for i in range(len(sequence.ids))]
 
 

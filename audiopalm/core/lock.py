@@ -20,14 +20,18 @@ GRACE_SECONDS = 3.0  # a command that has just been killed holds its lock until 
 _held: set[int] = set()  # file descriptors of the locks of this process
 
 
+class Busy(AudioPaLMError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def locked(directory: str | Path, what: str) -> Iterator[None]:
     """Hold the lock of `directory`, which is created if it does not exist, and clean up after dead processes.
 
     The kernel releases the lock when this process ends, however it ends; a forked child does not hold it. `what` names
     the work in the message to others. On entry, partial files that a dead process has left in `directory` are removed.
-    Raises AudioPaLMError when another process still holds the lock after GRACE_SECONDS, or the folder cannot be
-    written.
+    Raises Busy when another process still holds the lock after GRACE_SECONDS, and AudioPaLMError when the folder cannot
+    be written.
     """
     directory = Path(directory)
     created = not directory.exists()
@@ -82,8 +86,7 @@ def _acquire(directory: Path, what: str) -> int:
             text = os.pread(descriptor, 4096, 0).decode(errors="replace")
             os.close(descriptor)
             if late:
-                raise AudioPaLMError(f"{directory} is being written by {_described(text)}; wait for it, or stop it"
-                                     ) from None
+                raise Busy(f"{directory} is being written by {_described(text)}; wait for it, or stop it") from None
             time.sleep(0.1)
             continue
         except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, write_json
 from audiopalm.corpora.tables import counts
-from audiopalm.data.datadir import table_line
+from audiopalm.data.datadir import remove_index, table_line
 from audiopalm.languages import language_name
 
 DEV_EVERY = 1000  # of the pairs of a file one is for dev, the first among them
@@ -63,6 +63,8 @@ def prepare(texts: str | Path, output: str | Path) -> dict:
         if missing:
             raise AudioPaLMError(f"{texts} has no pair of texts for {missing[0]}; expected are files such as "
                                  "news.fr-en.tsv, or news.fr-en.fr and news.fr-en.en, with some lines each")
+    for kind in kinds:
+        remove_index(Path(output) / kind)
     report["dropped"] = counts(dropped)
     write_json(Path(output) / "report.json", report)
     return report

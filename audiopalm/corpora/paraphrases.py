@@ -18,7 +18,7 @@ import yaml
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
 from audiopalm.corpora.grammar import Grammar, Sentence, parse_numbers
-from audiopalm.data.datadir import invert, write_table
+from audiopalm.data.datadir import invert, remove_index, write_table
 
 FILE = "paraphrases.yaml"
 SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?(?:\*([\w.]+))?\}")
@@ -293,6 +293,7 @@ def write_texts(directory: Path, pairs: list[Pair]) -> dict:
         raise AudioPaLMError(f"{directory.name}: no paraphrases; are the set's size and the wordings there?")
     rows = {f"paraphrase_{pair.language}-{pair.row}-{number:06d}": pair for number, pair in enumerate(pairs)}
     languages = sorted({pair.language for pair in pairs})
+    remove_index(directory)
     write_table(directory / "text", {key: pair.text for key, pair in rows.items()})
     for language in languages:
         write_table(directory / f"text.{language}",

@@ -7,6 +7,7 @@ Archives are read here and not by kaldiio, which runs an scp value that ends in 
 archive that begins with `PKL`.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,26 +46,41 @@ def read_vector(entry: str) -> np.ndarray:
     if not Path(path).is_file():
         raise AudioPaLMError(f"token archive {path} does not exist or is not a file")
     try:
-        return _read_vector(path, int(offset), entry)
+        with open(path, "rb") as stream:
+            return read_at(stream.fileno(), int(offset), entry)
     except OSError as error:
         raise AudioPaLMError(f"token archive {path} cannot be read: {error.strerror}") from None
 
 
-def _read_vector(path: str, offset: int, entry: str) -> np.ndarray:
-    with open(path, "rb") as stream:
-        left = stream.seek(0, 2) - offset - len(HEADER) - 4  # bytes behind the count
-        stream.seek(offset)
-        header, count = stream.read(len(HEADER)), int.from_bytes(stream.read(4), "little", signed=True)
-        if header != HEADER or left < 0:
-            raise AudioPaLMError(f"token archive {entry} has no int32 vector at this offset; run the stage that wrote "
-                                 "it again")
+def read_at(descriptor: int, offset: int, entry: str, expected: int = 0) -> np.ndarray:
+    """The int32 `[T]` at `offset` of an open archive; `entry` names it in errors.
+
+    With `expected` values one read is enough; another number than that is found all the same.
+    """
+    head = len(HEADER) + 4
+    content = os.pread(descriptor, head + expected * ELEMENT.itemsize, offset)
+    if content[:len(HEADER)] != HEADER or len(content) < head:
+        raise AudioPaLMError(f"token archive {entry} has no int32 vector at this offset; run the stage that wrote it "
+                             "again")
+    count = int.from_bytes(content[len(HEADER):head], "little", signed=True)
+    if count != expected:
+        left = os.fstat(descriptor).st_size - offset - head
         if not 0 <= count * ELEMENT.itemsize <= left:
             raise AudioPaLMError(f"token archive {entry} states {count} values, {left // ELEMENT.itemsize} follow: it "
                                  "is damaged or cut off; run the stage that wrote it again")
-        elements = np.frombuffer(stream.read(count * ELEMENT.itemsize), dtype=ELEMENT)
-    if (elements["width"] != 4).any():
+        content = os.pread(descriptor, head + count * ELEMENT.itemsize, offset)
+    elements = np.frombuffer(content, dtype=ELEMENT, count=(len(content) - head) // ELEMENT.itemsize, offset=head)
+    if len(elements) != count or (elements["width"] != 4).any():
         raise AudioPaLMError(f"token archive {entry} is damaged; run the stage that wrote it again")
     return elements["value"].astype(np.int32)
+
+
+def check_range(tokens: np.ndarray, size: int | None, where: str) -> None:
+    """Raise AudioPaLMError where tokens are not 0 to `size` - 1, or just negative where no size is given."""
+    if len(tokens) and (tokens.min() < 0 or (size is not None and tokens.max() >= size)):
+        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+        most = "" if size is None else f", the largest is {size - 1}"
+        raise AudioPaLMError(f"{where} holds the token {wrong}, which does not exist{most}")
 
 
 class TokenArchive(Mapping):
@@ -87,17 +103,8 @@ class TokenArchive(Mapping):
         if len(tokens) % self.levels:
             raise AudioPaLMError(f"{self.path}: {key} has {len(tokens)} tokens, which is no multiple of its "
                                  f"{self.levels} levels")
-        if len(tokens) and (tokens.min() < 0 or (self.size is not None and tokens.max() >= self.size)):
-            wrong = tokens.min() if tokens.min() < 0 else tokens.max()
-            most = "" if self.size is None else f", the largest is {self.size - 1}"
-            raise AudioPaLMError(f"{self.path}: {key} holds the token {wrong}, which does not exist{most}")
+        check_range(tokens, self.size, f"{self.path}: {key}")
         return tokens.reshape(-1, self.levels) if self.levels > 1 else tokens
-
-    def add(self, other: "TokenArchive") -> None:
-        """Add the tokens of another archive of the same kind; raises AudioPaLMError for an id that both have."""
-        if common := self.table.keys() & other.table.keys():
-            raise AudioPaLMError(f"{other.path} has the id {min(common)!r}, which {self.path} has too")
-        self.table |= other.table
 
     def __contains__(self, key: object) -> bool:
         return key in self.table  # without reading the tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_text
 
+INDEX_FILES = ("data_index.arrow", "text_lengths.*.arrow")  # derived from the tables beside them
 MAX_ID_BYTES = 200  # files are named by an id, and a file name has at most 255 bytes
 _IN_NO_ID = re.compile(r"[\s\x00-\x1f\x7f/]")
 
@@ -85,8 +86,16 @@ def languages_of(directory: str | Path, name: str) -> list[str]:
     return sorted(path.name[len(name) + 1:] for path in Path(directory).glob(f"{name}.*"))
 
 
+def remove_index(directory: str | Path) -> None:
+    """Remove the index of tables that are replaced (audiopalm/data/index.py); whoever trains next makes a new one."""
+    for name in INDEX_FILES:
+        for path in Path(directory).glob(name):
+            path.unlink()
+
+
 def remove_tables_by_language(directory: str | Path) -> None:
-    """An earlier run may have left tables of languages that are not asked for any more."""
+    """An earlier run may have left tables of languages that are not asked for any more, and an index of its tables."""
+    remove_index(directory)
     for name in ("text", "wav.scp", "segments"):
         for path in Path(directory).glob(f"{name}.*"):
             path.unlink()

@@ -1,22 +1,20 @@
 """Batches for ESPnet's Trainer: our task mixture, or one task read by ESPnet's own dataset."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import AbsIterFactory, AbsPreprocessor
-from audiopalm.lm.mixture import Mixture, Share
+from audiopalm.lm.mixture import Mixture
 from audiopalm.lm.packing import PackedBatch, collate
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.tasks import Task
+from audiopalm.training.batches import load_ahead
 
 LANGUAGE = "utt2lang"  # the name of the data that says in which language an utterance is
 
@@ -33,16 +31,13 @@ class MixtureIterFactory(AbsIterFactory):
     def __init__(self, mixture: Mixture, iterations: int, workers: int, rank: int, world_size: int):
         self.mixture, self.iterations, self.workers = mixture, iterations, workers
         self.rank, self.world_size = rank, world_size
-        self.chunk = (0, 0)
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
         """The batches of `epoch`, counted from 1; they do not depend on which epochs were built before."""
-        skip = (epoch - 1) * self.iterations * self.world_size
-        chunk = self.chunk if self.chunk[1] <= skip else (0, 0)
-        share = Share(self.mixture, skip, chunk, self.rank, self.world_size)
-        loader = DataLoader(share, batch_size=None, num_workers=self.workers, worker_init_fn=end_worker_with_parent)
-        for batch in islice(loader, self.iterations):
-            self.chunk = batch.chunk  # the next epoch starts drawing here
+        assert self.mixture.drawable  # found here and not in every worker
+        each = self.iterations * self.world_size
+        numbers = range((epoch - 1) * each + self.rank, epoch * each, self.world_size)
+        for batch in load_ahead(self.mixture.batch, numbers, self.workers):
             yield batch.utterances, tensors(batch)
 
 

@@ -14,7 +14,7 @@ import yaml
 from audiopalm.core.config import from_dict, load_config, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.espnet.data import (
     LANGUAGE,
     MixtureIterFactory,
@@ -151,7 +151,7 @@ def _builder(args: argparse.Namespace) -> SequenceBuilder:
 def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
     if data_dir is None:
         raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
-    builder, examples = _builder(args), ExampleSet(data_dir, tokens)
+    builder, examples = _builder(args), ExampleSet(data_dir, tokens, saved=True)
     if examples.meta:
         builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
@@ -162,7 +162,7 @@ def _trained(args: argparse.Namespace) -> list[dict]:
     """The tasks and languages of the mixture, for config.yaml; empty where ESPnet's readers give the data."""
     if not args.mixture or args.train_data_dir is None:
         return []
-    examples = ExampleSet(args.train_data_dir, args.train_tokens)
+    examples = ExampleSet(args.train_data_dir, args.train_tokens, saved=True)
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture]
     return trained_to_json(trained_tasks(expand(entries, examples)))
 

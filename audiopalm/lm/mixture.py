@@ -1,27 +1,30 @@
 """The task mixture: which (task, language pair, utterance) comes next, reproducibly from the seed alone.
 
-The stream is made of chunks. Chunk c draws its examples with the generator seeded by (seed, c), packs them into rows
-and shuffles the rows, so a resumed run needs to know only how many batches it has used.
+Batches are planned from lengths and then read. A chunk is CHUNK_BATCHES batches: chunk c draws its examples with the
+generator seeded by (seed, c) and packs them by their lengths, without reading any. So batch n depends on the seed, n
+and the data alone, and whoever needs it reads only what is in it. docs/data.md says what changes the order.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 
 import numpy as np
-from torch.utils.data import IterableDataset, get_worker_info
 
 from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.languages import language_name
+from audiopalm.lm.lengths import FieldLengths
 from audiopalm.lm.packing import PackedBatch, collate, pack_rows
 from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.lm.trained import TrainedTask
-from audiopalm.tasks import AUDIO, Task, get_task
+from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 
-CHUNK = 2048  # examples drawn, packed and shuffled together
+CHUNK_BATCHES = 64  # batches whose examples are drawn and packed together
+DRAW = 256  # examples that are drawn at least at a time
 
 
 @dataclass
@@ -45,12 +48,12 @@ class MixtureEntry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One task in one language pair and the utterances that can serve it."""
+    """One task in one language pair and the rows of the example set that can serve it, int32."""
 
     task: Task
     source: str
     target: str | None
-    utterances: list[str]
+    rows: np.ndarray
     weight: float
 
 
@@ -66,18 +69,17 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
         for source in entry.sources or examples.languages:
             for target in (entry.targets or examples.languages) if task.translates else [None]:
                 if target != source:
-                    utterances = [utterance for utterance in examples.utterances(task.fields(), source, target, speaks)
-                                  if (not entry.speakers or examples.speaker[utterance] in entry.speakers)
-                                  and (not entry.corpora or utterance.partition("-")[0] in entry.corpora)]
-                    found += [(source, target, utterances)] if utterances else []
+                    rows = examples.select(examples.rows(task.fields(), source, target, speaks), entry.speakers,
+                                           entry.corpora)
+                    found += [(source, target, rows)] if len(rows) else []
         if not found:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
                                  f"speakers {entry.speakers or 'all'}, corpora {entry.corpora or 'all'}")
         power = 1 / entry.temperature if entry.temperature else 0.0
-        sizes = [len(utterances) ** power for _, _, utterances in found]
-        cells += [Cell(task, source, target, utterances, entry.weight * size / sum(sizes))
-                  for (source, target, utterances), size in zip(found, sizes, strict=True)]
+        sizes = [len(rows) ** power for _, _, rows in found]
+        cells += [Cell(task, source, target, rows, entry.weight * size / sum(sizes))
+                  for (source, target, rows), size in zip(found, sizes, strict=True)]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
@@ -88,52 +90,112 @@ def trained_tasks(cells: list[Cell]) -> list[TrainedTask]:
     return [TrainedTask(cell.task.name, cell.source, cell.target) for cell in cells]
 
 
+@dataclass(frozen=True)
+class Drawable:
+    """The rows of all cells that fit into a packed row, one cell after another, and their lengths, `[N]` each; of each
+    cell its number of rows, its first one and its share of the examples; the mean length of what is drawn."""
+
+    rows: np.ndarray
+    lengths: np.ndarray
+    sizes: np.ndarray
+    begins: np.ndarray
+    shares: np.ndarray
+    mean: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The examples of a chunk: `cell`, `row` and `length` of each `[N]`, and the examples in each packed row."""
+
+    chunk: int
+    cell: np.ndarray
+    row: np.ndarray
+    length: np.ndarray
+    packed: list[list[int]]
+
+
 class Mixture:
-    """An endless stream of packed batches. Sequences longer than a row are left out, counted and named."""
+    """An endless stream of packed batches, each of `rows` rows. Sequences longer than a row are left out and named."""
 
     def __init__(self, entries: list[MixtureEntry], examples: ExampleSet, builder: SequenceBuilder, row_length: int,
                  rows: int, seed: int):
         self.cells, self.examples, self.builder = expand(entries, examples), examples, builder
         self.row_length, self.rows, self.seed = row_length, rows, seed
-        self.too_long: set[str] = set()
-        weights = np.array([cell.weight for cell in self.cells])
-        self.shares = weights / weights.sum()
+        self.lengths = FieldLengths(examples, builder.vocabulary, builder.tokenizer)
+        self._plan: Plan | None = None
 
-    def batches(self, skip: int = 0, chunk: tuple[int, int] = (0, 0)) -> Iterator[PackedBatch]:
-        """Batches from the `skip`-th on.
-
-        `chunk` of any batch before that one (`PackedBatch.chunk`) saves drawing what comes before it once more.
-        """
-        number, seen = chunk
-        while True:
-            rows = self._rows(number)
-            groups = [rows[start:start + self.rows] for start in range(0, len(rows), self.rows)]
-            for group in groups[max(skip - seen, 0):]:
-                yield collate(group, self.row_length, (number, seen))
-            seen += len(groups)
-            number += 1
-
-    def _rows(self, chunk: int) -> list[list[Sequence]]:
-        random = np.random.default_rng([self.seed, chunk])
-        sequences = []
-        for number in random.choice(len(self.cells), size=CHUNK, p=self.shares):
-            cell = self.cells[number]
-            utterance = cell.utterances[random.integers(len(cell.utterances))]
-            sequence = self.sequence(cell, utterance)
-            if len(sequence.ids) <= self.row_length:
-                sequences.append(sequence)
-            elif utterance not in self.too_long:
-                self.too_long.add(utterance)
-                logging.warning("left out %s (%s): %d tokens are more than a row of %d; %d utterances so far",
-                                utterance, cell.task.name, len(sequence.ids), self.row_length, len(self.too_long))
-        if not sequences:
+    @cached_property
+    def drawable(self) -> "Drawable":
+        """What is drawn from; whoever starts workers asks for it first, so that they share it."""
+        narrow = np.uint16 if self.row_length < 2 ** 16 else np.int32
+        rows, lengths = [], []
+        for cell in self.cells:
+            length = self.cell_lengths(cell)
+            fits = length <= self.row_length
+            rows.append(cell.rows[fits])
+            lengths.append(length[fits].astype(narrow))
+            if not fits.all():
+                logging.warning("left out %d of %d utterances of %s, which are longer than a row of %d tokens; %s has "
+                                "%d", np.sum(~fits), len(fits), decode_name(cell.task, cell.source, cell.target),
+                                self.row_length, self.examples.id(cell.rows[length.argmax()]), length.max())
+        sizes = np.array([len(one) for one in rows])
+        if not sizes.any():
             raise AudioPaLMError(f"mixture: no sequence fits into rows of {self.row_length} tokens; raise row_length")
-        rows = pack_rows([len(sequence.ids) for sequence in sequences], self.row_length)
-        random.shuffle(rows)
-        return [[sequences[index] for index in row] for row in rows]
+        weights = np.array([cell.weight for cell in self.cells]) * (sizes > 0)
+        means = np.array([one.mean() if len(one) else 0.0 for one in lengths])
+        shares = weights / weights.sum()
+        return Drawable(np.concatenate(rows), np.concatenate(lengths), sizes,
+                        np.concatenate([[0], np.cumsum(sizes)[:-1]]), shares, float(shares @ means))
 
-    def sequence(self, cell: Cell, utterance: str) -> Sequence:
-        return self.builder.sequence(cell.task, self.examples.example(utterance, cell.task.fields(), cell.target))
+    def cell_lengths(self, cell: Cell) -> np.ndarray:
+        """How many tokens each row of a cell has as a sequence, int64."""
+        return self.builder.lengths(cell.task, cell.source, cell.target,
+                                    lambda field: self.lengths.count(field, cell.target, cell.rows))
+
+    def batches(self, first: int = 0) -> Iterator[PackedBatch]:
+        """All batches from number `first` on."""
+        return map(self.batch, itertools.count(first))
+
+    def batch(self, number: int) -> PackedBatch:
+        """Batch `number`, of which nothing else than its own examples is read."""
+        chunk, place = divmod(number, CHUNK_BATCHES)
+        plan = self._plan if self._plan is not None and self._plan.chunk == chunk else self.plan(chunk)
+        self._plan = plan
+        rows = plan.packed[place * self.rows:(place + 1) * self.rows]
+        return collate([[self._read(plan, index) for index in row] for row in rows], self.row_length)
+
+    def plan(self, chunk: int) -> Plan:
+        """Draw examples as long as they fill less than the rows of the chunk, and pack them by their lengths.
+
+        Packing leaves gaps, so that there are at least as many rows as wanted; a random choice of them is taken.
+        """
+        drawable = self.drawable
+        random = np.random.default_rng([self.seed, chunk])
+        wanted = CHUNK_BATCHES * self.rows
+        cells, places, total = [], [], 0
+        while total <= wanted * self.row_length:
+            number = max(DRAW, int((wanted * self.row_length - total) / drawable.mean * 1.02))
+            cell = random.choice(len(self.cells), size=number, p=drawable.shares)
+            place = drawable.begins[cell] + random.integers(drawable.sizes[cell])
+            cells.append(cell)
+            places.append(place)
+            total += int(drawable.lengths[place].sum(dtype=np.int64))
+        cell, place = np.concatenate(cells), np.concatenate(places)
+        length = drawable.lengths[place].astype(np.int64)
+        taken = int(np.searchsorted(np.cumsum(length), wanted * self.row_length, side="right"))
+        packed = pack_rows(length[:taken], self.row_length)
+        random.shuffle(packed)
+        return Plan(chunk, cell[:taken], drawable.rows[place[:taken]], length[:taken], packed[:wanted])
+
+    def _read(self, plan: Plan, index: int) -> Sequence:
+        sequence = self.sequence(self.cells[plan.cell[index]], plan.row[index])
+        if len(sequence.ids) != plan.length[index]:
+            raise AudioPaLMError(f"{self.examples.data_dir}: {sequence.utterance} has {len(sequence.ids)} tokens, its "
+                                 f"index states {plan.length[index]}; run audiopalm.bin.make_index again")
+        return sequence
+
+    def sequence(self, cell: Cell, row: int) -> Sequence:
+        return self.builder.sequence(cell.task, self.examples.example_at(row, cell.task.fields(), cell.target))
 
     def validation(self, per_task: int) -> dict[str, list[PackedBatch]]:
         """{task name: batches of at most `per_task` sequences}, evenly from its language pairs, always the same.
@@ -144,8 +206,8 @@ class Mixture:
         for name in dict.fromkeys(cell.task.name for cell in self.cells):
             cells = [cell for cell in self.cells if cell.task.name == name]
             share = max(per_task // len(cells), 1)
-            grouped[name] = [self.sequence(cell, cell.utterances[index]) for cell in cells
-                             for index in np.linspace(0, len(cell.utterances) - 1, share).astype(int)][:per_task]
+            grouped[name] = [self.sequence(cell, cell.rows[index]) for cell in cells
+                             for index in np.linspace(0, len(cell.rows) - 1, share).astype(int)][:per_task]
         batches = {}
         for name, sequences in grouped.items():
             sequences = [sequence for sequence in sequences if len(sequence.ids) <= self.row_length]
@@ -158,21 +220,3 @@ class Mixture:
             batches[name] = [collate(packed[start:start + self.rows], self.row_length)
                              for start in range(0, len(packed), self.rows)]
         return batches
-
-
-class Share(IterableDataset):
-    """The batches of one of `world_size` processes that take turns with those of a mixture, from the `skip`-th on.
-
-    In a DataLoader its workers take turns once more: in which order batches come does not depend on how many there are.
-    """
-
-    def __init__(self, mixture: Mixture, skip: int, chunk: tuple[int, int], rank: int, world_size: int):
-        self.mixture, self.skip, self.chunk, self.rank, self.world_size = mixture, skip, chunk, rank, world_size
-
-    def __iter__(self) -> Iterator[PackedBatch]:
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        if number > 0:  # all of them see the same sequences: one is enough to name those that are too long
-            logging.disable(logging.WARNING)
-        return islice(self.mixture.batches(self.skip, self.chunk), self.rank + self.world_size * number, None,
-                      self.world_size * workers)

@@ -1,5 +1,6 @@
 """Packing: several sequences share a row of fixed length, so that little computation is spent on padding."""
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,6 @@ class PackedBatch:
     positions: Tensor
     targets: Tensor
     utterances: list[str]
-    chunk: tuple[int, int]  # (index of its chunk of the mixture, number of batches before that chunk)
 
     @property
     def tokens(self) -> int:
@@ -36,22 +36,28 @@ class PackedBatch:
         return int((self.segments > 0).sum())
 
 
-def pack_rows(lengths: list[int], row_length: int) -> list[list[int]]:
-    """Indices of the sequences in each row, by first-fit decreasing. No length may exceed `row_length`."""
+def pack_rows(lengths: np.ndarray, row_length: int) -> list[list[int]]:
+    """Indices of the sequences in each row, by best-fit decreasing: each goes, the longest first, into the row that it
+    fills best. No length may exceed `row_length`."""
+    lengths = np.asarray(lengths, dtype=np.int64)
     rows: list[list[int]] = []
-    free: list[int] = []  # tokens left in each row
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        row = next((r for r, tokens in enumerate(free) if tokens >= lengths[index]), None)
-        if row is None:
+    free: list[int] = []  # sorted: for each row with space left, that space times `many`, plus the number of the row
+    many, shortest = max(len(lengths), 1), int(lengths.min(initial=row_length))
+    order = np.argsort(-lengths, kind="stable")
+    for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        place = bisect_left(free, length * many)
+        if place == len(free):
+            space, row = row_length, len(rows)
             rows.append([])
-            free.append(row_length)
-            row = len(rows) - 1
+        else:
+            space, row = divmod(free.pop(place), many)
         rows[row].append(index)
-        free[row] -= lengths[index]
+        if space - length >= shortest:
+            insort(free, (space - length) * many + row)
     return rows
 
 
-def collate(rows: list[list[Sequence]], row_length: int, chunk: tuple[int, int] = (0, 0)) -> PackedBatch:
+def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
     """The batch of these rows of sequences. A target is the next id if that is an output of the same document."""
     ids, segments, positions = (np.zeros((len(rows), row_length), dtype=np.int64) for _ in range(3))
     targets = np.full((len(rows), row_length), IGNORED, dtype=np.int64)
@@ -65,4 +71,4 @@ def collate(rows: list[list[Sequence]], row_length: int, chunk: tuple[int, int] 
             targets[r, start:end - 1] = np.where(sequence.is_output[1:], sequence.ids[1:], IGNORED)
             start = end
     utterances = [sequence.utterance for row in rows for sequence in row]
-    return PackedBatch(*(torch.from_numpy(array) for array in (ids, segments, positions, targets)), utterances, chunk)
+    return PackedBatch(*(torch.from_numpy(array) for array in (ids, segments, positions, targets)), utterances)

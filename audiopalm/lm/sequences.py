@@ -1,5 +1,6 @@
 """From an example to a sequence of token ids (tag, input, newline, outputs) and the positions that have loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,8 @@ from audiopalm.data.examples import Example
 from audiopalm.tasks import AUDIO_FIELDS, Task
 from audiopalm.vocabulary.joint import Vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
+
+CACHED_TEXTS = 4096  # a corpus may have millions
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Sequence:
 
 
 class SequenceBuilder:
-    """Builds sequences as the rows of audiopalm/tasks.py describe. Every text is encoded once and cached."""
+    """Builds sequences as the rows of audiopalm/tasks.py describe. Recent texts are cached."""
 
     def __init__(self, vocabulary: Vocabulary, tokenizer: TextTokenizer):
         self.vocabulary, self.tokenizer = vocabulary, tokenizer
@@ -29,6 +32,8 @@ class SequenceBuilder:
     def text(self, text: str) -> np.ndarray:
         """Ids of a text, int64 `[T]`."""
         if text not in self._encoded:
+            if len(self._encoded) >= CACHED_TEXTS:
+                self._encoded.clear()
             self._encoded[text] = np.array(self.tokenizer.encode(text), dtype=np.int64)
         return self._encoded[text]
 
@@ -56,3 +61,10 @@ class SequenceBuilder:
         ids = np.concatenate(parts).astype(np.int64)
         is_output = np.arange(len(ids)) >= len(prompt)
         return Sequence(example.utterance, ids, is_output)
+
+    def lengths(self, task: Task, source: str, target: str | None, count: Callable[[str], np.ndarray]) -> np.ndarray:
+        """How many ids `sequence` gives, int64 `[N]`, where a field has `count(field)` tokens, `[N]`."""
+        length = sum((count(output.field) + 1 for output in task.outputs), np.int64(0))
+        if not task.tag:
+            return length + 1
+        return length + len(self.text(task.tag_text(source, target))) + count(task.input) + 1

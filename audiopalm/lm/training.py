@@ -7,25 +7,24 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from audiopalm.core.config import chosen, ranged, to_dict
-from audiopalm.core.processes import end_worker_with_parent
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.initial import InitialModel, joint_lm, text_lm
-from audiopalm.lm.mixture import Mixture, MixtureEntry, Share, trained_tasks
+from audiopalm.lm.mixture import Mixture, MixtureEntry, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packed_attention import Sizes, count_sizes
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
 from audiopalm.lm.storage import INITIALISATIONS, save_model
+from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig, free
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.parallel import fill
 from audiopalm.training.precision import peak_operations
-from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
+from audiopalm.training.record import hash_model, settings_of
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
@@ -76,21 +75,14 @@ class LMData:
     def made_from(self) -> dict[str, Any]:
         """Hashes of everything that changes the result."""
         return {"vocabulary": self.vocabulary.layout_hash, "init_lm": hash_model(self.init_lm),
-                **{name: hash_examples(examples) for name, examples in (("train", self.examples), ("dev", self.dev))}}
-
-
-def hash_examples(examples: ExampleSet) -> dict[str, Any]:
-    """Hashes of the directories that a set of examples was read from."""
-    found = {"data": hash_data(examples.data_dir), "tokens": hash_tokens(examples.tokens),
-             "texts": hash_data(examples.text_dir)}
-    return found | {f"distorted {number}": {"data": hash_data(data), "tokens": hash_tokens(tokens)}
-                    for number, (data, tokens) in enumerate(examples.distorted, start=1)}
+                "train": self.examples.hashes(), "dev": self.dev.hashes()}
 
 
 def read_data(vocabulary: str | Path, train_set: tuple[Any, ...], dev_set: tuple[Any, ...],
               init_lm: str | None) -> LMData:
     """The inputs of a training; each set has the arguments of `ExampleSet`."""
-    return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set), ExampleSet(*dev_set), init_lm)
+    return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set, saved=True), ExampleSet(*dev_set, saved=True),
+                  init_lm)
 
 
 def train(config: LMConfig, data: LMData, output: Path, seed: int) -> None:
@@ -125,7 +117,6 @@ class LMTraining(Training):
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)
-        self.chunk = (0, 0)
         self.speed = Speed(self.model, fabric.device, config.training.precision)
 
     def fill(self) -> None:
@@ -136,17 +127,12 @@ class LMTraining(Training):
                                       clip_apart=("embedding",))}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[PackedBatch]:
-        # The ranks take turns with the micro-batches: two processes see what one with two micro-batches a step sees.
-        self.chunk = tuple(state.get("chunk", (0, 0)))
-        rank = self.fabric.global_rank
-        share = Share(self.mixture, numbers.start - rank, self.chunk, rank, self.fabric.world_size)
-        return iter(DataLoader(share, batch_size=None, num_workers=self.config.training.workers,
-                               worker_init_fn=end_worker_with_parent))
+        assert self.mixture.drawable  # found here and not in every worker
+        return load_ahead(self.mixture.batch, numbers, self.config.training.workers)
 
     def step(self, batch: PackedBatch, step: int) -> Iterator[Loss]:
         loss, count = self.model(*self._inputs(batch))
         yield Loss(loss, count, counts={"tokens": batch.tokens, "outputs": count})
-        self.chunk = batch.chunk
 
     def _inputs(self, batch: PackedBatch) -> tuple[torch.Tensor | Sizes, ...]:
         """The arguments of `Decoder.forward`: tensors on the device, and sizes counted before they were sent there."""
@@ -168,9 +154,6 @@ class LMTraining(Training):
         own = [counts[name] / self.fabric.world_size for name in ("tokens", "outputs")]
         return {"tokens_per_second": round(counts["tokens"] / seconds),
                 "matmul_share": round(self.speed.share(*own, seconds), 3)}
-
-    def state(self) -> dict[str, Any]:
-        return {"chunk": list(self.chunk)}
 
     def finish(self, weights: Weights) -> None:
         save_model(self.output, self.model.config, weights["model"], self.data.vocabulary.layout_hash, self.seed,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from audiopalm.data.datadir import read_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.attention_maps import attention_maps
 from audiopalm.lm.loading import describe, load_decoder
 from audiopalm.lm.sequences import SequenceBuilder

@@ -15,7 +15,8 @@ from scipy.stats import rankdata
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
-from audiopalm.data.examples import Example, ExampleSet
+from audiopalm.data.example_set import ExampleSet
+from audiopalm.data.examples import Example
 from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs
@@ -210,11 +211,10 @@ def _outside_inputs(options: CalibrationOptions, observer: Observer, examples: E
     names = _spread([name for language in examples.languages for name in examples.utterances({AUDIO}, language, None)],
                     options.outside_most)
     paths = read_table(examples.data_dir / "wav.scp")
-    recordings = [(examples.language[name], read_audio(paths[name])) for name in names]
+    recordings = [(examples.language(examples.find(name)), read_audio(paths[name])) for name in names]
     units = UnitTokenizer.load(options.units)
     sounds = outside.sounds(recordings, kinds[0], options.outside_most, seed) if recordings else {}
-    sentences = [(examples.language[name], text) for name, text in examples.text.items()]
-    texts = outside.texts(options.outside_texts, sentences, kinds[1], options.outside_most, seed, fitted)
+    texts = outside.texts(options.outside_texts, list(examples.texts()), kinds[1], options.outside_most, seed, fitted)
     heard = {kind: list(zip([language for language, _ in found], units.encode([one for _, one in found]), strict=True))
              for kind, found in sounds.items()}
     return {AUDIO: {kind: observer.outside(AUDIO, found) for kind, found in heard.items()},

@@ -20,7 +20,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
-from audiopalm.data.examples import ExampleSet, read_set
+from audiopalm.data.example_set import ExampleSet, read_set
 from audiopalm.languages import in_order
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
@@ -214,7 +214,7 @@ class Folder:
             answers |= content["answers"]
             seconds += content["seconds"]
         best = {name: found[0] for name, found in answers.items()}
-        units_seen = sum(len(self.examples.units[name]) for name in best) if self.job.task.input == AUDIO else 0
+        units_seen = sum(map(self.examples.count_units, best)) if self.job.task.input == AUDIO else 0
         for part, output in enumerate(self.job.task.outputs):
             ids = {name: np.array(answer["parts"][part], dtype=np.int32) for name, answer in best.items()}
             if output.is_audio:

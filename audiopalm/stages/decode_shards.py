@@ -11,7 +11,7 @@ from audiopalm.core.config import from_dict
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
-from audiopalm.data.examples import ExampleSet, read_set
+from audiopalm.data.example_set import ExampleSet, read_set
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rescoring import decode_n_best
 from audiopalm.lm.loading import load_decoder

@@ -11,10 +11,11 @@ from audiopalm.core.files import read_object
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.manifest import check_manifest
 from audiopalm.data.datadir import languages_of, read_table
-from audiopalm.data.examples import DATA_STAGE, UNITS_META
+from audiopalm.data.example_set import DATA_STAGE, UNITS_META
 from audiopalm.languages import in_order
 from audiopalm.lm.huggingface.pretrained import read_config, read_eos
 from audiopalm.lm.importing import check_text_lm
+from audiopalm.lm.lengths import write_lengths
 from audiopalm.tasks import TASKS
 from audiopalm.vocabulary.extension import extend_tokenizer, is_extensible
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabulary
@@ -46,7 +47,7 @@ def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_
         # A tag is text like any other; the tokenizer must have met its words.
         words = sorted({text for found in texts.values() for text in found})
         train_tokenizer(words + _tags(texts) * 10, output / "text.model", config.text_size)
-    return _finish(output, meta, list(texts), text_size, eos)
+    return _finish(data_dir, output, meta, list(texts), text_size, eos)
 
 
 def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack: Path, output: Path) -> Vocabulary:
@@ -73,7 +74,7 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
         take_tokenizer(pack / "vocabulary", output)
     logging.info("%s: %d text ids, of which %d are new; languages that are new: %s", output, known.text_size + taken,
                  taken, " ".join(code for code in languages if code not in known.languages) or "none")
-    return _finish(output, meta, languages, known.text_size + taken, known.eos)
+    return _finish(data_dir, output, meta, languages, known.text_size + taken, known.eos)
 
 
 def _remove_earlier(output: Path) -> None:
@@ -82,10 +83,12 @@ def _remove_earlier(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _finish(output: Path, meta: dict, languages: list[str], text_size: int | None, eos: int) -> Vocabulary:
+def _finish(data_dir: Path, output: Path, meta: dict, languages: list[str], text_size: int | None,
+            eos: int) -> Vocabulary:
     vocabulary = make_vocabulary(output, meta["units_size"], meta["units_sha256"], languages, text_size, eos)
     logging.info("%s: %d text ids, %d audio ids, layout %s", output, vocabulary.text_size, vocabulary.audio_size,
                  vocabulary.layout_hash)
+    write_lengths(data_dir, *load_vocabulary(output))
     return vocabulary
 
 

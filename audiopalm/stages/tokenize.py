@@ -16,6 +16,7 @@ from audiopalm.core.files import read_json, require, sha256, write_json
 from audiopalm.core.lock import all_locked
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.datadir import languages_of, read_table, write_table
+from audiopalm.data.index import write_index
 from audiopalm.data.speech import count_samples
 from audiopalm.stages.encode_shards import Shard
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
@@ -44,6 +45,7 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
             pass  # the work of a shard is the files that it leaves
         for data, output in sets.items():
             write_tables(data, output, planned[data], data not in units_only)
+            write_index(data, output)
     logging.info("encoded %d shards, %.0f s", len(missing), time.monotonic() - started)
 
 

@@ -10,7 +10,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Sentence
 from audiopalm.corpora.paraphrases import Paraphrases, expand, write_sets
 from audiopalm.data.checks import Options, problems
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
 NORMAL_FORM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*'?(?: [^\W\d_]+(?:'[^\W\d_]+)*'?)*")
@@ -125,7 +125,7 @@ def test_the_texts_are_data_directories_that_training_reads(tmp_path):
     for name in ("texts/train", "texts/dev", "test_paraphrase"):
         assert problems(tmp_path / name, Options(wav=False)) == []
         examples = ExampleSet(tmp_path / name)
-        assert len(examples.text) == report[name]["rows"]
+        assert len(list(examples.texts())) == report[name]["rows"]
         assert examples.utterances({"transcript", "translation"}, "es", "en")
 
 

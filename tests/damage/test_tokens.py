@@ -10,7 +10,7 @@ import pytest
 from one_line import said_in_one_line
 
 from audiopalm.bin import make_vocabulary, train_lm
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 
 CONFIG = """
 mixture: [{task: asr}]

@@ -15,7 +15,7 @@ from stage2 import format_set
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import load_vocabulary, make_vocabulary
@@ -147,7 +147,6 @@ def test_epochs_of_a_mixture_follow_each_other(digit_sets, builder):
     expected = [batch.utterances for batch, _ in zip(factory().mixture.batches(), range(90), strict=False)]
     one = factory()
     assert [name for epoch in (1, 2, 3) for name in names(one.build_iter(epoch))] == expected
-    assert one.chunk[0] > 0  # it went on from a later chunk
     assert names(one.build_iter(1)) == expected[:30] and names(factory().build_iter(3)) == expected[60:]
     first, second = (names(factory(rank, 2, 15).build_iter(2)) for rank in (0, 1))
     assert [name for pair in zip(first, second, strict=True) for name in pair] == expected[30:60]

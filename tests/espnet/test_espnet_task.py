@@ -19,7 +19,7 @@ import yaml
 from lm_commands import Prepared, check, command
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder, ModelConfig

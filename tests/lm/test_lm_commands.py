@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.trained import TrainedTask, read_trained, write_trained
 from audiopalm.stages.decode import DecodeConfig, DecodeEntry, plan
 

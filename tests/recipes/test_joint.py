@@ -15,10 +15,11 @@ from prestarted import prestarted
 from tiny import OVERRIDES, shrink
 
 from audiopalm.core.config import load_config
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_json, write_json
+from audiopalm.data.archive import write_ark
 from audiopalm.data.checks import Options, problems
-from audiopalm.data.datadir import read_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import expand
 from audiopalm.lm.training import LMConfig
 
@@ -97,12 +98,16 @@ def test_the_mixture_of_speech_to_speech(repository):
              if name.endswith("common_voice_fr_1")}
     assert audio["covost2"] == audio["cvss"] != audio["common_voice"]
 
-    examples = ExampleSet(raw / "train_s2st", text_dir=data / "mt_text/train")
-    examples.units = read_table(raw / "train_s2st/wav.scp")
-    examples.target_units = {code: read_table(raw / f"train_s2st/wav.scp.{code}") for code in ("de", "en")}
+    tokens = joint / "dump/tokens/train_s2st"
+    for suffix in ("", ".de", ".en"):
+        units = {name: [1, 2] for name in read_table(raw / f"train_s2st/wav.scp{suffix}")}
+        write_table(tokens / f"units{suffix}.scp", write_ark(tokens / f"units{suffix}.ark", units))
+    write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 3, "units_sha256": "none"})
+    examples = ExampleSet(raw / "train_s2st", tokens, text_dir=data / "mt_text/train")
     mixture = load_config(LMConfig, REPOSITORY / "egs/joint/conf/lm_s2st.yaml").mixture
-    drawn = {(cell.task.name, cell.target, name.partition("-")[0]) for cell in expand(mixture, examples)
-             for name in cell.utterances}
+    drawn = {(cell.task.name, cell.target, examples.id(row).partition("-")[0]) for cell in expand(mixture, examples)
+             for row in cell.rows}
+    shutil.rmtree(tokens)
     assert {found for found in drawn if "s2st" in found[0]} == {
         ("s2st", "de", "voxpopuli"), ("s2st", "en", "cvss"), ("s2st", "en", "spoken_mt"),
         ("asr+ast+s2st", "en", "cvss"), ("asr+ast+s2st", "en", "spoken_mt")}

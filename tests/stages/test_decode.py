@@ -12,7 +12,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.core.lock import locked
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.stages import decode as stage
 from audiopalm.stages.decode import Folder, Job, decode
 from audiopalm.stages.jobs import Launcher

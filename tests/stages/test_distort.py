@@ -9,7 +9,7 @@ import soundfile
 from audiopalm.bin.distort import main
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.data.examples import ExampleSet
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import MixtureEntry, expand
 
 
@@ -90,12 +90,12 @@ def test_distorted_speech_is_heard_and_never_spoken(digit_sets, tmp_path):
         for path in source.iterdir():
             if path.name == "meta.json":
                 (target / path.name).write_bytes(path.read_bytes())
-            elif path.is_file() and path.suffix != ".ark" and path.name != "spk2utt":
+            elif path.is_file() and path.suffix not in (".ark", ".arrow") and path.name != "spk2utt":
                 write_table(target / path.name, {f"{key}-random": value for key, value in read_table(path).items()})
     examples = ExampleSet(data, tokens, distorted=[(copy, copy_tokens)])
     for task, factor in (("asr", 2), ("s2st", 2), ("tts", 1)):
-        alone = sum(len(cell.utterances) for cell in expand([MixtureEntry(task)], ExampleSet(data, tokens)))
-        assert sum(len(cell.utterances) for cell in expand([MixtureEntry(task)], examples)) == factor * alone
+        alone = sum(len(cell.rows) for cell in expand([MixtureEntry(task)], ExampleSet(data, tokens)))
+        assert sum(len(cell.rows) for cell in expand([MixtureEntry(task)], examples)) == factor * alone
     with pytest.raises(AudioPaLMError, match="another data directory has too"):
         ExampleSet(data, tokens, distorted=[(data, tokens)])
 

@@ -41,6 +41,8 @@ def folders(tmp_path):
         target[f"anna-{'es' if number < 2 else 'en'}-{number % 2}"] = str(path)
     write_table(data / "wav.scp", source)
     write_table(data / "wav.scp.es", target)
+    write_table(data / "utt2lang", {name: name.split("-")[1] for name in source})
+    write_table(data / "utt2spk", dict.fromkeys(source, "anna"))
     make_units(tmp_path / "units", seed=0)
     torch.manual_seed(0)
     model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,

@@ -1,0 +1,300 @@
+"""The index of a data set: ids, languages, speakers, and where each text and each vector of tokens stands.
+
+It consists of columns in Arrow IPC files that are mapped into memory, so that all processes of a machine share them:
+
+    DATA_DIR/data_index.arrow  a row for each utterance of utt2lang, by id: id, language, speaker, and for `text` and
+                               each `text.<language>` the columns `<table>:offset` (int64, -1: none), `<table>:size`
+    TOKENS/token_index.arrow   a row for each id of the scp files; for `units`, `codec` and each `units.<language>` the
+                               columns `<table>:ark` (int32, a number of the list of archives, -1: none),
+                               `<table>:offset` (int64) and `<table>:count` (int32)
+
+The metadata state which tables an index was made from. Stages 5 and 6 write them; `open_index` builds what is missing
+and refuses what is older than its tables. docs/data.md describes the files.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path, sha256
+from audiopalm.core.lock import Busy, locked
+from audiopalm.data.archive import ELEMENT, HEADER, read_vector
+from audiopalm.data.columns import Columns, read_columns
+from audiopalm.data.datadir import INDEX_FILES, languages_of, remove_index
+
+DATA_INDEX, LENGTHS = INDEX_FILES  # the second, derived from the first: audiopalm/lm/lengths.py
+TOKEN_INDEX = "token_index.arrow"
+FORMAT = 1
+ENTRY = r"^.+:[0-9]{1,18}$"  # `path:offset`
+KEY = b"audiopalm"  # of the metadata
+
+
+@dataclass(frozen=True)
+class Index:
+    """Columns with their metadata. `path` is the file they came from, or would lie in."""
+
+    path: Path
+    table: pa.Table
+    meta: dict[str, Any]
+    _numbers: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    def has(self, column: str) -> bool:
+        return column in self.table.column_names
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of numbers, `[rows]`, without a copy."""
+        if name not in self._numbers:
+            self._numbers[name] = self.table.column(name).chunk(0).to_numpy()
+        return self._numbers[name]
+
+    def codes(self, name: str) -> np.ndarray:
+        """A column of names, `language` or `speaker`, as int32 `[rows]`: positions in `names`."""
+        if name not in self._numbers:
+            self._numbers[name] = self.table.column(name).chunk(0).indices.to_numpy()
+        return self._numbers[name]
+
+    def names(self, name: str) -> pa.LargeStringArray:
+        """The names that the codes of a column stand for."""
+        return self.table.column(name).chunk(0).dictionary
+
+    @cached_property
+    def languages(self) -> list[str]:
+        return self.names("language").to_pylist()
+
+    @cached_property
+    def ids(self) -> pa.LargeStringArray:
+        return self.table.column("id").chunk(0)
+
+    @property
+    def rows(self) -> int:
+        return self.table.num_rows
+
+    def positions(self, ids: pa.LargeStringArray) -> np.ndarray:
+        """The row of each of `ids`, int64; -1 where there is none."""
+        return pc.fill_null(pc.index_in(ids, value_set=self.ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def tables(self) -> list[str]:
+        """The tables that have columns: `text`, `text.en`; or `units`, `codec`, `units.en`."""
+        return [name.removesuffix(":offset") for name in self.table.column_names if name.endswith(":offset")]
+
+
+def make_data_index(directory: Path, made_by: str = "") -> Index:
+    """The index of a data directory from its tables; raises AudioPaLMError as `read_table` does."""
+    names = _data_tables(directory)
+    languages, speakers = (read_columns(directory / name, made_by) for name in ("utt2lang", "utt2spk"))
+    at = speakers.at(languages.ids)
+    spoken_by = pc.fill_null(speakers.values().take(pa.array(at, mask=at < 0)), "")
+    columns = {"id": languages.ids, "language": pc.dictionary_encode(languages.values()),
+               "speaker": pc.dictionary_encode(spoken_by)}
+    for name in names:
+        if name.partition(".")[0] == "text":
+            table = read_columns(directory / name)
+            at = table.at(languages.ids)
+            columns[f"{name}:offset"] = pa.array(_taken(table.offset, at))
+            columns[f"{name}:size"] = pa.array(_taken(table.size, at))
+    tables = {name: _state(directory / name) for name in names}
+    hashes = {name: state[2] for name, state in tables.items()}
+    meta = {"tables": tables, "hash": _hash(json.dumps(hashes))}
+    return Index(directory / DATA_INDEX, pa.table(columns), meta)
+
+
+def make_token_index(folder: Path) -> Index:
+    """The index of tokens (stage 5) from their scp files.
+
+    Raises AudioPaLMError, with table and id, for an entry that is not `path:offset` of a whole vector of int32.
+    """
+    arks: dict[str, int] = {}
+    names = _token_tables(folder)
+    read = {name.removesuffix(".scp"): read_columns(folder / name, "stage 5 (tokenize)")
+            for name in names if name.endswith(".scp")}
+    ids = read["units"].ids
+    if not all(table.ids.equals(ids) for table in read.values()):
+        ids = pc.unique(pa.concat_arrays([table.ids for table in read.values()]))
+        ids = ids.take(pc.sort_indices(ids))
+    columns: dict[str, pa.Array] = {"id": ids}
+    content = hashlib.sha256(ids.buffers()[2] or b"")
+    for name, table in read.items():
+        ark, offset, count = _vectors(folder / f"{name}.scp", table, arks)
+        at = table.at(ids)
+        for key, values in (("ark", ark), ("offset", offset), ("count", count)):
+            found = _taken(values, at)
+            columns[f"{name}:{key}"] = pa.array(found)
+            content.update(f"{name}:{key}".encode())
+            content.update(found.data)
+    # The same tokens elsewhere have the same hash.
+    content.update(json.dumps([os.path.basename(ark) for ark in arks]).encode())
+    tables = {name: _state(folder / name) for name in names}
+    meta = {"tables": tables, "arks": [[ark, os.path.getsize(ark)] for ark in arks],
+            "hash": _hash(content.hexdigest() + tables["meta.json"][2])}
+    return Index(folder / TOKEN_INDEX, pa.table(columns), meta)
+
+
+def _vectors(scp: Path, table: Columns, arks: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(number of the archive, offset in it, number of values) of every entry; new archives are added to `arks`."""
+    entries = table.values()
+    _refuse(scp, table, entries, ~pc.match_substring_regex(entries, ENTRY).to_numpy(zero_copy_only=False))
+    parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
+    offset = pc.cast(pc.list_element(parts, 1), pa.int64()).to_numpy().copy()
+    paths = pc.dictionary_encode(pc.list_element(parts, 0))
+    numbers = paths.indices.to_numpy()
+    count = np.full(len(offset), -1, dtype=np.int32)
+    order = np.argsort(numbers, kind="stable")
+    bounds = np.searchsorted(numbers[order], np.arange(len(paths.dictionary) + 1))
+    for number, path in enumerate(paths.dictionary.to_pylist()):
+        rows = order[bounds[number]:bounds[number + 1]]
+        count[rows] = _counts(path, offset[rows])
+    _refuse(scp, table, entries, count < 0)
+    known = np.array([arks.setdefault(path, len(arks)) for path in paths.dictionary.to_pylist()], dtype=np.int32)
+    return known[numbers] if len(known) else numbers.astype(np.int32), offset, count
+
+
+def _counts(path: str, offset: np.ndarray) -> np.ndarray:
+    """The number of values at each offset of an archive, int32; -1 where there is no whole vector."""
+    try:
+        size = os.stat(path).st_size if os.path.isfile(path) else 0
+        content = np.memmap(path, dtype=np.uint8, mode="r") if size else np.zeros(0, np.uint8)
+    except (OSError, ValueError):
+        return np.full(len(offset), -1, dtype=np.int32)
+    head = len(HEADER) + 4
+    inside = offset + head <= size
+    begin = np.where(inside, offset, 0)
+    shown = content[begin[:, None] + np.arange(head)] if size >= head else np.zeros((len(offset), head), np.uint8)
+    count = np.ascontiguousarray(shown[:, len(HEADER):]).view("<i4")[:, 0]
+    sound = inside & (shown[:, :len(HEADER)] == np.frombuffer(HEADER, np.uint8)).all(axis=1) & (count >= 0)
+    return np.where(sound & (begin + head + count.astype(np.int64) * ELEMENT.itemsize <= size), count, -1)
+
+
+def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.ndarray) -> None:
+    """Raise AudioPaLMError for the first entry that is `wrong`."""
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        key, entry = table.ids[first].as_py(), entries[first].as_py()
+        try:
+            read_vector(entry)
+        except AudioPaLMError as error:
+            raise AudioPaLMError(f"{scp}: {key}: {error}") from None
+        raise AudioPaLMError(f"{scp}: {key}: token archive entry {entry!r} cannot be read; run stage 5 again")
+
+
+def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by: str = "") -> None:
+    """Write the index of a data directory and that of its tokens; either is replaced as a whole."""
+    data = make_data_index(Path(data_dir), made_by)
+    remove_index(data_dir)
+    save(data)
+    if tokens is not None:
+        save(make_token_index(Path(tokens)))
+    logging.info("wrote %s: %d utterances", data.path, data.rows)
+
+
+def save(index: Index) -> None:
+    """Write an index to its path, whole or not at all."""
+    table = index.table.combine_chunks().replace_schema_metadata({KEY: json.dumps({"format": FORMAT, **index.meta})})
+    with atomic_path(index.path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=max(table.num_rows, 1))
+
+
+def load(path: Path, rebuild: str) -> Index:
+    """Map an index into memory; raises AudioPaLMError, with the command `rebuild`, for one that is damaged."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        meta = json.loads(table.schema.metadata[KEY])
+        table.validate(full=True)
+        if meta.pop("format") != FORMAT or any(column.num_chunks > 1 for column in table.columns):
+            raise ValueError("another format")
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise AudioPaLMError(f"{path} is damaged or of another version ({' '.join(str(error).split())[:80]}); {rebuild}"
+                             ) from None
+    return Index(path, table.combine_chunks() if not table.num_rows else table, meta)
+
+
+def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "") -> tuple[Index, Index | None]:
+    """The index of a data directory and that of its tokens, mapped into memory; what is missing is built first.
+
+    Of several processes one builds, and the others wait for it. Raises AudioPaLMError for an index that is damaged or
+    older than its tables or archives, and for archives that do not exist.
+    """
+    data_dir, folder = Path(data_dir), None if tokens is None else Path(tokens)
+    again = rebuild(data_dir, folder)
+    data = _open(data_dir / DATA_INDEX, lambda: make_data_index(data_dir, made_by), again)
+    check_tables(data, _data_tables(data_dir), again)
+    if folder is None:
+        return data, None
+    found = _open(folder / TOKEN_INDEX, lambda: make_token_index(folder), again)
+    check_tables(found, _token_tables(folder), again)
+    for ark, size in found.meta["arks"]:
+        if not os.path.isfile(ark):
+            raise AudioPaLMError(f"token archive {ark}, which {folder} refers to, does not exist or is not a file; if "
+                                 f"it lies elsewhere now, correct the scp files of {folder}, then {again}")
+        if os.path.getsize(ark) != size:
+            raise AudioPaLMError(f"{found.path} is older than {ark}; {again}")
+    return data, found
+
+
+def _open(path: Path, make: Callable[[], Index], again: str) -> Index:
+    """The index at `path`, which one process makes if it is missing while the others wait."""
+    while not path.exists():
+        try:
+            with locked(path.parent, "index"):
+                if not path.exists():
+                    save(make())
+        except Busy:
+            logging.info("waiting for %s, which another process makes", path)
+    return load(path, again)
+
+
+def rebuild(data_dir: Path, tokens: Path | None) -> str:
+    """What to do about an index that is of no use."""
+    return (f"run `python -m audiopalm.bin.make_index --data_dir {data_dir}"
+            f"{'' if tokens is None else f' --tokens {tokens}'}`")
+
+
+def check_tables(index: Index, names: Iterable[str], again: str) -> None:
+    """Raise AudioPaLMError where the tables beside an index, `names`, are not those that it was made from.
+
+    Size and time decide; where they differ, a file that was copied or touched, the content does.
+    """
+    stated: Mapping[str, Any] = index.meta["tables"]
+    folder = index.path.parent
+    if differing := sorted(set(names) ^ stated.keys()):
+        raise AudioPaLMError(f"{index.path} was made with other tables than {folder} has now ({differing[0]}); {again}")
+    for name, (size, time, content) in stated.items():
+        found = os.stat(folder / name)
+        if (found.st_size, found.st_mtime_ns) != (size, time) and (
+                found.st_size != size or sha256(folder / name) != content):
+            raise AudioPaLMError(f"{index.path} is older than {folder / name}; {again}")
+
+
+def _data_tables(directory: Path) -> list[str]:
+    texts = ["text"] if (directory / "text").exists() else []
+    return ["utt2lang", "utt2spk", *texts, *(f"text.{code}" for code in languages_of(directory, "text"))]
+
+
+def _token_tables(folder: Path) -> list[str]:
+    codec = ["codec.scp"] if (folder / "codec.scp").exists() else []
+    return ["meta.json", "units.scp", *codec, *sorted(path.name for path in folder.glob("units.*.scp"))]
+
+
+def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """`values` at the positions `at`; -1 for the position -1."""
+    return np.where(at < 0, values.dtype.type(-1), values[at] if len(values) else values.dtype.type(-1))
+
+
+def _state(path: Path) -> list[Any]:
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns, sha256(path)]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()

@@ -1,0 +1,84 @@
+"""How many tokens the texts of a data set have: int32 columns beside its index, one file for each text tokenizer.
+
+`DATA_DIR/text_lengths.<first 16 digits of the tokenizer's SHA-256>.arrow` has a column for each text table, with the
+rows of the data index; -1 stands for no text. Trainings of several vocabularies share a data directory so.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.lock import Busy, locked
+from audiopalm.data.example_set import ExampleSet
+from audiopalm.data.index import LENGTHS, Index, load, open_index, rebuild, save
+from audiopalm.data.indexed import IndexedSet
+from audiopalm.tasks import AUDIO_FIELDS
+from audiopalm.vocabulary.joint import Vocabulary
+from audiopalm.vocabulary.text import TextTokenizer
+
+
+def make_lengths(part: IndexedSet, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Index:
+    """Encode every text of a data directory once."""
+    columns = {}
+    for table in part.data.tables():
+        rows = np.flatnonzero(part.has_text(table, np.arange(part.rows)))
+        lengths = np.full(part.rows, -1, dtype=np.int32)
+        lengths[rows] = np.fromiter((len(tokenizer.encode(part.text(table, row))) for row in rows), np.int32, len(rows))
+        columns[table] = pa.array(lengths)
+    meta = {"data": part.data.meta["hash"], "tokenizer": vocabulary.text_sha256}
+    return Index(lengths_path(part.data.path.parent, vocabulary), pa.table(columns), meta)
+
+
+def lengths_path(data_dir: Path, vocabulary: Vocabulary) -> Path:
+    return data_dir / LENGTHS.replace("*", vocabulary.text_sha256[:16])
+
+
+def write_lengths(data_dir: Path, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+    """Write the lengths of the texts of a data directory; raises AudioPaLMError where its index is too old."""
+    part = IndexedSet(*open_index(data_dir, None))
+    save(make_lengths(part, vocabulary, tokenizer))
+    logging.info("wrote %s: %d utterances", lengths_path(data_dir, vocabulary), part.rows)
+
+
+def open_lengths(part: IndexedSet, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Index:
+    """The lengths of the texts of a data directory, mapped into memory; what is missing is made by one process, for
+    which the others wait. Raises AudioPaLMError for lengths of other texts."""
+    directory = part.data.path.parent
+    path = lengths_path(directory, vocabulary)
+    while not path.exists():
+        try:
+            with locked(directory, "lengths of texts"):
+                if not path.exists():
+                    save(make_lengths(part, vocabulary, tokenizer))
+                    logging.info("wrote %s: %d utterances", path, part.rows)
+        except Busy:
+            logging.info("waiting for %s, which another process makes", path)
+    again = rebuild(directory, None)
+    found = load(path, again)
+    if found.meta.get("data") != part.data.meta["hash"] or found.meta.get("tokenizer") != vocabulary.text_sha256:
+        raise AudioPaLMError(f"{path} is of other texts or of another tokenizer; {again}")
+    return found
+
+
+class FieldLengths:
+    """How many tokens each field of the rows of a set has."""
+
+    def __init__(self, examples: ExampleSet, vocabulary: Vocabulary, tokenizer: TextTokenizer):
+        self.examples = examples
+        get = open_lengths if examples.saved else make_lengths
+        self._texts = {id(part): get(part, vocabulary, tokenizer) for part in examples.parts}
+
+    def count(self, field: str, target: str | None, rows: np.ndarray) -> np.ndarray:
+        """int64 `[rows]`, for sorted rows; -1 where a row does not have the field."""
+        table = self.examples.table(field, target)
+        found = []
+        for _, part, local in self.examples.split(rows):
+            if field in AUDIO_FIELDS:
+                found.append(part.counts(table, local))
+            else:
+                texts = self._texts[id(part)]
+                found.append(texts.numbers(table)[local] if texts.has(table) else np.full(len(local), -1))
+        return np.concatenate(found).astype(np.int64) if found else np.zeros(0, np.int64)

@@ -1,0 +1,214 @@
+"""The index of a data set: made once, by one process; refused in one line when it is old, damaged, of moved files."""
+
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from one_line import said_in_one_line
+from prestarted import run_python
+
+from audiopalm.bin import make_index, train_lm
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.columns import read_columns
+from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.example_set import ExampleSet
+from audiopalm.data.index import open_index
+from audiopalm.lm.training import LMTraining
+
+CONFIG = """
+mixture: [{task: asr}, {task: mt}]
+model: {dim: 16, layers: 1, heads: 2, kv_heads: 1, hidden_dim: 16}
+batch: {rows: 1, row_length: 128}
+training: {steps: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def vocabulary(digit_sets, tmp_path_factory):
+    root = tmp_path_factory.mktemp("vocabulary")
+    (root / "lm.yaml").write_text(CONFIG)
+    done = run_python("-m", "audiopalm.bin.make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1],
+                      "--output", root / "vocabulary", "text_size=300")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def copied(digit_sets, tmp_path):
+    """Copies of (data, tokens) without indices, whose scp files name the archives of the copy."""
+    data, tokens = (Path(shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*.arrow")))
+                    for source, name in zip(digit_sets[:2], ("data", "tokens"), strict=True))
+    for scp in tokens.glob("*.scp"):
+        scp.write_text(scp.read_text().replace(str(digit_sets[1]), str(tokens)))
+    return data, tokens
+
+
+@pytest.fixture
+def training(copied, digit_sets, vocabulary, tmp_path):
+    """Arguments that show the first batch of a training on the copies."""
+    return ["--config", vocabulary / "lm.yaml", "--vocabulary", vocabulary / "vocabulary", "--data_dir", copied[0],
+            "--tokens", copied[1], "--dev_data_dir", digit_sets[2], "--dev_tokens", digit_sets[3], "--output",
+            tmp_path / "lm", "--show_batch"]
+
+
+def shown(monkeypatch, capsys, arguments) -> str:
+    monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])
+    train_lm.main()
+    return capsys.readouterr().out
+
+
+def test_columns_are_those_of_the_table(tmp_path):
+    path = tmp_path / "text"
+    for content in ("", "\n\n", "a b\r\nb\tc d \n \t\n  \nc\n", "b 1\na 2", "a", "ä ü\nz  x  \n", "b\nc x\na \n"):
+        path.write_bytes(content.encode())
+        table, columns = read_table(path), read_columns(path)
+        assert dict(zip(columns.ids.to_pylist(), columns.values().to_pylist(), strict=True)) == table
+        assert columns.ids.to_pylist() == sorted(table, key=str.encode)
+    for content, message in ((b"a x\nb y\na z\n", "text:3: id 'a' appears twice"), (b"a \xff\n", "line 1: byte 0xff")):
+        path.write_bytes(content)
+        with pytest.raises(AudioPaLMError, match=message):
+            read_columns(path)
+
+
+def test_every_value_is_that_of_the_tables(copied):
+    data, tokens = copied
+    texts, translations = read_table(data / "text"), read_table(data / "text.en")
+    units, spoken = TokenArchive(tokens / "units.scp"), TokenArchive(tokens / "units.en.scp")
+    for saved in (False, True):
+        examples = ExampleSet(data, tokens, saved=saved)
+        names = examples.utterances({"audio", "translated_audio"}, "es", "en")
+        assert names == sorted(name for name in texts if "-es-" in name)
+        for name in names[::30]:
+            fields = examples.example(name, {"audio", "transcript", "translation", "translated_audio"}, "en").fields
+            assert fields["transcript"] == texts[name] and fields["translation"] == translations[name]
+            assert fields["audio"].tolist() == units[name].tolist()
+            assert fields["translated_audio"].tolist() == spoken[name].tolist()
+    with pytest.raises(AudioPaLMError, match="has no utterance 'anna'"):
+        examples.example("anna", {"transcript"}, None)
+
+
+def test_a_part_of_the_utterances_with_the_tokens_of_all(copied, tmp_path):
+    data, tokens = copied
+    for name in ("text", "utt2lang", "utt2spk"):
+        write_table(tmp_path / "part" / name, dict(list(read_table(data / name).items())[5:90:3]))
+    ExampleSet(data, tokens, saved=True)
+    examples = ExampleSet(tmp_path / "part", tokens, saved=True)
+    units = TokenArchive(tokens / "units.scp")
+    names = examples.utterances({"audio"}, "en", None)
+    assert len(names) == 29
+    assert all(examples.example(name, {"audio"}, None).fields["audio"].tolist() == units[name].tolist()
+               for name in names)
+
+
+def test_an_index_is_made_once_and_by_one_of_several_processes(copied):
+    data, tokens = copied
+    script = data.parent / "open.py"
+    script.write_text("from audiopalm.data.example_set import ExampleSet\n"
+                      f"found = ExampleSet({str(data)!r}, {str(tokens)!r}, saved=True)\n"
+                      "print(len(found.rows({'audio'}, 'en', None)))")
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: run_python(script), range(3)))
+    assert [one.stdout.strip() for one in done] == ["150"] * 3, [one.stderr for one in done]
+    before = os.stat(data / "data_index.arrow").st_ino, os.stat(tokens / "token_index.arrow").st_ino
+    open_index(data, tokens)
+    assert before == (os.stat(data / "data_index.arrow").st_ino, os.stat(tokens / "token_index.arrow").st_ino)
+    assert not list(data.glob(".*")) and not list(tokens.glob(".*"))
+
+
+def test_a_training_makes_what_is_missing_and_refuses_what_is_old(training, copied, vocabulary, monkeypatch, capsys):
+    data, tokens = copied
+    first = shown(monkeypatch, capsys, training)
+    assert {path.name.split(".")[0] for folder in copied for path in folder.glob("*.arrow")} == {
+        "data_index", "token_index", "text_lengths"}
+    os.utime(data / "text")  # as after a copy: the content decides
+    assert shown(monkeypatch, capsys, training) == first
+
+    changed = read_table(data / "text")
+    write_table(data / "text", changed | {min(changed): "uno"})
+    line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+    command = f"python -m audiopalm.bin.make_index --data_dir {data} --tokens {tokens}"
+    assert f"data_index.arrow is older than {data / 'text'}; run `{command}`" in line
+    done = run_python(*command.split()[1:])
+    assert done.returncode == 0, done.stderr
+    assert not list(data.glob("text_lengths.*"))  # those of the old texts
+    shown(monkeypatch, capsys, training)
+
+    (tokens / "units.en.scp").unlink()
+    assert "other tables" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+
+
+def test_lengths_are_those_of_one_tokenizer_and_of_these_texts(training, copied, monkeypatch, capsys):
+    data, _ = copied
+    shown(monkeypatch, capsys, training)
+    (path,) = data.glob("text_lengths.*")
+    other = data / "text_lengths.0123456789abcdef.arrow"  # of another vocabulary
+    shutil.copy(path, other)
+    shown(monkeypatch, capsys, training)
+    write_table(data / "text", dict.fromkeys(read_table(data / "text"), "uno"))
+    kept = path.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["make_index", "--data_dir", str(data), "--tokens", str(copied[1])])
+    make_index.main()
+    assert not other.exists()
+    path.write_bytes(kept)
+    assert "is of other texts or of another tokenizer" in said_in_one_line(monkeypatch, capsys, train_lm.main,
+                                                                           *training)
+
+
+@pytest.mark.parametrize("name", ["data_index", "token_index", "text_lengths"])
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:len(content) // 2],
+                                    lambda content: b"x" * len(content), lambda content: content[:-20] + b"y" * 20])
+def test_a_damaged_index_is_one_line(training, copied, monkeypatch, capsys, name, damage):
+    shown(monkeypatch, capsys, training)
+    (path,) = [path for folder in copied for path in folder.glob(f"{name}*.arrow")]
+    path.write_bytes(damage(path.read_bytes()))
+    line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+    assert f"{path} is damaged" in line and "audiopalm.bin.make_index" in line
+
+
+def test_moved_and_replaced_archives(training, copied, monkeypatch, capsys):
+    data, tokens = copied
+    first = shown(monkeypatch, capsys, training)
+    (tokens / "units.ark").rename(tokens / "moved.ark")
+    line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+    assert f"token archive {tokens / 'units.ark'}, which {tokens} refers to, does not exist" in line
+    scp = tokens / "units.scp"
+    scp.write_text(scp.read_text().replace("/units.ark:", "/moved.ark:"))
+    assert "is older than" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+    done = run_python("-m", "audiopalm.bin.make_index", "--data_dir", data, "--tokens", tokens)
+    assert done.returncode == 0, done.stderr
+    assert shown(monkeypatch, capsys, training) == first
+    with open(tokens / "moved.ark", "ab") as ark:
+        ark.write(b"more")
+    assert "moved.ark; run" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
+
+
+def test_an_archive_that_was_rewritten_in_place_is_found_when_it_is_read(copied):
+    data, tokens = copied
+    examples = ExampleSet(data, tokens, saved=True)
+    name = examples.utterances({"audio"}, "en", None)[0]
+    content = (tokens / "units.ark").read_bytes()
+    (tokens / "units.ark").write_bytes(content.replace(b"\0B\4", b"\0B\5"))
+    with pytest.raises(AudioPaLMError, match=f"units.scp: {name}: token archive .* has no int32 vector"):
+        examples.example(name, {"audio"}, None)
+
+
+def test_any_number_of_workers_trains_on_one_order(training, copied, monkeypatch):
+    """Through the command, with several batches a step."""
+    config = copied[0].parent / "mt.yaml"
+    config.write_text(CONFIG.replace("{task: asr}, ", ""))
+    orders: dict[int, list[list[str]]] = {}
+    step = LMTraining.step
+    for workers in (0, 1, 2):
+        used = orders[workers] = []
+        monkeypatch.setattr(LMTraining, "step", lambda self, batch, number, used=used: (
+            used.append(batch.utterances) or step(self, batch, number)))
+        arguments = [*training[:-1], "training.steps=2", "training.accumulate=2", f"training.workers={workers}"]
+        arguments[arguments.index("--config") + 1] = config
+        arguments[arguments.index("--output") + 1] = copied[0].parent / f"lm{workers}"
+        monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])
+        train_lm.main()
+    assert len(orders[0]) == 4 and orders[0] == orders[1] == orders[2]
