@@ -91,12 +91,18 @@ def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: Seque
                 process.wait()
 
 
-def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], number: int) -> list[str]:
-    """Write the lists of items of `number` jobs; return the launcher's command line."""
-    program, *options = shlex.split(launcher.command) or [""]
+def find_launcher(command: str) -> list[str]:
+    """The words of `slurm.pl --mem 4G` with the whole path of the program, on PATH or in utils/."""
+    program, *options = shlex.split(command) or [""]
     found = shutil.which(program) or shutil.which(program, path=str(UTILS))
     if found is None:
         raise AudioPaLMError(f"--cmd: there is no program {program!r}; run.pl runs jobs on this machine")
+    return [found, *options]
+
+
+def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], number: int) -> list[str]:
+    """Write the lists of items of `number` jobs; return the launcher's command line."""
+    found, *options = find_launcher(launcher.command)
     for path in launcher.folder.iterdir():  # of an earlier run
         if path.is_dir():
             shutil.rmtree(path)

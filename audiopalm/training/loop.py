@@ -38,6 +38,7 @@ from audiopalm.training.parallel import (
     world_size,
 )
 from audiopalm.training.precision import choose_precision
+from audiopalm.training.preemption import leave, preemption
 from audiopalm.training.record import begin, digest
 
 Weights = dict[str, dict[str, Tensor]]  # {module: its state}
@@ -128,19 +129,20 @@ def run_training(run: Run, make: Callable[[Fabric], Training]) -> bool:
     fabric = start(run.config.strategy, precision)
     if not fabric.is_global_zero:
         logging.disable(logging.WARNING)
-    with locked(run.output, "training") if fabric.is_global_zero else nullcontext():
+    with locked(run.output, "training") if fabric.is_global_zero else nullcontext(), preemption(fabric) as asked_to_end:
         torch.manual_seed(run.seed)
         training = make(fabric)
         if training.single_process and fabric.world_size > 1:
             raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
-        _Loop(run, training, fabric, precision).run()
+        _Loop(run, training, fabric, precision, asked_to_end).run()
     return True
 
 
 class _Loop:
     """One call of `run_training`."""
 
-    def __init__(self, run: Run, training: Training, fabric: Fabric, precision: str):
+    def __init__(self, run: Run, training: Training, fabric: Fabric, precision: str, asked_to_end: Callable[[], bool]):
+        self.asked_to_end = asked_to_end
         self.settings, self.training, self.fabric, self.config = run, training, fabric, run.config
         for module in training.modules.values():
             distribute(fabric, self.config.strategy, module)
@@ -183,10 +185,13 @@ class _Loop:
             if (step + 1) % self.config.log_every == 0 or dev or self.state["ended"]:
                 self._write_log(step, dev)
             self.state["window"] = self.window.state()
-            if (step + 1) % self.config.save_every == 0 or self.state["ended"]:
+            leaving = self.asked_to_end()
+            if (step + 1) % self.config.save_every == 0 or self.state["ended"] or leaving:
                 self.checkpoints.save(self.training.modules, self.optimizers, self.state)
             if self.state["ended"]:
                 break
+            if leaving:
+                leave(self.fabric, self.settings.output, step + 1)
         self._finish()
 
     def _step(self, step: int, batches: Iterator[Any]) -> None:
