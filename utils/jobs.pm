@@ -116,7 +116,7 @@ sub job_script {
         'while kill -0 "${_jobs_child}" 2> /dev/null; do wait "${_jobs_child}"; done', 'wait "${_jobs_child}"',
         '_jobs_code=$?', @end,
         # What the scheduler has ended has no exit code: it was cancelled, or the scheduler itself starts it again.
-        'if [ -n "${_jobs_ended:-}" ] && [ "${_jobs_code}" -ne 0 ]; then exit "${_jobs_code}"; fi',
+        'if [ -n "${_jobs_ended:-}" ]; then exit "${_jobs_code}"; fi',
         qq(if [ "\${_jobs_code}" -eq $AGAIN ]; then $again; fi),
         qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done), 'exit "${_jobs_code}"');
 }

@@ -33,7 +33,8 @@ def run(main: Callable[[], None]) -> None:
     except RuntimeError as error:
         if not lost_peer(error):
             raise
-        sys.exit(LOST_PEER)
+        sys.stderr.flush()
+        os._exit(LOST_PEER)  # without leaving the process group, which would wait for the other rank
     except KeyboardInterrupt:
         if ONE_LINE not in os.environ or os.environ.get("RANK", "0") == "0":
             print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)

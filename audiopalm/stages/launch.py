@@ -2,13 +2,12 @@
 
     run.pl LOG python -m audiopalm.bin.train_lm ...                                           one process
     run.pl --gpu 8 LOG python -m audiopalm.bin.start_ranks --processes 8 train_lm ...         eight on one machine
-    slurm.pl --gpu 8 --num_nodes 4 LOG srun ... python -m audiopalm.bin.start_ranks ...       eight on each of four
+    slurm.pl --gpu 8 --num_nodes 4 LOG srun.sh python -m audiopalm.bin.start_ranks ...        eight on each of four
 """
 
 import logging
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,13 +20,13 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import locked
 from audiopalm.core.processes import end_with_parent
-from audiopalm.stages.jobs import POLL, find_launcher
+from audiopalm.stages.jobs import POLL, UTILS, find_launcher
 
-# srun takes the number of cores of a task from no variable that sbatch sets.
-SRUN = ('srun --kill-on-bad-exit=1 --ntasks-per-node=1 '
-        '${SLURM_CPUS_PER_TASK:+--cpus-per-task="${SLURM_CPUS_PER_TASK}"}')
 STATUS = re.compile(r"^\S+: job failed with status (\d+), log is in ", re.M)
-ABOUT_THE_JOB = (b"# Accounting: ", b"# Ended (code ")  # lines of a log that are not the training's
+# Lines of a log that are not the training's; Slurm's say for every node that its processes were ended.
+ABOUT_THE_JOB = re.compile(rb"# Accounting: |# Ended \(code |srun: launch/slurm: |srun: Job step aborted|"
+                           rb"srun: error: \S+ tasks? \S+ (?:Exited|Terminated|Killed)|"
+                           rb"slurmstepd-\S+ error: \*\*\* STEP ")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class TrainingJob:
                 raise AudioPaLMError(f"--num_nodes {self.num_nodes} needs cuda_cmd=slurm.pl in cmd.sh; "
                                      f"{Path(launcher).name} starts trainings on one machine")
             options += ["--num-nodes", str(self.num_nodes)]
-            training = [f"{SRUN} {shlex.join(training)}"]
+            training = [str(UTILS / "srun.sh"), *training]
         return [launcher, *options, str(self.log), *training]
 
 
@@ -132,7 +131,7 @@ class _Shown:
         if not self._begun:
             self._begun = line.startswith(b"# Started at ")
             return False
-        return not line.startswith(ABOUT_THE_JOB)
+        return not ABOUT_THE_JOB.match(line)
 
 
 def _exit_code(code: int, report: str, log: Path) -> int:

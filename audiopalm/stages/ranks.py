@@ -39,6 +39,7 @@ def start_ranks(ngpu: int, command: Sequence[str]) -> int:
     os.environ[ONE_LINE] = "1"
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what fails is said below
     signal.signal(signal.SIGTERM, _pass_on)
+    signal.signal(signal.SIGUSR1, _pass_on)  # from utils/srun.sh
     with TemporaryDirectory() as folder:
         try:
             elastic_launch(_configuration(processes, folder), sys.executable)(*command)
@@ -79,7 +80,7 @@ def _pass_on(*_) -> None:
 
 
 def _exit_code(failures: dict[int, ProcessFailure]) -> int:
-    """AGAIN where all processes have saved their work, LOST_PEER where the fault is another machine's, which says so.
+    """AGAIN where all processes have saved their work, 1 where the fault is another machine's, which says what it is.
 
     Raises AudioPaLMError for the process that failed.
     """
@@ -90,7 +91,7 @@ def _exit_code(failures: dict[int, ProcessFailure]) -> int:
     rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].exitcode == LOST_PEER,
                                                             item[0]))
     if failure.exitcode == LOST_PEER:
-        return LOST_PEER
+        return 1
     if failure.exitcode < 0:
         reason = f"was ended by {signal.Signals(-failure.exitcode).name}"
     elif Path(failure.error_file).is_file():
