@@ -44,6 +44,7 @@
 #   --models DIR          models of stages 3 to 9; with --skip_stages those in the EXPDIR of another recipe [EXPDIR]
 #   --units_exp DIR       audio tokenizer of stage 3 [MODELS/units]
 #   --codec_exp DIR       codec of stage 4 [MODELS/codec]
+#   --audio_format NAME   flac or wav: a file for each piece of speech; flac.ark: archives of many, also in stage 11 [flac]
 #   --train_set NAME      [train]
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
@@ -98,6 +99,7 @@ expdir=exp
 models=
 units_exp=
 codec_exp=
+audio_format=flac
 train_set=train
 valid_set=dev
 test_sets="test"
@@ -141,6 +143,7 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 [[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
 [[ "${ngpu}${num_nodes}${inference_nj}" =~ ^[0-9]+$ ]] || die "--ngpu, --num_nodes and --inference_nj take numbers"
+[[ "${audio_format}" =~ ^(flac|flac\.ark|wav)$ ]] || die "--audio_format takes flac, flac.ark or wav, not '${audio_format}'"
 [[ "${gpu_inference}" =~ ^(true|false|)$ ]] || die "--gpu_inference takes true or false, not '${gpu_inference}'"
 [[ "${scale}" =~ ^(small|full)$ ]] || die "--scale takes small or full, not '${scale}'"
 for name in train_set valid_set test_sets text_sets; do
@@ -235,7 +238,8 @@ main() {
     if begin 2 audio; then
         reads 1 "${data_dirs[@]}"
         module format_audio --input "${data_dirs[@]}" --output "${raw_dirs[@]}" \
-            --audio_dir "${dumpdir}/audio" --nj "${nj}" --cmd "${train_cmd}" --job_dir "${logdir}/stage2" ${audio_args}
+            --audio_dir "${dumpdir}/audio" --audio_format "${audio_format}" \
+            --nj "${nj}" --cmd "${train_cmd}" --job_dir "${logdir}/stage2" ${audio_args}
         for set in ${text_sets}; do run copy_data_dir.sh "${datadir}/${set}" "${raw}/${set}"; done
         for name in ${conditions}; do
             module distort --data_dir "${raw}/${first_test}" --output "${raw}/${first_test}_robust_${name}" \
@@ -368,7 +372,7 @@ main() {
             [[ " ${robust_sets} " != *" ${set} "* ]] || compgen -G "${expdir}/decode/${set}/*/units.scp" > /dev/null || continue
             inference "${inference_nj}" synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" \
                 --decode_dir "${expdir}/decode/${set}" --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \
-                --seed "${seed}" ${synthesize_args}
+                --seed "${seed}" $([ "${audio_format}" != flac.ark ] || printf -- '--audio_format flac.ark') ${synthesize_args}
         done
         writes "${decodes[@]}"
     fi

@@ -156,6 +156,14 @@ def test_jobs_and_trainings_go_to_their_launchers(recipe):
     assert "--gpu" not in found["decode"] and "--ngpu 4" in found["stage3"]
 
 
+def test_the_format_of_audio_reaches_stages_2_and_11(recipe):
+    for options, audio, speech in (([], "flac", False), (["--audio_format", "flac.ark"], "flac.ark", True)):
+        assert recipe("--stop_stage", "11", *options).returncode == 0
+        commands = {line.split()[0]: line for line in recipe.commands()}
+        assert f"--audio_format {audio} --nj" in commands["format_audio"]
+        assert ("--audio_format flac.ark" in commands["synthesize"]) == speech
+
+
 def test_stage_and_stop_stage(recipe):
     assert recipe("--stop_stage", "2").returncode == 0
     (recipe.path / "commands.txt").unlink()
@@ -319,6 +327,7 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["--num_nodes", "two"], "--ngpu, --num_nodes and --inference_nj take numbers"),
     (["--gpu_inference", "yes"], "--gpu_inference takes true or false, not 'yes'"),
     (["--lm_launch", "torchrun"], "unknown option --lm_launch (--help lists the options)"),
+    (["--audio_format", "mp3"], "--audio_format takes flac, flac.ark or wav, not 'mp3'"),
     (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
     (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
 ])
