@@ -133,7 +133,8 @@ def run_training(run: Run, make: Callable[[Fabric], Training]) -> bool:
         torch.manual_seed(run.seed)
         training = make(fabric)
         if training.single_process and fabric.world_size > 1:
-            raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
+            raise AudioPaLMError(f"{run.output}: {training.single_process}; start it with --num_nodes 1 and --ngpu 0 "
+                                 "or 1")
         _Loop(run, training, fabric, precision, asked_to_end).run()
     return True
 
