@@ -39,9 +39,14 @@ connection.connect({address!r})
 call = json.dumps([os.getcwd(), dict(os.environ), words]).encode()
 socket.send_fds(connection, [len(call).to_bytes(4, "big")], [0, 1, 2])
 connection.sendall(call)
-for number in (signal.SIGINT, signal.SIGTERM):
+def pass_on(number, frame):
+    try:
+        connection.sendall(bytes([number]))
+    except OSError:  # it has just ended
+        pass
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, lambda number, frame: connection.sendall(bytes([number])))
+        signal.signal(number, pass_on)
 code = int(connection.recv(8) or 1)
 if code >= 0:
     os._exit(code)

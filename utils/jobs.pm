@@ -8,7 +8,9 @@ use File::Basename qw(basename dirname);
 use File::Path qw(make_path);
 use File::Spec;
 use FindBin;
+use IO::Handle;
 use List::Util qw(min);
+use POSIX qw(setsid);
 use Text::ParseWords qw(shellwords);
 
 our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_queue report);
@@ -18,6 +20,7 @@ my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
 my %RAW_VALUES = (-V => 0, -pe => 2);  # how many values an option of one hyphen has; others have one
 my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two looks at the exit codes, and at the queue
 my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late, lines of a failed job's output that are shown
+my $AGAIN = 75;  # exit code of a command that was asked to end, has saved its work, and wants to be started again
 my $program = basename($0);
 
 sub fail { print STDERR "$program: error: @_\n"; exit 1; }
@@ -89,25 +92,36 @@ sub open_logs {
     }
 }
 
-# The bash script of a job. NUMBER: its number, or the shell variable that has it. DONE: the file for its exit code.
-# Where DONE is given the job runs on some machine of a cluster: in this directory, with its path.sh.
-# Else the shell outlives a signal and ends the log; its child does not go on to the next command.
+# The bash script of a job. NUMBER: its number, or the shell variable that has it. It outlives a signal, for the child to
+# clean up, and ends the log. DONE: the file for its exit code, AGAIN: the shell command that has the scheduler start the
+# job again. Where they are given the job runs on some machine of a cluster: in this directory, with its path.sh.
 sub job_script {
-    my ($call, $number, $done) = @_;
-    my ($first, $host, $inside, $last) = defined $done
-        ? ('cd ' . quote(getcwd()) . ' || exit 1', 'echo "# Running on $(uname -n)"',
-            'if [ -f ./path.sh ]; then . ./path.sh; fi', qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done))
-        : ('trap : INT TERM', '', 'trap "exit 130" INT; trap "exit 143" TERM', '');
-    my @lines = ($first, '_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
-    push @lines, map { "$_=\${$_//$call->{name}/$number}" } qw(_jobs_log _jobs_command) if defined $call->{name};
-    push @lines, 'exec > "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /'), $host,
-        'echo "# Started at $(date)"', 'SECONDS=0',
-        '(', $inside, 'set -o pipefail', 'eval "${_jobs_command}"', ') < /dev/null', '_jobs_code=$?',
-        'echo "# Accounting: time=${SECONDS} threads=' . ($call->{options}{'num-threads'} // 1) . '"',
-        'echo "# Ended (code ${_jobs_code}) at $(date)"',
-        $last, 'exit "${_jobs_code}"';
-    return join("\n", grep { $_ ne '' } @lines) . "\n";
+    my ($call, $number, $done, $again) = @_;
+    my @log = ('_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
+    push @log, map { "$_=\${$_//$call->{name}/$number}" } qw(_jobs_log _jobs_command) if defined $call->{name};
+    # Appended to the empty log, so that a job that is started again keeps what it has written.
+    push @log, 'exec >> "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /');
+    my @begin = ('echo "# Started at $(date)"', 'SECONDS=0');
+    my @command = ('set -o pipefail', 'eval "${_jobs_command}"');
+    my @end = ('echo "# Accounting: time=${SECONDS} threads=' . ($call->{options}{'num-threads'} // 1) . '"',
+        'echo "# Ended (code ${_jobs_code}) at $(date)"');
+    # The child of run.pl does not go on to the next command.
+    return lines('trap : INT TERM', @log, @begin, '(', 'trap "exit 130" INT; trap "exit 143" TERM', @command,
+        ') < /dev/null', '_jobs_code=$?', @end, 'exit "${_jobs_code}"') unless defined $done;
+    # The scheduler ends every process of a job by SIGTERM. SIGUSR1 comes to this shell alone, some time before the limit.
+    return lines('cd ' . quote(getcwd()) . ' || exit 1', @log, 'echo "# Running on $(uname -n)"', @begin,
+        'trap _jobs_ended=1 TERM', 'trap "trap : TERM; kill -TERM 0" USR1',
+        '(', 'trap : TERM USR1', 'if [ -f ./path.sh ]; then . ./path.sh; fi', @command, ') < /dev/null &', '_jobs_child=$!',
+        # A signal ends a wait; the last one has the exit code.
+        'while kill -0 "${_jobs_child}" 2> /dev/null; do wait "${_jobs_child}"; done', 'wait "${_jobs_child}"',
+        '_jobs_code=$?', @end,
+        # What the scheduler has ended has no exit code: it was cancelled, or the scheduler itself starts it again.
+        'if [ -n "${_jobs_ended:-}" ]; then exit "${_jobs_code}"; fi',
+        qq(if [ "\${_jobs_code}" -eq $AGAIN ]; then $again; fi),
+        qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done), 'exit "${_jobs_code}"');
 }
+
+sub lines { return join("\n", @_) . "\n"; }
 
 # The words of the command that submits, with those that the conf file has for the options: --config, else conf/NAME of
 # the recipe, else conf/NAME of the repository.
@@ -179,10 +193,40 @@ sub read_codes {
     return keys %$codes > $before;
 }
 
+# A process of its own session that cancels the jobs when this one ends without a word, by SIGKILL for example. Returns
+# what takes the id of the jobs, then "done".
+sub start_keeper {
+    my (@cancel) = @_;
+    pipe my $words, my $ours or fail("cannot make a pipe: $!");
+    my $process = fork;
+    fail("cannot start a process: $!") unless defined $process;
+    if ($process) {
+        close $words;
+        $ours->autoflush(1);
+        return $ours;
+    }
+    setsid();
+    $SIG{$_} = 'IGNORE' for qw(INT TERM HUP);
+    close $ours;
+    open $_, '+<', '/dev/null' for \*STDIN, \*STDOUT, \*STDERR;
+    my $id;
+    while (my $word = <$words>) {
+        chomp $word;
+        POSIX::_exit(0) if $word eq 'done';
+        $id = $word;
+    }
+    capture(@cancel, $id) if defined $id;
+    POSIX::_exit(0);
+}
+
+my ($keeper, $self) = (undef, $$);
+END { if ($keeper && $$ == $self) { print $keeper "done\n"; } }
+
 # Submit the jobs, wait for their exit codes, report. The queue is a hash of
 #   task: shell variable with the number of a job of an array, submit: sub (base of the files, is it an array) that
 #   gives the command, id: pattern of the id in its output, known: sub (id), is the job still in the queue,
-#   cancel: command that takes the id, why: sub (id, number or undef), what became of a job that left no exit code.
+#   cancel: command that takes the id, why: sub (id, number or undef), what became of a job that left no exit code,
+#   again: shell command that ends a job which the queue then starts again.
 sub run_in_queue {
     my ($call, %queue) = @_;
     my ($array, $base, $signal) = ($call->{first} < $call->{last}, queue_base($call));
@@ -193,20 +237,25 @@ sub run_in_queue {
     unlink map { ("$base.done.$_", "$base.out.$_") } $call->{first} .. $call->{last};
     open my $script, '>', "$base.sh" or fail("$base.sh: $!");
     print $script "#!/usr/bin/env bash\n# @{[map { quote($_) } @submit]}\n",
-        job_script($call, $number, quote("$base.done.") . $number);
+        job_script($call, $number, quote("$base.done.") . $number, $queue{again});
     close $script or fail("$base.sh: $!");
 
-    $SIG{$_} = sub { $signal = $_[0] } for qw(INT TERM);
+    $SIG{PIPE} = 'IGNORE';  # of the keeper, should it have been killed
+    $keeper = start_keeper(@{$queue{cancel}});
+    # nohup has SIGHUP ignored.
+    for my $name (grep { ($SIG{$_} // '') ne 'IGNORE' } qw(INT TERM HUP)) { $SIG{$name} = sub { $signal = $_[0] }; }
     my ($status, $text) = capture(@submit);
     my ($id) = $status == 0 ? $text =~ $queue{id} : ();
     fail('cannot submit: ' . join '; ', grep { /\S/ } split /\s*\n\s*/, $text) unless defined $id;
+    print $keeper "$id\n";
     my ($pause, $silence, $news, %codes) = (0.1, 1, time);
     until (keys %codes > $call->{last} - $call->{first}) {
         if ($signal) {
-            $SIG{INT} = $SIG{TERM} = 'DEFAULT';  # so that a second one ends us while a dead queue is asked in vain
+            # So that a second one ends us while a dead queue is asked in vain.
+            $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
             capture(@{$queue{cancel}}, $id);
             print STDERR "$program: SIG$signal: cancelled job $id\n";
-            exit($signal eq 'INT' ? 130 : 143);
+            exit({INT => 130, TERM => 143, HUP => 129}->{$signal});
         }
         select undef, undef, undef, $pause;
         $pause = min($pause * 1.2, $LONGEST_PAUSE);

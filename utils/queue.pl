@@ -1,7 +1,8 @@
 #!/usr/bin/env perl
 # Run jobs through Grid Engine, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
 # conf/queue.conf of the recipe, else of the repository, or FILE, says what qsub is told for an option; options of one
-# hyphen, such as -q long, are qsub's own. Waits for the jobs; Ctrl-C deletes them.
+# hyphen, such as -q long, are qsub's own. Waits for the jobs; they are deleted when it is ended, even by SIGKILL.
+# A job whose command ends with exit code 75 is started again: it was asked to end and has saved its work.
 # LOGDIR/q has the script, the exit codes and what Grid Engine itself has to say.
 use strict;
 use warnings;
@@ -36,4 +37,4 @@ sub known {
 }
 
 run_in_queue($call, task => 'SGE_TASK_ID', submit => \&submit, id => qr/^Your job(?:-array)? (\d+)/m, known => \&known,
-    cancel => ['qdel'], why => sub { 'deleted, over a limit, or its machine was lost' });
+    cancel => ['qdel'], why => sub { 'deleted, over a limit, or its machine was lost' }, again => 'exit 99');

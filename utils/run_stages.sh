@@ -80,6 +80,20 @@ module() {  # module NAME ARGUMENTS...: one of the package's commands
     run python -m "audiopalm.bin.${command}" "$@"
 }
 
+training() {  # training NAME ARGUMENTS...: one of the package's trainings as a job
+    module launch --cmd "${cuda_cmd}" --ngpu "${ngpu}" --num_nodes "${num_nodes}" --job_dir "${logdir}/stage${number}" "$@"
+}
+
+inference() {  # inference N NAME ARGUMENTS...: one of the package's commands whose work N jobs do, each with a GPU or none
+    local options=(--nj "$1" --cmd "${decode_cmd}" --job_dir "${logdir}/stage${number}")
+    if "${gpu_inference}"; then
+        options[3]="${cuda_cmd} --gpu 1"
+        module "${@:2}" "${options[@]}"
+    else
+        CUDA_VISIBLE_DEVICES='' module "${@:2}" "${options[@]}"
+    fi
+}
+
 writes() {  # writes FILE...: shows them and ends the stage
     local path seconds=$((SECONDS - started)) memory
     for path in "$@"; do

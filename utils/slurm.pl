@@ -1,7 +1,8 @@
 #!/usr/bin/env perl
 # Run jobs through Slurm, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
 # conf/slurm.conf of the recipe, else of the repository, or FILE, says what sbatch is told for an option; options of one
-# hyphen, such as -q long, are sbatch's own. Waits for the jobs; Ctrl-C cancels them.
+# hyphen, such as -q long, are sbatch's own. Waits for the jobs; they are cancelled when it is ended, even by SIGKILL.
+# A job whose command ends with exit code 75 is started again: it was asked to end and has saved its work.
 # LOGDIR/q has the script, the exit codes and what Slurm itself has to say.
 use strict;
 use warnings;
@@ -40,4 +41,4 @@ sub why {
 }
 
 run_in_queue($call, task => 'SLURM_ARRAY_TASK_ID', submit => \&submit, id => qr/^(\d+)(?:;\S+)?$/m, known => \&known,
-    cancel => ['scancel'], why => \&why);
+    cancel => ['scancel'], why => \&why, again => 'scontrol requeue "${SLURM_JOB_ID}" && exit');

@@ -1,9 +1,9 @@
-"""Stage 2: every utterance and its spoken translations as 16 kHz mono FLAC, each piece of speech written once.
+"""Stage 2: every utterance and its spoken translations as 16 kHz mono audio, each piece of speech written once.
 
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
 one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi); `wav.scp.<language>` or
 `segments.<language>` hold the translations.
-A FLAC file is named by a hash of its source and cuts, so equal speech shares one file, and a rerun makes only what is
+Speech is named by a hash of its source and cuts, so equal speech is stored once, and a rerun makes only what is
 missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
 """
 
@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from audiopalm.core.command import run
+from audiopalm.stages.audio_store import FORMATS, AudioStore
 from audiopalm.stages.format_audio import format_audio
 from audiopalm.stages.jobs import Launcher, add_launcher_options
 
@@ -19,7 +20,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True, nargs="+", help="data directories of stage 1")
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
-    parser.add_argument("--audio_dir", type=Path, required=True, help="folder of the FLAC files, shared by all sets")
+    parser.add_argument("--audio_dir", type=Path, required=True, help="folder of the audio, shared by all sets")
+    parser.add_argument("--audio_format", choices=FORMATS, default="flac",
+                        help="a file for each piece of speech, or with flac.ark archives of many")
+    parser.add_argument("--pipes", choices=["true", "false"], default="false",
+                        help="run commands in the place of files in wav.scp, such as `sox x.mp3 -t wav - |`")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shorter utterances are removed")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
     parser.add_argument("--max_drop", type=float, default=0.05, help="share of utterances whose audio may be damaged")
@@ -28,8 +33,9 @@ def main() -> None:
     if len(arguments.input) != len(arguments.output):
         parser.error(f"{len(arguments.input)} data directories, but {len(arguments.output)} outputs")
     launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.audio_dir / "jobs")
-    format_audio(dict(zip(arguments.input, arguments.output, strict=True)), arguments.audio_dir, launcher,
-                 arguments.min_seconds, arguments.max_seconds, arguments.max_drop)
+    store = AudioStore(arguments.audio_dir, arguments.audio_format)
+    format_audio(dict(zip(arguments.input, arguments.output, strict=True)), store, launcher,
+                 arguments.min_seconds, arguments.max_seconds, arguments.max_drop, arguments.pipes == "true")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
+from audiopalm.stages.jobs import Launcher, add_launcher_options
 from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
 
 
@@ -20,18 +21,20 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"for example {example}")
     parser.add_argument("--names", default=None, help='folders, e.g. "s2st_es_en tts_en" (default: all with units.scp)')
     parser.add_argument("--true_tokens", default="", metavar="LANGUAGES",
-                        help="also speak the true units in these languages, into true_tokens_<language>: the ceiling. "
-                             "Of the utterances in the chosen folders; of the whole set where there is no folder")
+                        help="the ceiling: also speak the true units in these languages, into true_tokens_<language>")
     parser.add_argument("--true_most", type=int, metavar="N",
                         help="of --true_tokens, N utterances of each source language, evenly spread over the ids")
     parser.add_argument("--other_prompts", type=int, default=0, metavar="N",
                         help="also speak N utterances of each decode that keeps the voice of its source with another "
                              "speaker's prompt, into other_prompt_<decode>: the voice scores without the right prompt")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
+    parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav", help="files, or archives of many")
     add_seed(parser)
-    options = SpeechOptions(**vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0")))
-    with locked(options.decode_dir, "synthesize"):
-        synthesize_set(options)
+    add_launcher_options(parser, "DECODE_DIR/jobs")
+    values = vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0"))
+    launcher = Launcher(values.pop("cmd"), values.pop("nj"), values.pop("job_dir") or values["decode_dir"] / "jobs")
+    with locked(values["decode_dir"], "synthesize"):
+        synthesize_set(SpeechOptions(**values), launcher)
 
 
 if __name__ == "__main__":

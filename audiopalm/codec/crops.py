@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from audiopalm.core.config import ranged
 from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.audio_archive import read_part
 from audiopalm.data.speech import Speech, list_speech
 from audiopalm.training.record import hash_data, settings_of
 
@@ -35,7 +35,7 @@ def make_crops(speech: list[Speech], number: int, length: int, random: np.random
     crops = np.zeros((number, length), dtype=np.float32)
     for row, index in zip(crops, random.choice(len(speech), number, p=shares / shares.sum()), strict=True):
         start = int(random.integers(max(1, speech[index].samples - length + 1)))
-        samples, _ = soundfile.read(speech[index].path, frames=length, start=start, dtype="float32")
+        samples = read_part(speech[index].path, start, length)
         row[:len(samples)] = samples * random.uniform(0.4, 1.1)
     return torch.from_numpy(crops)
 

@@ -1,15 +1,20 @@
 """What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr.
 
-Errors of the operating system are one line too. A rank of torchrun ends with torchrun, even when that is killed.
+Errors of the operating system are one line too. A rank of torchrun ends with torchrun, even when that is killed. What
+several ranks have to say is one line of bin.start_ranks (audiopalm/stages/ranks.py).
 """
 
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.processes import end_with_torchrun
+from audiopalm.core.processes import LOST_PEER, ONE_LINE, end_with_torchrun, lost_peer
 
 
 def run(main: Callable[[], None]) -> None:
@@ -21,13 +26,28 @@ def run(main: Callable[[], None]) -> None:
         end_with_torchrun()
         main()
     except AudioPaLMError as error:
-        sys.exit(f"{name}: error: {error}")
+        _fail(f"{name}: error: {error}")
     except OSError as error:  # a full disk, a missing permission: what no check has foreseen
         logging.debug("where it happened", exc_info=True)
-        sys.exit(f"{name}: error: {_describe(error)}; run the same command again when this is remedied")
+        _fail(f"{name}: error: {_describe(error)}; run the same command again when this is remedied")
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        sys.stderr.flush()
+        os._exit(LOST_PEER)  # without leaving the process group, which would wait for the other rank
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
+        if ONE_LINE not in os.environ or os.environ.get("RANK", "0") == "0":
+            print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(line: str) -> NoReturn:
+    """End with exit code 1 and the line, which a rank leaves to whoever started it."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path or ONE_LINE not in os.environ:
+        sys.exit(line)
+    Path(path).write_text(json.dumps({"message": line}), encoding="utf-8")
+    sys.exit(1)
 
 
 def _describe(error: OSError) -> str:

@@ -11,6 +11,9 @@ from audiopalm.core.errors import AudioPaLMError
 
 LIBC = ctypes.CDLL(None)
 PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36  # of Linux's prctl
+AGAIN = 75  # exit code: asked to end, and the work is saved; the same command goes on (EX_TEMPFAIL; utils/jobs.pm)
+LOST_PEER = 76  # exit code of a rank that could not go on because another one has ended
+ONE_LINE = "AUDIOPALM_ONE_LINE"  # set where whoever started the ranks says what is wrong, once for all of them
 
 
 def end_with_parent(number: int) -> None:
@@ -35,6 +38,11 @@ def end_with_torchrun() -> None:
     # Process 1 inherits orphans. In a container it may be torchrun itself.
     if parent == 1 and b"torch" not in Path("/proc/1/cmdline").read_bytes():
         raise AudioPaLMError("torchrun has ended before this rank could start")
+
+
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether a rank of torchrun could not go on because another one has ended."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and (type(error).__name__ == "DistBackendError" or "gloo" in str(error))
 
 
 def end_worker_with_parent(*_: int) -> None:

@@ -1,7 +1,6 @@
 """Reading and writing speech: mono float32 at one sample rate."""
 
 import io
-import os
 from math import gcd
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +10,7 @@ import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, check_writable
+from audiopalm.data.audio_archive import open_audio
 from audiopalm.data.mp3 import states_its_length, with_length
 from audiopalm.data.wav import missing_bytes
 
@@ -30,7 +30,8 @@ class DamagedAudio(AudioPaLMError):
 
 
 def read_audio(path: str | Path | bytes, rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged, from a file or from the bytes of one.
+    """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged, from a file, from an entry `archive:offset`
+    (audio_archive.py) or from the bytes of a file.
 
     Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, for an
     impossible rate, and for a file with less in it than its header says (decoders give the first part of a cut-off file
@@ -41,10 +42,8 @@ def read_audio(path: str | Path | bytes, rate: int = SAMPLE_RATE) -> np.ndarray:
             return resample(*_read(stream, f"of {len(path)} bytes"), rate)
     if not isinstance(path, str | Path):
         raise AudioPaLMError(f"audio must be a path, found {type(path).__name__}")
-    if not os.path.isfile(path):
-        raise AudioPaLMError(f"audio {str(path)!r} does not exist or is not a file")
     try:
-        with open(path, "rb") as stream:
+        with open_audio(path) as stream:
             return resample(*_read(stream, path), rate)
     except OSError as error:
         raise AudioPaLMError(f"audio {path} cannot be read: {error.strerror or error}") from None

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.audio_archive import split_entry
 from audiopalm.data.datadir import check_id, languages_of, read_table
 
 MADE_BY = "stage 1 (prepare)"
@@ -15,33 +16,42 @@ WHOLE = ["0", "-1"]  # in `segments`: from the beginning to the end of a recordi
 
 @dataclass(frozen=True)
 class Speech:
-    """One piece of speech: cuts of source files in seconds, joined in order; no cuts stands for the whole file."""
+    """One piece of speech: cuts of sources in seconds, joined in order; no cuts stands for the whole source.
+
+    A source is a file, an entry `archive:offset`, or a command whose output is a file, `sox x.mp3 -t wav - |`.
+    """
 
     path: str
     cuts: tuple[tuple[str, float, float], ...] = ()
 
     def name(self) -> str:
-        """File name: a hash of the source (path, size, time of change) and the cuts."""
+        """A hash of the source (path, size, time of change) and the cuts, which names the file of the speech."""
         parts = [signature(self.path)] + [f"{signature(path)} {start} {end}" for path, start, end in self.cuts]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20] + ".flac"
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 
 @cache
 def signature(path: str) -> str:
-    """Changes when the file is replaced, so that a stale FLAC is never taken for the new speech."""
-    if not Path(path).is_file():
-        raise AudioPaLMError(f"audio {path} does not exist")
-    status = os.stat(path)
+    """Changes when the file is replaced, so that stale speech is never taken for the new one. A command is itself."""
+    if path.endswith("|"):
+        return path
+    file, _ = split_entry(path)
+    if not Path(file).is_file():
+        raise AudioPaLMError(f"audio {file} does not exist")
+    status = os.stat(file)
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
-    """{utterance: Speech} of the utterances themselves (suffix "") or of their translations (".<language>")."""
+def read_speech(directory: Path, suffix: str = "", pipes: bool = False) -> dict[str, Speech]:
+    """{utterance: Speech} of the utterances themselves (suffix "") or of their translations (".<language>").
+
+    Raises AudioPaLMError for commands in wav.scp without `pipes`.
+    """
     segments = directory / f"segments{suffix}"
     if not segments.exists():
         return {check_id(key, directory / f"wav.scp{suffix}"): Speech(path)
-                for key, path in _read_paths(directory / f"wav.scp{suffix}").items()}
-    recordings = _read_paths(directory / "wav.scp")
+                for key, path in _read_paths(directory / f"wav.scp{suffix}", pipes).items()}
+    recordings = _read_paths(directory / "wav.scp", pipes)
     table = {}
     for key, value in read_table(segments).items():
         check_id(key, segments)
@@ -57,20 +67,20 @@ def read_speech(directory: Path, suffix: str = "") -> dict[str, Speech]:
     return table
 
 
-def _read_paths(path: Path) -> dict[str, str]:
-    """{id: file} of a wav.scp. Raises AudioPaLMError for a command in the place of a file, which nothing here runs."""
+def _read_paths(path: Path, pipes: bool) -> dict[str, str]:
+    """{id: source} of a wav.scp."""
     table = read_table(path, MADE_BY)
     for key, value in table.items():
-        if value.endswith("|"):
-            raise AudioPaLMError(f"{path}: {key}: {value!r} is a command, and commands in tables are not run; write "
-                                 "its output to a file and name that")
+        if value.endswith("|") and not pipes:
+            raise AudioPaLMError(f"{path}: {key}: {value!r} is a command; where you trust it, have stage 2 run it by "
+                                 "--pipes true (of run.sh: --audio_args \"--pipes true\")")
     return table
 
 
-def all_speech(directory: Path) -> dict[str, dict[str, Speech]]:
+def all_speech(directory: Path, pipes: bool = False) -> dict[str, dict[str, Speech]]:
     """{"": speech of the utterances, ".<language>": speech of their translations}, by utterance."""
-    spoken = {"": read_speech(directory)}
+    spoken = {"": read_speech(directory, pipes=pipes)}
     for name in ("segments", "wav.scp"):
         for language in languages_of(directory, name):
-            spoken.setdefault(f".{language}", read_speech(directory, f".{language}"))
+            spoken.setdefault(f".{language}", read_speech(directory, f".{language}", pipes))
     return spoken

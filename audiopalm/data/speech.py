@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.audio_archive import audio_info
 from audiopalm.data.datadir import languages_of, read_table
 
 
@@ -45,13 +45,10 @@ def list_speech(directory: str | Path) -> list[Speech]:
 
 def count_samples(path: str) -> int:
     """The length of a 16 kHz recording in samples, as stated in its header."""
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise AudioPaLMError(f"audio {path} cannot be decoded: {error}") from None
-    if info.samplerate != SAMPLE_RATE:
-        raise AudioPaLMError(f"audio {path} is at {info.samplerate} Hz; stage 2 (audio) makes {SAMPLE_RATE} Hz files")
-    return info.frames
+    samples, rate = audio_info(path)
+    if rate != SAMPLE_RATE:
+        raise AudioPaLMError(f"audio {path} is at {rate} Hz; stage 2 (audio) makes {SAMPLE_RATE} Hz files")
+    return samples
 
 
 def length_batches(lengths: list[int], max_samples: int, seed: int) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.audio_archive import audio_exists
 from audiopalm.languages import language_name
 from audiopalm.scoring.decodes import Decode, TestSet
 from audiopalm.scoring.metrics import BY_CHARACTER
@@ -34,7 +35,7 @@ class Sounds:
         if file is None:
             return None
         if file not in self._numbers:
-            if not Path(file).is_file():
+            if not audio_exists(file):
                 logging.warning("audio %s is gone; the page goes without it", file)
                 return None
             self._numbers[file] = len(self.entries)

@@ -26,6 +26,7 @@ from audiopalm.core.hub import find_pretrained
 from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.audio_archive import audio_exists, hash_audio
 
 PAD_SECONDS = 0.3
 SILENCE = 1e-4  # of full scale
@@ -174,7 +175,7 @@ def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, proce
     if cached.get("signature") != signature:
         cached = {"signature": signature, "transcripts": {}}
     known: dict[str, str] = cached["transcripts"]
-    hashes = {utterance: sha256(_existing(file)) for utterance, file in files.items()}
+    hashes = {utterance: hash_audio(_existing(file)) for utterance, file in files.items()}
     missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in known}
     heard = _hear(name, missing.values(), processes)
     for count, (digest, text) in enumerate(zip(missing, progress(heard, len(missing), f"judging by {short_name(name)}"),
@@ -188,7 +189,7 @@ def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, proce
 
 
 def _existing(file: str) -> str:
-    if not Path(file).is_file():
+    if not audio_exists(file):
         raise AudioPaLMError(f"audio {file} does not exist; run stage 11 (synthesize) first")
     return file
 

@@ -9,9 +9,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, sha256
+from audiopalm.core.files import atomic_path
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import read_audio
+from audiopalm.data.audio_archive import hash_audio
 
 SIZE = 256
 SAVE_EVERY = 100  # files between two writes of the cache
@@ -29,7 +30,7 @@ class Voices:
 
     def embed(self, files: Mapping[str, str]) -> dict[str, np.ndarray]:
         """{utterance: audio path} -> {utterance: [256]}."""
-        hashes = {utterance: sha256(file) for utterance, file in files.items()}
+        hashes = {utterance: hash_audio(file) for utterance, file in files.items()}
         missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in self.known}
         for count, digest in enumerate(progress(missing, len(missing), "embedding voices"), start=1):
             self.known[digest] = self._one(missing[digest])

@@ -1,9 +1,9 @@
-"""Stage 2: every utterance and its spoken translations as 16 kHz mono FLAC, each piece of speech written once.
+"""Stage 2: every utterance and its spoken translations as 16 kHz mono audio, each piece of speech written once.
 
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
 one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi); `wav.scp.<language>` or
 `segments.<language>` hold the translations.
-A FLAC file is named by a hash of its source and cuts, so equal speech shares one file, and a rerun makes only what is
+Speech is named by a hash of its source and cuts, so equal speech is stored once, and a rerun makes only what is
 missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
 """
 
@@ -11,10 +11,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, write_json, write_text
@@ -22,48 +20,63 @@ from audiopalm.core.lock import locked
 from audiopalm.corpora.data_set import compare
 from audiopalm.data.datadir import invert, read_table, remove_tables_by_language, write_table
 from audiopalm.data.segments import MADE_BY, Speech, all_speech
+from audiopalm.stages.audio_store import ARCHIVE_FILES, AudioStore, archive_stem
 from audiopalm.stages.jobs import Launcher, run_jobs
-from audiopalm.stages.write_audio import SpeechFile, WrittenFile
+from audiopalm.stages.write_audio import SpeechArchive, SpeechFile, WrittenAudio
 
 FASTEST = 40  # characters a second: more is not the text of this recording
 
 
-def make_audio(speeches: Iterable[Speech], audio_dir: Path, launcher: Launcher) -> tuple[int, dict[str, str]]:
-    """Write the FLAC files that do not exist yet; return their number, and {name: reason} of all with damaged audio.
+def make_audio(speeches: Iterable[Speech], store: AudioStore, launcher: Launcher) -> tuple[int, dict[str, str]]:
+    """Write the recordings that do not exist yet; return their number, and {name: reason} of all with damaged audio.
 
-    Damaged files are remembered in `<audio_dir>/damaged.json`, so that no run reads them again.
+    Damaged ones are remembered in `damaged.json` of the folder, so that no run reads them again.
     """
-    audio_dir.mkdir(parents=True, exist_ok=True)
-    record = audio_dir / "damaged.json"
-    damaged: dict[str, str] = read_json(record) if record.exists() else {}
+    store.folder.mkdir(parents=True, exist_ok=True)
+    record = store.folder / "damaged.json"
+    damaged = (read_json(record) if record.exists() else {}) | store.damaged
     by_name = {speech.name(): speech for speech in speeches}
     # In the order of their sources: a job decodes a recording once for all its cuts.
-    todo = [SpeechFile(name, speech.path, list(speech.cuts))
-            for name, speech in sorted(by_name.items(), key=lambda item: (item[1].path, item[1].cuts))
-            if name not in damaged and not seconds_of(audio_dir / name)]
-    newly_damaged = {}
-    for file in run_jobs(launcher, "write_audio", ["--audio_dir", str(audio_dir)], todo, WrittenFile, "audio files"):
-        if file.damaged:
-            newly_damaged[file.name] = file.damaged
-    if newly_damaged:
-        damaged |= newly_damaged
+    files = [SpeechFile(name, speech.path, list(speech.cuts))
+             for name, speech in sorted(by_name.items(), key=lambda item: (item[1].path, item[1].cuts))]
+    missing = {file.name for file in files if file.name not in damaged and not store.seconds(file.name)}
+    todo = plan_archives(files, missing, store, launcher.number) if store.in_archives else [
+        file for file in files if file.name in missing]
+    arguments = ["--audio_dir", str(store.folder), "--audio_format", store.format]
+    written, known = 0, len(damaged)
+    for made in run_jobs(launcher, "write_audio", arguments, todo, WrittenAudio,
+                         "audio archives" if store.in_archives else "audio files"):
+        written += made.written
+        damaged |= made.damaged
+    if len(damaged) > known or (damaged and not record.exists()):
         write_json(record, dict(sorted(damaged.items())))
-    return len(todo) - len(newly_damaged), damaged
+    if store.in_archives:
+        store.read_indexes()
+    return written, damaged
 
 
-def seconds_of(path: Path) -> float:
-    """Length of a written FLAC file in seconds; 0 when it is missing or broken."""
-    try:
-        return soundfile.info(str(path)).duration
-    except soundfile.LibsndfileError:
-        return 0.0
+def plan_archives(files: list[SpeechFile], missing: set[str], store: AudioStore, jobs: int) -> list[SpeechArchive]:
+    """Archives of the files that are missing.
+
+    All files are shared out to archives, so that a run that was killed and one that was not make the same ones.
+    """
+    size = max(min(ARCHIVE_FILES, -(-len(files) // max(jobs, 1))), 1)
+    archives = []
+    for first in range(0, len(files), size):
+        part = files[first:first + size]
+        stem = archive_stem([file.name for file in part])
+        wanted = [file for file in part if file.name in missing]
+        if wanted:
+            written = part if store.has_archive(stem) else wanted
+            archives.append(SpeechArchive(stem, [asdict(file) for file in written]))
+    return archives
 
 
 @dataclass
 class SpeechFilter:
     """Decides which speech is kept, by its audio, its length and its text, and records what is removed and why."""
 
-    audio_dir: Path
+    store: AudioStore
     damaged: dict[str, str]
     text: dict[str, str]
     shortest: float  # seconds
@@ -80,7 +93,7 @@ class SpeechFilter:
 
     def _reason(self, key: str, name: str, suffix: str) -> str:
         if name not in self.seconds:
-            self.seconds[name] = seconds_of(self.audio_dir / name)
+            self.seconds[name] = self.store.seconds(name)
         seconds = self.seconds[name]
         if name in self.damaged:
             return self.damaged[name]
@@ -103,8 +116,8 @@ class SpeechFilter:
         return report
 
 
-def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: dict[str, str], shortest: float = 0.0,
-                     longest: float = float("inf"), max_drop: float = 0.05) -> dict:
+def format_directory(directory: Path, output: Path, store: AudioStore, damaged: dict[str, str], shortest: float = 0.0,
+                     longest: float = float("inf"), max_drop: float = 0.05, pipes: bool = False) -> dict:
     """Write the tables of one set whose audio is made; return what was kept and removed, which is also written to
     <output>/{format.json,removed.tsv}. `damaged` is what `make_audio` found.
 
@@ -112,11 +125,11 @@ def format_directory(directory: Path, output: Path, audio_dir: Path, damaged: di
     is removed from every table; a translation with such speech only loses its audio. Raises AudioPaLMError when nothing
     is left, or when more than `max_drop` (0 to 1) of the utterances have damaged audio.
     """
-    spoken = all_speech(directory)
+    spoken = all_speech(directory, pipes)
     text = read_table(require(directory / "text", MADE_BY))
-    kept_speech = SpeechFilter(audio_dir, damaged, text, shortest, longest)
+    kept_speech = SpeechFilter(store, damaged, text, shortest, longest)
     kept = {key for key, speech in spoken[""].items() if kept_speech.keeps(key, speech, "")}
-    tables = {suffix: {key: str(audio_dir / speech.name()) for key, speech in table.items()
+    tables = {suffix: {key: store.path(speech.name()) for key, speech in table.items()
                        if key in kept and (not suffix or kept_speech.keeps(key, speech, suffix))}
               for suffix, table in spoken.items()}
     lengths = {key: kept_speech.seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
@@ -154,23 +167,23 @@ def compare_hours(directory: Path, hours: float) -> None:
                 source="CVSS's paper, as remembered, has")
 
 
-def format_audio(sets: dict[Path, Path], audio_dir: Path, launcher: Launcher, shortest: float, longest: float,
-                 max_drop: float) -> None:
-    """Write the FLAC files of all sets into `audio_dir`, then the tables of each: {data directory: output}.
+def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, shortest: float, longest: float,
+                 max_drop: float, pipes: bool) -> None:
+    """Write the audio of all sets, then the tables of each: {data directory: output}.
 
-    `shortest`, `longest` and `max_drop` are those of `format_directory`. Raises AudioPaLMError when another process
-    writes one of the folders.
+    `pipes`: whether commands in the place of files in wav.scp are run. The limits are those of `format_directory`.
+    Raises AudioPaLMError when another process writes one of the folders.
     """
     start = time.monotonic()
     logging.info("reading %s", " ".join(map(str, sets)))
-    with locked(audio_dir, "format_audio"):
-        speeches = (speech for directory in sets for table in all_speech(directory).values()
+    with locked(store.folder, "format_audio"):
+        speeches = (speech for directory in sets for table in all_speech(directory, pipes).values()
                     for speech in table.values())
-        made, damaged = make_audio(speeches, audio_dir, launcher)
-        logging.info("made %d audio files in %s, %.1f s", made, audio_dir, time.monotonic() - start)
+        made, damaged = make_audio(speeches, store, launcher)
+        logging.info("made %d recordings in %s, %.1f s", made, store.folder, time.monotonic() - start)
         for directory, output in sets.items():
             with locked(output, "format_audio"):
-                report = format_directory(directory, output, audio_dir, damaged, shortest, longest, max_drop)
+                report = format_directory(directory, output, store, damaged, shortest, longest, max_drop, pipes)
             compare_hours(directory, report["hours"])
             removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
             logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import NAME as LOCK
 from audiopalm.core.lock import locked
-from audiopalm.core.processes import end_with_parent
+from audiopalm.core.processes import AGAIN, end_with_parent
 from audiopalm.core.progress import progress
 
 POLL = 0.1  # seconds between two looks at the results
@@ -91,12 +91,18 @@ def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: Seque
                 process.wait()
 
 
-def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], number: int) -> list[str]:
-    """Write the lists of items of `number` jobs; return the launcher's command line."""
-    program, *options = shlex.split(launcher.command) or [""]
+def find_launcher(command: str) -> list[str]:
+    """The words of `slurm.pl --mem 4G` with the whole path of the program, on PATH or in utils/."""
+    program, *options = shlex.split(command) or [""]
     found = shutil.which(program) or shutil.which(program, path=str(UTILS))
     if found is None:
         raise AudioPaLMError(f"--cmd: there is no program {program!r}; run.pl runs jobs on this machine")
+    return [found, *options]
+
+
+def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], number: int) -> list[str]:
+    """Write the lists of items of `number` jobs; return the launcher's command line."""
+    found, *options = find_launcher(launcher.command)
     for path in launcher.folder.iterdir():  # of an earlier run
         if path.is_dir():
             shutil.rmtree(path)
@@ -116,7 +122,7 @@ def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Seque
 
 def _results(process: subprocess.Popen, folder: Path, number: int) -> Iterator[dict]:
     """The lines that the workers write, until the launcher has ended."""
-    offsets, unfinished = [0] * number, [b""] * number  # of each file: bytes read, the line that is not whole yet
+    offsets = [0] * number  # of each file: bytes of whole lines that are read
     while True:
         ended = process.poll() is not None
         for job in range(number):
@@ -125,9 +131,9 @@ def _results(process: subprocess.Popen, folder: Path, number: int) -> Iterator[d
                 with open(path, "rb") as stream:
                     stream.seek(offsets[job])
                     content = stream.read()
+                content = content[:content.rfind(b"\n") + 1]
                 offsets[job] += len(content)
-                *lines, unfinished[job] = (unfinished[job] + content).split(b"\n")
-                yield from map(json.loads, lines)
+                yield from map(json.loads, content.splitlines())
         if ended:
             return
         time.sleep(POLL)
@@ -139,9 +145,18 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(todo: Path, done: Path, item_type: type[Item], function: Callable[[Item], Result]) -> None:
-    """Call `function` on every item of `todo` and append its result to `done` at once."""
+    """Call `function` on every item of `todo` and append its result to `done` at once.
+
+    A job that a scheduler has ended and started again goes on behind its last result. SIGTERM ends it so that it is
+    started again, see utils/jobs.pm.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(AGAIN))
     items = todo.read_text(encoding="utf-8").splitlines()
-    with open(done, "w", encoding="utf-8") as stream:
+    written = done.read_bytes() if done.exists() else b""
+    whole = written.rfind(b"\n") + 1
+    with open(done, "a", encoding="utf-8") as stream:
+        stream.truncate(whole)
+        items = items[written.count(b"\n"):]
         for line in progress(items, len(items), "items"):
             print(json.dumps(asdict(function(item_type(**json.loads(line))))), file=stream, flush=True)
     logging.info("done")

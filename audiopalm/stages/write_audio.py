@@ -1,7 +1,9 @@
-"""The jobs of stage 2: source files, or cuts of them joined in order, as 16 kHz mono FLAC."""
+"""The jobs of stage 2: sources, or cuts of them joined in order, as 16 kHz mono files or archives of such files."""
 
 import os
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,14 +11,20 @@ import numpy as np
 import soundfile
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
 from audiopalm.core.partials import partial_path
 from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
+from audiopalm.data.audio_archive import SETTINGS, open_audio, write_audio_ark
+from audiopalm.stages.audio_store import write_index
 from audiopalm.stages.jobs import Result, work
 
 
 @dataclass(frozen=True)
 class SpeechFile:
-    """A FLAC file to write: all of the recording `path`, or `cuts` (path, start, end in seconds) joined in order."""
+    """A recording to write: all of the source `path`, or `cuts` (path, start, end in seconds) joined in order.
+
+    A source that ends in `|` is a command, whose output is the file; the caller has been told to trust it.
+    """
 
     name: str
     path: str
@@ -24,17 +32,41 @@ class SpeechFile:
 
 
 @dataclass(frozen=True)
-class WrittenFile(Result):
-    """The name of a file, and what is wrong with its audio (empty: nothing). Any other fault is the `error`."""
+class SpeechArchive:
+    """An archive to write, `<stem>.ark`, of the recordings `files` (fields of SpeechFile)."""
 
-    name: str = ""
-    damaged: str = ""
+    stem: str
+    files: list[dict]
+
+
+@dataclass(frozen=True)
+class WrittenAudio(Result):
+    """Number of recordings that were written, and {name: what is wrong with its source} of the others. Any other fault
+    is the `error`."""
+
+    written: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def read_source(path: str) -> np.ndarray:
+    """Samples `[T]` at 16 kHz of a file, of an entry of an archive, or of the output of a command."""
+    if not path.endswith("|"):
+        return read_audio(path)
+    command = path[:-1].strip()
+    made = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
+    if made.returncode != 0:
+        said = (made.stderr.decode(errors="replace").strip().splitlines() or ["without a word"])[-1]
+        raise AudioPaLMError(f"the command {command!r} of wav.scp failed with exit code {made.returncode}: {said}")
+    try:
+        return read_audio(made.stdout)
+    except DamagedAudio as error:
+        raise DamagedAudio(f"of the command {command!r}", error.reason) from None
 
 
 @lru_cache(maxsize=2)
 def decoded(path: str) -> np.ndarray:
-    """Samples `[T]` of a whole source file at 16 kHz."""
-    return read_audio(path)
+    """Samples `[T]` of a whole source at 16 kHz."""
+    return read_source(path)
 
 
 @lru_cache(maxsize=1000)
@@ -44,39 +76,68 @@ def read_cut(path: str, start: float, end: float) -> np.ndarray:
     Raises AudioPaLMError when the cut lies outside its recording.
     """
     first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
-    try:
-        with soundfile.SoundFile(path) as file:
-            if (file.samplerate, file.channels) == (SAMPLE_RATE, 1) and 0 <= first < last <= file.frames:
-                file.seek(first)
-                return file.read(last - first, dtype="float32")
-    except soundfile.LibsndfileError:
-        pass  # the whole file is read below, and says what is wrong with it
+    if not path.endswith("|"):
+        try:
+            with open_audio(path) as stream, soundfile.SoundFile(stream) as file:
+                if (file.samplerate, file.channels) == (SAMPLE_RATE, 1) and 0 <= first < last <= file.frames:
+                    file.seek(first)
+                    return file.read(last - first, dtype="float32")
+        except soundfile.LibsndfileError:
+            pass  # the whole file is read below, and says what is wrong with it
     source = decoded(path)
     if not 0 <= first < last <= len(source):
         raise AudioPaLMError(f"audio {path}: cut {start} to {end} s lies outside its {len(source) / SAMPLE_RATE} s")
     return source[first:last]
 
 
-def write_flac(speech: SpeechFile, folder: Path) -> WrittenFile:
+def read_speech_file(speech: SpeechFile) -> np.ndarray:
+    """Its samples `[T]`."""
+    return np.concatenate([read_cut(*cut) for cut in speech.cuts]) if speech.cuts else read_source(speech.path)
+
+
+def write_file(speech: SpeechFile, folder: Path, audio_format: str) -> WrittenAudio:
     """Write one file into `folder`. Errors are results, so that the command reports them, whichever job met them."""
-    target = folder / speech.name
+    target = folder / f"{speech.name}.{audio_format}"
     temporary = partial_path(target)
     try:
-        samples = np.concatenate([read_cut(*cut) for cut in speech.cuts]) if speech.cuts else read_audio(speech.path)
-        # Level 0 packs speech nearly as well as the default at a third of the time. No fsync: a file that a crash
-        # empties is found by its missing samples when the stage is run again.
-        soundfile.write(str(temporary), np.clip(samples, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16",
-                        compression_level=0)
+        # No fsync: a file that a crash empties is found by its missing samples when the stage is run again.
+        soundfile.write(str(temporary), np.clip(read_speech_file(speech), -1, 1), SAMPLE_RATE, **SETTINGS[audio_format])
         os.replace(temporary, target)
     except DamagedAudio as error:
-        return WrittenFile(name=speech.name, damaged=error.reason)
+        return WrittenAudio(damaged={speech.name: error.reason})
     except AudioPaLMError as error:
-        return WrittenFile(name=speech.name, error=str(error))
+        return WrittenAudio(error=str(error))
     finally:
         temporary.unlink(missing_ok=True)
-    return WrittenFile(name=speech.name)
+    return WrittenAudio(written=1)
 
 
-def write_audio_files(todo: Path, done: Path, audio_dir: Path) -> None:
-    """Make the files of a job in `audio_dir`; see audiopalm/stages/jobs.py for `todo` and `done`."""
-    work(todo, done, SpeechFile, lambda speech: write_flac(speech, audio_dir))
+def write_archive(archive: SpeechArchive, folder: Path) -> WrittenAudio:
+    """Write an archive into `folder`, then its index."""
+    damaged: dict[str, str] = {}
+
+    def sound() -> Iterator[tuple[str, np.ndarray]]:
+        for values in archive.files:
+            speech = SpeechFile(**values)
+            try:
+                yield speech.name, read_speech_file(speech)
+            except DamagedAudio as error:
+                damaged[speech.name] = error.reason
+
+    path = folder / f"{archive.stem}.ark"
+    try:
+        with atomic_path(path) as partial:
+            entries = {name: [offset, samples] for name, offset, samples
+                       in write_audio_ark(partial, sound(), SAMPLE_RATE)}
+    except AudioPaLMError as error:
+        return WrittenAudio(error=str(error))
+    write_index(path, entries, damaged)
+    return WrittenAudio(written=len(entries), damaged=damaged)
+
+
+def write_audio_files(todo: Path, done: Path, audio_dir: Path, audio_format: str) -> None:
+    """Make what a job is to make in `audio_dir`; see audiopalm/stages/jobs.py for `todo` and `done`."""
+    if audio_format == "flac.ark":
+        work(todo, done, SpeechArchive, lambda archive: write_archive(archive, audio_dir))
+    else:
+        work(todo, done, SpeechFile, lambda speech: write_file(speech, audio_dir, audio_format))

@@ -37,6 +37,7 @@ from audiopalm.training.parallel import (
     total,
 )
 from audiopalm.training.precision import choose_precision
+from audiopalm.training.preemption import leave, preemption
 from audiopalm.training.record import begin, digest
 
 Number = float | Tensor  # a tensor stays on its device until a row of the log is written
@@ -139,11 +140,12 @@ def run_training(run: Run, make: Callable[[Fabric], Training]) -> bool:
         fabric = start(precision)
         if not fabric.is_global_zero:
             logging.disable(logging.WARNING)
-        with locked(run.output, "training") if fabric.is_global_zero else nullcontext():
+        with (locked(run.output, "training") if fabric.is_global_zero else nullcontext(),
+              preemption(fabric) as asked_to_end):
             torch.manual_seed(run.seed)
             training = make(fabric)
             _check_processes(run, training, fabric.world_size)
-            _Loop(run, training, fabric, precision).run()
+            _Loop(run, training, fabric, precision, asked_to_end).run()
     return True
 
 
@@ -153,7 +155,8 @@ def _check_processes(run: Run, training: Training, processes: int) -> None:
         return
     number = run.config.micro_batches
     if training.single_process:
-        raise AudioPaLMError(f"{run.output}: {training.single_process}; start it as one process")
+        raise AudioPaLMError(f"{run.output}: {training.single_process}; start it with --num_nodes 1 and "
+                             "--ngpu 0 or 1")
     if number % processes:
         raise AudioPaLMError(f"{run.output}: training.micro_batches is {number}, which {processes} processes cannot "
                              f"share evenly; start as many processes as divide {number}, or train anew with another "
@@ -165,7 +168,8 @@ def _check_processes(run: Run, training: Training, processes: int) -> None:
 class _Loop:
     """One call of `run_training`."""
 
-    def __init__(self, run: Run, training: Training, fabric: Fabric, precision: str):
+    def __init__(self, run: Run, training: Training, fabric: Fabric, precision: str, asked_to_end: Callable[[], bool]):
+        self.asked_to_end = asked_to_end
         self.settings, self.training, self.fabric, self.config = run, training, fabric, run.config
         for module in training.modules.values():
             distribute(fabric, self.config.strategy, module)
@@ -208,7 +212,8 @@ class _Loop:
             self._begin_step(step)
             window_started = time.monotonic()
             self._step(step, batches)
-            if validating or logging_now or saving:
+            leaving = self.asked_to_end()
+            if validating or logging_now or saving or leaving:
                 self._collect()
             self.window.seconds += time.monotonic() - window_started
             self.state |= {"step": step + 1, "seconds": time.monotonic() - started, "training": self.training.state()}
@@ -218,10 +223,13 @@ class _Loop:
                 self.checkpoints.settle()
                 self._write_log(step, dev)
             self.state["window"] = self.window.state()
-            if saving or self.state["ended"]:
+            if saving or leaving or self.state["ended"]:
                 self.checkpoints.save(self.training.modules, self.optimizers, self.state)
             if self.state["ended"]:
                 break
+            if leaving:
+                self.checkpoints.settle()
+                leave(self.fabric, self.settings.output, step + 1)
 
     def _begin_step(self, step: int) -> None:
         if not self.training.shardable:

@@ -16,6 +16,7 @@ from audiopalm.core.kmeans import kmeans
 from audiopalm.core.lock import locked
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.speech import Speech, list_speech
+from audiopalm.training.parallel import world_size
 from audiopalm.training.record import begin, hash_data, hash_model, settings_of
 from audiopalm.units.encoder import SpeechEncoder, count_units
 from audiopalm.units.huggingface import read_huggingface
@@ -49,6 +50,7 @@ class HuggingFaceTraining:
 def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int,
                   dev: str | Path | None = None) -> None:
     """Write config.json and model.safetensors; k-means needs no dev set."""
+    require_one_process(output)
     made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data)}
     with locked(output, "training"):
         if begin(output, "model.safetensors", made_from):
@@ -69,6 +71,7 @@ def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Pat
     """
     if not config.encoder:
         raise AudioPaLMError("encoder: no speech encoder is named; give a folder or a hub id")
+    require_one_process(output)
     directory = find_pretrained(config.encoder)
     made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data),
                  "encoder": hash_model(directory)}
@@ -82,6 +85,13 @@ def _train_huggingface(data: str | Path, config: HuggingFaceTraining, directory:
     model = read_huggingface(directory, config.layer, config.padded, config.size).to(best_device())
     fit_codebook(model, list_speech(data), config.kmeans, seed)
     save_units(model, output)
+
+
+def require_one_process(output: Path) -> None:
+    """Raise AudioPaLMError where several processes were started."""
+    if world_size() > 1:
+        raise AudioPaLMError(f"{output}: k-means alone runs in one process; start it with --num_nodes 1 and --ngpu 0 "
+                             "or 1")
 
 
 @torch.inference_mode()

@@ -8,9 +8,13 @@
 #        2 audio       6 vocabulary  10 decode       14 pack
 #        3 units       7 textlm      11 synthesize
 #        4 codec       8 finetune    12 score        what each reads and writes: docs/stages.md
-#   --nj N                jobs of stages 2, 5 and 10 [2]
-#   --cmd "CMD"           what runs these jobs, with its options: "run.pl" on this machine, "slurm.pl --mem 4G", "queue.pl";
-#                         the command of a stage itself stays on this machine [train_cmd of cmd.sh]
+#   --nj N                jobs of stages 2 and 5 [2]
+#   --inference_nj N      jobs of stages 10 and 11 [NJ]
+#   --ngpu N              GPUs of a training on each machine; 0: it runs on the CPU [1 where this machine shows a GPU, else 0]
+#   --num_nodes N         machines of a training, by cuda_cmd="slurm.pl"; each has NGPU processes, or one on its CPU [1]
+#   --gpu_inference BOOL  whether each job of stages 5, 10 and 11 has a GPU [true where NGPU is not 0, else false]
+#   --cmd "CMD"           what runs all jobs, in the place of train_cmd (stage 2), cuda_cmd (3, 4, 7, 8, 9, and the jobs with
+#                         a GPU) and decode_cmd (other jobs of 5, 10, 11) of cmd.sh: docs/clusters.md [those of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
 #   --train_units BOOL    true: stage 3 trains units; false: it takes those of --pretrained [true]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
@@ -26,9 +30,8 @@
 #                         languages, 8 and 9 go on from its LM and its acoustic model: docs/finetune.md [none]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
 #                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
-#   --lm_launch "CMD"     what starts the trainings of stages 7 and 8: "torchrun --nproc_per_node 8" on eight GPUs [python]
-#   --size NAME           a text LM to start from with its launch and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B; the two
-#                         options above go before it [none]
+#   --size NAME           a text LM to start from with its GPUs and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B;
+#                         --init_lm and --ngpu go before it [none]
 #   --text_dir DIR        parallel texts of audiopalm.bin.prepare_texts for stages 7 and 8 to train on as well, DIR/train and
 #                         DIR/dev; not with --trainer espnet [none]
 #
@@ -41,6 +44,7 @@
 #   --models DIR          models of stages 3 to 9; with --skip_stages those in the EXPDIR of another recipe [EXPDIR]
 #   --units_exp DIR       audio tokenizer of stage 3 [MODELS/units]
 #   --codec_exp DIR       codec of stage 4 [MODELS/codec]
+#   --audio_format NAME   flac or wav: a file for each piece of speech; flac.ark: archives of many, also in stage 11 [flac]
 #   --train_set NAME      [train]
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
@@ -69,6 +73,10 @@ stage=1
 stop_stage=14
 skip_stages=
 nj=2
+inference_nj=
+ngpu=
+num_nodes=1
+gpu_inference=
 cmd=
 seed=0
 train_units=true
@@ -80,7 +88,6 @@ trainer=own
 publish=false
 init_pack=
 init_lm=
-lm_launch=
 size=
 text_dir=
 downloads=
@@ -92,6 +99,7 @@ expdir=exp
 models=
 units_exp=
 codec_exp=
+audio_format=flac
 train_set=train
 valid_set=dev
 test_sets="test"
@@ -134,6 +142,9 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 [[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
+[[ "${ngpu}${num_nodes}${inference_nj}" =~ ^[0-9]+$ ]] || die "--ngpu, --num_nodes and --inference_nj take numbers"
+[[ "${audio_format}" =~ ^(flac|flac\.ark|wav)$ ]] || die "--audio_format takes flac, flac.ark or wav, not '${audio_format}'"
+[[ "${gpu_inference}" =~ ^(true|false|)$ ]] || die "--gpu_inference takes true or false, not '${gpu_inference}'"
 [[ "${scale}" =~ ^(small|full)$ ]] || die "--scale takes small or full, not '${scale}'"
 for name in train_set valid_set test_sets text_sets; do
     [[ "${!name}" != *[/*?[]* ]] || die "--${name} takes names of data directories, not '${!name}'"
@@ -141,10 +152,10 @@ done
 if [ -n "${size}" ]; then
     [ -f "${root}/conf/lm/${size}/options.conf" ] ||
         die "--size takes one of $(cd "${root}/conf/lm" && printf '%s ' *)not '${size}'"
-    given=("${init_lm}" "${lm_launch}" "${lm_args}")
+    given=("${init_lm}" "${ngpu}" "${lm_args}")
     # shellcheck source=conf/lm/1B/options.conf
     . "${root}/conf/lm/${size}/options.conf"
-    init_lm=${given[0]:-${init_lm}} lm_launch=${given[1]:-${lm_launch}} lm_args+=" ${given[2]}"
+    init_lm=${given[0]:-${init_lm}} ngpu=${given[1]:-${ngpu}} lm_args+=" ${given[2]}"
 fi
 if [ -n "${init_pack}" ]; then
     [ -z "${init_lm}" ] || die "--init_pack brings its own LM: it goes with neither --init_lm nor --size"
@@ -165,10 +176,14 @@ if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
     die "--train_acoustic false takes a model that knows its own units and codec: it goes with --train_units false and" \
         "--train_codec false"
 fi
-lm_launch=${lm_launch:-python}
 texts=()
 [[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
 [ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
+# nvidia-smi does not know that a user hides the GPUs.
+[ -n "${ngpu}" ] || ngpu=$([ -n "${CUDA_VISIBLE_DEVICES-all}" ] && nvidia-smi -L 2> /dev/null | grep -c -m 1 '^GPU' || true)
+ngpu=${ngpu:-0}
+gpu_inference=${gpu_inference:-$([ "${ngpu}" -eq 0 ] && echo false || echo true)}
+inference_nj=${inference_nj:-${nj}}
 tokendir=${tokendir:-${dumpdir}/tokens}
 models=${models:-${expdir}}
 units_exp=${units_exp:-${models}/units}
@@ -200,9 +215,9 @@ done
 . ./path.sh
 # shellcheck source=egs/TEMPLATE/cmd.sh
 . ./cmd.sh
-cmd=${cmd:-${train_cmd}}
+if [ -n "${cmd}" ]; then train_cmd=${cmd} cuda_cmd=${cmd} decode_cmd=${cmd}; fi
 
-# begin, reads, take, run, module, writes
+# begin, reads, take, run, module, training, inference, writes
 # shellcheck source=utils/run_stages.sh
 . "${root}/utils/run_stages.sh"
 
@@ -223,12 +238,13 @@ main() {
     if begin 2 audio; then
         reads 1 "${data_dirs[@]}"
         module format_audio --input "${data_dirs[@]}" --output "${raw_dirs[@]}" \
-            --audio_dir "${dumpdir}/audio" --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2" ${audio_args}
+            --audio_dir "${dumpdir}/audio" --audio_format "${audio_format}" \
+            --nj "${nj}" --cmd "${train_cmd}" --job_dir "${logdir}/stage2" ${audio_args}
         for set in ${text_sets}; do run copy_data_dir.sh "${datadir}/${set}" "${raw}/${set}"; done
         for name in ${conditions}; do
             module distort --data_dir "${raw}/${first_test}" --output "${raw}/${first_test}_robust_${name}" \
                 --audio_dir "${dumpdir}/audio_distorted" --condition "${name}" \
-                --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage2"
+                --nj "${nj}" --cmd "${train_cmd}" --job_dir "${logdir}/stage2"
         done
         writes "${dumpdir}/audio" "${spoken_dirs[@]}"
     fi
@@ -237,7 +253,7 @@ main() {
         reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
         if "${train_units}"; then
             take "${units_config}"
-            module train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
+            training train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
                 --output "${units_exp}" --seed "${seed}" ${units_args}
         else
             reads 0 "${pretrained}/units"
@@ -251,7 +267,7 @@ main() {
         if "${train_codec}"; then
             reads 2 "${raw}/${train_set}" "${raw}/${valid_set}"
             take "${codec_config}"
-            module train_codec --config "${config}" --data_dir "${raw}/${train_set}" \
+            training train_codec --config "${config}" --data_dir "${raw}/${train_set}" \
                 --dev_dir "${raw}/${valid_set}" --output "${codec_exp}" --seed "${seed}" ${codec_args}
         else
             reads 0 "${pretrained_codec}"
@@ -267,9 +283,8 @@ main() {
         # Only the training of an acoustic model needs codec ids of the train set.
         local units_only=()
         "${train_acoustic}" || units_only=(--units_only "${raw}/${train_set}")
-        module tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
-            --output "${token_dirs[@]}" ${units_only[@]+"${units_only[@]}"} \
-            --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage5" ${tokenize_args}
+        inference "${nj}" tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
+            --output "${token_dirs[@]}" ${units_only[@]+"${units_only[@]}"} ${tokenize_args}
         writes "${token_dirs[@]}"
     fi
 
@@ -292,7 +307,7 @@ main() {
                 --vocabulary "${models}/vocabulary" --output "${models}/textlm" --seed "${seed}"
         else
             take "${textlm_config}"
-            run ${lm_launch} -m audiopalm.bin.train_lm --config "${config}" --vocabulary "${models}/vocabulary" \
+            training train_lm --config "${config}" --vocabulary "${models}/vocabulary" \
                 --data_dir "${raw}/${train_set}" --dev_data_dir "${raw}/${valid_set}" \
                 --output "${models}/textlm" --seed "${seed}" ${texts[@]+"${texts[@]}"} ${textlm_args}
         fi
@@ -307,13 +322,13 @@ main() {
         if [ "${trainer}" = espnet ]; then
             local mixture=${config}
             take "${espnet_lm_config}"
-            module espnet_train_lm --config "${config}" --mixture "${mixture}" --vocabulary "${models}/vocabulary" \
+            training espnet_train_lm --config "${config}" --mixture "${mixture}" --vocabulary "${models}/vocabulary" \
                 --init_lm "${models}/textlm" \
                 --train_data_dir "${raw}/${train_set}" --train_tokens "${tokendir}/${train_set}" \
                 --valid_data_dir "${raw}/${valid_set}" --valid_tokens "${tokendir}/${valid_set}" \
                 --output_dir "${models}/espnet_lm" --output "${models}/lm" --seed "${seed}" ${lm_args}
         else
-            run ${lm_launch} -m audiopalm.bin.train_lm --config "${config}" \
+            training train_lm --config "${config}" \
                 --vocabulary "${models}/vocabulary" --init_lm "${models}/textlm" \
                 --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
                 --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
@@ -327,7 +342,7 @@ main() {
         reads 5 "${tokendir}/${train_set}" "${tokendir}/${valid_set}"
         if "${train_acoustic}"; then
             take "${acoustic_config}"
-            module train_acoustic --config "${config}" \
+            training train_acoustic --config "${config}" \
                 --data_dir "${raw}/${train_set}" --tokens "${tokendir}/${train_set}" \
                 --dev_data_dir "${raw}/${valid_set}" --dev_tokens "${tokendir}/${valid_set}" \
                 --codec "${codec_exp}" ${init_pack:+--init_model "${init_pack}/acoustic"} \
@@ -345,10 +360,9 @@ main() {
         reads 6 "${models}/vocabulary"
         reads 8 "${models}/lm"
         take "${decode_config}"
-        module decode --config "${config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
+        inference "${inference_nj}" decode --config "${config}" --lm "${models}/lm" --vocabulary "${models}/vocabulary" \
             --data_dir "${decoded_raw[@]}" --tokens "${decoded_tokens[@]}" \
-            --output "${decodes[@]}" --seed "${seed}" \
-            --nj "${nj}" --cmd "${cmd}" --job_dir "${logdir}/stage10" ${decode_args}
+            --output "${decodes[@]}" --seed "${seed}" ${decode_args}
         writes "${decodes[@]}"
     fi
 
@@ -359,8 +373,9 @@ main() {
         for set in ${spoken_sets}; do
             # A distorted set that no task speaks needs no ceiling either.
             [[ " ${robust_sets} " != *" ${set} "* ]] || compgen -G "${expdir}/decode/${set}/*/units.scp" > /dev/null || continue
-            module synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" --decode_dir "${expdir}/decode/${set}" \
-                --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" --seed "${seed}" ${synthesize_args}
+            inference "${inference_nj}" synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" \
+                --decode_dir "${expdir}/decode/${set}" --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \
+                --seed "${seed}" $([ "${audio_format}" != flac.ark ] || printf -- '--audio_format flac.ark') ${synthesize_args}
         done
         writes "${decodes[@]}"
     fi

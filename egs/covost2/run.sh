@@ -12,6 +12,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets test \
+    --audio_format flac.ark \
     --pretrained ../mini/pretrained/pack \
     --tokenize_args "--codec_tokens false" \
     --score_args "--translations none" \

@@ -11,6 +11,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set train \
     --valid_set dev \
     --test_sets test \
+    --audio_format flac.ark \
     --train_codec true \
     --synthesize_args "--true_tokens en --true_most 100" \
     "$@"

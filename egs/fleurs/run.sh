@@ -12,6 +12,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set dev \
     --valid_set dev \
     --test_sets test \
+    --audio_format flac.ark \
     --models ../covost2/exp \
     --tokenize_args "--codec_tokens false" \
     --score_args "--translations none" \

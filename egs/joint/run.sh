@@ -63,6 +63,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_set "train_${mixture}" \
     --valid_set "dev_${mixture}" \
     --test_sets "${test_sets# }" \
+    --audio_format flac.ark \
     --expdir "exp/${mixture}" \
     --tokendir "dump/tokens_${mixture}" \
     --score_args "--translations none --recipe joint_${mixture}" \

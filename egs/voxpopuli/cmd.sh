@@ -1,14 +1,26 @@
 # shellcheck shell=bash
 # What runs jobs: `${train_cmd} JOB=1:N LOG COMMAND...`. A recipe has its own copy of this file; `./run.sh --cmd` goes
-# before it. Options for the cluster, such as `--mem 4G --time 4:00:00`, stand behind the program; those that it knows
-# stand in conf/slurm.conf and conf/queue.conf of the repository, or of the recipe.
+# before it. docs/clusters.md has examples.
+#
+#   train_cmd    jobs on CPUs: stage 2
+#   cuda_cmd     trainings, on GPUs or with --ngpu 0 on CPUs (stages 3, 4, 7, 8, 9), and inference with --gpu_inference true
+#   decode_cmd   inference on CPUs (stages 5, 10, 11)
+#
+# Options for the cluster, such as `--mem 4G --time 4:00:00`, stand behind the program; those that it knows stand in
+# conf/slurm.conf and conf/queue.conf of the repository, or of the recipe.
 
 cmd_backend=local
 
 case "${cmd_backend}" in
-    local) export train_cmd="run.pl" ;;   # this machine
-    slurm) export train_cmd="slurm.pl" ;; # Slurm
-    sge) export train_cmd="queue.pl" ;;   # Grid Engine
+    local) # this machine
+        export train_cmd="run.pl" cuda_cmd="run.pl" decode_cmd="run.pl"
+        ;;
+    slurm) # Slurm
+        export train_cmd="slurm.pl" cuda_cmd="slurm.pl" decode_cmd="slurm.pl"
+        ;;
+    sge) # Grid Engine
+        export train_cmd="queue.pl" cuda_cmd="queue.pl" decode_cmd="queue.pl"
+        ;;
     *)
         echo "cmd.sh: error: unknown cmd_backend '${cmd_backend}'; known: local, slurm, sge" >&2
         exit 1

@@ -206,7 +206,7 @@ def test_any_number_of_workers_trains_on_one_order(training, copied, monkeypatch
         used = orders[workers] = []
         monkeypatch.setattr(LMTraining, "step", lambda self, batch, number, used=used: (
             used.append(batch.utterances) or step(self, batch, number)))
-        arguments = [*training[:-1], "training.steps=2", "training.accumulate=2", f"training.workers={workers}"]
+        arguments = [*training[:-1], "training.steps=2", "training.micro_batches=2", f"training.workers={workers}"]
         arguments[arguments.index("--config") + 1] = config
         arguments[arguments.index("--output") + 1] = copied[0].parent / f"lm{workers}"
         monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])

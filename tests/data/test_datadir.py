@@ -35,7 +35,8 @@ def test_what_is_not_utf8_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(("table", "message"), [
-    ("a sox x.mp3 -t wav - |\n", "a: 'sox x.mp3 -t wav - |' is a command"), ("../a x.wav\n", "invalid id '../a'")])
+    ("a sox x.mp3 -t wav - |\n", "a: 'sox x.mp3 -t wav - |' is a command; where you trust it, have stage 2 run it by "
+     "--pipes true (of run.sh: --audio_args \"--pipes true\")"), ("../a x.wav\n", "invalid id '../a'")])
 def test_stage_2_refuses_commands_and_ids_that_lead_elsewhere(tmp_path, table, message):
     (tmp_path / "wav.scp").write_text(table)
     with pytest.raises(AudioPaLMError) as error:

@@ -17,6 +17,11 @@ PYTHON = """#!/usr/bin/env bash
 # called as: python -m audiopalm.bin.NAME ARGUMENTS...
 set -eu
 name=${2#audiopalm.bin.}
+if [ "$name" = launch ]; then  # the training itself, and what it would be launched by
+    echo "${*:3:8}" >> launched.txt
+    name=${11}
+    set -- -m "audiopalm.bin.$name" "${@:12}"
+fi
 echo "$name ${*:3}" >> commands.txt
 echo "output of $name"
 if [ "${FAIL:-}" = "$name" ]; then echo "$name: error: broken on purpose" >&2; exit 3; fi
@@ -118,15 +123,46 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
     assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
 
 
-def test_jobs_of_stages_2_and_5_go_to_the_launcher(recipe):
-    assert recipe("--stop_stage", "5", "--nj", "7", "--cmd", "slurm.pl --mem 4G").returncode == 0
-    jobs = [line for line in recipe.commands() if "--nj" in line]
-    assert [line.split()[0] for line in jobs] == ["format_audio", "tokenize"]
-    for line, stage in zip(jobs, ("stage2", "stage5"), strict=True):
-        assert f"--nj 7 --cmd slurm.pl --mem 4G --job_dir exp/log/{stage}" in line
+CMD_SH = """export train_cmd="slurm.pl --mem 4G" cuda_cmd="slurm.pl --partition a100" decode_cmd=queue.pl\n"""
+
+
+def launched(recipe) -> dict[str, str]:
+    """{stage: options of the launch of its training} of the last call, and {command: options of its jobs}."""
+    trainings = {line.rpartition("/")[2]: line for line in (recipe.path / "launched.txt").read_text().splitlines()}
+    jobs = {line.split()[0]: line[line.index("--nj"):] for line in recipe.commands() if "--nj" in line}
+    (recipe.path / "launched.txt").unlink()
     (recipe.path / "commands.txt").unlink()
-    assert recipe("--stage", "2", "--stop_stage", "2").returncode == 0
-    assert "--nj 2 --cmd run.pl --job_dir" in recipe.commands()[0]
+    return trainings | jobs
+
+
+def test_jobs_and_trainings_go_to_their_launchers(recipe):
+    (recipe.path / "cmd.sh").write_text(CMD_SH)
+    assert recipe("--stop_stage", "11", "--nj", "7", "--inference_nj", "9").returncode == 0
+    found = launched(recipe)
+    assert found["format_audio"] == "--nj 7 --cmd slurm.pl --mem 4G --job_dir exp/log/stage2"
+    assert found["tokenize"] == "--nj 7 --cmd queue.pl --job_dir exp/log/stage5"
+    assert found["decode"] == "--nj 9 --cmd queue.pl --job_dir exp/log/stage10"
+    assert found["synthesize"] == "--nj 9 --cmd queue.pl --job_dir exp/log/stage11"
+    for stage in ("stage3", "stage7", "stage8", "stage9"):
+        assert found[stage] == ("--cmd slurm.pl --partition a100 --ngpu 0 --num_nodes 1 --job_dir "
+                                f"exp/log/{stage}")
+    assert recipe("--stop_stage", "11", "--ngpu", "4", "--num_nodes", "2").returncode == 0
+    found = launched(recipe)
+    assert "--ngpu 4 --num_nodes 2" in found["stage8"] and "--cmd slurm.pl --mem 4G --job" in found["format_audio"]
+    for command in ("tokenize", "decode", "synthesize"):
+        assert "--nj 2 --cmd slurm.pl --partition a100 --gpu 1 --job_dir" in found[command]
+    assert recipe("--stop_stage", "10", "--ngpu", "4", "--gpu_inference", "false", "--cmd", "run.pl").returncode == 0
+    found = launched(recipe)
+    assert {line.split("--cmd ")[1].split()[0] for line in found.values()} == {"run.pl"}
+    assert "--gpu" not in found["decode"] and "--ngpu 4" in found["stage3"]
+
+
+def test_the_format_of_audio_reaches_stages_2_and_11(recipe):
+    for options, audio, speech in (([], "flac", False), (["--audio_format", "flac.ark"], "flac.ark", True)):
+        assert recipe("--stop_stage", "11", *options).returncode == 0
+        commands = {line.split()[0]: line for line in recipe.commands()}
+        assert f"--audio_format {audio} --nj" in commands["format_audio"]
+        assert ("--audio_format flac.ark" in commands["synthesize"]) == speech
 
 
 def test_stage_and_stop_stage(recipe):
@@ -260,7 +296,7 @@ def test_a_text_lm_by_size(recipe):
     assert recipe("--size", "1B", "--stop_stage", "7").returncode == 0
     assert recipe.commands()[-1].startswith("import_lm --init_lm meta-llama/Llama-3.2-1B ")
     (recipe.path / "commands.txt").unlink()
-    result = recipe("--size", "1B", "--init_lm", "mine", "--lm_launch", "python", "--lm_args", "training.rows=2",
+    result = recipe("--size", "1B", "--init_lm", "mine", "--ngpu", "2", "--lm_args", "training.rows=2",
                     "--stage", "7", "--stop_stage", "8")
     assert result.returncode == 0 and recipe.commands()[0].startswith("import_lm --init_lm mine ")
     assert recipe.commands()[1].endswith("training.micro_batches=2 training.workers=2 training.rows=2")
@@ -289,6 +325,10 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
     (["--text_dir", "x", "--trainer", "espnet"],
      "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
+    (["--num_nodes", "two"], "--ngpu, --num_nodes and --inference_nj take numbers"),
+    (["--gpu_inference", "yes"], "--gpu_inference takes true or false, not 'yes'"),
+    (["--lm_launch", "torchrun"], "unknown option --lm_launch (--help lists the options)"),
+    (["--audio_format", "mp3"], "--audio_format takes flac, flac.ark or wav, not 'mp3'"),
     (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
     (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
 ])

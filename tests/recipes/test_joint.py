@@ -1,4 +1,8 @@
-"""egs/joint from stage 1 to the report on miniatures of all its corpora, and egs/fleurs with its models."""
+"""egs/joint from stage 1 to the report on miniatures of all its corpora, and egs/fleurs with its models.
+
+The mixture of speech to speech trains through a real Slurm where it is installed, in two processes on two nodes, and
+decodes and speaks in its jobs.
+"""
 
 import shutil
 import subprocess
@@ -12,6 +16,7 @@ from miniatures.fleurs import make_fleurs
 from miniatures.sound import mp3, wav
 from miniatures.voxpopuli import make_voxpopuli
 from prestarted import prestarted
+from schedulers import PATH, scheduler
 from tiny import OVERRIDES, shrink
 
 from audiopalm.core.config import load_config
@@ -64,10 +69,27 @@ def repository(tmp_path_factory):
     return root
 
 
-def run(recipe: Path, *arguments: str) -> None:
+def run(recipe: Path, *arguments: str, **variables: str) -> str:
+    """What it showed."""
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
-                            capture_output=True, timeout=600, env=prestarted())
+                            capture_output=True, timeout=600, env=prestarted(**variables))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def slurm(repository):
+    """What the clients of a Slurm of two nodes need, to which the recipe's cmd.sh sends trainings and inference; None
+    where Slurm is not installed."""
+    if not all(shutil.which(name, path=PATH) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
+        yield None
+        return
+    commands = repository / "egs/joint/cmd.sh"
+    before = commands.read_text()
+    commands.write_text("export train_cmd=run.pl cuda_cmd=slurm.pl decode_cmd=slurm.pl\n")
+    with scheduler("start_slurm.sh", "2") as folder:
+        yield {"SLURM_CONF": f"{folder}/slurm.conf"}
+    commands.write_text(before)
 
 
 def corpora(directory: Path) -> dict[str, set[str]]:
@@ -115,11 +137,19 @@ def test_the_mixture_of_speech_to_speech(repository):
     assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "mt"}
 
 
-def test_speech_to_speech_up_to_the_report(repository):
+def test_speech_to_speech_up_to_the_report(repository, slurm):
     joint = repository / "egs/joint"
-    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets", "cvss_test",
-        "--train_codec", "false", "--pretrained", "../mini/pretrained/pack", "--stage", "3", "--stop_stage",
-        "13")
+    shown = run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets",
+        "cvss_test", "--train_codec", "false", "--pretrained", "../mini/pretrained/pack", "--stage", "3",
+        "--stop_stage", "13", "--num_nodes", "2" if slurm else "1", OMP_NUM_THREADS="1", **(slurm or {}))
+    if slurm:
+        # Trainings of stages 3, 7, 8 and 9.
+        assert shown.count("submitted by slurm.pl") == 4 and shown.count(" in 2 processes, ") == 4
+        for stage, name in ((5, "encode_shards"), (10, "decode_shards"), (11, "synthesize_shards")):
+            script, = (joint / f"exp/s2st/log/stage{stage}/q").glob("*.sh")
+            assert f"audiopalm.bin.{name}" in script.read_text()
+    speech = {path.suffix for path in joint.glob("exp/s2st/decode/*/*/wav/*")}
+    assert speech == {".ark", ".json"}
     assert {(row["recipe"], row["set"], row["task"]) for row in read_json(joint / "exp/s2st/results.json")} == {
         ("joint_s2st", "cvss_test", "s2st"), ("joint_s2st", "cvss_test", "asr+ast+s2st"),
         ("joint_s2st", "dev_s2st", "s2st"), ("joint_s2st", "units", "units")}

@@ -119,9 +119,10 @@ def check_with_espnet(here: Path, directory: Path, raw: Path, spoken: str | None
     optional.install()
     from espnet2.train.dataset import ESPnetDataset
 
-    files = [(str(directory / "wav.scp"), "speech", "sound"), (str(directory / "text"), "text", "text")]
+    kind = "kaldi_ark" if directory == raw else "sound"  # stage 2 of these recipes writes archives
+    files = [(str(directory / "wav.scp"), "speech", kind), (str(directory / "text"), "text", "text")]
     if spoken:
-        files.append((str(directory / spoken), "target_speech", "sound"))
+        files.append((str(directory / spoken), "target_speech", kind))
     before = os.getcwd()
     os.chdir(here)
     try:

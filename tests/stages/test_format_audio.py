@@ -3,13 +3,15 @@
 import subprocess
 import sys
 
+import kaldiio
 import numpy as np
 import pytest
 import soundfile
 from stage2 import format_set, make_files
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import write_json
+from audiopalm.core.files import read_json, write_json
+from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.stages.format_audio import compare_hours
 
@@ -167,6 +169,86 @@ def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, 
         compare_hours(tmp_path, hours)
         assert ("1.5 hours; CVSS's paper, as remembered, has 2.0" in caplog.text) == warned
     compare_hours(tmp_path / "no report", 1.0)
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac.ark"])
+def test_other_formats_hold_the_same(data, tmp_path, audio_format):
+    directory, _ = data
+    expected = format_set(directory, tmp_path / "flac", tmp_path / "audio")
+    report = format_set(directory, tmp_path / "out", tmp_path / "audio", audio_format)
+    assert report == expected
+    for name in ("wav.scp", "wav.scp.es"):
+        ours, flac = (read_table(folder / name) for folder in (tmp_path / "out", tmp_path / "flac"))
+        assert ours.keys() == flac.keys() and len(set(ours.values())) == len(set(flac.values()))
+        for key, path in ours.items():
+            difference = np.abs(read_audio(path) - read_audio(flac[key])).max()
+            assert difference == 0 if audio_format == "flac.ark" else difference < 1e-4  # libsndfile rounds otherwise
+            assert (":" if audio_format == "flac.ark" else ".wav") in path
+
+
+def test_archives_are_few_and_a_rerun_makes_only_those_that_are_missing_or_not_whole(tmp_path):
+    """Five recordings in two jobs, so that there are two archives of three and two."""
+    names = [f"a-en-{number}" for number in range(5)]
+    for index, name in enumerate(names):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(4000 + index, 0.1), RATE)
+    (tmp_path / "a-en-1.wav").write_bytes(b"not audio")
+    write_table(tmp_path / "data/wav.scp", {name: str(tmp_path / f"{name}.wav") for name in names})
+    for table in ("text", "utt2spk"):
+        write_table(tmp_path / "data" / table, dict.fromkeys(names, "a"))
+    audio = tmp_path / "audio"
+    report = format_set(tmp_path / "data", tmp_path / "out", audio, "flac.ark", jobs=2, max_drop=0.5)
+    assert report["removed"] == {"utterance cannot be decoded": 1}
+    archives = sorted(audio.glob("audio.*.ark"))
+    assert len(archives) == 2 and len(list(audio.glob("*"))) == 6  # and their indexes, damaged.json, jobs/
+    whole = {path: path.read_bytes() for path in archives}
+    assert make_files(tmp_path / "data", audio, 2, "flac.ark") == (0, {name: "cannot be decoded" for name in
+                                                                      read_json(audio / "damaged.json")})
+    archives[0].with_suffix(".json").unlink()  # as after a kill
+    archives[1].write_bytes(b"")
+    (audio / "damaged.json").unlink()
+    assert make_files(tmp_path / "data", audio, 2, "flac.ark")[0] == 4
+    assert {path: path.read_bytes() for path in archives} == whole
+    archives[0].with_suffix(".json").write_text("{}")
+    with pytest.raises(AudioPaLMError, match="is no index of an audio archive; remove it"):
+        make_files(tmp_path / "data", audio, 2, "flac.ark")
+
+
+def test_an_archive_is_a_source_too(tmp_path):
+    """As in the dump of ESPnet; with segments, cuts of it."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
+    kaldiio.save_ark(str(tmp_path / "dump.ark"), {"a": (samples, RATE)}, scp=str(tmp_path / "dump.scp"),
+                     write_function="soundfile", write_kwargs={"format": "flac"})
+    entry = read_table(tmp_path / "dump.scp")["a"]
+    for name, value in (("wav.scp", entry), ("text", "x"), ("utt2spk", "a")):
+        write_table(tmp_path / "data" / name, {"a": value})
+    format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio")
+    assert np.array_equal(read(read_table(tmp_path / "out/wav.scp")["a"]), read_audio(entry))
+    write_table(tmp_path / "data/segments", {"a": "a 0.25 0.75"})
+    format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio", "flac.ark")
+    assert np.array_equal(read_audio(read_table(tmp_path / "out/wav.scp")["a"]), read_audio(entry)[4000:12000])
+
+
+def test_commands_are_run_where_the_user_says_so(data, tmp_path):
+    """Whole and cut, here through cat; a command that fails is one line."""
+    directory, sources = data
+    table = {name: f"cat {path} | cat |" for name, path in read_table(directory / "wav.scp").items()}
+    write_table(directory / "wav.scp", table)
+
+    def run(*options):
+        return subprocess.run(
+            [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", directory, "--output", tmp_path / "out",
+             "--audio_dir", tmp_path / "audio", "--min_seconds", "0", *options], capture_output=True, text=True)
+
+    refused = run()
+    assert refused.returncode == 1 and "cat |' is a command; where you trust it" in refused.stderr
+    assert "--pipes true" in refused.stderr and not (tmp_path / "out").exists()
+    assert (result := run("--pipes", "true")).returncode == 0, result.stderr
+    samples = read(read_table(tmp_path / "out/wav.scp")["a-en-1"])
+    assert np.abs(samples - sources["one"][1600:8000]).max() < 1e-4
+    write_table(directory / "wav.scp", table | {"one": f"cat {tmp_path}/none |"})
+    failed = run("--pipes", "true")
+    assert failed.returncode == 1 and "error: the command 'cat " in failed.stderr
+    assert "of wav.scp failed with exit code 1: cat: " in failed.stderr and failed.stderr.count("error:") == 1
 
 
 @pytest.mark.parametrize(("line", "message"), [

@@ -1,10 +1,11 @@
 """Work in parts: results of all items, failing and stopped jobs, launchers that do not exist."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import locked
 from audiopalm.stages.jobs import Launcher, run_jobs
-from audiopalm.stages.write_audio import SpeechFile, WrittenFile
+from audiopalm.stages.write_audio import SpeechFile, WrittenAudio
 
 
 @dataclass
@@ -27,19 +28,19 @@ def items(tmp_path, number: int) -> list[SpeechFile]:
     """Work for write_audio: files of growing length."""
     for index in range(number):
         soundfile.write(tmp_path / f"{index}.wav", np.full(100 + index, 0.1), 16000)
-    return [SpeechFile(f"{index}.flac", str(tmp_path / f"{index}.wav"), []) for index in range(number)]
+    return [SpeechFile(str(index), str(tmp_path / f"{index}.wav"), []) for index in range(number)]
 
 
-def write(tmp_path, todo: list, jobs: int, command: str = "run.pl") -> list[WrittenFile]:
+def write(tmp_path, todo: list, jobs: int, command: str = "run.pl") -> list[WrittenAudio]:
     (tmp_path / "out").mkdir(exist_ok=True)
     launcher = Launcher(command, jobs, tmp_path / "jobs")
-    return list(run_jobs(launcher, "write_audio", ["--audio_dir", str(tmp_path / "out")], todo, WrittenFile, "files"))
+    return list(run_jobs(launcher, "write_audio", ["--audio_dir", str(tmp_path / "out")], todo, WrittenAudio, "files"))
 
 
 @pytest.mark.parametrize(("number", "jobs", "expected"), [(7, 3, 3), (2, 5, 2), (1, 1, 1), (0, 2, 0)])
 def test_every_item_has_its_result_and_no_job_is_empty(tmp_path, number, jobs, expected):
     results = write(tmp_path, items(tmp_path, number), jobs)
-    assert sorted(result.name for result in results) == sorted(f"{index}.flac" for index in range(number))
+    assert [result.written for result in results] == [1] * number
     assert len(list((tmp_path / "jobs").glob("*.log"))) == expected
     for index in range(number):
         assert soundfile.info(tmp_path / "out" / f"{index}.flac").frames == 100 + index
@@ -57,8 +58,19 @@ def test_a_path_with_the_word_for_the_job_number(tmp_path):
     """run.pl replaces the word in every argument."""
     folder = tmp_path / "JOB" / "JOB_"
     folder.mkdir(parents=True)
-    assert {result.name for result in write(folder, items(folder, 3), 2)} == {"0.flac", "1.flac", "2.flac"}
+    assert len(write(folder, items(folder, 3), 2)) == 3
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.flac", "1.flac", "2.flac"]
+
+
+def test_a_job_that_is_started_again_goes_on_behind_its_last_whole_result(tmp_path):
+    todo, done = tmp_path / "1.todo", tmp_path / "1.done"
+    todo.write_text("".join(json.dumps(asdict(item)) + "\n" for item in items(tmp_path, 4)))
+    done.write_text(json.dumps(asdict(WrittenAudio(written=7))) + '\n{"error": "", "wri')
+    (tmp_path / "out").mkdir()
+    subprocess.run([sys.executable, "-m", "audiopalm.bin.write_audio", "--audio_dir", tmp_path / "out", "--todo", todo,
+                    "--done", done], check=True)
+    assert [json.loads(line)["written"] for line in done.read_text().splitlines()] == [7, 1, 1, 1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.flac", "2.flac", "3.flac"]
 
 
 def test_two_runs_do_not_share_a_folder_of_jobs(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
+from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.stages.synthesize import Prompts, check_codec
+from audiopalm.stages.prompt_utterances import Prompts
+from audiopalm.stages.synthesize import check_codec
 
 META = {"units_rate": 25, "units_size": 10, "units_sha256": "aaaa", "codec_rate": 50, "codec_levels": 2,
         "codec_size": 16, "codes_sha256": "of the codec made below"}
@@ -66,6 +69,11 @@ def stage(tmp_path) -> dict[str, Path]:
     return folders
 
 
+@pytest.fixture(autouse=True)
+def jobs(prestarted_jobs):
+    """Those of the stage start quickly."""
+
+
 def synthesize(stage: dict[str, Path], monkeypatch, *options: str) -> None:
     arguments = [part for name, folder in stage.items() for part in (f"--{name}", str(folder))]
     monkeypatch.setattr(sys, "argv", ["synthesize.py", *arguments, *options])
@@ -89,6 +97,23 @@ def test_every_utterance_becomes_a_file(stage, monkeypatch, caplog):
     ceiling = stage["decode_dir"] / "true_tokens_en"
     assert sorted(read_table(ceiling / "wav.scp")) == sorted(SPANISH + ENGLISH)
     assert soundfile.info(ceiling / "wav" / "ann-es-1.wav").frames == 30 * 640  # units of the English translation
+
+
+def test_archives_hold_the_same_speech(stage, monkeypatch):
+    """Written by two jobs; a rerun makes only what is missing."""
+    synthesize(stage, monkeypatch, "--nj", "1")
+    folder = stage["decode_dir"] / "s2st_es_en"
+    files = {name: read_audio(path) for name, path in read_table(folder / "wav.scp").items()}
+    shutil.rmtree(folder / "wav")
+    (folder / "wav.scp").unlink()
+    for job in ("1", "2"):
+        synthesize(stage, monkeypatch, "--nj", "2", "--audio_format", "flac.ark")
+        table = read_table(folder / "wav.scp")
+        assert sorted(path.suffix for path in (folder / "wav").iterdir()) == [".ark", ".ark", ".json", ".json"], job
+        for name, samples in files.items():
+            assert np.abs(read_audio(table[name]) - samples).max() < 1e-4
+        (folder / "wav.scp").unlink()
+        next((folder / "wav").glob("*.json")).unlink()
 
 
 def test_prompts_are_the_source_or_the_next_utterance(stage, monkeypatch):

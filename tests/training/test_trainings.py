@@ -139,7 +139,7 @@ def test_two_processes_have_the_losses_of_one(trainings, in_two_processes, tmp_p
 
 def test_a_codec_that_follows_the_batches_of_one_process_refuses_two(trainings, tmp_path):
     result = trainings.run_processes("soundstream", tmp_path / "output", 2, *SHARED)
-    assert result.returncode != 0 and "start it as one process" in result.stderr
+    assert result.returncode != 0 and "start it with --num_nodes 1 and --ngpu 0 or 1" in result.stderr
 
 
 def test_the_best_checkpoint_is_kept_and_the_log_says_so(trainings, tmp_path, caplog):

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A Slurm of one machine for the tests, in a new directory: start DIR | stop DIR
+# A Slurm of one machine for the tests, in a new directory: start DIR [NODES] | stop DIR
+# With NODES > 1 the machine passes for so many, n1, n2, ..., each with a slurmd of its own.
 # Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own.
 set -euo pipefail
 
-usage() { echo "Usage: start_slurm.sh start|stop DIR" >&2; exit 1; }
-[ $# -eq 2 ] || usage
+usage() { echo "Usage: start_slurm.sh start DIR [NODES] | stop DIR" >&2; exit 1; }
+[ $# -ge 2 ] && [ $# -le 3 ] || usage
 dir=$2
-daemons="munged slurmctld slurmd"
+nodes=${3:-1}
 PATH=${PATH}:/usr/sbin:/usr/local/sbin # not on the PATH of every user
 
 stop() {
@@ -16,7 +17,7 @@ stop() {
         timeout 5 scancel --user="$(id -un)" > /dev/null 2>&1 || true
         for _ in $(seq 50); do [ -n "$(timeout 5 squeue --noheader 2> /dev/null)" ] || break; sleep 0.1; done
     fi
-    for name in slurmd slurmctld munged; do # nothing of theirs is kept: no reason to wait for an orderly end
+    for name in slurmd.{1..9} slurmctld munged; do # nothing of theirs is kept: no reason to wait for an orderly end
         [ -e "${dir}/${name}.pid" ] || continue
         pid=$(cat "${dir}/${name}.pid")
         kill -KILL "${pid}" 2> /dev/null || continue
@@ -31,14 +32,14 @@ failed() {
     exit 1
 }
 
-# Run a daemon in the foreground of a background job: its process id is known at once.
+# daemon NAME COMMAND...: in the foreground of a background job, so that its process id is known at once.
 daemon() {
-    setsid "$@" < /dev/null > "${dir}/$1.log" 2>&1 &
+    setsid "${@:2}" < /dev/null > "${dir}/$1.log" 2>&1 &
     echo $! > "${dir}/$1.pid"
 }
 
 free_ports() {
-    perl -MIO::Socket::INET -e '@s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") } 1 .. 2;
+    perl -MIO::Socket::INET -e '@s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") } 0 .. '"${nodes}"';
         print join(" ", map { $_->sockport } @s), "\n"'
 }
 
@@ -47,31 +48,32 @@ case $1 in
     start) ;;
     *) usage ;;
 esac
-for name in ${daemons}; do
+for name in munged slurmctld slurmd; do
     command -v "${name}" > /dev/null || { echo "start_slurm.sh: error: no ${name}" >&2; exit 1; }
 done
-mkdir -p "${dir}/state" "${dir}/spool"
+mkdir -p "${dir}/state"
 dir=$(cd -P "${dir}" && pwd)
 user=$(id -un)
 host=$(uname -n)
 host=${host%%.*}
-read -r controller_port node_port < <(free_ports)
+read -r -a ports < <(free_ports)
+names=("${host}")
+if [ "${nodes}" -gt 1 ]; then names=(); for number in $(seq "${nodes}"); do names+=("n${number}"); done; fi
 head -c 128 /dev/urandom > "${dir}/munge.key"
 chmod 600 "${dir}/munge.key"
 cat > "${dir}/slurm.conf" << END
 ClusterName=test
 SlurmctldHost=${host}(127.0.0.1)
-SlurmctldPort=${controller_port}
-SlurmdPort=${node_port}
+SlurmctldPort=${ports[0]}
 SlurmUser=${user}
 SlurmdUser=${user}
 AuthType=auth/munge
 AuthInfo=socket=${dir}/munge.socket
 CredType=cred/munge
 StateSaveLocation=${dir}/state
-SlurmdSpoolDir=${dir}/spool
+SlurmdSpoolDir=${dir}/spool.%n
 SlurmctldPidFile=${dir}/slurmctld.own.pid
-SlurmdPidFile=${dir}/slurmd.own.pid
+SlurmdPidFile=${dir}/slurmd.%n.own.pid
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
@@ -87,20 +89,28 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=1
 CompleteWait=0
-NodeName=${host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
-PartitionName=test Nodes=${host} Default=YES MaxTime=60 DefaultTime=30 State=UP
+PartitionName=test Nodes=ALL Default=YES MaxTime=60 DefaultTime=30 State=UP
 END
+for ((number = 1; number <= nodes; number++)); do
+    mkdir -p "${dir}/spool.${names[number - 1]}"
+    echo "NodeName=${names[number - 1]} NodeHostname=${host} NodeAddr=127.0.0.1 Port=${ports[number]} CPUs=4" \
+        "RealMemory=1000 State=UNKNOWN"
+done >> "${dir}/slurm.conf"
 export SLURM_CONF=${dir}/slurm.conf
 
 # --force: the directories above DIR may be of any mode, all users here are one.
-daemon munged --foreground --force --num-threads=2 --socket="${dir}/munge.socket" --key-file="${dir}/munge.key" \
+daemon munged munged --foreground --force --num-threads=2 --socket="${dir}/munge.socket" --key-file="${dir}/munge.key" \
     --pid-file="${dir}/munged.own.pid" --seed-file="${dir}/munge.seed" --log-file="${dir}/munge.log"
 for _ in $(seq 100); do [ -S "${dir}/munge.socket" ] && break; sleep 0.05; done
-daemon slurmctld -D -f "${SLURM_CONF}"
-daemon slurmd -D -f "${SLURM_CONF}" -N "${host}"
+daemon slurmctld slurmctld -D -f "${SLURM_CONF}"
+for ((number = 1; number <= nodes; number++)); do
+    daemon "slurmd.${number}" slurmd -D -f "${SLURM_CONF}" -N "${names[number - 1]}"
+done
 for _ in $(seq 150); do
-    for name in ${daemons}; do kill -0 "$(cat "${dir}/${name}.pid")" 2> /dev/null || failed "${name} ended"; done
-    [ "$(sinfo --noheader --format %t 2> /dev/null)" = idle ] && exit 0
+    for path in "${dir}"/*.pid; do
+        case ${path} in *.own.pid) ;; *) kill -0 "$(cat "${path}")" 2> /dev/null || failed "${path##*/} ended" ;; esac
+    done
+    [ "$(sinfo --noheader --format "%t %D" 2> /dev/null)" = "idle ${nodes}" ] && exit 0
     sleep 0.1
 done
 failed "the machine does not get ready"

@@ -104,6 +104,20 @@ def test_signal_deletes(tmp_path, engine, start, name, code):
     wait_until(lambda: ask(engine, "qstat") == "" and not processes_with("sleep 61.75"))
 
 
+def test_jobs_end_with_a_killed_queue_pl(tmp_path, engine, start):
+    process = start("JOB=1:8", "killed.JOB.log", "touch ready.JOB; sleep 61.8 | cat")
+    wait_until((tmp_path / "ready.1").exists)
+    process.kill()
+    assert process.communicate(timeout=5)[1] == ""
+    wait_until(lambda: ask(engine, "qstat") == "" and not processes_with("sleep 61.8"))
+
+
+def test_a_job_that_wants_to_go_on_is_started_again(tmp_path, engine):
+    run(tmp_path, engine, "on.log", "[ ! -e begun ] || exit 0; touch begun; echo saved; exit 75")
+    log = (tmp_path / "on.log").read_text()
+    assert log.index("\nsaved\n") < log.index("(code 75)") < log.index("(code 0)")
+
+
 def test_options_reach_grid_engine(tmp_path, engine):
     run(tmp_path, engine, "--time", "0:10:0", "--num-threads", 2, "log", "echo ${NSLOTS}; qstat -j ${JOB_ID}")
     shown = output(tmp_path / "log")

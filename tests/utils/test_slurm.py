@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -115,7 +116,7 @@ def test_cancelled_job_of_an_array_is_reported(tmp_path, slurm, start):
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
 def test_signal_cancels(tmp_path, slurm, start, name, code):
     process = start("JOB=1:8", f"stop.{name}.JOB.log", "touch ready.JOB; sleep 61.25 | cat")
     wait_until((tmp_path / "ready.1").exists)
@@ -124,6 +125,44 @@ def test_signal_cancels(tmp_path, slurm, start, name, code):
     assert re.fullmatch(rf"slurm\.pl: SIG{name}: cancelled job \d+\n", message) and process.returncode == code
     wait_until(lambda: not job_ids(slurm, f"stop.{name}.JOB"))
     wait_until(lambda: not processes_with("sleep 61.25"))
+
+
+def test_jobs_end_with_a_killed_slurm_pl(tmp_path, slurm, start):
+    process = start("JOB=1:8", "killed.JOB.log", "touch ready.JOB; sleep 61.5 | cat")
+    wait_until((tmp_path / "ready.1").exists)
+    process.kill()
+    assert process.communicate(timeout=5)[1] == ""
+    wait_until(lambda: not job_ids(slurm, "killed.JOB"))
+    wait_until(lambda: not processes_with("sleep 61.5"))
+
+
+def restart(environment, name):
+    """Have Slurm start a job again at once that it has put back into the queue; by itself it waits for two minutes."""
+    wait_until(lambda: ask(environment, "squeue", "--noheader", "--name", name, "--format", "%T %r")
+               == "PENDING BeginTime\n")
+    ask(environment, "scontrol", "update", f"JobId={job_ids(environment, name)[0]}", "StartTime=now+1")
+
+
+WORK = """trap 'echo saved; exit 75' TERM; [ -e begun ] && echo whole && exit; touch begun; sleep 61 & wait"""
+
+
+def test_a_job_that_is_asked_to_end_goes_on(tmp_path, slurm, start):
+    """Near its time limit, which a signal to the shell alone stands for; then cancelled, which starts nothing again."""
+    process = start("on.log", f"bash -c {shlex.quote(WORK)}")
+    wait_until((tmp_path / "begun").exists)
+    ask(slurm, "scancel", "--batch", "--signal", "USR1", *job_ids(slurm, "on"))
+    wait_until(lambda: "(code 75)" in (tmp_path / "on.log").read_text())
+    restart(slurm, "on")
+    assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+    log = (tmp_path / "on.log").read_text()
+    assert log.index("\nsaved\n") < log.index("(code 75)") < log.index("\nwhole\n") < log.index("(code 0)")
+
+    (tmp_path / "begun").unlink()
+    process = start("off.log", f"bash -c {shlex.quote(WORK)}")
+    wait_until((tmp_path / "begun").exists)
+    ask(slurm, "scancel", *job_ids(slurm, "off"))
+    assert "left the queue without an exit code: CANCELLED" in process.communicate(timeout=30)[1]
+    assert "saved" in (tmp_path / "off.log").read_text()
 
 
 def test_options_reach_slurm(tmp_path, slurm):

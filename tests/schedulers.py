@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
 WAIT_FOR_OTHERS = ("touch here.JOB; "
                    "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
@@ -38,11 +38,11 @@ def wait_until(condition):
 
 
 @contextmanager
-def scheduler(script: str) -> Iterator[Path]:
-    """The folder of a scheduler that tests/utils/<script> starts and stops."""
+def scheduler(script: str, *options: str) -> Iterator[Path]:
+    """The folder of a scheduler that tests/utils/<script> starts, with these options, and stops."""
     folder = tempfile.mkdtemp(prefix=script.removesuffix(".sh"))
     program = ROOT / "tests/utils" / script
-    started = subprocess.run([program, "start", folder], text=True, stderr=subprocess.PIPE, timeout=60)
+    started = subprocess.run([program, "start", folder, *options], text=True, stderr=subprocess.PIPE, timeout=60)
     try:
         assert started.returncode == 0, started.stderr
         yield Path(folder)

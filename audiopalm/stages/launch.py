@@ -1,0 +1,144 @@
+"""A training as a job of `cuda_cmd`, on one or several machines, its output shown while it runs.
+
+    run.pl LOG python -m audiopalm.bin.train_lm ...                                           one process
+    run.pl --gpu 8 LOG python -m audiopalm.bin.start_ranks --processes 8 train_lm ...         eight on one machine
+    slurm.pl --gpu 8 --num_nodes 4 LOG srun.sh python -m audiopalm.bin.start_ranks ...        eight on each of four
+"""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.lock import locked
+from audiopalm.core.processes import end_with_parent
+from audiopalm.stages.jobs import POLL, UTILS, find_launcher
+
+STATUS = re.compile(r"^\S+: job failed with status (\d+), log is in ", re.M)
+# Lines of a log that are not the training's; Slurm's say for every node that its processes were ended.
+ABOUT_THE_JOB = re.compile(rb"# Accounting: |# Ended \(code |srun: launch/slurm: |srun: Job step aborted|"
+                           rb"srun: error: \S+ tasks? \S+ (?:Exited|Terminated|Killed)|"
+                           rb"slurmstepd-\S+ error: \*\*\* STEP ")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The command `python -m audiopalm.bin.<name> <arguments>` as a job.
+
+    command: what runs jobs, as in Kaldi's cmd.sh. ngpu: GPUs on each machine, each with a process; 0 for one process on
+    the CPU. num_nodes: machines. folder: gets the log.
+    """
+
+    command: str
+    ngpu: int
+    num_nodes: int
+    folder: Path
+    name: str
+    arguments: Sequence[str]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def words(self) -> list[str]:
+        """The command line of the launcher; raises AudioPaLMError where it cannot start processes on several
+        machines."""
+        if self.ngpu < 0 or self.num_nodes < 1:
+            raise AudioPaLMError(f"--ngpu is a number from 0 and --num_nodes one from 1 on, found {self.ngpu} and "
+                                 f"{self.num_nodes}")
+        launcher, *options = find_launcher(self.command)
+        training = [sys.executable, "-m", f"audiopalm.bin.{self.name}", *self.arguments]
+        if self.ngpu > 1 or self.num_nodes > 1:
+            training = [sys.executable, "-m", "audiopalm.bin.start_ranks", "--ngpu", str(self.ngpu), self.name,
+                        *self.arguments]
+        if self.ngpu:
+            options += ["--gpu", str(self.ngpu)]
+        if self.num_nodes > 1:
+            if Path(launcher).name != "slurm.pl":
+                raise AudioPaLMError(f"--num_nodes {self.num_nodes} needs cuda_cmd=slurm.pl in cmd.sh; "
+                                     f"{Path(launcher).name} starts trainings on one machine")
+            options += ["--num-nodes", str(self.num_nodes)]
+            training = [str(UTILS / "srun.sh"), *training]
+        return [launcher, *options, str(self.log), *training]
+
+
+def launch(job: TrainingJob) -> int:
+    """Run a training and show its log meanwhile; return its exit code, 1 where its job left none."""
+    words = job.words()
+    with locked(job.folder, job.name):
+        shutil.rmtree(job.folder / "q", ignore_errors=True)
+        job.log.unlink(missing_ok=True)
+        hidden = {} if job.ngpu else {"CUDA_VISIBLE_DEVICES": ""}
+        report = job.folder / "launcher.txt"  # what the launcher itself says; the log is shown already
+        if Path(words[0]).name != "run.pl":
+            logging.info("submitted by %s; the log is %s", Path(words[0]).name, job.log)
+        with open(report, "w") as stream:
+            process = subprocess.Popen(words, stderr=stream, start_new_session=True, env={**os.environ, **hidden},
+                                       preexec_fn=lambda: end_with_parent(signal.SIGTERM))
+            shown = _Shown(job.log)
+            try:
+                _wait(process, shown)
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+                _wait(process, shown)
+                raise
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        return _exit_code(process.returncode, report.read_text(encoding="utf-8"), job.log)
+
+
+def _wait(process: subprocess.Popen, shown: "_Shown") -> None:
+    """Until the launcher has ended."""
+    ended = False
+    while not ended:
+        ended = process.poll() is not None
+        shown.update()
+        if not ended:
+            time.sleep(POLL)
+
+
+class _Shown:
+    """The growing log of a job, copied to standard output without the lines about the job itself."""
+
+    def __init__(self, log: Path):
+        self.log, self._offset, self._begun = log, 0, False
+
+    def update(self) -> None:
+        """Copy what is new, in whole lines."""
+        try:
+            with open(self.log, "rb") as stream:
+                stream.seek(self._offset)
+                content = stream.read()
+        except FileNotFoundError:
+            return
+        content = content[:content.rfind(b"\n") + 1]
+        self._offset += len(content)
+        lines = [line for line in content.splitlines(keepends=True) if self._is_output(line)]
+        sys.stdout.buffer.write(b"".join(lines))
+        sys.stdout.flush()
+
+    def _is_output(self, line: bytes) -> bool:
+        if not self._begun:
+            self._begun = line.startswith(b"# Started at ")
+            return False
+        return not ABOUT_THE_JOB.match(line)
+
+
+def _exit_code(code: int, report: str, log: Path) -> int:
+    """The training's own exit code; what the launcher says besides is shown."""
+    if found := STATUS.search(report):
+        return int(found[1])
+    tail = report.find(f"==> {log} <==\n")  # the end of the log, which was shown
+    after = report.find("\n==> ", tail + 1) + 1
+    sys.stderr.write(report if tail < 0 else report[:tail] + (report[after:] if after else ""))
+    return abs(code)

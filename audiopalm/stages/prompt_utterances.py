@@ -1,0 +1,54 @@
+"""Which utterance of a set gives the voice prompt of another one."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.corpus import check_token_meta, read_token_meta
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import read_table
+from audiopalm.data.speakers import speakers_beside
+
+
+class Prompts:
+    """Source units and codec tokens of a set, for voice prompts."""
+
+    def __init__(self, data_dir: str | Path, tokens: str | Path, acoustic: Acoustic, acoustic_dir: str | Path):
+        self.meta = read_token_meta(tokens)
+        check_token_meta(acoustic.meta, self.meta, acoustic_dir, tokens)
+        self.tokens = Path(tokens)
+        self.units = TokenArchive(self.tokens / "units.scp")
+        self.codec = TokenArchive(self.tokens / "codec.scp", self.meta["codec_levels"])
+        self.language = read_table(Path(data_dir) / "utt2lang", "stage 2 (audio)")
+        speaker = read_table(Path(data_dir) / "utt2spk", "stage 2 (audio)")
+        self._of_speaker: dict[str, list[str]] = {}
+        for utterance in sorted(set(self.codec) & set(self.units), key=str.encode):
+            self._of_speaker.setdefault(speaker[utterance], []).append(utterance)
+        self._speaker = speaker
+
+    def own(self, utterance: str) -> str:
+        if utterance not in self.codec:
+            raise AudioPaLMError(f"{self.codec.path} has no codec tokens for the voice prompt of {utterance!r}; "
+                                 "tokenize this set with the codec (stage 5)")
+        return utterance
+
+    def next(self, utterance: str) -> str:
+        """The next utterance of the same speaker; the same one where there is no other."""
+        own = self._of_speaker.get(self._speaker[self.own(utterance)], [])
+        return own[(own.index(utterance) + 1) % len(own)]
+
+    def others(self, utterances: Iterable[str], language: str) -> dict[str, str]:
+        """{utterance: one of another speaker}; raises AudioPaLMError when the set has no other."""
+        known = set(self.codec) & set(self.units)
+        found, _ = speakers_beside(list(utterances), known, self._speaker, self.language, language)
+        if alone := [utterance for utterance in utterances if utterance not in found]:
+            raise AudioPaLMError(f"{self.tokens} has no other speaker than that of {alone[0]!r} to prompt with; leave "
+                                 "out --other_prompts")
+        return found
+
+    def of(self, utterance: str) -> tuple[np.ndarray, np.ndarray]:
+        """Units `[P]` and codec tokens `[about 2 * P, levels]` of a prompt utterance."""
+        return self.units[utterance], self.codec[utterance].reshape(-1, self.meta["codec_levels"])

@@ -1,0 +1,102 @@
+"""The processes of a training on one machine, by torchrun's agent; those of several machines find each other by what
+Slurm says about the job.
+
+Of several processes that end with an error one line says why. SIGTERM is passed on to the processes, which then save
+a checkpoint and end (audiopalm/training/preemption.py).
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.processes import AGAIN, LOST_PEER, ONE_LINE
+
+FIRST_PORT, PORTS = 20000, 12000  # below those that Linux gives to other programs
+
+
+def start_ranks(ngpu: int, command: Sequence[str]) -> int:
+    """Run `python COMMAND...` in a process for each GPU of this machine, or in one without GPUs; return the exit code.
+
+    Raises AudioPaLMError where there are fewer GPUs, and for a process that fails.
+    """
+    if ngpu > torch.cuda.device_count():
+        raise AudioPaLMError(f"--ngpu {ngpu}, but {socket.gethostname()} shows {torch.cuda.device_count()} GPUs")
+    processes = max(ngpu, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
+    os.environ[ONE_LINE] = "1"
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what fails is said below
+    signal.signal(signal.SIGTERM, _pass_on)
+    signal.signal(signal.SIGUSR1, _pass_on)  # from utils/srun.sh
+    with TemporaryDirectory() as folder:
+        try:
+            elastic_launch(_configuration(processes, folder), sys.executable)(*command)
+        except ChildFailedError as error:
+            return _exit_code(error.failures)
+        except SignalException:
+            raise KeyboardInterrupt from None
+    return 0
+
+
+def _configuration(processes: int, folder: str) -> LaunchConfig:
+    """For this machine alone, or as one of the machines of a job of Slurm, of which the first one is the meeting point.
+
+    Errors of the processes go to files in `folder`.
+    """
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+    common = {"min_nodes": nodes, "max_nodes": nodes, "nproc_per_node": processes, "max_restarts": 0,
+              "logs_specs": DefaultLogsSpecs(log_dir=folder), "signals_to_handle": "SIGINT,SIGHUP,SIGQUIT"}
+    if nodes == 1:
+        return LaunchConfig(**common, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=str(os.getpid()))
+    job, node = os.environ["SLURM_JOB_ID"], int(os.environ["SLURM_NODEID"])
+    return LaunchConfig(**common, rdzv_backend="static", run_id=job, rdzv_configs={"rank": node},
+                        rdzv_endpoint=f"{_first_host()}:{FIRST_PORT + int(job) % PORTS}")
+
+
+def _first_host() -> str:
+    """Where the first node of the job answers."""
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    names = subprocess.run(["scontrol", "show", "hostnames", nodes], text=True, capture_output=True, check=True).stdout
+    shown = subprocess.run(["scontrol", "show", "node", names.split()[0]], text=True, capture_output=True, check=True)
+    return shown.stdout.partition("NodeAddr=")[2].split()[0]
+
+
+def _pass_on(*_) -> None:
+    """SIGTERM to all processes."""
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        os.kill(int(child), signal.SIGTERM)
+
+
+def _exit_code(failures: dict[int, ProcessFailure]) -> int:
+    """AGAIN where all processes have saved their work, 1 where the fault is another machine's, which says what it is.
+
+    Raises AudioPaLMError for the process that failed.
+    """
+    codes = {failure.exitcode for failure in failures.values()}
+    if codes == {AGAIN}:
+        return AGAIN
+    # One that a signal ended first: the others may have lost it. Then one that says what is wrong.
+    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].exitcode == LOST_PEER,
+                                                            item[0]))
+    if failure.exitcode == LOST_PEER:
+        return 1
+    if failure.exitcode < 0:
+        reason = f"was ended by {signal.Signals(-failure.exitcode).name}"
+    elif Path(failure.error_file).is_file():
+        reason = f"failed: {failure.message}"
+    else:
+        reason = f"ended with exit code {failure.exitcode}"
+    raise AudioPaLMError(f"process {rank} of the training, on {socket.gethostname()}, {reason}; the others were ended; "
+                         "run the same command again to go on")

@@ -1,0 +1,102 @@
+"""The jobs of stage 11: shards of units to speech, by the acoustic model and the codec."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.codec.base import Codec
+from audiopalm.codec.registry import load_codec
+from audiopalm.core.device import best_device
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import atomic_path
+from audiopalm.data.archive import read_vector
+from audiopalm.data.audio import SAMPLE_RATE, write_audio
+from audiopalm.data.audio_archive import write_audio_ark
+from audiopalm.stages.audio_store import write_index
+from audiopalm.stages.jobs import Result, work
+from audiopalm.stages.prompt_utterances import Prompts
+
+SILENCE_SECONDS = 0.5  # what an utterance without units becomes
+CHUNK = 64  # utterances that are made together
+
+
+@dataclass(frozen=True)
+class SpeechShard:
+    """Utterances to speak into `folder`, into a file each or the archive `<stem>.ark`: entries of their units in token
+    archives, and the utterances whose first 3 s are the voice prompts."""
+
+    folder: str
+    stem: str
+    utterances: list[str]
+    units: list[str]
+    prompts: list[str]
+
+
+@dataclass(frozen=True)
+class SpokenShard(Result):
+    """What was made: the folder, the number of utterances, and seconds of speech and of work."""
+
+    folder: str = ""
+    count: int = 0
+    audio: float = 0.0
+    seconds: float = 0.0
+
+
+class Speaker:
+    """The models in memory, and the utterances of a set that give voice prompts."""
+
+    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str):
+        self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, seed
+        self.audio_format = audio_format
+
+    def __call__(self, shard: SpeechShard) -> SpokenShard:
+        """Write the speech of a shard. Errors are results, so that the command reports them, whichever job met them."""
+        began, folder = time.monotonic(), Path(shard.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if self.audio_format == "flac.ark":
+                path = folder / f"{shard.stem}.ark"
+                with atomic_path(path) as partial:
+                    entries = {name: [offset, samples] for name, offset, samples
+                               in write_audio_ark(partial, self._speech(shard), SAMPLE_RATE)}
+                write_index(path, entries, {})
+                audio = sum(samples for _, samples in entries.values())
+            else:
+                audio = 0
+                for name, samples in self._speech(shard):
+                    write_audio(folder / f"{name}.wav", samples)
+                    audio += len(samples)
+        except AudioPaLMError as error:
+            return SpokenShard(str(error))
+        return SpokenShard(folder=shard.folder, count=len(shard.utterances), audio=audio / SAMPLE_RATE,
+                           seconds=time.monotonic() - began)
+
+    def _speech(self, shard: SpeechShard) -> Iterator[tuple[str, np.ndarray]]:
+        """Each utterance with its samples `[T]`."""
+        for first in range(0, len(shard.utterances), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            voices = [self.prompts.of(name) for name in shard.prompts[chunk]]
+            tokens = self.acoustic.generate([read_vector(entry) for entry in shard.units[chunk]],
+                                            [units for units, _ in voices], [many for _, many in voices], self.seed)
+            names = shard.utterances[chunk]
+            spoken = [name for name, one in zip(names, tokens, strict=True) if len(one)]
+            samples = dict(zip(spoken, self.codec.decode([one for one in tokens if len(one)]), strict=True))
+            for name in names:
+                yield name, samples.get(name, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), dtype=np.float32))
+
+
+def synthesize_shards(todo: Path, done: Path, acoustic_dir: Path, codec: Path, data_dir: Path, tokens: Path, seed: int,
+                      audio_format: str, overrides: list[str]) -> None:
+    """Speak the shards of a job, on one core or a GPU."""
+    torch.set_num_threads(1)
+    device = best_device()
+    acoustic = load_acoustic(acoustic_dir, device, overrides)
+    speaker = Speaker(acoustic, load_codec(codec, device), Prompts(data_dir, tokens, acoustic, acoustic_dir), seed,
+                      audio_format)
+    work(todo, done, SpeechShard, speaker)
