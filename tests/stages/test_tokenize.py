@@ -55,7 +55,8 @@ def folders(tmp_path):
 
 def tokenize(folders, codec_tokens: bool) -> None:
     data, units, codec, output = folders
-    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), set() if codec_tokens else {data})
+    units_only = set() if codec_tokens else {data}
+    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), units_only)
 
 
 def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, caplog):
