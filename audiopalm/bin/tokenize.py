@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
     parser.add_argument("--units_only", type=Path, nargs="+", default=[], metavar="DIR",
-                        help="those of --data_dir that get no codec.scp: the train set where no acoustic model is trained")
+                        help="those of --data_dir that get no codec.scp: train where no acoustic model is trained")
     add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
     if len(arguments.data_dir) != len(arguments.output):

@@ -26,7 +26,7 @@ SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
 
 
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
-    """Tokenize {data directory: output}; every job encodes shards of all of them. Those of `units_only` get no codec ids.
+    """Tokenize {data directory: output}; every job encodes shards of all. Those of `units_only` get no codec ids.
 
     Raises AudioPaLMError for missing inputs, when an output holds ids of another tokenizer, and when another process
     writes one of the outputs.
