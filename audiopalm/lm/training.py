@@ -50,6 +50,7 @@ class LMConfig:
     dropout: float = ranged(0.0, low=0, high=0.99)
     audio_rows: str = chosen("zero", INITIALISATIONS)  # how new rows start; the paper: zero
     recompute: bool = free(False)  # a third more work, and memory for the activations of one block in place of all
+    compile: bool = free(False)  # torch.compile of every block: on a GPU fewer and larger kernels, after minutes
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ class LMTraining(Training):
         self.initial = initial_model(config, data.vocabulary, data.init_lm)
         self.model = self.initial.model
         self.model.recompute = config.recompute
+        if config.compile:
+            for block in self.model.blocks:
+                block.compile()
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)

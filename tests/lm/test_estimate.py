@@ -9,6 +9,7 @@ from audiopalm.core.config import load_config
 from audiopalm.lm.estimate import Device, activation_bytes, estimate, optimizer_bytes
 from audiopalm.lm.huggingface.pretrained import read_config
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.tracking import track
 from audiopalm.lm.training import LMConfig
 from audiopalm.training.optimizer import OptimizerConfig, make_optimizers
 
@@ -50,6 +51,20 @@ def test_optimizers_hold_what_is_said(name):
                     if isinstance(value, torch.Tensor) and value.ndim > 0)
     sizes = {key: parameter.shape for key, parameter in model.named_parameters()}
     assert held == pytest.approx(optimizer_bytes(name, sizes), rel=0.02)
+
+
+@pytest.mark.parametrize(("devices", "name"), [(1, "adamw"), (1, "adafactor"), (4, "adamw")])
+def test_torch_s_trackers_count_what_the_formula_does(devices, name):
+    """Weights, gradients and moments; sharded, each of four devices has a quarter."""
+    config = load_config(LMConfig, None, ["mixture=[]", f"training.strategy={'fsdp' if devices > 1 else 'ddp'}",
+                                          f"optimizer.name={name}", "batch.rows=2", "batch.row_length=64"])
+    found, expected = track(SHAPE, config, devices), estimate(SHAPE, config, Device(devices))
+    weights, gradients, moments = (
+        found[kind] for kind in (("Sharded Param", "Sharded Grad", "OptState") if devices > 1
+                                 else ("Parameter", "Gradient", "Optstate")))
+    assert weights == pytest.approx(expected.weights, rel=0.02)
+    assert found["Total"] > weights + moments and gradients <= 1.02 * expected.gradients
+    assert moments == pytest.approx(expected.optimizer, rel=0.05)
 
 
 @pytest.mark.parametrize("size, millions", [("128M", 134.5), ("1B", 1235.8), ("8B", 8030.3)])
