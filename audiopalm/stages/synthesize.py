@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from audiopalm.acoustic.base import MODEL, Acoustic
-from audiopalm.acoustic.corpus import check_token_meta, read_token_meta
 from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.acoustic.token_meta import check_token_meta, read_token_meta
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.core.config import to_dict
