@@ -1,4 +1,4 @@
-"""The tokens of a data set in memory, and training batches: voice prompts with other speech of the same speakers."""
+"""Training batches of a data set: voice prompts with other speech of the same speakers, planned by the index."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,41 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, align, fit_prompt
+from audiopalm.acoustic.token_meta import read_token_meta
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.core.files import read_object
-from audiopalm.data.archive import TokenArchive
-from audiopalm.data.datadir import read_table
+from audiopalm.core.files import require
+from audiopalm.data.index import open_index
+from audiopalm.data.indexed import IndexedSet
 
-TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codes_sha256": str}
-
-
-def read_token_meta(tokens: str | Path) -> dict:
-    """The part of meta.json that is stored with a model: sizes, and hashes of the unit and codec models."""
-    path = Path(tokens) / "meta.json"
-    meta = read_object(path, "stage 5 (tokenize) with --codec_tokens true", TOKEN_META)
-    return {key: meta[key] for key in TOKEN_META}
-
-
-def check_token_meta(expected: dict, found: dict, expected_at: object, found_at: object) -> None:
-    """Raise AudioPaLMError if tokens are of another unit or codec model; the message states both values."""
-    for key in TOKEN_META:
-        if expected[key] != found[key]:
-            raise AudioPaLMError(f"{key} differs: {expected_at} has {expected[key]}, {found_at} has {found[key]}; "
-                                 "tokenize (stage 5) and train the acoustic model (stage 9) with the same models")
-
-
-@dataclass
-class UnitLatents:
-    """The average codec latent of each unit of a corpus.
-
-    means: `[units_size, 2, latent]`, for the first and the second frame of a unit. unit_error, code_error: the mean
-    squared distance, per axis, of a frame's latent to that mean and to the vector of its first code.
-    """
-
-    means: Tensor
-    unit_error: float
-    code_error: float
+LATENT_UTTERANCES = 20_000  # enough for averages of a few thousand units
 
 
 @dataclass
@@ -60,64 +34,96 @@ class Batch:
     voice: np.ndarray
 
 
+class Groups:
+    """Numbers 0..N-1 by their groups: `of[n]` is the group of n, `members(g)` are the numbers in g, sorted."""
+
+    def __init__(self, codes: np.ndarray):
+        self.keys, self.of = np.unique(codes, return_inverse=True)
+        self.of = self.of.astype(np.int32)
+        self._order = np.argsort(self.of, kind="stable").astype(np.int32)
+        self._begins = np.searchsorted(self.of[self._order], np.arange(len(self.keys) + 1))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def members(self, group: int) -> np.ndarray:
+        return self._order[self._begins[group]:self._begins[group + 1]]
+
+
 class Corpus:
-    """Units and codec tokens of every utterance that has both, indexed by speaker and by (speaker, language).
+    """Units and codec tokens of every utterance that has both, grouped by speaker and by (speaker, language).
 
     `levels` is the number of codec levels that are kept, the coarsest first; 0 keeps all. Utterances of a language are
-    drawn `weights[language]` times as often as those of languages without a weight.
+    drawn `weights[language]` times as often as those of languages without a weight. Tokens are read when they are
+    drawn; in memory are a few numbers of each utterance.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
                  weights: Mapping[str, float] | None = None):
         meta = read_token_meta(tokens)
         self.units_size, self.codec_size = meta["units_size"], meta["codec_size"]
-        self.levels = levels or meta["codec_levels"]
-        units = TokenArchive(Path(tokens) / "units.scp", size=self.units_size)
-        codec = TokenArchive(Path(tokens) / "codec.scp", meta["codec_levels"], size=self.codec_size)
-        utt2spk, utt2lang = (read_table(Path(data_dir) / name, "stage 2 (audio)") for name in ("utt2spk", "utt2lang"))
+        self.levels, self._stored_levels = levels or meta["codec_levels"], meta["codec_levels"]
+        require(Path(tokens) / "codec.scp", "stage 5 (tokenize) with --codec_tokens true")
+        self.set = IndexedSet(*open_index(data_dir, tokens, "stage 2 (audio)"))
+        self.languages = self.set.data.languages
         for language in weights or {}:
-            if language not in utt2lang.values():
+            if language not in self.languages:
                 raise AudioPaLMError(f"no utterance of {data_dir} is in {language!r}; "
-                                     f"{nearest(language, set(utt2lang.values()))}")
-        self.units: list[np.ndarray] = []
-        self.codec: list[np.ndarray] = []
-        self.voice: list[tuple[str, str]] = []  # (speaker, language)
-        self.of_speaker: dict[str, list[int]] = {}
-        self.of_voice: dict[tuple[str, str], list[int]] = {}
-        for name in sorted(set(units) & set(codec) & set(utt2spk)):
-            unit_ids, codes = units[name], codec[name].reshape(-1, meta["codec_levels"])[:, :self.levels]
-            if len(unit_ids) == 0 or len(codes) == 0:
-                continue
-            voice = utt2spk[name], utt2lang[name]
-            self.of_speaker.setdefault(utt2spk[name], []).append(len(self.units))
-            self.of_voice.setdefault(voice, []).append(len(self.units))
-            self.voice.append(voice)
-            self.units.append(unit_ids.astype(np.int64))
-            self.codec.append(align(unit_ids, codes).astype(np.int16))
-        if not self.units:
+                                     f"{nearest(language, self.languages)}")
+        rows = np.arange(self.set.rows, dtype=np.int32)
+        units, codec = self.set.counts("units", rows), self.set.counts("codec", rows)
+        speaker, speakers = self.set.data.codes("speaker"), self.set.data.names("speaker")
+        unnamed = speakers.index("").as_py()
+        self._rows = rows[(units > 0) & (codec > 0) & (speaker != unnamed)]
+        if not len(self._rows):
             raise AudioPaLMError(f"no utterance has units, codec tokens ({tokens}) and a speaker ({data_dir})")
-        relative = np.array([(weights or {}).get(language, 1.0) for _, language in self.voice])
-        self.probabilities = relative / relative.sum()
+        self._check_levels(tokens, codec[self._rows])
+        self.lengths = units[self._rows]
+        language = self.set.data.codes("language")[self._rows]
+        self.speakers = Groups(speaker[self._rows])
+        self.voices = Groups(self.speakers.of.astype(np.int64) * len(self.languages) + language)  # (speaker, language)
+        relative = np.array([(weights or {}).get(name, 1.0) for name in self.languages])[language]
+        self._cumulated = np.cumsum(relative / relative.sum())
+        self._cumulated /= self._cumulated[-1]
+
+    def _check_levels(self, tokens: str | Path, counts: np.ndarray) -> None:
+        wrong = np.flatnonzero(counts % self._stored_levels)
+        if len(wrong):
+            raise AudioPaLMError(f"{Path(tokens) / 'codec.scp'}: {self.set.id(self._rows[wrong[0]])} has "
+                                 f"{counts[wrong[0]]} tokens, which is no multiple of its {self._stored_levels} levels")
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self._rows)
 
     @property
     def frames(self) -> int:
-        return sum(map(len, self.codec))
+        return FRAMES_PER_UNIT * int(self.lengths.sum(dtype=np.int64))
+
+    def language(self, utterance: int) -> str:
+        return self.languages[self.set.data.codes("language")[self._rows[utterance]]]
+
+    def tokens(self, utterance: int) -> tuple[np.ndarray, np.ndarray]:
+        """Units, int64 `[T]`, and codec tokens, int16 `[2 * T, levels]`, of an utterance, 0 to `len(self)` - 1."""
+        row = int(self._rows[utterance])
+        units = self.set.values("units", row, self.units_size)
+        codes = self.set.values("codec", row, self.codec_size).reshape(-1, self._stored_levels)[:, :self.levels]
+        return units.astype(np.int64), align(units, codes).astype(np.int16)
 
     def unit_latents(self, codebooks: Tensor) -> UnitLatents:
-        """Averages over all frames, of the latents that `codebooks [levels, codec_size, latent]` decode to.
+        """Averages over the frames of at most LATENT_UTTERANCES utterances, of the latents that `codebooks` `[levels,
+        codec_size, latent]` decode to.
 
         A unit that does not occur gets the average of all frames.
         """
         rows = FRAMES_PER_UNIT * self.units_size
         sums, counts = torch.zeros(rows, codebooks.shape[2]), torch.zeros(rows)
         energy = finer_energy = 0.0
-        for first in range(0, len(self), 500):  # 500 utterances at a time, to bound memory
-            units = torch.from_numpy(np.concatenate(self.units[first:first + 500]))
+        used = np.linspace(0, len(self) - 1, min(len(self), LATENT_UTTERANCES)).astype(int)
+        for first in range(0, len(used), 500):  # 500 utterances at a time, to bound memory
+            read = [self.tokens(utterance) for utterance in used[first:first + 500]]
+            units = torch.from_numpy(np.concatenate([units for units, _ in read]))
             row = (FRAMES_PER_UNIT * units[:, None] + torch.arange(FRAMES_PER_UNIT)).flatten()
-            codes = torch.from_numpy(np.concatenate(self.codec[first:first + 500]).astype(np.int64))
+            codes = torch.from_numpy(np.concatenate([codec for _, codec in read]).astype(np.int64))
             finer = sum((codebooks[level][codes[:, level]] for level in range(1, self.levels)), torch.zeros(()))
             latents = codebooks[0][codes[:, 0]] + finer
             sums.index_add_(0, row, latents)
@@ -129,21 +135,21 @@ class Corpus:
         return UnitLatents(means.view(self.units_size, FRAMES_PER_UNIT, -1), (energy - explained) / size,
                            finer_energy / size)
 
-    def other(self, random: np.random.Generator, utterance: int, own: list[int]) -> int:
+    def other(self, random: np.random.Generator, utterance: int, own: np.ndarray) -> int:
         """A random one of `own` other than `utterance`, or `utterance` itself if there is no other."""
         index = int(random.integers(len(own)))
         if own[index] == utterance and len(own) > 1:
             index = (index + 1 + int(random.integers(len(own) - 1))) % len(own)
-        return own[index]
+        return int(own[index])
 
     def piece(self, utterance: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """At most `length` units from `first` on, and their codec frames."""
-        frames = slice(FRAMES_PER_UNIT * first, FRAMES_PER_UNIT * (first + length))
-        return self.units[utterance][first:first + length], self.codec[utterance][frames]
+        units, codec = self.tokens(utterance)
+        return units[first:first + length], codec[FRAMES_PER_UNIT * first:FRAMES_PER_UNIT * (first + length)]
 
     def prompt(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """A voice prompt as in synthesis, from a random position: units `[length]`, codec `[2 * length, levels]`."""
-        first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
+        first = random.integers(0, max(1, int(self.lengths[utterance]) - length + 1))
         return fit_prompt(*self.piece(utterance, first, length), length)
 
     def target(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +160,10 @@ class Corpus:
         """
         parts = []
         while length > 0:
-            first = random.integers(0, max(1, len(self.units[utterance]) - length + 1))
+            first = random.integers(0, max(1, int(self.lengths[utterance]) - length + 1))
             parts.append(self.piece(utterance, first, length))
             length -= len(parts[-1][0])
-            utterance = self.other(random, utterance, self.of_voice[self.voice[utterance]])
+            utterance = self.other(random, utterance, self.voices.members(self.voices.of[utterance]))
         units, codec = zip(*parts, strict=True)
         return np.concatenate(units), np.concatenate(codec)
 
@@ -166,11 +172,15 @@ class Corpus:
 
         A prompt is of the same speaker, in any language, and is not the utterance that a target begins with.
         """
-        chosen = [self.voice[index] for index in random.choice(len(self), voices, p=self.probabilities)]
-        prompted = [self.of_speaker[speaker][random.integers(len(self.of_speaker[speaker]))] for speaker, _ in chosen]
+        chosen = np.searchsorted(self._cumulated, random.random(voices), side="right")
+        prompted = []
+        for index in chosen:
+            own = self.speakers.members(self.speakers.of[index])
+            prompted.append(int(own[random.integers(len(own))]))
         prompts = [self.prompt(random, index, prompt) for index in prompted]
-        sequences = [self.target(random, self.other(random, index, self.of_voice[voice]), target)
-                     for index, voice in zip(prompted, chosen, strict=True) for _ in range(targets)]
+        spoken = [self.voices.members(self.voices.of[index]) for index in chosen]
+        sequences = [self.target(random, self.other(random, index, own), target)
+                     for index, own in zip(prompted, spoken, strict=True) for _ in range(targets)]
         prompt_units, prompt_codec = (np.stack(values).astype(np.int64) for values in zip(*prompts, strict=True))
         units, codec = (np.stack(values).astype(np.int64) for values in zip(*sequences, strict=True))
         return Batch(prompt_units, prompt_codec, units, codec, np.repeat(np.arange(voices), targets))

@@ -13,8 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL
-from audiopalm.acoustic.corpus import Batch, Corpus, check_token_meta, read_token_meta
+from audiopalm.acoustic.corpus import Batch, Corpus
 from audiopalm.acoustic.prompt import UNITS_RATE
+from audiopalm.acoustic.token_meta import check_token_meta, read_token_meta
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.config import from_dict, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
@@ -122,8 +123,8 @@ class AcousticTraining(Training):
         self.seed = settings["seed"]
         self.corpus = Corpus(data.data_dir, data.tokens, config.model.levels, config.batch.language_weights)
         self.dev = Corpus(data.dev_data_dir, data.dev_tokens, config.model.levels) if data.dev_tokens else None
-        logging.info("read %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", data.tokens,
-                     len(self.corpus), self.corpus.frames / 50 / 3600, len(self.corpus.of_speaker), self.corpus.levels,
+        logging.info("opened %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", data.tokens,
+                     len(self.corpus), self.corpus.frames / 50 / 3600, len(self.corpus.speakers), self.corpus.levels,
                      self.corpus.codec_size)
         self.model = (load_module(lambda: self.model_class(config.model), data.init_model / MODEL, MADE_BY)
                       if data.init_model else self.model_class(config.model))

@@ -11,7 +11,7 @@ from torch import Tensor
 from audiopalm.core.config import ranged
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.audio_archive import read_part
-from audiopalm.data.speech import Speech, list_speech
+from audiopalm.data.speech import SpeechList, open_speech
 from audiopalm.training.record import hash_data, settings_of
 
 DEV_CROPS = 32
@@ -29,11 +29,10 @@ class CropConfig:
         return round(self.crop_seconds * SAMPLE_RATE)
 
 
-def make_crops(speech: list[Speech], number: int, length: int, random: np.random.Generator) -> Tensor:
+def make_crops(speech: SpeechList, number: int, length: int, random: np.random.Generator) -> Tensor:
     """`[number, length]`: random stretches of random recordings, longer recordings more often, at random loudness."""
-    shares = np.array([item.samples for item in speech], dtype=np.float64)
     crops = np.zeros((number, length), dtype=np.float32)
-    for row, index in zip(crops, random.choice(len(speech), number, p=shares / shares.sum()), strict=True):
+    for row, index in zip(crops, np.searchsorted(speech.cumulated, random.random(number), side="right"), strict=True):
         start = int(random.integers(max(1, speech[index].samples - length + 1)))
         samples = read_part(speech[index].path, start, length)
         row[:len(samples)] = samples * random.uniform(0.4, 1.1)
@@ -42,7 +41,7 @@ def make_crops(speech: list[Speech], number: int, length: int, random: np.random
 
 def dev_crops(dev: str | Path | None, config: CropConfig) -> Tensor | None:
     """`[DEV_CROPS, samples]` of the dev set, always the same ones; None without a dev set."""
-    return None if dev is None else make_crops(list_speech(dev), DEV_CROPS, config.samples, np.random.default_rng(0))
+    return None if dev is None else make_crops(open_speech(dev), DEV_CROPS, config.samples, np.random.default_rng(0))
 
 
 def made_from(config: Any, seed: int, data: str | Path, dev: str | Path | None) -> dict[str, Any]:

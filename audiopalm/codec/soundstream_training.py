@@ -27,7 +27,7 @@ from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.audio import SAMPLE_RATE
-from audiopalm.data.speech import list_speech
+from audiopalm.data.speech import open_speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
@@ -169,7 +169,7 @@ class SoundStreamCodecTraining(Training):
     def __init__(self, config: SoundStreamTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
                  fabric: Fabric):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
-        self.speech = list_speech(data)
+        self.speech = open_speech(data)
         self.dev = dev_crops(dev, config.batch)
         self.codec = build_soundstream(config).to(fabric.device).train()
         crops = make_crops(self.speech, START_CROPS, config.batch.samples, np.random.default_rng(seed))

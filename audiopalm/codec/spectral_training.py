@@ -22,7 +22,7 @@ from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.mel import LogMel
-from audiopalm.data.speech import list_speech
+from audiopalm.data.speech import open_speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
@@ -99,7 +99,7 @@ class SpectralTraining(Training):
     def __init__(self, config: CodecTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
                  fabric: Fabric, init: Path | None = None):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
-        self.speech = list_speech(data)
+        self.speech = open_speech(data)
         self.dev = dev_crops(dev, config.batch)
         self.model = SpectralModel(config.model) if init is None else SpectralCodec.load(init).model.float().train()
         self.discriminator = SpectrogramDiscriminator(channels=config.discriminator_channels)

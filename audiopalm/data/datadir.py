@@ -7,7 +7,7 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_text
 
-INDEX_FILES = ("data_index.arrow", "text_lengths.*.arrow")  # derived from the tables beside them
+INDEX_FILES = ("data_index.arrow", "text_lengths.*.arrow", "audio_index.arrow")  # derived from the tables beside them
 MAX_ID_BYTES = 200  # files are named by an id, and a file name has at most 255 bytes
 _IN_NO_ID = re.compile(r"[\s\x00-\x1f\x7f/]")
 

@@ -33,7 +33,7 @@ from audiopalm.data.archive import ELEMENT, HEADER, read_vector
 from audiopalm.data.columns import Columns, read_columns
 from audiopalm.data.datadir import INDEX_FILES, languages_of, remove_index
 
-DATA_INDEX, LENGTHS = INDEX_FILES  # the second, derived from the first: audiopalm/lm/lengths.py
+DATA_INDEX, LENGTHS, _ = INDEX_FILES  # the second, derived from the first: audiopalm/lm/lengths.py
 TOKEN_INDEX = "token_index.arrow"
 FORMAT = 1
 ENTRY = r"^.+:[0-9]{1,18}$"  # `path:offset`
@@ -103,7 +103,7 @@ def make_data_index(directory: Path, made_by: str = "") -> Index:
             at = table.at(languages.ids)
             columns[f"{name}:offset"] = pa.array(_taken(table.offset, at))
             columns[f"{name}:size"] = pa.array(_taken(table.size, at))
-    tables = {name: _state(directory / name) for name in names}
+    tables = {name: file_state(directory / name) for name in names}
     hashes = {name: state[2] for name, state in tables.items()}
     meta = {"tables": tables, "hash": _hash(json.dumps(hashes))}
     return Index(directory / DATA_INDEX, pa.table(columns), meta)
@@ -134,7 +134,7 @@ def make_token_index(folder: Path) -> Index:
             content.update(found.data)
     # The same tokens elsewhere have the same hash.
     content.update(json.dumps([os.path.basename(ark) for ark in arks]).encode())
-    tables = {name: _state(folder / name) for name in names}
+    tables = {name: file_state(folder / name) for name in names}
     meta = {"tables": tables, "arks": [[ark, os.path.getsize(ark)] for ark in arks],
             "hash": _hash(content.hexdigest() + tables["meta.json"][2])}
     return Index(folder / TOKEN_INDEX, pa.table(columns), meta)
@@ -227,12 +227,10 @@ def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "
     """
     data_dir, folder = Path(data_dir), None if tokens is None else Path(tokens)
     again = rebuild(data_dir, folder)
-    data = _open(data_dir / DATA_INDEX, lambda: make_data_index(data_dir, made_by), again)
-    check_tables(data, _data_tables(data_dir), again)
+    data = open_one(data_dir / DATA_INDEX, lambda: make_data_index(data_dir, made_by), _data_tables(data_dir), again)
     if folder is None:
         return data, None
-    found = _open(folder / TOKEN_INDEX, lambda: make_token_index(folder), again)
-    check_tables(found, _token_tables(folder), again)
+    found = open_one(folder / TOKEN_INDEX, lambda: make_token_index(folder), _token_tables(folder), again)
     for ark, size in found.meta["arks"]:
         if not os.path.isfile(ark):
             raise AudioPaLMError(f"token archive {ark}, which {folder} refers to, does not exist or is not a file; if "
@@ -242,8 +240,12 @@ def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "
     return data, found
 
 
-def _open(path: Path, make: Callable[[], Index], again: str) -> Index:
-    """The index at `path`, which one process makes if it is missing while the others wait."""
+def open_one(path: Path, make: Callable[[], Index], tables: Iterable[str], again: str) -> Index:
+    """The index at `path`, mapped into memory. One process makes it if it is missing, and the others wait.
+
+    Raises AudioPaLMError, with `again` as what to do, where it is damaged or was not made from `tables`, the names of
+    the files beside it, as they are now.
+    """
     while not path.exists():
         try:
             with locked(path.parent, "index"):
@@ -251,7 +253,9 @@ def _open(path: Path, make: Callable[[], Index], again: str) -> Index:
                     save(make())
         except Busy:
             logging.info("waiting for %s, which another process makes", path)
-    return load(path, again)
+    index = load(path, again)
+    check_tables(index, tables, again)
+    return index
 
 
 def rebuild(data_dir: Path, tokens: Path | None) -> str:
@@ -291,7 +295,8 @@ def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.where(at < 0, values.dtype.type(-1), values[at] if len(values) else values.dtype.type(-1))
 
 
-def _state(path: Path) -> list[Any]:
+def file_state(path: Path) -> list[Any]:
+    """What `check_tables` compares: size, time and SHA-256."""
     found = os.stat(path)
     return [found.st_size, found.st_mtime_ns, sha256(path)]
 

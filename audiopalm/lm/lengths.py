@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.lock import Busy, locked
 from audiopalm.data.example_set import ExampleSet
-from audiopalm.data.index import LENGTHS, Index, load, open_index, rebuild, save
+from audiopalm.data.index import LENGTHS, Index, open_index, open_one, rebuild, save
 from audiopalm.data.indexed import IndexedSet
 from audiopalm.tasks import AUDIO_FIELDS
 from audiopalm.vocabulary.joint import Vocabulary
@@ -28,7 +27,7 @@ def make_lengths(part: IndexedSet, vocabulary: Vocabulary, tokenizer: TextTokeni
         lengths = np.full(part.rows, -1, dtype=np.int32)
         lengths[rows] = np.fromiter((len(tokenizer.encode(part.text(table, row))) for row in rows), np.int32, len(rows))
         columns[table] = pa.array(lengths)
-    meta = {"data": part.data.meta["hash"], "tokenizer": vocabulary.text_sha256}
+    meta = {"tables": {}, "data": part.data.meta["hash"], "tokenizer": vocabulary.text_sha256}
     return Index(lengths_path(part.data.path.parent, vocabulary), pa.table(columns), meta)
 
 
@@ -47,19 +46,10 @@ def open_lengths(part: IndexedSet, vocabulary: Vocabulary, tokenizer: TextTokeni
     """The lengths of the texts of a data directory, mapped into memory; what is missing is made by one process, for
     which the others wait. Raises AudioPaLMError for lengths of other texts."""
     directory = part.data.path.parent
-    path = lengths_path(directory, vocabulary)
-    while not path.exists():
-        try:
-            with locked(directory, "lengths of texts"):
-                if not path.exists():
-                    save(make_lengths(part, vocabulary, tokenizer))
-                    logging.info("wrote %s: %d utterances", path, part.rows)
-        except Busy:
-            logging.info("waiting for %s, which another process makes", path)
     again = rebuild(directory, None)
-    found = load(path, again)
-    if found.meta.get("data") != part.data.meta["hash"] or found.meta.get("tokenizer") != vocabulary.text_sha256:
-        raise AudioPaLMError(f"{path} is of other texts or of another tokenizer; {again}")
+    found = open_one(lengths_path(directory, vocabulary), lambda: make_lengths(part, vocabulary, tokenizer), (), again)
+    if found.meta["data"] != part.data.meta["hash"] or found.meta["tokenizer"] != vocabulary.text_sha256:
+        raise AudioPaLMError(f"{found.path} is of other texts or of another tokenizer; {again}")
     return found
 
 

@@ -15,7 +15,7 @@ from audiopalm.core.hub import find_pretrained
 from audiopalm.core.kmeans import kmeans
 from audiopalm.core.lock import locked
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.speech import Speech, list_speech
+from audiopalm.data.speech import SpeechList, open_speech
 from audiopalm.training.parallel import world_size
 from audiopalm.training.record import begin, hash_data, hash_model, settings_of
 from audiopalm.units.encoder import SpeechEncoder, count_units
@@ -59,7 +59,7 @@ def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: 
 
 def _train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int) -> None:
     model = LogMelUnits(config.model).to(best_device())
-    fit_codebook(model, list_speech(data), config.kmeans, seed)
+    fit_codebook(model, open_speech(data), config.kmeans, seed)
     save_units(model, output)
 
 
@@ -83,7 +83,7 @@ def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Pat
 def _train_huggingface(data: str | Path, config: HuggingFaceTraining, directory: Path, output: Path,
                        seed: int) -> None:
     model = read_huggingface(directory, config.layer, config.padded, config.size).to(best_device())
-    fit_codebook(model, list_speech(data), config.kmeans, seed)
+    fit_codebook(model, open_speech(data), config.kmeans, seed)
     save_units(model, output)
 
 
@@ -95,7 +95,7 @@ def require_one_process(output: Path) -> None:
 
 
 @torch.inference_mode()
-def fit_codebook(model: SpeechEncoder, speech: list[Speech], config: KMeansConfig, seed: int) -> None:
+def fit_codebook(model: SpeechEncoder, speech: SpeechList, config: KMeansConfig, seed: int) -> None:
     """Set the codebook to the k-means centroids of features of recordings drawn at random.
 
     Memory holds `config.frames` rows of features and no more, however much speech there is.
@@ -103,7 +103,7 @@ def fit_codebook(model: SpeechEncoder, speech: list[Speech], config: KMeansConfi
     model.eval()
     started = time.monotonic()
     order = np.random.default_rng(seed).permutation(len(speech))
-    wanted = min(config.frames, sum(count_units(item.samples) for item in speech))
+    wanted = min(config.frames, sum(map(count_units, speech.samples.tolist())))
     points = np.empty((wanted, model.codebook.shape[1]), dtype=np.float32)
     filled = heard = 0
     for index in order:

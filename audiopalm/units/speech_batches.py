@@ -3,6 +3,8 @@
 import itertools
 import logging
 import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.distortion import DistortionConfig, distort, join
-from audiopalm.data.speech import Speech, length_batches, list_speech
+from audiopalm.data.speech import Speech, SpeechList, length_batches, open_speech
 from audiopalm.units.encoder import HOP
 
 
@@ -28,23 +30,23 @@ class SpeechBatchConfig:
     dev_recordings: int = ranged(64, low=1)  # of the dev set, evenly spread
 
 
-def select_speech(data: str | Path, config: SpeechBatchConfig, with_text: bool) -> list[Speech]:
+def select_speech(data: str | Path, config: SpeechBatchConfig, with_text: bool) -> SpeechList:
     """The recordings of a data directory that batches may hold; says how many are left out and why.
 
     Raises AudioPaLMError where none is left.
     """
-    every = list_speech(data)
-    short = [item for item in every if item.samples <= config.longest_seconds * SAMPLE_RATE]
-    speech = [item for item in short if item.text or not with_text]
+    every = open_speech(data)
+    short = every.where(every.samples <= config.longest_seconds * SAMPLE_RATE)
+    speech = short.where(short.has_text) if with_text else short
     for number, reason in ((len(every) - len(short), f"longer than batch.longest_seconds ({config.longest_seconds:g})"),
                            (len(short) - len(speech), "without a text")):
         if number:
             logging.warning("left out %d of %d recordings of %s: %s", number, len(every), data, reason)
-    if not speech:
+    if not len(speech):
         raise AudioPaLMError(f"{data} has no recording of at most {config.longest_seconds:g} s"
                              f"{' with a text' if with_text else ''}; raise batch.longest_seconds")
-    logging.info("read %s: %d recordings, %.1f h", data, len(speech),
-                 sum(item.samples for item in speech) / SAMPLE_RATE / 3600)
+    logging.info("opened %s: %d recordings, %.1f h", data, len(speech),
+                 speech.samples.sum() / SAMPLE_RATE / 3600)
     return speech
 
 
@@ -54,9 +56,8 @@ def dev_batches(data: str | Path | None, config: SpeechBatchConfig, with_text: b
         return []
     speech = select_speech(data, config, with_text)
     speech = speech[::-(-len(speech) // config.dev_recordings)]
-    lengths = [item.samples for item in speech]
     batches, seen = [], 0
-    for batch in length_batches(lengths, int(config.seconds * SAMPLE_RATE), 0):
+    for batch in length_batches(speech.samples, int(config.seconds * SAMPLE_RATE), 0):
         batches.append([speech[index] for index in batch])
         seen += len(batch)
         if seen == len(speech):
@@ -64,15 +65,39 @@ def dev_batches(data: str | Path | None, config: SpeechBatchConfig, with_text: b
     return batches
 
 
-def plan_batches(speech: list[Speech], config: SpeechBatchConfig, number: int, seed: int, short: int = 0,
-                 short_share: float = 1.0) -> list[list[int]]:
-    """Indices into `speech` of `number` batches; the first `short` of them have the shortest `short_share` only."""
+def plan_batches(speech: SpeechList, config: SpeechBatchConfig, number: int, seed: int, short: int = 0,
+                 short_share: float = 1.0) -> "BatchPlan":
+    """`number` batches of indices into `speech`; the first `short` of them have the shortest `short_share` only."""
     most = int(config.seconds * SAMPLE_RATE)
-    by_length = np.argsort([item.samples for item in speech], kind="stable")
-    shortest = by_length[:max(1, int(len(speech) * short_share))].tolist()
-    first = itertools.islice(length_batches([speech[index].samples for index in shortest], most, seed), short)
-    rest = itertools.islice(length_batches([item.samples for item in speech], most, seed), number - short)
-    return [[shortest[index] for index in batch] for batch in first] + list(rest)
+    shortest = np.argsort(speech.samples, kind="stable")[:max(1, int(len(speech) * short_share))]
+    first = itertools.islice(length_batches(speech.samples[shortest], most, seed), short)
+    rest = itertools.islice(length_batches(speech.samples, most, seed), number - short)
+    return BatchPlan(itertools.chain((shortest[batch] for batch in first), rest))
+
+
+class BatchPlan(Sequence):
+    """Batches of indices, int32 arrays, one after another in one array: lists of Python take ten times as much."""
+
+    def __init__(self, batches: Iterable[np.ndarray]):
+        sizes = array("i")
+        self._indices = np.fromiter(_counted(batches, sizes), dtype=np.int32)
+        self._begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._begins) - 1
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        return self._indices[self._begins[number]:self._begins[number + 1]]
+
+
+def _counted(batches: Iterable[np.ndarray], sizes: array) -> Iterator[int]:
+    """All indices; the sizes of the batches are added to `sizes`."""
+    for batch in batches:
+        sizes.append(len(batch))
+        yield from batch.tolist()
 
 
 @dataclass
@@ -112,7 +137,8 @@ def make_batch(items: list[Speech], characters: str, distortion: "RandomDistorti
 class RandomDistortion:
     """Random distortions of the recordings of one batch, which `seed` decides."""
 
-    def __init__(self, config: DistortionConfig, speech: list[Speech], longest_seconds: float, seed: tuple[int, ...]):
+    def __init__(self, config: DistortionConfig, speech: Sequence[Speech], longest_seconds: float,
+                 seed: tuple[int, ...]):
         self.config, self.speech, self.random = config, speech, np.random.default_rng(seed)
         self.longest = longest_seconds * SAMPLE_RATE
 

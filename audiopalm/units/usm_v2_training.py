@@ -86,7 +86,7 @@ class UsmTraining(Training):
                  fabric: Fabric):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
         self.speech = select_speech(data, config.batch, with_text=True)
-        config.model.characters = "".join(sorted({character for item in self.speech for character in item.text}))
+        config.model.characters = self.speech.characters()
         self.dev = dev_batches(dev, config.batch, with_text=True)
         self.model = UnitModel(config.model).to(fabric.device)
         self.modules = {"model": self.model}

@@ -7,7 +7,7 @@ import torch
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic, GenerationConfig
 from audiopalm.acoustic.audiolm.model import AudioLM, ModelConfig
 from audiopalm.acoustic.audiolm.training import with_own
-from audiopalm.acoustic.corpus import UnitLatents
+from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.model import ArchitectureConfig
 

@@ -7,7 +7,8 @@ import torch
 from trainings import CODES, LEVELS, SPEAKERS, UNITS, write_tokens
 
 from audiopalm.acoustic.audiolm.training import AudioLMConfig, AudioLMTraining
-from audiopalm.acoustic.corpus import Corpus, UnitLatents
+from audiopalm.acoustic.corpus import Corpus
+from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.acoustic.soundstorm import conformer
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig
@@ -48,10 +49,9 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
 
     # The voice comes from the prompt, the content from the units: another speaker's prompt gives his codes.
     corpus, acoustic = Corpus(tmp_path / "dev", tmp_path / "dev"), load_acoustic(tmp_path / "exp")
-    spoken = corpus.units[:6]
-    voices = [corpus.of_speaker[f"s{index % SPEAKERS}"][-1] for index in range(6)]
-    made = acoustic.generate(spoken, [corpus.units[voice] for voice in voices],
-                             [corpus.codec[voice] for voice in voices])
+    spoken = [corpus.tokens(index)[0] for index in range(6)]
+    voices = [corpus.tokens(corpus.speakers.members(index % SPEAKERS)[-1]) for index in range(6)]
+    made = acoustic.generate(spoken, *map(list, zip(*voices, strict=True)))
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
     truth = [table[index % SPEAKERS, units].reshape(-1, LEVELS) for index, units in enumerate(spoken)]
     assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
@@ -103,7 +103,7 @@ def test_tokens_without_codec_are_refused(tmp_path, tokens):
 def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
     corpus = Corpus(tokens, tokens)
     random = np.random.default_rng(0)
-    own = corpus.of_speaker["s1"]
+    own = corpus.speakers.members(1)
     assert {corpus.other(random, own[3], own) for _ in range(300)} == set(own) - {own[3]}
     assert corpus.other(random, 7, [7]) == 7
     table = np.random.default_rng(0).integers(0, CODES, (SPEAKERS, UNITS, 2, LEVELS))
@@ -126,7 +126,7 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
     corpus = Corpus(tokens, tokens, weights={"es": 6.0})
     drawn, target = [], corpus.target
     monkeypatch.setattr(corpus, "target", lambda random, utterance, length: (
-        drawn.append(corpus.voice[utterance][1]), target(random, utterance, length))[1])
+        drawn.append(corpus.language(utterance)), target(random, utterance, length))[1])
     random = np.random.default_rng(0)
     for _ in range(100):
         corpus.draw(random, voices=4, targets=2, prompt=15, target=30)
@@ -139,9 +139,10 @@ def test_average_latents_of_units(tokens):
     codebooks = torch.randn(LEVELS, CODES, 8)
     corpus = Corpus(tokens, tokens)
     found = corpus.unit_latents(codebooks)
-    codes = torch.from_numpy(np.concatenate(corpus.codec).astype(np.int64))
+    read_units, read_codec = zip(*(corpus.tokens(index) for index in range(len(corpus))), strict=True)
+    codes = torch.from_numpy(np.concatenate(read_codec).astype(np.int64))
     latents = sum(codebooks[level][codes[:, level]] for level in range(LEVELS)).view(-1, 2, 8)
-    units = torch.from_numpy(np.concatenate(corpus.units))
+    units = torch.from_numpy(np.concatenate(read_units))
     means = torch.stack([latents[units == unit].mean(dim=0) for unit in range(UNITS)])
     torch.testing.assert_close(found.means, means, rtol=1e-4, atol=1e-4)
     assert found.unit_error == pytest.approx(float((latents - means[units]).square().mean()), rel=1e-3)

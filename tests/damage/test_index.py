@@ -6,17 +6,22 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from one_line import said_in_one_line
 from prestarted import run_python
+from trainings import write_recordings, write_tokens
 
+from audiopalm.acoustic.corpus import Corpus
 from audiopalm.bin import make_index, train_lm
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data import speech
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.columns import read_columns
-from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.datadir import read_table, remove_tables_by_language, write_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.index import open_index
+from audiopalm.data.speech import list_speech, open_speech
 from audiopalm.lm.training import LMTraining
 
 CONFIG = """
@@ -212,3 +217,31 @@ def test_any_number_of_workers_trains_on_one_order(training, copied, monkeypatch
         monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])
         train_lm.main()
     assert len(orders[0]) == 4 and orders[0] == orders[1] == orders[2]
+
+
+def test_lengths_of_recordings_are_read_from_their_headers_once(tmp_path, monkeypatch):
+    data = write_recordings(tmp_path / "speech", 6)
+    first = open_speech(data)
+    assert [(item.path, item.text, item.samples) for item in first] == [
+        (item.path, item.text, item.samples) for item in list_speech(data)]
+    monkeypatch.setattr(speech, "count_samples", lambda path: 1 / 0)
+    again = open_speech(data)
+    assert again.samples.tolist() == first.samples.tolist() and again[2:4][1] == first[3]
+    assert again.characters() == "ab"
+    assert [item.text for item in again.where(again.samples < 15000)] == [
+        item.text for item in first if item.samples < 15000]
+    write_table(data / "text", dict.fromkeys(read_table(data / "text"), "a"))
+    with pytest.raises(AudioPaLMError, match="audio_index.arrow is older than .*text; remove"):
+        open_speech(data)
+    remove_tables_by_language(data)  # as stage 2 does
+    with pytest.raises(ZeroDivisionError):
+        open_speech(data)
+
+
+def test_acoustic_batches_read_what_they_hold(tmp_path):
+    tokens = write_tokens(tmp_path, 1)
+    corpus = Corpus(tokens, tokens)
+    assert corpus.set.bytes_read == 0 and len(corpus) == 30 and len(corpus.speakers) == 3
+    corpus.draw(np.random.default_rng(0), voices=1, targets=1, prompt=5, target=5)
+    assert 0 < corpus.set.bytes_read < 2 * 40 * (5 + 5 * 6 + 14)  # of a prompt and of a target
+    assert {path.name for path in tokens.glob("*.arrow")} == {"data_index.arrow", "token_index.arrow"}

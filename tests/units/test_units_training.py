@@ -49,13 +49,13 @@ def test_spectrum_to_predict_has_no_voice_and_no_padding():
 
 
 def test_batches_hold_every_recording_once_and_no_more_than_allowed():
-    lengths = np.random.default_rng(0).integers(100, 1000, 50).tolist()
+    lengths = np.random.default_rng(0).integers(100, 1000, 50)
     batches = length_batches(lengths, 3000, seed=1)
     seen = []
     while len(seen) < 50:
         batch = next(batches)
         assert max(lengths[index] for index in batch) * len(batch) <= 3000
-        seen += batch
+        seen += batch.tolist()
     assert sorted(seen) == list(range(50))
 
 

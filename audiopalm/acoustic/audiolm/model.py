@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiopalm.acoustic.corpus import UnitLatents
+from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
 from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError

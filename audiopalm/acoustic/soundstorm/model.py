@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiopalm.acoustic.corpus import UnitLatents
+from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.soundstorm.conformer import Conformer, Memory
 from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
