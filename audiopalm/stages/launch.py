@@ -76,12 +76,15 @@ def launch(job: TrainingJob) -> int:
     with locked(job.folder, job.name):
         shutil.rmtree(job.folder / "q", ignore_errors=True)
         job.log.unlink(missing_ok=True)
-        hidden = {} if job.ngpu else {"CUDA_VISIBLE_DEVICES": ""}
+        # Lightning advises every process that Slurm starts without srun to be started by it.
+        changes = {"PYTHONWARNINGS": "ignore:The `srun` command is available"}
+        if not job.ngpu:
+            changes["CUDA_VISIBLE_DEVICES"] = ""
         report = job.folder / "launcher.txt"  # what the launcher itself says; the log is shown already
         if Path(words[0]).name != "run.pl":
             logging.info("submitted by %s; the log is %s", Path(words[0]).name, job.log)
         with open(report, "w") as stream:
-            process = subprocess.Popen(words, stderr=stream, start_new_session=True, env={**os.environ, **hidden},
+            process = subprocess.Popen(words, stderr=stream, start_new_session=True, env={**os.environ, **changes},
                                        preexec_fn=lambda: end_with_parent(signal.SIGTERM))
             shown = _Shown(job.log)
             try:

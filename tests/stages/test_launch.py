@@ -167,13 +167,15 @@ def test_a_killed_process_ends_all_in_one_line_and_a_second_call_goes_on(slurm, 
 
 
 def test_a_preempted_training_is_started_again(slurm, whole, tmp_path):
-    """In one call: the job is asked to end, saves, is started again and ends with the model of an undisturbed one."""
+    """In one call: a more urgent job takes its nodes; it saves, is started again and ends with the model of an
+    undisturbed one."""
     output = tmp_path / "acoustic"
     process = slurm.start(output)
     wait_for_checkpoint(output)
     jobs = ["squeue", "--noheader", "--name", "train_acoustic", "--format"]
     job = ask(slurm.environment, *jobs, "%i").strip()
-    ask(slurm.environment, "scancel", "--batch", "--signal", "USR1", job)
+    subprocess.run(["sbatch", "--partition", "urgent", "--exclusive", "--nodes", "2", "--wrap", "true"], check=True,
+                   env=slurm.environment, cwd=tmp_path)
     wait_until(lambda: ask(slurm.environment, *jobs, "%T %r") == "PENDING BeginTime\n")
     ask(slurm.environment, "scontrol", "update", f"JobId={job}", "StartTime=now+1")
     shown, errors = ended(process, 0)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A Slurm of one machine for the tests, in a new directory: start DIR [NODES] | stop DIR
 # With NODES > 1 the machine passes for so many, n1, n2, ..., each with a slurmd of its own.
+# Jobs of the partition `urgent` take the nodes from those of the default one, which are started again.
 # Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own.
 set -euo pipefail
 
@@ -89,7 +90,10 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=1
 CompleteWait=0
-PartitionName=test Nodes=ALL Default=YES MaxTime=60 DefaultTime=30 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=ALL Default=YES MaxTime=60 DefaultTime=30 PriorityTier=1 State=UP
+PartitionName=urgent Nodes=ALL MaxTime=60 DefaultTime=30 PriorityTier=2 State=UP
 END
 for ((number = 1; number <= nodes; number++)); do
     mkdir -p "${dir}/spool.${names[number - 1]}"
@@ -110,7 +114,7 @@ for _ in $(seq 150); do
     for path in "${dir}"/*.pid; do
         case ${path} in *.own.pid) ;; *) kill -0 "$(cat "${path}")" 2> /dev/null || failed "${path##*/} ended" ;; esac
     done
-    [ "$(sinfo --noheader --format "%t %D" 2> /dev/null)" = "idle ${nodes}" ] && exit 0
+    [ "$(sinfo --noheader --partition test --format "%t %D" 2> /dev/null)" = "idle ${nodes}" ] && exit 0
     sleep 0.1
 done
 failed "the machine does not get ready"
