@@ -36,7 +36,7 @@ def pack(tmp_path_factory, digit_sets) -> Path:
 
 def in_czech(source: Path, target: Path) -> Path:
     """The data directory `source` with Czech in place of Spanish."""
-    shutil.copytree(source, target)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.arrow"))
     languages = read_table(source / "utt2lang")
     spoken = {key: " ".join(CZECH.get(word, word) for word in text.split())
               for key, text in read_table(source / "text").items()}
@@ -80,6 +80,7 @@ def test_languages_that_the_pack_knows_leave_the_vocabulary_alone(tmp_path, pack
     assert make_from_pack(data, tokens, VocabularyConfig(new_pieces=0), pack, tmp_path / "none") == known
     write_table(data.parent / "other" / "text", {"a": "seven eight nine", "b": "[ten]"})
     write_table(data.parent / "other" / "utt2lang", {"a": "en", "b": "en"})
+    write_table(data.parent / "other" / "utt2spk", {"a": "a", "b": "b"})
     more = make_from_pack(data.parent / "other", tokens, VocabularyConfig(new_pieces=30, pieces_from="all"), pack,
                           tmp_path / "more")
     (_, old), (_, new) = load_vocabulary(pack / "vocabulary"), load_vocabulary(tmp_path / "more")

@@ -300,7 +300,7 @@ def test_a_text_lm_by_size(recipe):
     result = recipe("--size", "1B", "--init_lm", "mine", "--ngpu", "2", "--lm_args", "training.rows=2",
                     "--stage", "7", "--stop_stage", "8")
     assert result.returncode == 0 and recipe.commands()[0].startswith("import_lm --init_lm mine ")
-    assert recipe.commands()[1].endswith("training.micro_batches=2 training.workers=2 training.rows=2")
+    assert recipe.commands()[1].endswith("training.micro_batches=16 training.workers=2 training.rows=2")
 
 
 def test_missing_input_names_the_stage_that_makes_it(recipe):
