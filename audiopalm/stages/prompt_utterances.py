@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from audiopalm.acoustic.base import Acoustic
-from audiopalm.acoustic.corpus import check_token_meta, read_token_meta
+from audiopalm.acoustic.token_meta import check_token_meta, read_token_meta
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
