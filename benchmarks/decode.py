@@ -1,18 +1,21 @@
 """Decoding speed of the language model: ours, transformers' generate, audiolm-pytorch's semantic stage, in turn.
 
-    cd egs/mini && ./run.sh --stop_stage 9 && . ./path.sh
-    python ../../benchmarks/decode.py
-    python ../../benchmarks/decode.py --path     # shares of the whole way from speech to speech
+    python benchmarks/decode.py
 
-Ours and transformers have the same weights, prompts, threads and greedy answers of the same length without an end; that
-the answers are equal is checked. audiolm-pytorch (pip install audiolm-pytorch) has a model of about as many weights.
-Where fairseq, encodec or torchaudio cannot be imported, empty modules stand in for them: its semantic stage uses none.
-Tokens are the answers'; prompts are read within the time. At batch 1 every weight is read once for a token: the limit
-is what a product of a large matrix and a vector reads in a second.
+`mini` is the shipped language model, `middle` one of 18 M parameters with random weights. Ours and transformers have
+the same weights, prompts, threads and greedy answers of the same length without an end; that the answers are equal is
+checked. audiolm-pytorch (pip install audiolm-pytorch) has a model of about as many weights. Where fairseq, encodec or
+torchaudio cannot be imported, empty modules stand in for them: its semantic stage uses none. Tokens are the answers';
+prompts are read within the time. At batch 1 every weight is read once for a token: the limit is what a product of a
+large matrix and a vector reads in a second.
+
+The last line is JSON: a list of {"model", "batch", way: tokens/s, "times_transformers"}, at batch 1 with
+"bandwidth_share".
 """
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -24,9 +27,6 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 
-from audiopalm.data.audio import SAMPLE_RATE, read_audio
-from audiopalm.data.datadir import read_table
-from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.huggingface.pretrained import write_pretrained
@@ -107,7 +107,7 @@ class Bench:
 
         return make
 
-    def run(self, name: str, batch: int, rounds: int) -> None:
+    def run(self, name: str, batch: int, rounds: int) -> dict[str, object]:
         prompts, speeds = self.prompts[:batch], {way: [] for way in self.makers}
         expected = self.reference(prompts, None)
         for number in range(rounds + 1):  # the first warms up
@@ -123,9 +123,13 @@ class Bench:
         others = ", ".join(f"{way} {median(values):.0f} ({ours / median(values):.2f} times)"
                            for way, values in speeds.items() if way != "audiopalm")
         print(f"{name} ({self.weights / 1e6:.1f} M), batch {batch:2}: ours {ours:.0f} tokens/s, {others}", flush=True)
+        figures = {"model": name, "batch": batch, **{way: median(values) for way, values in speeds.items()},
+                   "times_transformers": ours / median(speeds["transformers"])}
         if batch == 1:
             limit = bandwidth() / (4 * self.weights)
             print(f"  reading the weights allows {limit:.0f} tokens/s: ours are {ours / limit:.0%} of that")
+            figures["bandwidth_share"] = ours / limit
+        return figures
 
 
 def bandwidth() -> float:
@@ -138,48 +142,10 @@ def bandwidth() -> float:
     return 4 * matrix.numel() / median(times)
 
 
-def path(recipe: Path, most: int) -> None:
-    """Seconds of each part for Spanish test utterances, one at a time, spoken in English in their own voices."""
-    audiopalm = AudioPaLM.from_pretrained(recipe / "exp")
-    data = recipe / "dump" / "raw" / "test"
-    language = read_table(data / "utt2lang")
-    audio = sorted(read_table(data / "wav.scp").items())
-    recordings = [recipe / path for name, path in audio if language[name] == "es"]
-    seconds = dict.fromkeys(("tokenize", "language model", "SoundStorm", "codec"), 0.0)
-
-    def timed(part, owner, name):
-        function = getattr(owner, name)
-
-        def measured(*arguments, **options):
-            began = time.perf_counter()
-            result = function(*arguments, **options)
-            seconds[part] += time.perf_counter() - began
-            return result
-
-        setattr(owner, name, measured)
-
-    timed("tokenize", audiopalm.units, "encode")
-    timed("language model", audiopalm, "generate")
-    timed("SoundStorm", audiopalm.acoustic, "generate")
-    timed("codec", audiopalm.codec, "encode")
-    timed("codec", audiopalm.codec, "decode")
-    audiopalm(recordings[0], "[S2ST Spanish English]")  # warms up
-    seconds.update(dict.fromkeys(seconds, 0.0))
-    heard = spoken = 0.0
-    began = time.perf_counter()
-    for recording in recordings[:most]:
-        heard += len(read_audio(recording)) / SAMPLE_RATE
-        spoken += len(audiopalm(recording, "[S2ST Spanish English]").audio) / SAMPLE_RATE
-    whole = time.perf_counter() - began
-    print(f"speech to speech, {most} recordings of {heard:.0f} s, {spoken:.0f} s spoken, in {whole:.1f} s: real-time "
-          f"factor {whole / heard:.3f}")
-    for part, value in seconds.items():
-        print(f"  {part:15} {value / whole:4.0%}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=Path(__file__).resolve().parents[1] / "egs" / "mini")
+    parser.add_argument("--pack", type=Path, default=Path(__file__).resolve().parents[1] / "egs/mini/pretrained/pack",
+                        help="a packed model whose language model is `mini`")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["mini", "middle"], choices=["mini", "middle"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
@@ -187,22 +153,20 @@ def main() -> None:
     parser.add_argument("--answer", type=int, default=100, help="tokens of an answer")
     parser.add_argument("--audiolm", action="store_true", help="audiolm-pytorch too")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--path", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if args.path:
-        return path(args.recipe, most=20)
+    figures = []
     for name in args.models:
         if name == "mini":
-            vocabulary, _ = load_vocabulary(args.recipe / "exp" / "vocabulary")
-            model = load_model(args.recipe / "exp" / "lm", vocabulary, "stage 8 (finetune)")
+            vocabulary, _ = load_vocabulary(args.pack / "vocabulary")
+            model = load_model(args.pack / "lm", vocabulary, "stage 14 (pack)")
         else:
             model = Decoder(MIDDLE)
         bench = Bench(model, args.prompt, args.answer, WAYS if args.audiolm else WAYS[:2])
         for batch in args.batches:
-            bench.run(name, batch, args.rounds)
-    return None
+            figures.append(bench.run(name, batch, args.rounds))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
     python benchmarks/format_audio.py --most_jobs 2
 
 Jobs of every number run in turn, several rounds. The limit of what n jobs can gain is n on n idle cores; the decoder
-alone (libsndfile through soundfile, one process, no resampling and no writing) is shown beside it.
+alone (libsndfile through soundfile, one process, no resampling and no writing) is shown beside it. The last line is
+JSON: {"decoding": seconds, "jobs": {number of jobs: seconds}}.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -78,6 +80,7 @@ def main() -> None:
     for jobs in numbers:
         print(f"{jobs:2} jobs         {seconds[jobs]:6.2f} s, {seconds[jobs] / seconds[0]:.2f} of decoding alone, "
               f"{seconds[1] / seconds[jobs]:.2f} times as fast as 1 job")
+    print(json.dumps({"decoding": seconds.pop(0), "jobs": seconds}))
 
 
 if __name__ == "__main__":

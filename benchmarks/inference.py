@@ -11,9 +11,12 @@ All times are CPU times (user and system, all threads), because other processes 
 more. Divided by the seconds of input, that is an upper limit of the real-time factor on idle cores. The limit is the
 time of the matrix products of SoundStorm, units and codec as PyTorch counts them and of the language model (twice its
 weights for each token), at the speed of a large square product in float32; four sentences are counted.
+
+The last line is JSON: list_ratio, real_time_factor, first_audio_seconds, start_seconds.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -120,7 +123,7 @@ def product_limit(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]]) -> flo
     return (counter.get_total_flops() + 2 * weights * tokens) / speed / heard
 
 
-def measure_sentences(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], rounds: int) -> None:
+def measure_sentences(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], rounds: int) -> dict[str, float]:
     heard = sum(len(samples) for samples, _ in inputs) / SAMPLE_RATE
     model(inputs[0], TAG)  # warms up
     limit = product_limit(model, inputs[:4]) * heard
@@ -144,9 +147,11 @@ def measure_sentences(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], ro
     ratio = median(single["whole"] / batch["whole"]
                    for single, batch in zip(*times.values(), strict=True))
     print(f"a list has {ratio:.2f} times the throughput of one by one")
+    return {"list_ratio": ratio, "real_time_factor": median(one["whole"] for one in times["one by one"]) / heard}
 
 
-def measure_stream(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], seconds: float, rounds: int) -> None:
+def measure_stream(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], seconds: float,
+                   rounds: int) -> dict[str, float]:
     pause, parts, length = np.zeros(round(PAUSE * SAMPLE_RATE), dtype=np.float32), [], 0
     while length < seconds * SAMPLE_RATE:
         for samples, _ in inputs:
@@ -160,9 +165,10 @@ def measure_stream(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], secon
         firsts.append(time.process_time() - began)
     print(f"first audio of a recording of {seconds:.0f} s: {median(firsts):.2f} s, of a segment of "
           f"{segment.end - segment.start:.1f} s", flush=True)
+    return {"first_audio_seconds": median(firsts)}
 
 
-def measure_starts(recording: np.ndarray, rounds: int) -> None:
+def measure_starts(recording: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
     """CPU seconds of `audiopalm` in a process of its own, to its end; translations print before it."""
     with tempfile.TemporaryDirectory() as folder:
         write_audio(Path(folder) / "x.wav", recording)
@@ -175,6 +181,7 @@ def measure_starts(recording: np.ndarray, rounds: int) -> None:
                 if number:
                     times[name].append(found)
     print("start-up: " + ", ".join(f"{name} {median(found):.2f} s" for name, found in times.items()))
+    return {"start_seconds": {name: median(found) for name, found in times.items()}}
 
 
 def child_seconds(arguments: list[str]) -> float:
@@ -200,15 +207,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [(read_audio(path), SAMPLE_RATE) for path in sentences(args.recipe, args.sentences)]
     print(f"{args.threads} threads, CPU times, median of {args.rounds} rounds", flush=True)
+    figures: dict = {}
     if "starts" in args.parts:
-        measure_starts(inputs[0][0], args.rounds)
+        figures |= measure_starts(inputs[0][0], args.rounds)
     if {"sentences", "stream"} & set(args.parts):
         model = AudioPaLM.from_pretrained(args.model)
         if "stream" in args.parts:
             model(inputs[0], TAG)  # warms up
-            measure_stream(model, inputs, args.seconds, args.rounds)
+            figures |= measure_stream(model, inputs, args.seconds, args.rounds)
         if "sentences" in args.parts:
-            measure_sentences(model, inputs, args.rounds)
+            figures |= measure_sentences(model, inputs, args.rounds)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """K-means of units: fit and assignment, ours (faiss; one product and an argmin) against scikit-learn's.
 
 Same points, centroids, iterations and threads, interleaved. The limit of an assignment is its matrix product alone.
+The last line is JSON: {what: seconds}.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,20 +36,22 @@ def main() -> None:
         "fit, ours": lambda: kmeans(points, arguments.size, 0, arguments.iterations),
         "fit, scikit-learn KMeans": lambda: lloyd.fit(points).cluster_centers_,
         "fit, scikit-learn MiniBatchKMeans": lambda: batches.fit(points).cluster_centers_}
-    seconds, centroids = interleave(fits, arguments.rounds)
-    for name, taken in seconds.items():
+    fitting, centroids = interleave(fits, arguments.rounds)
+    for name, taken in fitting.items():
         report(name, taken, f"mean squared distance {distance(points, centroids[name]):.4f}")
     codes = np.ascontiguousarray(centroids["fit, ours"])
     fitted = KMeans(arguments.size, init=codes, n_init=1, max_iter=1).fit(codes)
     fitted.cluster_centers_ = codes
     tensor, codebook = torch.from_numpy(points), torch.from_numpy(codes)
-    seconds, ids = interleave({"assign, ours": lambda: nearest(tensor, codebook).numpy(),
-                               "assign, scikit-learn predict": lambda: fitted.predict(points),
-                               "assign, the matrix product alone": lambda: tensor @ codebook.T}, arguments.rounds + 3)
-    for name, taken in seconds.items():
+    assigning, ids = interleave({"assign, ours": lambda: nearest(tensor, codebook).numpy(),
+                                 "assign, scikit-learn predict": lambda: fitted.predict(points),
+                                 "assign, the matrix product alone": lambda: tensor @ codebook.T},
+                                arguments.rounds + 3)
+    for name, taken in assigning.items():
         report(name, taken, f"{len(points) / taken:,.0f} points a second")
     same = np.mean(ids["assign, ours"] == ids["assign, scikit-learn predict"])
     print(f"{100 * same:.3f} % of assignments are the same")
+    print(json.dumps(fitting | assigning))
 
 
 def mixture(number: int, dim: int, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@
 Both read the same validated.tsv and covost_v2.fr_en.tsv and join them; `script` also writes the three tables that the
 official script leaves, and `prepare` is our whole stage 1: it looks at every clip and writes the data directories. Each
 round is a fresh process, so that memory is its own. The limit is what reading the bytes and cutting them into cells
-costs in Python.
+costs in Python. The last line is JSON: {way: {"seconds", "work": seconds of one core, "mib"}}.
 """
 
 import argparse
@@ -129,13 +129,14 @@ def main() -> None:
                 command = [sys.executable, __file__, "--way", way, "--folder", folder]
                 found[way].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
     print(f"{arguments.rows} rows, median of {arguments.rounds} rounds, interleaved, {os.cpu_count()} cores")
-    middle = {way: {key: median(one[key] for one in rounds) for key in ("seconds", "work")}
-              for way, rounds in found.items()}
+    middle = {way: {"seconds": median(one["seconds"] for one in rounds), "work": median(one["work"] for one in rounds),
+                    "mib": max(one["mib"] for one in rounds)} for way, rounds in found.items()}
     for way, rounds in found.items():
         seconds, work = middle[way]["seconds"], middle[way]["work"]
         print(f"{way:10} {seconds:6.2f} s, {seconds / middle['pandas']['seconds']:5.2f} of pandas; "
               f"{work:6.2f} s of one core, {work / middle['pandas']['work']:5.2f} of pandas; "
-              f"{max(one['mib'] for one in rounds):5.0f} MiB, {rounds[0]['rows']} rows")
+              f"{middle[way]['mib']:5.0f} MiB, {rounds[0]['rows']} rows")
+    print(json.dumps(middle))
 
 
 if __name__ == "__main__":

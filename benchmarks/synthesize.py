@@ -8,10 +8,11 @@ parameters (printed), float32 and the same threads. With `--precision bf16-mixed
 and soundstorm-pytorch once as it is and once under autocast to bfloat16. Both SoundStorms decode as the paper does
 (3.3): 16 passes for the first level, one for each other. soundstorm-pytorch is imported without fairseq, which its
 codec and HuBERT need and its decoding does not. The limit of each is the time of its own matrix products, counted by
-PyTorch, at the speed of a large square product.
+PyTorch, at the speed of a large square product. The last line is JSON: {way: {"real_time_factor", "limit_seconds"}}.
 """
 
 import argparse
+import json
 import sys
 import time
 import types
@@ -137,6 +138,8 @@ def main() -> None:
     ours = median(times["soundstorm"])
     for way in list(bench.ways)[1:]:
         print(f"soundstorm is {median(times[way]) / ours:.1f} times as fast as {way}")
+    print(json.dumps({way: {"real_time_factor": median(times[way]) / (args.batch * args.seconds),
+                            "limit_seconds": limits[way]} for way in bench.ways}))
 
 
 if __name__ == "__main__":

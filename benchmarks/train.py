@@ -10,6 +10,9 @@ for each weight and token that must meet (audiopalm/lm/training.py, Work) at the
 
 `--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak;
 ours with `recompute`, the others as they are.
+
+The last line is JSON: {"tokens_per_second": {way: median}, "matmul_share"}, with `--memory` {way: {"tokens_per_second",
+"gib"}}.
 """
 
 import argparse
@@ -50,6 +53,7 @@ class Bench:
     def __init__(self, recipe: Path, architecture: ArchitectureConfig, rows: int, row_length: int, precision: str,
                  steps: int):
         self.recipe, self.steps, self.precision = recipe, steps, precision
+        self.shares: list[float] = []  # of the matrix products, of our loop in each round
         self.vocabulary, self.tokenizer = load_vocabulary(recipe / "exp" / "vocabulary")
         if architecture is LARGE:
             self.vocabulary = replace(self.vocabulary, text_size=LARGE_TEXT)
@@ -73,6 +77,7 @@ class Bench:
             train(self.config, data, output, 0)
             row = json.loads((output / "log.jsonl").read_text().splitlines()[-1])
             print(f"audiopalm: {row['matmul_share']:.2f} of the matrix products that this machine can do", flush=True)
+            self.shares.append(row["matmul_share"])
             return row["tokens_per_second"]
 
     def _text_lm(self, folder: str) -> Path:
@@ -155,10 +160,14 @@ def flatten(items: list[dict]) -> dict:
 
 def memory(args: argparse.Namespace) -> None:
     """Peak of each way, in a process of its own: what Python and the libraries take is in it."""
+    found: dict[str, dict[str, float]] = {}
     for way in args.ways:
         command = [sys.executable, __file__, "--recipe", str(args.recipe), "--memory", "--one", way, "--steps", "2"]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-        print(result.stdout.splitlines()[-1])
+        shown, figures = result.stdout.splitlines()[-2:]
+        print(shown, flush=True)
+        found |= json.loads(figures)
+    print(json.dumps(found))
 
 
 def main() -> None:
@@ -178,8 +187,9 @@ def main() -> None:
     if args.one:
         bench = Bench(args.recipe, LARGE, 4, 512, args.precision, args.steps)
         speed = getattr(bench, args.one)()
-        print(f"{args.one:10} 135 M parameters, 2,048 tokens a step: {speed:6.0f} tokens/s, at most "
-              f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        print(f"{args.one:10} 135 M parameters, 2,048 tokens a step: {speed:6.0f} tokens/s, at most {peak:.2f} GiB")
+        print(json.dumps({args.one: {"tokens_per_second": speed, "gib": peak}}))
         return None
     bench = Bench(args.recipe, MIDDLE, args.rows, args.row_length, args.precision, args.steps)
     speeds: dict[str, list[float]] = {way: [] for way in args.ways}
@@ -190,6 +200,8 @@ def main() -> None:
     first = median(speeds[args.ways[0]])
     for way in args.ways[1:]:
         print(f"{args.ways[0]} is {first / median(speeds[way]):.2f} times as fast as {way}")
+    shares = {"matmul_share": median(bench.shares)} if bench.shares else {}
+    print(json.dumps({"tokens_per_second": {way: median(values) for way, values in speeds.items()}, **shares}))
     return None
 
 
