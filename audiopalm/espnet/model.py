@@ -27,7 +27,7 @@ class ESPnetAudioPaLMModel(AbsESPnetModel):
         training logs it.
         """
         total, count = self.decoder(ids, segments, positions, targets)
-        loss = total / count.clamp(min=1)
+        loss = total / max(count, 1)
         names = ["loss"] if task is None else ["loss", f"loss_{task}"]
         return force_gatherable((loss, {name: loss.detach() for name in names}, count), loss.device)
 

@@ -1,4 +1,7 @@
-"""Masked attention, by the kernel that is fastest for the device and the precision."""
+"""Attention with a dense mask, by the kernel that is fastest for the device and the precision.
+
+The language model's packed documents choose their kernel in audiopalm/lm/packed_attention.py.
+"""
 
 import torch
 from torch import Tensor

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from audiopalm.lm.attention import attention_scores
 from audiopalm.lm.model import Attention, Decoder
+from audiopalm.lm.packed_attention import per_query_head
 
 
 @torch.inference_mode()
@@ -19,7 +20,9 @@ def attention_maps(model: Decoder, ids: Tensor) -> Tensor:
     for hook in hooks:
         hook.remove()
     maps = []
-    for layer, (x, rotary, bias) in zip(layers, inputs, strict=True):
+    for layer, (x, rotary, attend) in zip(layers, inputs, strict=True):
         queries, keys, _ = layer.project(x, rotary)
-        maps.append(attention_scores(queries, keys, bias, layer.scale, layer.cap).softmax(dim=-1)[0].mean(dim=0))
+        keys = per_query_head(keys, layer.heads // layer.kv_heads)
+        scores = attention_scores(queries, keys, attend.bias, layer.scale, layer.cap)
+        maps.append(scores.softmax(dim=-1)[0].mean(dim=0))
     return torch.stack(maps).float()

@@ -18,7 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.lm.attention import attend, attention_bias
+from audiopalm.lm.packed_attention import (
+    Attend,
+    Sizes,
+    count_sizes,
+    dense_attention,
+    output_positions,
+    packed_attention,
+)
 
 MAX_LOGITS = 2 ** 26  # in memory at once, 256 MiB in float32: 262 output tokens of a vocabulary of 256,000
 MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # no model is larger; a larger number is a mistake
@@ -145,22 +152,18 @@ class Attention(nn.Module):
         self.query_norm = optional_norm(config.query_key_norm, config.head_dim, config.norm_eps)
         self.key_norm = optional_norm(config.query_key_norm, config.head_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
-        """`x` `[B, T, dim]`, `bias` `[B, 1, T, S]` (of `attention_bias`) -> `[B, T, dim]`."""
-        attended = attend(*self.project(x, rotary), bias, self.scale, self.cap)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """`x` `[B, T, dim]` -> `[B, T, dim]`; `attend` is one of `packed_attention` or `dense_attention`."""
+        attended = attend(*self.project(x, rotary), self.scale, self.cap)
         return self.output(attended.transpose(1, 2).reshape(*x.shape[:2], -1))
 
     def project(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[B, heads, T, head_dim]`; queries and keys are rotated."""
+        """Queries `[B, heads, T, head_dim]`, keys and values `[B, kv_heads, T, head_dim]`; the first two are rotated."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
         values = self.value(x).view(batch, length, self.kv_heads, -1).transpose(1, 2)
-        queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
-        if self.kv_heads != self.heads:
-            keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
-            values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        return queries, keys, values
+        return rotate(queries, *rotary), rotate(keys, *rotary), values
 
 
 class GatedMLP(nn.Module):
@@ -190,9 +193,9 @@ class Block(nn.Module):
         self.mlp_post_norm = optional_norm(config.post_norms, config.dim, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.dropout(self.attention_post_norm(self.attention(normed, rotary, bias)))
+        attended = self.dropout(self.attention_post_norm(self.attention(normed, rotary, attend)))
         if self.mlp_norm is None:
             return x + attended + self.dropout(self.mlp_post_norm(self.mlp(normed)))
         x = x + attended
@@ -225,19 +228,26 @@ class Decoder(nn.Module):
         """`[vocabulary_size, dim]`"""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    @property
+    def window(self) -> int | None:
+        """Tokens that a token of the local layers attends to; None without such layers."""
+        return self.config.window if self.config.local_layers else None
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[bool, Attend]) -> Tensor:
         """Final hidden states `[B, T, dim]`.
 
-        ids, positions: int64 `[B, T]`. mask: bool `[B, 1, T, T]`, True where a query attends to a key.
+        ids, positions: int64 `[B, T]`. mask: bool `[B, 1, T, T]`, True where a query attends to a key, or what
+        `attention_in` returns for packed documents.
         """
         config = self.config
+        attends = dense_attention(mask, self.window) if isinstance(mask, Tensor) else mask
         x = self.embedding(ids) * (config.dim ** 0.5 if config.scale_embedding else 1.0)
         rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scaling)
-        layer_inputs = [(rotary, attention_bias(mask))] * config.layers
+        layer_inputs = [(rotary, attends[False])] * config.layers
         if config.local_layers:
             if config.local_rope_theta is not None:
                 rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
-            local = rotary, attention_bias(within_window(mask, config.window))
+            local = rotary, attends[True]
             layer_inputs = [local if layer in config.local_layers else inputs
                             for layer, inputs in enumerate(layer_inputs)]
         for block, inputs in zip(self.blocks, layer_inputs, strict=True):
@@ -252,44 +262,33 @@ class Decoder(nn.Module):
         logits, cap = F.linear(hidden, self.head_weight).float(), self.config.logit_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def attention_in(self, segments: Tensor, sizes: Sizes) -> dict[bool, Attend]:
+        """How the tokens of packed rows attend, for `hidden`; arguments as in `forward`."""
+        device, config = segments.device.type, self.config
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.embedding.weight.dtype
+        return packed_attention(segments, sizes, self.window, dtype, config.head_dim, config.attention_cap)
+
+    def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor,
+                sizes: Sizes | None = None) -> tuple[Tensor, int]:
         """Summed cross entropy over the output tokens of packed rows, and the number of these tokens.
 
         ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1; 0 is
-        padding. `targets` is the next token where it belongs to an output, else -100.
+        padding. `targets` is the next token where it belongs to an output, else -100. sizes: those of this batch,
+        counted where its tensors were still on the host; without them a GPU is asked, which makes the host wait.
 
         Logits, the largest tensor, are computed at output positions only, at most MAX_LOGITS at a time. If that takes
         several pieces, each piece is recomputed in the backward pass.
         """
-        hidden = self.hidden(ids, positions, packed_mask(segments))
-        has_loss = targets != -100
-        hidden, targets = hidden[has_loss], targets[has_loss]
+        sizes = count_sizes(segments, targets) if sizes is None else sizes
+        hidden = self.hidden(ids, positions, self.attention_in(segments, sizes))
+        positions, targets = output_positions(targets, sizes)
+        hidden = hidden.flatten(0, 1).index_select(0, positions)
         size = max(MAX_LOGITS // self.config.vocabulary_size, 1)
         if len(targets) <= size:
-            return self._loss(hidden, targets), has_loss.sum()
+            return self._loss(hidden, targets), sizes.outputs
         losses = [checkpoint(self._loss, part, target, use_reentrant=False)
                   for part, target in zip(hidden.split(size), targets.split(size), strict=True)]
-        return torch.stack(losses).sum(), has_loss.sum()
+        return torch.stack(losses).sum(), sizes.outputs
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
-
-
-def packed_mask(segments: Tensor) -> Tensor:
-    """Causal, block-diagonal attention mask: bool `[B, 1, T, T]` from segments `[B, T]`.
-
-    Padding (segment 0) attends to padding only.
-    """
-    length = segments.shape[1]
-    same_document = segments[:, :, None] == segments[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    return (same_document & causal)[:, None]
-
-
-def within_window(mask: Tensor, window: int) -> Tensor:
-    """`mask` `[B, 1, T, S]` without the keys that are `window` or more tokens before the query.
-
-    The last query is at the last key. Documents are contiguous, so the distance in a row is that in the document.
-    """
-    queries, keys = mask.shape[-2:]
-    return mask & torch.ones(queries, keys, dtype=torch.bool, device=mask.device).triu(keys - queries - window + 1)

@@ -14,6 +14,7 @@ from audiopalm.core.processes import end_worker_with_parent
 from audiopalm.data.examples import ExampleSet
 from audiopalm.lm.mixture import Mixture, MixtureEntry, Share, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
+from audiopalm.lm.packed_attention import Sizes, count_sizes
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch
@@ -138,20 +139,21 @@ class LMTraining(Training):
                                worker_init_fn=end_worker_with_parent))
 
     def step(self, batch: PackedBatch, step: int) -> Iterator[Loss]:
-        loss, count = self.model(*self._tensors(batch))
-        yield Loss(loss, float(count), counts={"tokens": batch.tokens, "outputs": int(count)})
+        loss, count = self.model(*self._inputs(batch))
+        yield Loss(loss, count, counts={"tokens": batch.tokens, "outputs": count})
         self.chunk = batch.chunk
 
-    def _tensors(self, batch: PackedBatch) -> tuple[torch.Tensor, ...]:
-        """The arguments of `Decoder.forward`, on the device."""
-        return self.fabric.to_device((batch.ids, batch.segments, batch.positions, batch.targets))
+    def _inputs(self, batch: PackedBatch) -> tuple[torch.Tensor | Sizes, ...]:
+        """The arguments of `Decoder.forward`: tensors on the device, and sizes counted before they were sent there."""
+        tensors = self.fabric.to_device((batch.ids, batch.segments, batch.positions, batch.targets))
+        return *tensors, count_sizes(batch.segments, batch.targets)
 
     def evaluate(self) -> dict[str, float]:
         """Mean loss per output token in nats, by task; a task without dev sequences has none."""
         losses = {}
         for name, group in self.validation.items():
-            sums = [self.model(*self._tensors(batch)) for batch in group]
-            losses[name] = float(sum(loss for loss, _ in sums)) / int(sum(count for _, count in sums))
+            sums = [self.model(*self._inputs(batch)) for batch in group]
+            losses[name] = float(sum(loss for loss, _ in sums)) / sum(count for _, count in sums)
         return losses
 
     def utterances(self, batch: PackedBatch) -> list[str]:

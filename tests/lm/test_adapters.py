@@ -14,7 +14,8 @@ from audiopalm.lm.attention_maps import attention_maps
 from audiopalm.lm.generation.cache import CachedDecoder
 from audiopalm.lm.huggingface.pretrained import read_config, read_pretrained, write_pretrained
 from audiopalm.lm.huggingface.registry import ADAPTERS
-from audiopalm.lm.model import Decoder, ModelConfig, packed_mask
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.packed_attention import packed_mask
 from audiopalm.lm.storage import extend_vocabulary
 
 SIZE, LENGTH = 60, 23

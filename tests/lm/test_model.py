@@ -76,7 +76,7 @@ def test_recomputed_blocks_have_the_same_loss_and_gradients():
 
 def test_other_document_does_not_matter():
     """Another document in the row leaves the hidden states of the first one unchanged."""
-    from audiopalm.lm.model import packed_mask
+    from audiopalm.lm.packed_attention import packed_mask
     model, (first, second, third) = tiny(), sequences([9, 14, 14])
     states = []
     for other in (second, third):

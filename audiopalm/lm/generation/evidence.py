@@ -14,8 +14,9 @@ import torch
 from audiopalm.data.examples import Example
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
-from audiopalm.lm.model import Decoder, packed_mask
-from audiopalm.lm.packing import IGNORED, collate
+from audiopalm.lm.model import Decoder
+from audiopalm.lm.packed_attention import count_sizes, output_positions
+from audiopalm.lm.packing import collate
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import TrainedTask
 from audiopalm.tasks import AUDIO, TRANSCRIPT, TRANSLATION, Task, get_task, writing_task
@@ -59,14 +60,16 @@ def token_scores(model: Decoder, builder: SequenceBuilder, task: Task,
     for start in range(0, len(order), BATCH):
         chosen = order[start:start + BATCH]
         batch = collate([[sequences[index]] for index in chosen], len(sequences[chosen[-1]].ids))
+        sizes = count_sizes(batch.segments, batch.targets)
         ids, segments, positions, targets = (tensor.to(model.embedding.weight.device) for tensor in (
             batch.ids, batch.segments, batch.positions, batch.targets))
-        has_loss = targets != IGNORED
-        hidden = model.hidden(ids, positions, packed_mask(segments))[has_loss]
-        log_probabilities = model.logits(hidden).float().log_softmax(dim=-1)
-        scores = log_probabilities.gather(1, targets[has_loss][:, None])[:, 0].cpu().numpy()
-        entropies = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).cpu().numpy()
-        rows = has_loss.nonzero()[:, 0].cpu().numpy()
+        places, truth = output_positions(targets, sizes)
+        states = model.hidden(ids, positions, model.attention_in(segments, sizes)).flatten(0, 1)
+        log_probabilities = model.logits(states.index_select(0, places)).float().log_softmax(dim=-1)
+        found_scores = log_probabilities.gather(1, truth.clamp(min=0)[:, None])[:, 0]
+        found_entropies = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+        scores, entropies, rows = (one[:sizes.outputs].cpu().numpy() for one in (
+            found_scores, found_entropies, places // targets.shape[1]))
         for row, index in enumerate(chosen):
             found[index] = scores[rows == row], entropies[rows == row]
     return [found[index] for index in range(len(sequences))]

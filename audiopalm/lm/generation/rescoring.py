@@ -16,8 +16,9 @@ from audiopalm.lm.generation.beam import beam_search
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.sampling import generate
-from audiopalm.lm.model import Decoder, packed_mask
-from audiopalm.lm.packing import IGNORED, collate
+from audiopalm.lm.model import Decoder
+from audiopalm.lm.packed_attention import count_sizes, output_positions
+from audiopalm.lm.packing import collate
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, Task, get_task, writing_task
 
@@ -82,9 +83,11 @@ def recognition_scores(model: Decoder, builder: SequenceBuilder, units: list[np.
     asr = get_task("asr")
     sequences = [builder.sequence(asr, Example("", language, None, {AUDIO: one, TRANSCRIPT: text})) for one in units]
     batch = collate([[sequence] for sequence in sequences], max(len(sequence.ids) for sequence in sequences))
+    sizes = count_sizes(batch.segments, batch.targets)
     ids, segments, positions, targets = (tensor.to(model.embedding.weight.device) for tensor in (
         batch.ids, batch.segments, batch.positions, batch.targets))
-    has_loss = targets != IGNORED
-    hidden = model.hidden(ids, positions, packed_mask(segments))[has_loss]
-    losses = F.cross_entropy(model.logits(hidden), targets[has_loss], reduction="none")
-    return torch.zeros(len(units), device=losses.device).index_add_(0, has_loss.nonzero()[:, 0], -losses).cpu().numpy()
+    chosen, truth = output_positions(targets, sizes)
+    hidden = model.hidden(ids, positions, model.attention_in(segments, sizes)).flatten(0, 1).index_select(0, chosen)
+    losses = F.cross_entropy(model.logits(hidden), truth, reduction="none")
+    rows = chosen // targets.shape[1]
+    return torch.zeros(len(units), device=losses.device).index_add_(0, rows, -losses).cpu().numpy()
