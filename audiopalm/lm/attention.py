@@ -10,13 +10,17 @@ from torch.nn import functional
 MAX_GROUPS = 2  # query heads of one key head that are computed at once in a decode step on a CPU
 
 
-def attention_bias(visible: Tensor) -> Tensor:
-    """bool `[..., T, S]`, True where a query attends to a key -> 0 there, minus infinity elsewhere.
+def product_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
+    """The dtype of matrix products on `device`: autocast's if it is enabled there, else `default`."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return default
 
-    The dtype is that of matrix products here: autocast's if it is enabled, else the default dtype.
-    """
-    device = visible.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.get_default_dtype()
+
+def attention_bias(visible: Tensor) -> Tensor:
+    """bool `[..., T, S]`, True where a query attends to a key -> 0 there, minus infinity elsewhere, in the dtype of
+    matrix products."""
+    dtype = product_dtype(visible.device, torch.get_default_dtype())
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 

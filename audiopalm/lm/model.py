@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.attention import product_dtype
 from audiopalm.lm.packed_attention import (
     Attend,
     Sizes,
@@ -158,7 +159,7 @@ class Attention(nn.Module):
         return self.output(attended.transpose(1, 2).reshape(*x.shape[:2], -1))
 
     def project(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries `[B, heads, T, head_dim]`, keys and values `[B, kv_heads, T, head_dim]`; the first two are rotated."""
+        """Queries `[B, heads, T, head_dim]`, keys and values `[B, kv_heads, T, head_dim]`; both first are rotated."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
@@ -264,9 +265,8 @@ class Decoder(nn.Module):
 
     def attention_in(self, segments: Tensor, sizes: Sizes) -> dict[bool, Attend]:
         """How the tokens of packed rows attend, for `hidden`; arguments as in `forward`."""
-        device, config = segments.device.type, self.config
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.embedding.weight.dtype
-        return packed_attention(segments, sizes, self.window, dtype, config.head_dim, config.attention_cap)
+        dtype = product_dtype(segments.device, self.embedding.weight.dtype)
+        return packed_attention(segments, sizes, self.window, dtype, self.config.head_dim, self.config.attention_cap)
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor,
                 sizes: Sizes | None = None) -> tuple[Tensor, int]:

@@ -1,10 +1,10 @@
 """Attention within the documents of packed rows, and the one place where its kernel is chosen by device.
 
-| device | precision, model | kernel | chosen because |
+| device | precision, model | kernel | reason |
 | --- | --- | --- | --- |
-| CPU | all | products with a dense mask (`DenseAttention`) | it is the fastest one there |
-| CUDA | bfloat16 or float16, no cap on scores | FlashAttention over documents (`VariableLengthAttention`) | no mask, no padding, compiled already |
-| CUDA | float32, or a cap (Gemma 2) | Flex attention (`FlexAttention`) | FlashAttention has neither; blocks without a visible key are skipped |
+| CPU | all | products with a dense mask: `DenseAttention` | the fastest one there |
+| CUDA | 16 bits, no cap on scores | FlashAttention: `VariableLengthAttention` | no mask, and nothing to compile |
+| CUDA | float32, or a cap (Gemma 2) | Flex attention: `FlexAttention` | FlashAttention has neither |
 
 Neither CUDA kernel copies grouped keys or waits for the device: what shapes depend on is counted on the host (`Sizes`).
 The decode step has its own choice in audiopalm/lm/generation/cache.py.
@@ -54,7 +54,7 @@ def output_positions(targets: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
     On a GPU N is rounded up; what is too much has the target IGNORED.
     """
     flat, size = targets.flatten(), sizes.outputs
-    if targets.is_cuda:
+    if targets.device.type != "cpu":
         size = round_up(size, OUTPUT_STEP)
     positions = torch.nonzero_static(flat != IGNORED, size=size, fill_value=0)[:, 0]
     chosen = flat.index_select(0, positions)
@@ -68,7 +68,7 @@ def packed_attention(segments: Tensor, sizes: Sizes, window: int | None, dtype: 
     A token attends to the tokens of its document up to itself, in a layer with the window to the last `window` of
     them. Padding (segment 0) is a document too. dtype: that of queries and keys.
     """
-    if segments.device.type != "cuda":
+    if segments.device.type == "cpu":
         return dense_attention(packed_mask(segments), window)
     flash = dtype in FLASH_DTYPES and cap is None and head_dim <= FLASH_HEAD_DIM and head_dim % FLASH_HEAD_STEP == 0
     kernel = VariableLengthAttention if flash else FlexAttention

@@ -42,7 +42,7 @@ class ContinuousBatch:
         prompt = torch.from_numpy(np.asarray(self.prompts[index], dtype=np.int64))
         first, *others = slots = self.slots_of(group)
         self._prompt_of_group[group] = index
-        self.hidden[slots] = self.decoder.prefill(first, prompt)
+        self.hidden[first:first + self.width] = self.decoder.prefill(first, prompt)
         if others:
             self.decoder.copy_slots(others, [first] * len(others), 0, len(prompt))
         for slot in slots:

@@ -62,7 +62,7 @@ class CachedDecoder:
         """Fill `slot` with a prompt, int64 `[T]` with T >= 1. Returns the hidden state `[dim]` of its last token."""
         positions = self.offsets if positions is None else positions
         for start in range(0, len(prompt), PREFILL_CHUNK):
-            ids = prompt[start:start + PREFILL_CHUNK].to(self.device)
+            ids = prompt[start:start + PREFILL_CHUNK].to(self.device, non_blocking=True)
             hidden = self._prefill_chunk(slot, start, ids, positions[start:start + len(ids)])
         return hidden[-1]
 
@@ -82,23 +82,38 @@ class CachedDecoder:
             cosine, sine = (table.index_select(0, positions) for table in self.rotary[local])
             queries, new_keys, new_values = layer.split_rotated(projected, cosine, sine)
             keys[:, start:end], values[:, start:end] = new_keys.transpose(0, 1), new_values.transpose(0, 1)
-            per_query_head = [one[:, :end].repeat_interleave(layer.groups, dim=0)[None] for one in (keys, values)]
-            output = attend(queries.transpose(0, 1)[None], *per_query_head, biases[local], layer.scale,
-                            config.attention_cap)
-            return output[0].transpose(0, 1)
+            return self._attend_chunk(queries, keys[:, :end], values[:, :end], biases[local], layer)
 
         return self._run_layers(ids, attend_chunk)
 
-    def step(self, tokens: Tensor, lengths: list[int], positions: Tensor | None = None) -> Tensor:
+    def _attend_chunk(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, layer: PackedLayer) -> Tensor:
+        """Attention output `[T, heads, head_dim]` of queries `[T, heads, head_dim]` to keys and values `[kv_heads, S,
+        head_dim]`; bias `[T, S]`.
+
+        On a CPU keys are repeated for every query head; on other devices the query heads of a key head become rows.
+        """
+        queries, cap = queries.transpose(0, 1), self.config.attention_cap
+        if self.device.type == "cpu":
+            keys, values = (one.repeat_interleave(layer.groups, dim=0) for one in (keys, values))
+            return attend(queries[None], keys[None], values[None], bias, layer.scale, cap)[0].transpose(0, 1)
+        rows = queries.reshape(len(keys), -1, layer.head_dim)
+        output = attend(rows[None], keys[None], values[None], bias.repeat(layer.groups, 1), layer.scale, cap)[0]
+        return output.reshape(queries.shape).transpose(0, 1)
+
+    def step(self, tokens: Tensor, lengths: list[int] | Tensor, positions: Tensor | None = None,
+             num_keys: int | None = None) -> Tensor:
         """One decode step: append `tokens`, int64 `[slots]`, and return their hidden states `[slots, dim]`.
 
-        lengths: the number of tokens in each slot before the step. Inactive slots need a token and a length too.
+        lengths: the number of tokens in each slot before the step. Inactive slots need a token and a length too. Where
+        lengths are a tensor, int64 `[slots]`, `num_keys` bounds the tokens of a slot after the step: the device is
+        not asked for them.
         """
-        offsets = torch.tensor(lengths, device=self.device)
+        offsets = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths).to(self.device, non_blocking=True)
         positions = offsets if positions is None else positions
         if self.use_cpu_kernels:
             return self._run_layers(tokens, self._cpu_attention(offsets, positions))
-        return self._run_layers(tokens, self._torch_attention(round_up_keys(max(lengths) + 1), offsets, positions))
+        num_keys = round_up_keys(max(lengths) + 1) if num_keys is None else num_keys
+        return self._run_layers(tokens, self._torch_attention(num_keys, offsets, positions))
 
     def _run_layers(self, ids: Tensor, attend: Callable) -> Tensor:
         """Final hidden states `[N, dim]` of ids `[N]`. `attend(index, layer, projected)` is a layer's attention."""

@@ -1,4 +1,8 @@
-"""Greedy decoding and sampling with continuous batching: an answer does not depend on the batch it was decoded in."""
+"""Greedy decoding and sampling with continuous batching: an answer does not depend on the batch it was decoded in.
+
+On a CPU the host looks at every token (below). On a GPU it looks every few tokens (rounds.py), and never waits in a
+decode step.
+"""
 
 import zlib
 
@@ -7,8 +11,10 @@ import torch
 from torch import Tensor
 
 from audiopalm.lm.generation.batching import ContinuousBatch
+from audiopalm.lm.generation.choice import Sampling, choose_tokens
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated, grammar, part_limits, required_capacity
+from audiopalm.lm.generation.rounds import Rounds
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary
@@ -19,12 +25,16 @@ class _Answer:
 
     def __init__(self, name: str, seed: int, limits: list[int]):
         self.limits, self.parts, self.truncated, self.scores = limits, [[]], False, [0.0]
-        # The generator belongs to the utterance, so that its samples do not depend on the batch.
-        self.random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
+        self.seed = zlib.crc32(name.encode()) + seed  # the utterance's own: its samples do not depend on the batch
 
     @property
     def part(self) -> int:
         return len(self.parts) - 1
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens so far, end tokens included."""
+        return sum(map(len, self.parts)) + self.part
 
     def append(self, token: int, score: float, ends: list[int]) -> bool:
         """Append `token` with log probability `score`. Returns False when it ends the answer."""
@@ -55,41 +65,55 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     limits = [part_limits(task, config, len(prompt)) for prompt in prompts]
     answers = [_Answer(*arguments) for arguments in zip(names, [seed] * len(names), limits, strict=True)]
     batch = ContinuousBatch(model, prompts, required_capacity(prompts, limits), batch_size)
-    bias = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(batch.decoder.device)
+    device = batch.decoder.device
+    bias = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(device)
+    sampling = Sampling.of(task, config, vocabulary.size)
+    if device.type == "cpu":
+        token_by_token(batch, answers, bias, ends, sampling)
+    else:
+        in_rounds(batch, answers, bias, ends, sampling)
+    return [answer.generated() for answer in answers]
+
+
+def token_by_token(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor, ends: list[int],
+                   sampling: Sampling) -> None:
+    """Decode all prompts of `batch`; the host reads every token."""
     while batch.admit():
         logits = batch.logits()
         running = [(slot, answers[index]) for slot, index in batch.running()]
-        parts = [0] * len(logits)
+        parts, seeds, numbers = np.zeros((3, len(logits)), dtype=np.int64)
         for slot, answer in running:
-            parts[slot] = answer.part
-        tokens = _choose_tokens(logits + bias[parts], running, task, config).tolist()
+            parts[slot], seeds[slot], numbers[slot] = answer.part, answer.seed, answer.tokens
+        tokens = choose_tokens(logits + bias[parts], torch.from_numpy(parts), torch.from_numpy(seeds),
+                               torch.from_numpy(numbers), sampling).tolist()
         for slot, answer in running:
             if len(answer.parts[-1]) >= answer.limits[answer.part]:
                 answer.truncated |= tokens[slot] != ends[answer.part]
                 tokens[slot] = ends[answer.part]
-        chosen = torch.tensor(tokens, device=logits.device)
+        chosen = torch.tensor(tokens)
         scores = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0].tolist()
         for slot, answer in running:
             if not answer.append(tokens[slot], scores[slot], ends):
                 batch.release(slot)
         if batch.running():
             batch.step(chosen)
-    return [answer.generated() for answer in answers]
 
 
-def _choose_tokens(logits: Tensor, running: list[tuple[int, _Answer]], task: Task, config: DecodingConfig) -> Tensor:
-    """The next token of each slot, int64 `[slots]`, from `[slots, V]`, which is changed in place.
-
-    Greedy slots take the most probable token; others are sampled by the Gumbel trick.
-    """
-    for slot, answer in running:
-        temperature, top_k, top_p = config.sampling(task.outputs[answer.part].is_audio)
-        if temperature > 0:
-            best = logits[slot].topk(min(top_k, logits.shape[1]))
-            values = best.values / temperature
-            probabilities = values.softmax(dim=0)
-            values = values.masked_fill(probabilities.cumsum(dim=0) - probabilities >= top_p, -torch.inf)
-            uniform = torch.rand(len(values), generator=answer.random).to(logits.device)
-            noisy = values - torch.log(-torch.log(uniform))
-            logits[slot, best.indices[noisy.argmax()]] = torch.inf
-    return logits.argmax(dim=-1)
+def in_rounds(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor, ends: list[int],
+              sampling: Sampling) -> None:
+    """The same; the host reads the tokens of ROUND steps at once."""
+    rounds = Rounds(batch, bias, ends, sampling)
+    while batch.admit():
+        running = [(slot, answers[index]) for slot, index in batch.running()]
+        left = max(sum(answer.limits) + len(ends) - answer.tokens for _, answer in running)
+        for slot, answer in running:
+            rounds.set(slot, answer.part, len(answer.parts[-1]), answer.seed, answer.tokens, answer.limits)
+        tokens, scores, cut = rounds.run(left)
+        for slot, answer in running:
+            for token, score, truncated in zip(tokens[slot].tolist(), scores[slot].tolist(), cut[slot].tolist(),
+                                               strict=True):
+                answer.truncated |= truncated
+                batch.lengths[slot] += 1
+                if not answer.append(token, score, ends):
+                    batch.release(slot)
+                    break

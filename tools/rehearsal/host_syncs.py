@@ -1,0 +1,140 @@
+"""Every place in which the host waits for the device, or copies to it without saying that it need not wait.
+
+Works on tensors without data, of the meta device or fake CUDA tensors: what the host asks for is answered by a stand-in,
+so that one run finds all places.
+"""
+
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+ROOT = Path(__file__).resolve().parents[2]
+# Operators whose results have a size that depends on values, or that answer the host: {operator: what a reader calls it}
+WAITING = {
+    aten._local_scalar_dense.default: "item()", aten.item.default: "item()", aten.is_nonzero.default: "bool()",
+    aten.equal.default: "torch.equal", aten.nonzero.default: "nonzero", aten.masked_select.default: "masked_select",
+    aten._unique2.default: "unique", aten.unique_consecutive.default: "unique_consecutive",
+    aten.unique_dim.default: "unique", aten.bincount.default: "bincount",
+    aten.repeat_interleave.Tensor: "repeat_interleave without output_size",
+}
+INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+CTC = aten._ctc_loss.Tensor  # takes the lengths to the host
+COPIES = (aten._to_copy.default, aten.copy_.default)
+
+
+class HostSyncs:
+    """A context; `found` counts {(what, file:line): times} of the code in this repository."""
+
+    def __init__(self) -> None:
+        self.found: Counter[tuple[str, str]] = Counter()
+        self.modes = (_Operators(self.found), _Constructors(self.found))
+
+    def __enter__(self) -> "HostSyncs":
+        for mode in self.modes:
+            mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for mode in reversed(self.modes):
+            mode.__exit__(*error)
+
+    def lines(self) -> list[str]:
+        return [f"{place}: {what}, {times} times" for (what, place), times in sorted(self.found.items())]
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self, found: Counter):
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: tuple = (), options: dict | None = None) -> Any:
+        options = options or {}
+        if (what := waits(operator, arguments, options)) is None:
+            return operator(*arguments, **options)
+        self.found[what, caller()] += 1
+        return stand_in(operator, arguments, options)
+
+
+class _Constructors(TorchFunctionMode):
+    """`torch.tensor(values, device=...)`: its copy to the device does not pass through a dispatch mode."""
+
+    def __init__(self, found: Counter):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, function: Any, types: Any, arguments: tuple = (), options: dict | None = None) -> Any:
+        options = options or {}
+        if function in (torch.tensor, torch.as_tensor) and on_device(options.get("device", "cpu")):
+            self.found["torch.tensor on the device", caller()] += 1
+        return function(*arguments, **options)
+
+
+def on_device(device: torch.device | str | None) -> bool:
+    return device is not None and torch.device(device).type != "cpu"
+
+
+def waits(operator: Any, arguments: tuple, options: dict) -> str | None:
+    """What the host does that makes it wait; None for an operator that it only tells the device to run."""
+    tensors = [one for one in arguments if isinstance(one, Tensor)]
+    device = any(on_device(one.device) for one in tensors)
+    if operator in WAITING and device:
+        return WAITING[operator]
+    if operator in INDEXING and device:
+        indices = [one for one in arguments[1] if one is not None and one.dtype in (torch.bool, torch.uint8)]
+        filled = operator is not aten.index.Tensor and arguments[2].numel() == 1  # is a masked_fill
+        return "indexing with bools" if indices and not filled else None
+    if operator is CTC and any(on_device(one.device) for one in tensors[2:]):
+        return "ctc_loss with lengths on the device"
+    if operator in COPIES:
+        if operator is aten.copy_.default:
+            source, target = arguments[1].device, arguments[0].device
+            waiting = not (arguments[2] if len(arguments) > 2 else options.get("non_blocking"))
+        else:
+            source, target = arguments[0].device, options.get("device") or arguments[0].device
+            waiting = not options.get("non_blocking")
+        if on_device(source) and not on_device(target):
+            return "copy to the host"
+        if on_device(target) and not on_device(source) and waiting and arguments[0].dim():
+            return "copy to the device without non_blocking"
+    return None
+
+
+def stand_in(operator: Any, arguments: tuple, options: dict) -> Any:
+    """A possible result: 1 for a number, half of the places for those that are chosen."""
+    first = arguments[0]
+    if operator in (aten._local_scalar_dense.default, aten.item.default):
+        return {torch.bool: True}.get(first.dtype, 1.0 if first.is_floating_point() else 1)
+    if operator in (aten.is_nonzero.default, aten.equal.default):
+        return True
+    some = -(-first.numel() // 2)
+    if operator is aten.nonzero.default:
+        return torch.empty(some, first.dim(), dtype=torch.int64, device=first.device)
+    if operator is aten.masked_select.default:
+        return torch.empty(some, dtype=first.dtype, device=first.device)
+    if operator in INDEXING:
+        if operator is not aten.index.Tensor:
+            return first
+        mask = next(one for one in arguments[1] if one is not None)
+        return first.new_empty(-(-mask.numel() // 2), *first.shape[mask.dim():])
+    if operator in COPIES and operator is not aten.copy_.default:
+        return torch.empty(first.shape, dtype=options.get("dtype") or first.dtype,
+                           device=options.get("device") or first.device)
+    if operator is aten.copy_.default:
+        return first
+    return operator(*arguments, **options)
+
+
+def caller() -> str:
+    """file:line of the innermost frame that is in this repository and not of the rehearsal."""
+    for frame in reversed(traceback.extract_stack()):
+        path = Path(frame.filename)
+        if path.is_relative_to(ROOT) and Path(__file__).parent not in path.parents:
+            return f"{path.relative_to(ROOT)}:{frame.lineno}"
+    return "?"
