@@ -26,7 +26,7 @@ from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import UpdateGroup, update_group
 from audiopalm.training.record import hash_data, hash_model, hash_tokens, settings_of
 
-LevelSums = dict[int, tuple[float, int]]  # {level: (summed cross-entropy, positions)}
+LevelSums = dict[int, tuple[Tensor, int]]  # {level: (summed cross-entropy, positions)}
 LevelScores = tuple[list[float], list[float]]  # loss and accuracy of each level
 
 
@@ -180,4 +180,4 @@ def units_of(seconds: float) -> int:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(values).to(device)
+    return torch.from_numpy(values).to(device, non_blocking=True)

@@ -203,7 +203,7 @@ class SoundStreamCodecTraining(Training):
         return True
 
     def step(self, batch: Tensor, step: int) -> Iterator[Loss]:
-        crops = batch.to(self.device)
+        crops = batch.to(self.device, non_blocking=True)
         if step < max(self.config.quantise_from, self.config.adversarial_from):
             loss, losses = reconstruction(self.codec, crops, None if self.quantised else self.config.plain_noise)
         else:
@@ -226,11 +226,11 @@ class SoundStreamCodecTraining(Training):
         save_soundstream(self.codec.generator, self.config.model, self.output)
 
 
-def _logged(stats: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    return {name: (float(value), 1) for name, value in stats.items() if name != "loss"}
+def _logged(stats: dict[str, Any]) -> dict[str, tuple[Any, float]]:
+    return {name: (value, 1) for name, value in stats.items() if name != "loss"}
 
 
-def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, float]]:
+def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, Tensor]]:
     """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step.
 
     `noise`: instead of the quantiser, noise of up to this share of the latents' energy.
@@ -245,7 +245,7 @@ def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tupl
     waveform = codec.lambda_reconstruct * codec.generator_reconstruct_loss(crops, made)
     mel = codec.lambda_mel * codec.mel_loss(made, crops)
     return (mel + waveform + codes,
-            {"mel_loss": mel.item(), "reconstruct_loss": waveform.item(), "codec_loss": codes.item()})
+            {"mel_loss": mel.detach(), "reconstruct_loss": waveform.detach(), "codec_loss": codes.detach()})
 
 
 def add_noise(latents: Tensor, most: float) -> Tensor:

@@ -144,7 +144,7 @@ class SpectralTraining(Training):
         return True
 
     def step(self, batch: Tensor, step: int) -> Iterator[Loss]:
-        crops = batch.to(self.device)
+        crops = batch.to(self.device, non_blocking=True)
         if self.quantised:
             with torch.no_grad():
                 latents = drop_levels(self.model, self.model.quantise(self.model.encode(crops)))
@@ -152,16 +152,16 @@ class SpectralTraining(Training):
             latents = self.model.encode(crops)
         made = self.model.decode(latents)
         distance = total = self.distance(made, crops)
-        values = {"mel_distance": (float(distance.detach()), 1)}
+        values = {"mel_distance": (distance.detach(), 1)}
         if step >= max(self.config.adversarial_from, self.config.quantise_from):
             few = max(1, round(self.config.adversarial_crops * len(crops)))  # it costs more than the codec itself
             real = self.discriminator(crops[:few])
             loss = discriminator_loss(real, self.discriminator(made[:few].detach()))
-            yield Loss(loss, group="discriminator", values={"discriminator": (float(loss.detach()), 1)})
+            yield Loss(loss, group="discriminator", values={"discriminator": (loss.detach(), 1)})
             self.discriminator.requires_grad_(False)
             fooling, features = generator_losses(real, self.discriminator(made[:few]))
             total = total + self.config.adversarial_weight * fooling + self.config.feature_weight * features
-            values |= {"fooling": (float(fooling.detach()), 1), "features": (float(features.detach()), 1)}
+            values |= {"fooling": (fooling.detach(), 1), "features": (features.detach(), 1)}
         yield Loss(total, values=values)
         self.discriminator.requires_grad_(True)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, distributed, nn
 
-BLOCK = 512  # points whose distances to all codes are computed at once; these fit into the CPU's cache
+# points whose distances to all codes are computed at once: on a CPU as many as fit into its cache
+BLOCK, DEVICE_BLOCK = 512, 65536
 
 
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
@@ -13,11 +14,13 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     def index(block: Tensor) -> Tensor:
         # The squared distance |p - c|^2 without |p|^2, which is equal for all codes.
         scores = torch.addmm(norms, block, codebook.T, alpha=-2)
-        if scores.is_cuda:
+        if not on_cpu:
             return scores.argmin(-1)
         return torch.from_numpy(scores.detach().numpy().argmin(-1))  # on a CPU 20 times as fast as torch's argmin
 
-    return torch.cat([index(block) for block in points.flatten(0, -2).split(BLOCK)]).view(points.shape[:-1])
+    on_cpu = points.device.type == "cpu"
+    blocks = points.flatten(0, -2).split(BLOCK if on_cpu else DEVICE_BLOCK)
+    return torch.cat([index(block) for block in blocks]).view(points.shape[:-1])
 
 
 class VectorQuantiser(nn.Module):
@@ -55,18 +58,22 @@ class VectorQuantiser(nn.Module):
         """Move the codes towards the inputs `x` `[N, dim]` that selected them, `index` `[N]`."""
         count = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(x[:, 0]))
         total = torch.zeros_like(self.total).index_add_(0, index, x)
-        number = torch.tensor(float(len(x)), device=x.device)
+        number = torch.full((), float(len(x)), device=x.device)
         for sums in (count, total, number):
             sum_over_processes(sums)
         # Counts are scaled to an average of 1 per code, so that the threshold below does not depend on the batch size.
-        scale = len(self.count) / max(float(number), 1)
+        scale = len(self.count) / number.clamp(min=1)
         self.count.lerp_(count * scale, 1 - self.decay)
         self.total.lerp_(total * scale, 1 - self.decay)
         unused = self.count < 0.03
-        if unused.any() and len(x):
-            replacements = torch.randint(len(x), (int(unused.sum()),))
-            self.total[unused] = from_first_process(x[replacements])
-            self.count[unused] = 1.0
+        if len(x) and x.device.type == "cpu":
+            if unused.any():
+                self.total[unused] = from_first_process(x[torch.randint(len(x), (int(unused.sum()),))])
+        elif len(x):  # a replacement for every code, as the host would have to wait for the number of unused ones
+            replacements = from_first_process(x[torch.randint(len(x), self.count.shape, device=x.device)])
+            self.total.copy_(torch.where(unused[:, None], replacements, self.total))
+        if len(x):
+            self.count.masked_fill_(unused, 1.0)
         self.codebook.copy_(self.total / self.count[:, None])
 
 

@@ -47,14 +47,14 @@ Weights = dict[str, dict[str, Tensor]]  # {module: its state}
 class Loss:
     """One loss of a micro-batch, a sum over `count` things of which each weighs the same in a step.
 
-    group: which parameters it updates. values: {name in the log: (sum, number of things)}, shown as means. counts:
-    {name: number}, summed up for `Training.measure`.
+    group: which parameters it updates. values: {name in the log: (sum, number of things)}, shown as means; a sum may
+    be a tensor. counts: {name: number}, summed up for `Training.measure`.
     """
 
     total: Tensor
     count: float = 1
     group: str = "model"
-    values: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    values: Mapping[str, tuple[float | Tensor, float]] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -60,10 +60,18 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=frames.device)[None, :] < frames[:, None]
 
 
+def positions_of(mask: Tensor, device: torch.device) -> Tensor:
+    """Where a mask on the host is True, as positions int64 `[N]` in its flattened tensor, on `device`.
+
+    Indexing by a mask on a GPU would make the host wait for the number of them.
+    """
+    return mask.flatten().nonzero()[:, 0].to(device, non_blocking=True)
+
+
 @torch.no_grad()
 def measure_scale(model: MelConformer, batches: list[tuple[Tensor, Tensor]]) -> None:
     """Set the mean and standard deviation of each mel band from batches (samples `[B, T]`, units `[B]`)."""
-    frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP)]
+    frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP).to(samples.device)]
                         for samples, units in batches])
     model.mean.copy_(frames.mean(0))
     model.scale.copy_(frames.std(0) + 1e-3)

@@ -79,14 +79,16 @@ def plan_batches(speech: list[Speech], config: SpeechBatchConfig, number: int, s
 class SpeechBatch:
     samples: Tensor  # [B, T] at 16 kHz, as the encoder hears them
     clean: Tensor  # [B, T], the same without distortion
-    frames: Tensor  # [B] units
+    frames: Tensor  # [B] units; stays on the host
     targets: Tensor  # [characters of all texts]
-    target_lengths: Tensor  # [B]
+    target_lengths: Tensor  # [B]; stays on the host
     paths: list[str]  # of the recordings, for messages
 
     def to(self, device: torch.device) -> "SpeechBatch":
-        tensors = (self.samples, self.clean, self.frames, self.targets, self.target_lengths)
-        return SpeechBatch(*(tensor.to(device) for tensor in tensors), self.paths)
+        """The same with samples and targets on `device`. Lengths stay on the host, which would have to wait for them."""
+        samples, clean, targets = (tensor.to(device, non_blocking=True)
+                                   for tensor in (self.samples, self.clean, self.targets))
+        return SpeechBatch(samples, clean, self.frames, targets, self.target_lengths, self.paths)
 
 
 def make_batch(items: list[Speech], characters: str, distortion: "RandomDistortion | None" = None) -> SpeechBatch:

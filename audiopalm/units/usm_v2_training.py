@@ -25,7 +25,7 @@ from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_gr
 from audiopalm.training.precision import full_precision
 from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.encoder import HOP
-from audiopalm.units.mel_conformer import measure_scale, valid_mask
+from audiopalm.units.mel_conformer import measure_scale, positions_of, valid_mask
 from audiopalm.units.registry import save_units
 from audiopalm.units.speech_batches import (
     RandomDistortion,
@@ -123,7 +123,7 @@ class UsmTraining(Training):
     def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
         ctc, heard, pull = self.losses(batch.to(self.device), step >= self.config.augment_from)
         total = ctc + self.config.commitment * self.config.model.code_dim * pull + self.config.spectrum * heard
-        yield Loss(total, values={"ctc": (float(ctc.detach()), 1), "spectrum": (float(heard.detach()), 1)})
+        yield Loss(total, values={"ctc": (ctc.detach(), 1), "spectrum": (heard.detach(), 1)})
 
     def losses(self, batch: SpeechBatch, augmented: bool) -> tuple[Tensor, Tensor, Tensor]:
         """CTC in nats a character, the squared errors of the spectrum and of the latents to their codes."""
@@ -132,18 +132,22 @@ class UsmTraining(Training):
             mel, clean, frames = model.log_mel(batch.samples), model.log_mel(batch.clean), batch.frames
             if augmented:
                 mel, clean, frames = augment(mel, clean, frames, model.mean)
-            valid = valid_mask(frames, mel.shape[1] // 4)
+            spoken = valid_mask(frames, mel.shape[1] // 4)
+            places, valid = positions_of(spoken, mel.device), spoken.to(mel.device, non_blocking=True)
             spectrum = voiceless(model, clean, valid)
         latents = codes = model.encode(mel, valid)
+        pull = latents.new_zeros(())
         if self.quantised:
-            codes = latents.clone()
-            codes[valid], _ = model.quantiser(latents[valid])
+            chosen = latents.flatten(0, 1).index_select(0, places)
+            quantised, _ = model.quantiser(chosen)
+            codes = latents.flatten(0, 1).index_copy(0, places, quantised).view_as(latents)
+            pull = functional.mse_loss(chosen, quantised.detach())
         scores, sound = model.classify(codes, valid), model.sound(codes)
         ctc = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
                                   zero_infinity=True) / max(len(batch.targets), 1)
-        spoken = valid.repeat_interleave(4, dim=1)
-        pull = functional.mse_loss(latents[valid], codes[valid].detach()) if self.quantised else torch.zeros(())
-        return ctc, functional.mse_loss(sound[spoken], spectrum[spoken]), pull
+        mels = (4 * places[:, None] + torch.arange(4, device=places.device)).flatten()
+        heard = functional.mse_loss(*(one.flatten(0, 1).index_select(0, mels) for one in (sound, spectrum)))
+        return ctc, heard, pull
 
     def evaluate(self) -> dict[str, float]:
         """Means over the dev batches; `loss` is what the training minimises, without the pull to the codes."""
@@ -175,7 +179,7 @@ def start_codebook(model: UnitModel, batches: list[SpeechBatch], seed: int) -> N
     latents = []
     for batch in batches:
         batch = batch.to(device_of(model))
-        valid = valid_mask(batch.frames, batch.samples.shape[1] // HOP)
+        valid = valid_mask(batch.frames, batch.samples.shape[1] // HOP).to(device_of(model))
         latents.append(model.encode(model.log_mel(batch.samples), valid)[valid])
     centroids = kmeans(torch.cat(latents).cpu().numpy(), len(model.codebook), seed)
     model.quantiser.start(torch.from_numpy(centroids))
@@ -190,7 +194,7 @@ def character_error_rate(model: UnitModel, speech: list[Speech]) -> float:
     heard = []
     for item in items:
         batch = make_batch([item], model.config.characters).to(device_of(model))
-        valid = valid_mask(batch.frames, int(batch.frames.max()))
+        valid = valid_mask(batch.frames, int(batch.frames.max())).to(device_of(model))
         codes, _ = model.quantiser(model.encode(model.log_mel(batch.samples), valid)[0])
         heard.append(model.text(model.classify(codes[None], valid)[0]))
     return jiwer.cer([item.text for item in items], heard)

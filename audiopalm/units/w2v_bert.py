@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.quantiser import nearest
-from audiopalm.units.mel_conformer import MelConformer, blocks
+from audiopalm.units.mel_conformer import MelConformer, blocks, positions_of
 
 
 @dataclass
@@ -66,16 +66,20 @@ class W2vBert(MelConformer):
         return ((mel - self.mean) / self.scale).unflatten(1, (-1, 4)).flatten(2)
 
     def losses(self, mel: Tensor, valid: Tensor, masked: Tensor) -> dict[str, Tensor]:
-        """The two losses, whose sum is trained, for log-mel `[B, 4 T, bands]` with masked frames `masked` `[B, T]`."""
-        codes = nearest(self.frames(mel)[masked], self.centres)
-        x = torch.where(masked[:, :, None], self.mask_vector, self.subsample(mel, valid))
+        """The two losses, whose sum is trained, for log-mel `[B, 4 T, bands]` with masked frames `masked` `[B, T]`,
+        which are on the host."""
+        places, recording = positions_of(masked, mel.device), masked.nonzero()[:, 0].to(mel.device, non_blocking=True)
+        codes = nearest(self.frames(mel).flatten(0, 1).index_select(0, places), self.centres)
+        hidden = masked.to(mel.device, non_blocking=True)[:, :, None]
+        x = torch.where(hidden, self.mask_vector, self.subsample(mel, valid))
         for block in self.blocks[:self.config.contrastive_blocks]:
             x = block(x, valid)
-        guess = self.guess(x[masked]).float()
+        guess = self.guess(x.flatten(0, 1).index_select(0, places)).float()
         for block in self.blocks[self.config.contrastive_blocks:]:
             x = block(x, valid)
-        return {"contrastive": contrast(guess, self.targets[codes], codes, masked.nonzero()[:, 0]),
-                "masked": functional.cross_entropy(self.head(x[masked]).float(), codes)}
+        logits = self.head(x.flatten(0, 1).index_select(0, places)).float()
+        return {"contrastive": contrast(guess, self.targets[codes], codes, recording),
+                "masked": functional.cross_entropy(logits, codes)}
 
 
 def contrast(guess: Tensor, chosen: Tensor, codes: Tensor, recording: Tensor) -> Tensor:

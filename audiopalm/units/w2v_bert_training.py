@@ -19,7 +19,7 @@ from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_gr
 from audiopalm.training.precision import full_precision
 from audiopalm.training.record import hash_data, settings_of
 from audiopalm.units.kmeans_training import KMeansConfig, fit_codebook
-from audiopalm.units.mel_conformer import measure_scale, valid_mask
+from audiopalm.units.mel_conformer import measure_scale, positions_of, valid_mask
 from audiopalm.units.registry import save_units
 from audiopalm.units.speech_batches import (
     SpeechBatch,
@@ -98,13 +98,14 @@ class W2vBertUnits(Training):
 
     def step(self, batch: SpeechBatch, step: int) -> Iterator[Loss]:
         losses = self.losses(batch.to(self.device))
-        yield Loss(sum(losses.values()), values={name: (float(loss.detach()), 1) for name, loss in losses.items()})
+        yield Loss(sum(losses.values()), values={name: (loss.detach(), 1) for name, loss in losses.items()})
 
     def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
         with torch.no_grad(), full_precision(self.device):
             mel = self.model.log_mel(batch.samples)
         valid = valid_mask(batch.frames, int(batch.frames.max()))
-        return self.model.losses(mel, valid, draw_mask(valid, self.config.mask_start, self.config.mask_span))
+        masked = draw_mask(valid, self.config.mask_start, self.config.mask_span)
+        return self.model.losses(mel, valid.to(mel.device, non_blocking=True), masked)
 
     def evaluate(self) -> dict[str, float]:
         """Means over the dev batches, whose masks are the same every time; `loss` is the sum that is minimised."""
@@ -127,6 +128,6 @@ class W2vBertUnits(Training):
 @torch.no_grad()
 def start_targets(model: W2vBert, batches: list[SpeechBatch], seed: int) -> None:
     """Set the codes that training predicts: clusters of the frames of `batches`."""
-    frames = [model.frames(model.log_mel(batch.samples))[valid_mask(batch.frames, int(batch.frames.max()))]
-              for batch in batches]
+    frames = [model.frames(model.log_mel(batch.samples)).flatten(0, 1).index_select(0, positions_of(
+        valid_mask(batch.frames, int(batch.frames.max())), batch.samples.device)) for batch in batches]
     model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).cpu().numpy(), len(model.centres), seed)))

@@ -168,7 +168,20 @@ def test_choose_follows_the_probabilities():
 
 def test_the_most_confident_are_kept_in_each_row():
     masked = torch.tensor([[True, True, True, True], [False, True, False, True]])
-    confidence = torch.tensor([-1.0, -4.0, -2.0, -3.0, -9.0, -8.0])
-    kept = most_confident(confidence, masked, torch.tensor([4, 2]), 0, 2)  # 4 -> 2 left, 2 -> 1 left
-    assert kept.tolist() == [True, False, True, False, False, True]
-    assert most_confident(confidence, masked, torch.tensor([4, 2]), 1, 2).all()
+    confidence = torch.tensor([[-1.0, -4.0, -2.0, -3.0], [0.0, -9.0, 0.0, -8.0]])
+    kept = most_confident(confidence, masked, torch.tensor([2, 1]))  # 4 -> 2 left, 2 -> 1 left
+    assert kept.tolist() == [[True, False, True, False], [False, False, False, True]]
+    assert torch.equal(most_confident(confidence, masked, torch.tensor([0, 0])), masked)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_codes_chosen_everywhere_are_those_of_masked_frames(acoustic, monkeypatch, temperature):
+    """What other devices than a CPU compute: logits of all frames in place of the masked ones."""
+    random = np.random.default_rng(0)
+    acoustic.generation.temperature = temperature
+    units = [random.integers(0, UNITS, length) for length in (9, 30, 17)]
+    codec = [random.integers(0, CODES, (2 * len(one), LEVELS)) for one in units]
+    expected = acoustic.generate(units, units, codec)
+    monkeypatch.setattr(SoundStormAcoustic, "_choose_masked", SoundStormAcoustic._choose_everywhere)
+    for found, codes in zip(acoustic.generate(units, units, codec), expected, strict=True):
+        assert (found == codes).mean() > 0.99

@@ -135,7 +135,7 @@ class Conformer(nn.Module):
         first = prompt[0][0].shape[2] if prompt else 0
         table = rotary_table(first, frames, self.width, states.device)
         padding = bias = None
-        if lengths is not None and int(lengths.min()) < frames:
+        if lengths is not None:
             padding = torch.arange(frames, device=states.device) >= lengths[:, None]
             bias = attention_bias(torch.cat([padding.new_ones(batch, first), ~padding], dim=1)[:, None, None])
         memory: Memory = []

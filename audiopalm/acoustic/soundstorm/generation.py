@@ -1,6 +1,7 @@
 """SoundStorm's iterative parallel decoding: from units and a voice prompt to codec tokens, many utterances at once."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,10 +65,15 @@ class SoundStormAcoustic(Acoustic):
         return replace(self.generation, batch_frames=min(self.generation.batch_frames, CPU_BATCH_FRAMES))
 
     def _encode(self, prompts: list[Prompt]) -> Voice:
-        device = self.model.head_bias.device
-        units, codec = (torch.from_numpy(np.stack(values)).to(device) for values in zip(*prompts, strict=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        units, codec = (self._to_device(np.stack(values)) for values in zip(*prompts, strict=True))
+        with self._precision():
             return self.model.encode_prompt(units, codec)
+
+    def _precision(self) -> AbstractContextManager:
+        return torch.autocast(self.model.head_bias.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.model.head_bias.device, non_blocking=True)
 
     def _extend(self, windows: list[Window], units: list[np.ndarray], voice: Voice, generated: Generated,
                 seed: int) -> list[np.ndarray]:
@@ -84,10 +90,10 @@ class SoundStormAcoustic(Acoustic):
             # Each window has its own random numbers, so that its codes do not depend on the batch.
             random = np.random.default_rng([seed, window.start])
             uniform[..., row, :window.frames] = random.random((*uniform.shape[:2], window.frames), dtype=np.float32)
-        device = self.model.head_bias.device
-        lengths = torch.tensor([window.frames for window in windows], device=device)
-        filled = self.fill(torch.from_numpy(unit_batch).to(device), torch.from_numpy(codec_batch).to(device), voice,
-                           torch.from_numpy(is_new).to(device), lengths, torch.from_numpy(uniform).to(device))
+        lengths = np.array([window.frames for window in windows])
+        padded = None if lengths.min() == shape[1] else self._to_device(lengths)
+        filled = self.fill(self._to_device(unit_batch), self._to_device(codec_batch), voice, self._to_device(is_new),
+                           padded, self._to_device(uniform), self._to_device(self.schedule(is_new.sum(axis=1))))
         return [codes[new] for codes, new in zip(filled.cpu().numpy(), is_new, strict=True)]
 
     def _iterations(self) -> list[int]:
@@ -95,34 +101,53 @@ class SoundStormAcoustic(Acoustic):
         iterations = self.generation.iterations
         return [iterations[min(level, len(iterations) - 1)] for level in range(self.model.config.levels)]
 
-    def fill(self, units: Tensor, codec: Tensor, voice: Voice, is_new: Tensor, lengths: Tensor,
-             uniform: Tensor) -> Tensor:
+    def schedule(self, new: np.ndarray) -> np.ndarray:
+        """How many of the `new [B]` frames are still masked after each iteration, int64 `[iterations, B]`."""
+        return np.array([[still_masked(int(frames), iteration, iterations) for frames in new]
+                         for iterations in self._iterations() for iteration in range(iterations)], dtype=np.int64)
+
+    def fill(self, units: Tensor, codec: Tensor, voice: Voice, is_new: Tensor, lengths: Tensor | None,
+             uniform: Tensor, remaining: Tensor) -> Tensor:
         """Fill the frames `is_new [B, T]` of `codec [B, T, levels]` in place, level by level, and return it.
 
-        units: `[B, T / 2]`. lengths: `[B]`, frames without padding. uniform: random numbers in [0, 1),
-        `[2, iterations of all levels, B, T]`, for the samples and for the noise on the confidence.
+        units: `[B, T / 2]`. lengths: `[B]`, frames without padding, None where there is none. uniform: random numbers
+        in [0, 1), `[2, iterations of all levels, B, T]`, for the samples and for the noise on the confidence.
+        remaining: of `schedule`.
+
+        On a CPU codes are computed for masked frames alone. On other devices they are computed for all frames, as the
+        host would have to wait for the number of masked ones.
         """
+        choose = self._choose_masked if codec.device.type == "cpu" else self._choose_everywhere
         step = 0
         for level, iterations in enumerate(self._iterations()):
             masked = is_new.clone()
             for iteration in range(iterations):
-                with torch.autocast(codec.device.type, torch.bfloat16, enabled=self.bf16):
+                with self._precision():
                     states = self.model(units, codec, voice, lengths)
                 temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
-                tokens, confidence = sample_codes(self.model.logits(states[masked], codec[masked], level), temperature,
-                                                  uniform[0, step][masked])
+                tokens, confidence = choose(states, codec, level, temperature, uniform[0, step], masked)
+                kept = masked
                 if iteration + 1 < iterations:
                     noise = self.generation.noise * (1 - (iteration + 1) / iterations)
-                    draw = uniform[1, step][masked].clamp(1e-7, 1 - 1e-7)
+                    draw = uniform[1, step].clamp(1e-7, 1 - 1e-7)
                     confidence = confidence - noise * torch.log(-torch.log(draw))
-                    kept = most_confident(confidence, masked, is_new.sum(dim=1), iteration, iterations)
-                else:
-                    kept = torch.ones_like(tokens, dtype=torch.bool)
-                rows, frames = masked.nonzero()[kept].unbind(dim=1)
-                codec[rows, frames, level] = tokens[kept]
-                masked[rows, frames] = False
+                    kept = most_confident(confidence, masked, remaining[step])
+                codec[..., level] = torch.where(kept, tokens, codec[..., level])
+                masked = masked & ~kept
                 step += 1
         return codec
+
+    def _choose_masked(self, states: Tensor, codec: Tensor, level: int, temperature: float, uniform: Tensor,
+                       masked: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and their log probabilities `[B, T]`; 0 where a frame is not masked."""
+        found = sample_codes(self.model.logits(states[masked], codec[masked], level), temperature, uniform[masked])
+        return tuple(one.new_zeros(masked.shape).masked_scatter_(masked, one) for one in found)
+
+    def _choose_everywhere(self, states: Tensor, codec: Tensor, level: int, temperature: float, uniform: Tensor,
+                           masked: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and their log probabilities `[B, T]`, of all frames."""
+        logits = self.model.logits(states.flatten(0, 1), codec.flatten(0, 1), level)
+        return tuple(one.view(masked.shape) for one in sample_codes(logits, temperature, uniform.flatten()))
 
 
 class _LastVoice:
@@ -137,18 +162,16 @@ class _LastVoice:
         if different.keys() != self.prompts.keys():
             self.prompts, self.voice = different, self.encode(list(different.values()))
         row = {key: number for number, key in enumerate(self.prompts)}
-        rows = torch.tensor([row[id(prompt)] for prompt in prompts], device=self.voice.summary.device)
-        return self.voice if len(prompts) == len(row) == 1 else self.voice.select(rows)
+        if len(prompts) == len(row) == 1:
+            return self.voice
+        rows = torch.tensor([row[id(prompt)] for prompt in prompts])
+        return self.voice.select(rows.to(self.voice.summary.device, non_blocking=True))
 
 
-def most_confident(confidence: Tensor, masked: Tensor, totals: Tensor, iteration: int, iterations: int) -> Tensor:
-    """The masked positions whose tokens are kept, bool `[N]` in row-major order of `masked [B, T]`.
+def most_confident(confidence: Tensor, masked: Tensor, remaining: Tensor) -> Tensor:
+    """The masked positions whose tokens are kept, bool `[B, T]`, so that `remaining [B]` of each row stay masked.
 
-    confidence: `[N]`. totals: `[B]`, masked frames of each row at first, from which the cosine schedule follows.
+    confidence: `[B, T]`. masked: bool `[B, T]`.
     """
-    table = torch.full(masked.shape, -torch.inf, device=masked.device)
-    table[masked] = confidence
-    remaining = torch.tensor([still_masked(int(total), iteration, iterations) for total in totals.tolist()],
-                             device=masked.device)
-    rank = table.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return (rank < (masked.sum(dim=1) - remaining)[:, None])[masked]
+    rank = confidence.masked_fill(~masked, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return masked & (rank < (masked.sum(dim=1) - remaining)[:, None])

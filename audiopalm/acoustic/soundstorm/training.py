@@ -72,17 +72,17 @@ class SoundStormTraining(AcousticTraining):
                                                   masking.cut_share, masking.whole_share))
 
     def masked_loss(self, batch: Batch, masked: Masked) -> tuple[Tensor, LevelSums]:
-        codec, mask, level, units, shown = (to_device(values, self.device) for values in
-                                            (batch.codec, masked.mask, masked.level, batch.units, masked.shown))
-        states = self.model(units, shown, self._voice(batch))
+        units, shown = (to_device(values, self.device) for values in (batch.units, masked.shown))
+        states = self.model(units, shown, self._voice(batch)).flatten(0, 1)
         sums = {}
         for one in sorted(set(masked.level.tolist())):
-            chosen = mask & (level == one)[:, None]
-            truth = codec[chosen]
-            logits = self.model.logits(states[chosen], truth, one).float()
-            sums[one] = (functional.cross_entropy(logits, truth[:, one], reduction="sum"), len(truth))
-        total = sum(value for value, _ in sums.values()) / int(mask.sum())
-        return total, {one: (float(value.detach()), count) for one, (value, count) in sums.items()}
+            # Places are found on the host: of a mask on a GPU it would have to wait for the number of them.
+            chosen = np.flatnonzero(masked.mask & (masked.level == one)[:, None])
+            truth = to_device(batch.codec.reshape(-1, batch.codec.shape[2])[chosen], self.device)
+            logits = self.model.logits(states.index_select(0, to_device(chosen, self.device)), truth, one).float()
+            sums[one] = (functional.cross_entropy(logits, truth[:, one], reduction="sum"), len(chosen))
+        total = sum(value for value, _ in sums.values()) / int(masked.mask.sum())
+        return total, {one: (value.detach(), count) for one, (value, count) in sums.items()}
 
     def _voice(self, batch: Batch) -> Voice:
         units, codec, voice = (to_device(values, self.device)
