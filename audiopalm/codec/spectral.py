@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiopalm.codec.base import MADE_BY, Codec
+from audiopalm.codec.base import MADE_BY, Codec, in_batches, pad_together, padding_mask
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 from audiopalm.data.mel import LogMel
+
+MOST_FRAMES = 20_000  # of a batch on a GPU, padding included: 400 s of speech
 
 
 @dataclass
@@ -36,7 +38,10 @@ class SpectralConfig:
 
 
 class ConvNeXtBlock(nn.Module):
-    """`[B, T, dim]` -> `[B, T, dim]`: depthwise convolution over 7 frames, norm, two linear layers, scaled residual."""
+    """`[B, T, dim]` -> `[B, T, dim]`: depthwise convolution over 7 frames, norm, two linear layers, scaled residual.
+
+    valid: `[B, T, 1]`, 0 on padding, which then has no effect; None means no padding.
+    """
 
     def __init__(self, dim: int, hidden: int, scale: float):
         super().__init__()
@@ -45,8 +50,8 @@ class ConvNeXtBlock(nn.Module):
         self.expand, self.shrink = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.scale = nn.Parameter(torch.full((dim,), scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.conv(x.transpose(1, 2)).transpose(1, 2)
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        mixed = self.conv(without_padding(x, valid).transpose(1, 2)).transpose(1, 2)
         return x + self.scale * self.shrink(nn.functional.gelu(self.expand(self.norm(mixed))))
 
 
@@ -59,9 +64,15 @@ class ConvNeXt(nn.Module):
         self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, hidden, 1 / blocks) for _ in range(blocks)))
         self.last_norm, self.last = nn.LayerNorm(dim), nn.Linear(dim, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first_norm(self.first(x.transpose(1, 2)).transpose(1, 2))
-        return self.last(self.last_norm(self.blocks(x)))
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        x = self.first_norm(self.first(without_padding(x, valid).transpose(1, 2)).transpose(1, 2))
+        for block in self.blocks:
+            x = block(x, valid)
+        return self.last(self.last_norm(x))
+
+
+def without_padding(x: Tensor, valid: Tensor | None) -> Tensor:
+    return x if valid is None else x * valid
 
 
 class SpectralModel(nn.Module):
@@ -79,9 +90,9 @@ class SpectralModel(nn.Module):
                                 config.n_fft + 2)
         self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
 
-    def encode(self, samples: Tensor) -> Tensor:
-        """Samples `[B, T]` -> latents `[B, ceil(T / hop), latent_dim]`."""
-        return self.latent_norm(self.encoder(self.log_mel(samples) * 0.25 + 1.0).float())
+    def encode(self, samples: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Samples `[B, T]` -> latents `[B, ceil(T / hop), latent_dim]`. valid: see `ConvNeXtBlock`."""
+        return self.latent_norm(self.encoder(self.log_mel(samples) * 0.25 + 1.0, valid).float())
 
     def quantise(self, latents: Tensor) -> Tensor:
         """Latents `[..., latent_dim]` -> ids `[..., levels]`, each level on what the coarser ones left."""
@@ -97,14 +108,40 @@ class SpectralModel(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[B, frames, latent_dim]` -> samples `[B, frames * hop]`."""
-        config = self.config
         # One frame more, so that the last hop of samples lies between two frame centres, as all others do.
-        latents = torch.cat([latents, latents[:, -1:]], dim=1)
-        magnitude, phase = self.decoder(latents).float().transpose(1, 2).chunk(2, dim=1)
+        return self.decode_extended(torch.cat([latents, latents[:, -1:]], dim=1))
+
+    def decode_extended(self, latents: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Latents `[B, frames + 1, latent_dim]`, the last of each repeated, -> samples `[B, frames * hop]`.
+
+        valid: see `ConvNeXtBlock`.
+        """
+        config = self.config
+        magnitude, phase = self.decoder(latents, valid).float().transpose(1, 2).chunk(2, dim=1)
         # The limit keeps one wild frame from making the loss infinite.
-        spectrum = torch.polar(torch.exp(magnitude).clamp(max=300.0), phase)
+        magnitude = torch.exp(magnitude).clamp(max=300.0)
+        if latents.device.type != "cpu" or valid is not None:
+            return inverse_stft(torch.polar(magnitude, phase), self.window, config.hop, valid)
         length = (latents.shape[1] - 1) * config.hop
-        return torch.istft(spectrum, config.n_fft, config.hop, window=self.window, length=length)
+        return torch.istft(torch.polar(magnitude, phase), config.n_fft, config.hop, window=self.window, length=length)
+
+
+def inverse_stft(spectrum: Tensor, window: Tensor, hop: int, valid: Tensor | None = None) -> Tensor:
+    """Spectra `[B, n_fft // 2 + 1, frames]` -> samples `[B, (frames - 1) * hop]`, what `torch.istft` computes.
+
+    That checks on the host whether windows overlap, for which the host has to wait for the device. valid: float `[B,
+    frames, 1]`, 0 for frames that do not belong to the signal; None means that all do.
+    """
+    n_fft, frames = len(window), spectrum.shape[2]
+    signal = torch.fft.irfft(spectrum, n_fft, dim=1) * window[:, None]
+    weight = window.square()[None, :, None].expand(1, n_fft, frames)
+    if valid is not None:
+        signal, weight = signal * valid.mT, weight * valid.mT
+    length = n_fft + (frames - 1) * hop
+    added, weights = (nn.functional.fold(one, (1, length), (1, n_fft), stride=(1, hop))[:, 0, 0]
+                      for one in (signal, weight))
+    kept = slice(n_fft // 2, n_fft // 2 + (frames - 1) * hop)
+    return added[:, kept] / weights[:, kept].clamp(min=1e-11)
 
 
 class SpectralCodec(Codec):
@@ -125,20 +162,36 @@ class SpectralCodec(Codec):
     def codebooks(self) -> Tensor:
         return self.model.codebooks.float()
 
-    # Every recording passes alone: a matrix product may round differently in a larger batch, and one id would follow.
+    # On a CPU every recording passes alone: a matrix product may round differently in a larger batch, and one id would
+    # follow. On other devices recordings of similar length pass together, padded.
 
     @torch.inference_mode()
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        device, ids = self.model.codebooks.device, []
-        for samples in map(check_samples, audio):
-            latents = self.model.encode(torch.from_numpy(samples)[None].to(device))[0]
-            ids.append(self.model.quantise(latents).cpu().numpy())
-        return ids
+        hop = self.model.config.hop
+        audio = [check_samples(samples) for samples in audio]
+        if self.model.codebooks.device.type != "cpu":
+            return in_batches(self.encode_batch, audio, MOST_FRAMES * hop)
+        return [self.encode_batch([samples])[0] for samples in audio]
 
     @torch.inference_mode()
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        device, audio = self.model.codebooks.device, []
-        for item in map(self.check_ids, ids):
-            latents = self.model.look_up(torch.from_numpy(item)[None].to(device))
-            audio.append(self.model.decode(latents)[0].cpu().numpy())
-        return audio
+        ids = [self.check_ids(item) for item in ids]
+        if self.model.codebooks.device.type != "cpu":
+            return in_batches(self.decode_batch, ids, MOST_FRAMES)
+        return [self.decode_batch([item])[0] for item in ids]
+
+    def encode_batch(self, audio: list[np.ndarray]) -> list[np.ndarray]:
+        """Recordings `[T]`, padded to the longest -> their ids `[frames, levels]`."""
+        device, hop = self.model.codebooks.device, self.model.config.hop
+        frames = [-(-len(samples) // hop) for samples in audio]
+        padded = torch.from_numpy(pad_together(audio)).to(device, non_blocking=True)
+        ids = self.model.quantise(self.model.encode(padded, padding_mask(frames, device))).cpu().numpy()
+        return [one[:length] for one, length in zip(ids, frames, strict=True)]
+
+    def decode_batch(self, ids: list[np.ndarray]) -> list[np.ndarray]:
+        """Ids `[frames, q]` of as many levels, padded to the longest -> their samples `[frames * hop]`."""
+        device, hop = self.model.codebooks.device, self.model.config.hop
+        extended = [np.concatenate([item, item[-1:]]) for item in ids]
+        latents = self.model.look_up(torch.from_numpy(pad_together(extended)).to(device, non_blocking=True))
+        audio = self.model.decode_extended(latents, padding_mask([len(item) for item in extended], device)).cpu()
+        return [one[:len(item) * hop].numpy() for one, item in zip(audio, ids, strict=True)]

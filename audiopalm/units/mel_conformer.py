@@ -5,12 +5,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from audiopalm.data.mel import LogMel
 from audiopalm.units.bounded_conformer import ConformerBlock
 from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
 
 WINDOW = 500  # units per pass, 20 s; longer recordings take several passes
+MOST_UNITS = 20_000  # of a pass over several recordings, on a GPU
 
 
 class MelConformer(SpeechEncoder):
@@ -43,12 +45,34 @@ class MelConformer(SpeechEncoder):
 
     def features(self, samples: Tensor) -> Iterator[Tensor]:
         mel = self.log_mel(pad_to_units(samples)[None])
-        frames = mel.shape[1] // 4
-        for start in range(0, frames, WINDOW):
-            # Each window includes all frames that its units depend on, so that windows do not change the units.
-            first, last = max(0, start - self.reach), min(frames, start + WINDOW + self.reach)
+        for start, first, last in self.windows(mel.shape[1] // 4):
             valid = torch.ones(1, last - first, dtype=torch.bool, device=samples.device)
             yield self.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
+
+    def windows(self, frames: int) -> Iterator[tuple[int, int, int]]:
+        """(first unit of the window, first and last frame that it hears) of a recording of `frames` units.
+
+        Each window includes all frames that its units depend on, so that windows do not change the units.
+        """
+        for start in range(0, frames, WINDOW):
+            yield start, max(0, start - self.reach), min(frames, start + WINDOW + self.reach)
+
+    def batch_features(self, recordings: list[Tensor]) -> list[Tensor]:
+        """Recordings `[T]` -> their features `[ceil(T / 640), dim]`, by passes over MOST_UNITS units of all of them."""
+        mels = [self.log_mel(pad_to_units(samples)[None])[0] for samples in recordings]
+        cuts = [(number, *window) for number, mel in enumerate(mels) for window in self.windows(len(mel) // 4)]
+        cuts.sort(key=lambda cut: cut[3] - cut[2])
+        found: dict[tuple[int, int], Tensor] = {}
+        per_pass = max(1, MOST_UNITS // (WINDOW + 2 * self.reach))
+        for place in range(0, len(cuts), per_pass):
+            chosen = cuts[place:place + per_pass]
+            mel = pad_sequence([mels[number][4 * first:4 * last] for number, _, first, last in chosen], True)
+            valid = valid_mask(torch.tensor([last - first for *_, first, last in chosen]), mel.shape[1] // 4)
+            states = self.encode(mel, valid.to(mel.device, non_blocking=True))
+            for row, (number, start, first, last) in zip(states, chosen, strict=True):
+                found[number, start] = row[start - first:min(start + WINDOW, last) - first]
+        return [torch.cat([found[number, start] for start, *_ in self.windows(len(mel) // 4)])
+                for number, mel in enumerate(mels)]
 
 
 def blocks(number: int, dim: int, heads: int, kernel: int, context: int, dropout: float) -> nn.ModuleList:

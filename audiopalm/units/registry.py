@@ -19,10 +19,12 @@ from audiopalm.data.audio import check_samples
 from audiopalm.units.encoder import RATE, SpeechEncoder
 from audiopalm.units.huggingface import HuggingFaceConfig, HuggingFaceUnits
 from audiopalm.units.log_mel import LogMelConfig, LogMelUnits
+from audiopalm.units.mel_conformer import MelConformer
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 from audiopalm.units.w2v_bert import W2vBert, W2vBertConfig
 
 MADE_BY = "stage 3 (units)"
+RECORDINGS = 64  # in common passes on a GPU
 # `kind` of config.json -> the class of its other settings, the encoder
 KINDS: dict[str, tuple[type, type[SpeechEncoder]]] = {
     "usm-v2": (UnitConfig, UnitModel),
@@ -66,10 +68,23 @@ class UnitTokenizer:
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
         """Recordings `[samples]` float at 16 kHz -> ids `[ceil(samples / 640)]` int64 each.
 
-        Every recording passes alone, because a matrix product may round differently in a larger batch: so the ids of a
-        recording never depend on its company. On a CPU nothing is lost by that.
+        On a CPU every recording passes alone, because a matrix product may round differently in a larger batch: so the
+        ids of a recording never depend on its company. Nothing is lost by that. On other devices the recordings pass
+        together if the encoder can do that, RECORDINGS at a time.
         """
+        if self.model.codebook.device.type != "cpu" and isinstance(self.model, MelConformer):
+            return [ids for first in range(0, len(audio), RECORDINGS)
+                    for ids in self.encode_batch(audio[first:first + RECORDINGS])]
         return [self.encode_one(samples) for samples in audio]
+
+    @torch.inference_mode()
+    def encode_batch(self, audio: list[np.ndarray]) -> list[np.ndarray]:
+        """What `encode` computes, with the recordings in common passes; one copy to the host."""
+        codebook = self.model.codebook
+        samples = [torch.from_numpy(check_samples(one)).to(codebook.device, non_blocking=True) for one in audio]
+        features = self.model.batch_features(samples)
+        ids = nearest_codes(torch.cat(features), codebook).cpu().numpy()
+        return np.split(ids, np.cumsum([len(one) for one in features])[:-1])
 
     @torch.inference_mode()
     def encode_one(self, samples: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ class SpeechBatch:
     paths: list[str]  # of the recordings, for messages
 
     def to(self, device: torch.device) -> "SpeechBatch":
-        """The same with samples and targets on `device`. Lengths stay on the host, which would have to wait for them."""
+        """The same with samples and targets on `device`. Lengths stay on the host, which reads them."""
         samples, clean, targets = (tensor.to(device, non_blocking=True)
                                    for tensor in (self.samples, self.clean, self.targets))
         return SpeechBatch(samples, clean, self.frames, targets, self.target_lengths, self.paths)

@@ -81,7 +81,8 @@ def test_only_wanted_frames_are_filled(acoustic):
     wanted[0, 15:33] = True
     start = codec.clone()
     start[wanted] = CODES
-    filled = acoustic.fill(units, start.clone(), voice, wanted, torch.tensor([40]), torch.rand(2, 6, 1, 40))
+    remaining = torch.from_numpy(acoustic.schedule(np.array([18])))
+    filled = acoustic.fill(units, start.clone(), voice, wanted, None, torch.rand(2, 6, 1, 40), remaining)
     assert (filled[~wanted] == codec[~wanted]).all()
     assert (filled < CODES).all()
 

@@ -30,6 +30,15 @@ def test_a_batch_gives_the_ids_of_single_recordings(tokenizer):
         assert np.array_equal(together, tokenizer.encode([recording])[0])
 
 
+def test_common_passes_of_a_gpu_give_the_same_ids(tokenizer, monkeypatch):
+    """Short and long recordings, the long ones cut, in several passes."""
+    monkeypatch.setattr(mel_conformer, "WINDOW", 37)
+    monkeypatch.setattr(mel_conformer, "MOST_UNITS", 200)
+    recordings = [noise(seconds, seed) for seed, seconds in enumerate((0.7, 4.0, 0.02, 2.0, 1.23))]
+    for together, alone in zip(tokenizer.encode_batch(recordings), tokenizer.encode(recordings), strict=True):
+        assert together.shape == alone.shape and np.mean(together != alone) < 0.01
+
+
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (640, 1), (641, 2), (1600, 3), (960000, 1500)])
 def test_one_unit_for_every_640_samples(tokenizer, samples, frames):
     ids = tokenizer.encode([noise(samples / 16000)])[0]

@@ -1,22 +1,25 @@
 """Every place in which the host waits for the device, or copies to it without saying that it need not wait.
 
-Works on tensors without data, of the meta device or fake CUDA tensors: what the host asks for is answered by a stand-in,
-so that one run finds all places.
+Works on tensors without data, of the meta device or fake CUDA tensors: what the host asks for is answered by a
+stand-in, so that one run finds all places.
 """
 
 import traceback
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 ROOT = Path(__file__).resolve().parents[2]
-# Operators whose results have a size that depends on values, or that answer the host: {operator: what a reader calls it}
+# {operator whose result has a size that depends on values, or that answers the host: what a reader calls it}
 WAITING = {
     aten._local_scalar_dense.default: "item()", aten.item.default: "item()", aten.is_nonzero.default: "bool()",
     aten.equal.default: "torch.equal", aten.nonzero.default: "nonzero", aten.masked_select.default: "masked_select",
@@ -56,6 +59,10 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator: Any, types: Any, arguments: tuple = (), options: dict | None = None) -> Any:
         options = options or {}
+        tensors = [one for one in tree_leaves((arguments, options)) if isinstance(one, Tensor)]
+        if not any(on_device(one.device) for one in tensors) and not on_device(options.get("device")):
+            with unset_fake_temporarily():  # what the host computes for itself is computed, as its code depends on it
+                return operator(*arguments, **options)
         if (what := waits(operator, arguments, options)) is None:
             return operator(*arguments, **options)
         self.found[what, caller()] += 1
@@ -123,11 +130,12 @@ def stand_in(operator: Any, arguments: tuple, options: dict) -> Any:
             return first
         mask = next(one for one in arguments[1] if one is not None)
         return first.new_empty(-(-mask.numel() // 2), *first.shape[mask.dim():])
-    if operator in COPIES and operator is not aten.copy_.default:
-        return torch.empty(first.shape, dtype=options.get("dtype") or first.dtype,
-                           device=options.get("device") or first.device)
     if operator is aten.copy_.default:
         return first
+    if operator is aten._to_copy.default:
+        target = options.get("device") or first.device
+        with nullcontext() if on_device(target) else unset_fake_temporarily():
+            return torch.zeros(first.shape, dtype=options.get("dtype") or first.dtype, device=target)
     return operator(*arguments, **options)
 
 

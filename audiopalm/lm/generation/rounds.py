@@ -54,12 +54,14 @@ class Rounds:
         self.host[slot] = [part, count, seed, number, self.batch.lengths[slot], *limits]
 
     def run(self, left: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Make ROUND steps, or `left` if that is less: tokens, their log probabilities, and whether a limit ended a part
-        there, `[slots, steps]` each."""
+        """Make ROUND steps, or `left` if that is less.
+
+        Returns tokens, their log probabilities, and whether a limit ended a part there, `[slots, steps]` each.
+        """
         steps = min(ROUND, left)
         capacity = self.batch.decoder.capacity
         keys = min(-(-(max(self.batch.lengths) + steps) // KEYS) * KEYS, capacity)
-        self.state.copy_(torch.from_numpy(self.host))
+        self.state.copy_(torch.from_numpy(self.host), non_blocking=True)
         self.hidden.copy_(self.batch.hidden)
         self.step.zero_()
         for _ in range(steps):
