@@ -7,8 +7,8 @@ Every step of rehearsal/scenarios.py runs on tensors without data, in float32 an
 pass, backward pass, optimizer. Tensors of two devices in one operator are an error, and each place in which the host
 waits for the device is printed as file:line. Exit code 1 if there is any of both.
 
-What this cannot show: whether kernels are right or fast. The kernels of FlashAttention are known by their shapes only,
-and Flex attention, which is compiled on a GPU, is replaced by torch's own attention.
+What this cannot show: whether kernels are right or fast. FlashAttention is known by its shapes only. Flex
+attention, which is compiled on a GPU, and the CTC loss, which has no shapes without data, are replaced.
 """
 
 import argparse
@@ -25,11 +25,12 @@ from rehearsal.backward import backward  # noqa: E402
 from rehearsal.host_syncs import HostSyncs  # noqa: E402
 from rehearsal.scenarios import SCENARIOS  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
-from torch.utils import _foreach_utils  # noqa: E402
 
 from audiopalm.lm import packed_attention  # noqa: E402
 
 PLAIN_AUTOCAST = torch.autocast
+# {part of a step's name: why the host waits in code that is not ours}; printed, but no mistake
+KNOWN = {"adafactor": "torch's Adafactor reads the norm of every parameter"}
 
 
 def prepare(device: str) -> AbstractContextManager:
@@ -40,12 +41,17 @@ def prepare(device: str) -> AbstractContextManager:
         return torch.nn.functional.scaled_dot_product_attention(queries, keys, values, scale=scale,
                                                                 enable_gqa=enable_gqa)
 
+    def ctc_loss(scores, targets, lengths, target_lengths, reduction, zero_infinity):
+        if {scores.device.type, targets.device.type} != {device} or not lengths.is_cpu or not target_lengths.is_cpu:
+            raise RuntimeError("ctc_loss takes scores and targets on the device and lengths on the host")
+        return scores.sum()
+
     packed_attention.compiled_flex_attention = lambda: attention
+    torch.nn.functional.ctc_loss = ctc_loss
     if device == "meta":
         torch.autocast = lambda kind, *options, **named: (
             nullcontext() if kind == "meta" else PLAIN_AUTOCAST(kind, *options, **named))
-        supported = _foreach_utils._get_fused_kernels_supported_devices
-        torch.optim.adamw.AdamW.__init__.__globals__["_get_fused_kernels_supported_devices"] = supported
+        sys.modules["torch.optim.optimizer"]._get_fused_kernels_supported_devices = lambda: ["meta"]
         return nullcontext()
     if not torch.backends.cuda.is_built():
         sys.exit("this PyTorch has no CUDA: run tools/rehearse_gpu.sh, or give --device meta")
@@ -57,27 +63,24 @@ def prepare(device: str) -> AbstractContextManager:
 def rehearse(name: str, device: str, bf16: bool) -> tuple[list[str], list[str]]:
     """One scenario: a line for each of its steps, and a line for each mistake."""
     done, wrong = [], []
-    with prepare(device):
-        torch.set_default_device(device)
-        try:
-            steps = list_steps(name, device)
-        finally:
-            torch.set_default_device(None)
-        for step, run in steps:
-            with HostSyncs() as syncs, autocast(device, bf16):
+    with prepare(device), HostSyncs() as syncs:
+        for step, run in SCENARIOS[name](torch.device(device), backward):
+            syncs.found.clear()  # of what the scenario has prepared
+            with autocast(device, bf16):
                 try:
                     run()
                 except Exception as error:  # every scenario is to be seen, whatever the one before it did
                     frame = [one for one in traceback.extract_tb(error.__traceback__) if "audiopalm" in one.filename]
                     place = f"{frame[-1].filename}:{frame[-1].lineno}" if frame else "?"
                     wrong.append(f"{step}: {type(error).__name__} at {place}: {str(error).splitlines()[0]}")
-            wrong += [f"{step}: the host waits at {line}" for line in syncs.lines()]
+            known = next((why for part, why in KNOWN.items() if part in step), None)
+            lines = [f"{step}: the host waits at {line}" for line in syncs.lines()]
+            if known is None:
+                wrong += lines
+            else:
+                done += [f"{line} (known: {known})" for line in lines]
             done.append(step)
     return done, wrong
-
-
-def list_steps(name: str, device: str) -> list:
-    return list(SCENARIOS[name](torch.device(device), backward))
 
 
 def autocast(device: str, enabled: bool) -> AbstractContextManager:
@@ -93,8 +96,9 @@ def main() -> None:
     for name in arguments.scenarios:
         for bf16 in (False, True) if arguments.device == "cuda" else (False,):
             done, wrong = rehearse(name, arguments.device, bf16)
-            print(f"{name}, {'bfloat16' if bf16 else 'float32'}: {len(done)} steps, {len(wrong)} mistakes")
-            for line in wrong:
+            known = [line for line in done if "(known: " in line]
+            print(f"{name}, {'bfloat16' if bf16 else 'float32'}: {len(done) - len(known)} steps, {len(wrong)} mistakes")
+            for line in known + wrong:
                 print(f"  {line}")
             mistakes += len(wrong)
     print(f"{mistakes} mistakes on {arguments.device} tensors without data")

@@ -132,7 +132,7 @@ class FlexAttention:
         def capped(score: Tensor, *place: Tensor) -> Tensor:
             return cap * torch.tanh(score / cap)
 
-        kernel = compiled_flex_attention() if queries.is_cuda else flex_attention
+        kernel = flex_attention if queries.device.type == "cpu" else compiled_flex_attention()
         return kernel(queries, keys, values, score_mod=None if cap is None else capped, block_mask=self.block_mask,
                       scale=scale, enable_gqa=True)
 

@@ -63,6 +63,10 @@ class _Operators(TorchDispatchMode):
         if not any(on_device(one.device) for one in tensors) and not on_device(options.get("device")):
             with unset_fake_temporarily():  # what the host computes for itself is computed, as its code depends on it
                 return operator(*arguments, **options)
+        composed = "CompositeImplicitAutograd"
+        if operator.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), composed):
+            with self:  # in inference mode operators arrive whole that consist of others
+                return operator.decompose(*arguments, **options)
         if (what := waits(operator, arguments, options)) is None:
             return operator(*arguments, **options)
         self.found[what, caller()] += 1

@@ -69,8 +69,9 @@ def lm_decoding(device: torch.device, backward: Backward) -> Steps:
     prompts = [np.arange(length) for length in (5, 70, 300, 9, 11)]
     for family, options in FAMILIES.items():
         for temperature in (0.0, 1.0):
+            model = decoder(**options).to(device)
             with torch.inference_mode():
-                batch = ContinuousBatch(decoder(**options).to(device), prompts, 400, 5)
+                batch = ContinuousBatch(model, prompts, 400, 5)
                 sampling = Sampling.of(task, DecodingConfig(audio_temperature=temperature), 300)
                 rounds = Rounds(batch, torch.zeros(2, 300, device=device), [5, 2], sampling)
             name = f"{family}, temperature {temperature:g}"
