@@ -151,7 +151,8 @@ def codec(device: torch.device, backward: Backward) -> Steps:
                                          size=20, latent_dim=8)).to(device)
     training = SpectralTraining.__new__(SpectralTraining)
     training.config, training.model, training.device = CodecTraining(), model, device
-    training.discriminator, training.distance = SpectrogramDiscriminator(channels=4).to(device), MelDistance().to(device)
+    training.discriminator = SpectrogramDiscriminator(channels=4).to(device)
+    training.distance = MelDistance().to(device)
     groups = {"model": update_group(model, OptimizerConfig(), 10),
               "discriminator": update_group(training.discriminator, OptimizerConfig(), 10)}
     for quantised in (False, True):

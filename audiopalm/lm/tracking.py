@@ -1,0 +1,95 @@
+"""What a training step needs of a device, counted by torch's own memory trackers while the step runs without data.
+
+The model, its shards, the forward pass, the backward pass and the optimizer's step run on fake tensors in a fake group of
+processes, so that 8B parameters on 64 devices take seconds on any machine. Every tensor is counted, also temporary
+ones. Not counted: working memory inside kernels, and fragments.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.packed_attention import IGNORED, Attend, Sizes, VariableLengthAttention
+from audiopalm.lm.training import LMConfig
+from audiopalm.training.optimizer import make_optimizers
+from audiopalm.training.parallel import _shard
+
+
+class _GpuDecoder(Decoder):
+    """Attention as on a GPU. The trackers run on tensors of the CPU, where backward passes need no driver."""
+
+    def attention_in(self, segments: Tensor, sizes: Sizes) -> dict[bool, Attend]:
+        windows = {False: None} | ({True: self.window} if self.window else {})
+        return {local: VariableLengthAttention(segments, sizes, window) for local, window in windows.items()}
+
+
+class _Answers(TorchDispatchMode):
+    """Answers optimizers that read a number, which fake tensors do not have."""
+
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: tuple = (), options: dict | None = None) -> Any:
+        if operator is torch.ops.aten._local_scalar_dense.default:
+            return 1.0
+        return operator(*arguments, **(options or {}))
+
+
+def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: float = 1.0) -> dict[str, int]:
+    """Peak bytes of one of `devices` devices, by kind of tensor as torch's trackers name them, and their sum `Total`.
+
+    Arguments as in `audiopalm.lm.estimate.estimate`. Raises AudioPaLMError for an optimizer that cannot be sharded.
+    """
+    sharded = config.training.strategy == "fsdp" and devices > 1
+    with processes(devices), FakeTensorMode(allow_non_fake_inputs=True):
+        model = _GpuDecoder(shape).train()
+        model.recompute = config.recompute
+        if sharded:
+            _shard(model, init_device_mesh("cpu", (devices,), mesh_dim_names=("data_parallel",)))
+        optimizers = list(make_optimizers(config.optimizer, model).values())
+        if sharded:
+            if len(optimizers) > 1:
+                raise AudioPaLMError(f"the memory of {config.optimizer.name} on several devices cannot be tracked")
+            tracker = FSDPMemTracker(model, *optimizers)
+        else:
+            tracker = MemTracker()
+            tracker.track_external(model, *optimizers)
+        inputs = batch(config, output_share)
+        bf16 = config.training.precision != "32-true"
+        for _ in range(2):  # in the first step there is no optimizer's state yet
+            tracker.reset_mod_stats()
+            with tracker, _Answers():
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    loss, _ = model(*inputs)
+                loss.backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+        (peak,) = (kinds for device, kinds in tracker.get_tracker_snapshot("peak").items() if device.type == "cpu")
+    return {str(getattr(kind, "value", kind)): number for kind, number in peak.items()}
+
+
+@contextmanager
+def processes(number: int) -> Iterator[None]:
+    """A group of `number` processes that consists of this one; the others' messages are made up."""
+    distributed.init_process_group("fake", rank=0, world_size=number, store=FakeStore())
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def batch(config: LMConfig, output_share: float) -> tuple[Tensor | Sizes, ...]:
+    """Full rows of one document, of whose tokens `output_share` have loss; the tensors are fake."""
+    rows, length = config.batch.rows, config.batch.row_length
+    ids = torch.zeros(rows, length, dtype=torch.int64)
+    targets = torch.full_like(ids, IGNORED)
+    return ids, ids, ids, targets, Sizes(rows, length, round(rows * length * output_share))
