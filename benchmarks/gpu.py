@@ -13,8 +13,8 @@ Parts, each of which may be chosen by `--parts`:
 - `speech`: real-time factors of units, SoundStorm and codec, of the shipped model.
 - `resume`: a training by the engine of this package, stopped and resumed, has the losses of one that was not stopped.
 
-A part that fails or finds something wrong is reported under `errors`, and the exit code is 1. Parts for which no time is
-left (`--seconds`) are named under `skipped`. The last line is JSON; `--table` prints a row for benchmarks/README.md too.
+A part that fails or finds something wrong is reported under `errors`, and the exit code is 1. Parts for which no time
+is left (`--seconds`) are named under `skipped`. The last line is JSON; `--table` prints a row for benchmarks/README.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Estimate, by formula, what stage 8 needs for a text LM: parameters, memory of a device, operations, hours.
 
-Nothing is run: the figures are estimates, and the share of a device's peak that a training gets is a guess.
+The share of a device's peak that a training gets is a guess. --track also follows a step that runs without data.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.lm.estimate import Device, estimate, table
 from audiopalm.lm.huggingface.pretrained import read_config
+from audiopalm.lm.tracking import track
 from audiopalm.lm.training import LMConfig
 
 
@@ -25,12 +26,14 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=Device.peak, help="operations a second of one device")
     parser.add_argument("--share", type=float, default=Device.share, help="of the peak that a training gets")
     parser.add_argument("--output_share", type=float, default=1.0, help="of the tokens that carry loss (1: all)")
+    parser.add_argument("--track", action="store_true", help="the memory also by torch's trackers")
     arguments = parse_with_overrides(parser, "batch.rows=4")
     config = load_config(LMConfig, arguments.config, arguments.overrides)
     shape = read_config(arguments.init_lm)
     shape = replace(shape, vocabulary_size=shape.vocabulary_size + arguments.audio_size)
     found = estimate(shape, config, Device(arguments.devices, arguments.peak, arguments.share), arguments.output_share)
-    print(table(found, arguments.devices))
+    tracked = track(shape, config, arguments.devices, arguments.output_share) if arguments.track else None
+    print(table(found, arguments.devices, tracked))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from audiopalm.lm.model import MAX_LOGITS, Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 
 GIB = 2 ** 30
+TOTAL = "Total"  # torch's trackers call the sum of all kinds of tensors so
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def optimizer_bytes(name: str, sizes: dict[str, torch.Size]) -> int:
     return sum((4 if key in muon else 8) * size.numel() for key, size in sizes.items())
 
 
-def table(found: Estimate, devices: int) -> str:
-    """The estimate for `devices` devices as lines of text."""
+def table(found: Estimate, devices: int, tracked: dict[str, int] | None = None) -> str:
+    """The estimate for `devices` devices as lines of text, and beside it what `audiopalm.lm.tracking.track` found."""
     memory = [(name, getattr(found, name)) for name in
               ("weights", "gradients", "optimizer", "activations", "logits", "gathered", "memory")]
     lines = [f"{found.parameters / 1e6:.0f} M parameters, {found.tokens_per_step} tokens a step, "
@@ -105,4 +106,7 @@ def table(found: Estimate, devices: int) -> str:
               for name, value in memory]
     lines.append(f"{found.operations:.2e} operations: {found.device_hours:.0f} device hours, "
                  f"{found.device_hours / devices:.0f} h on {devices} (estimates)")
+    if tracked:
+        kinds = ", ".join(f"{kind} {number / GIB:.2f}" for kind, number in tracked.items() if number and kind != TOTAL)
+        lines.append(f"{'tracked':12s} {tracked[TOTAL] / GIB:8.2f} GiB at the peak of a step, of one device: {kinds}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What a training step needs of a device, counted by torch's own memory trackers while the step runs without data.
 
-The model, its shards, the forward pass, the backward pass and the optimizer's step run on fake tensors in a fake group of
-processes, so that 8B parameters on 64 devices take seconds on any machine. Every tensor is counted, also temporary
+The model, its shards, the forward pass, the backward pass and the optimizer's step run on fake tensors in a fake group
+of processes, so that 8B parameters on 64 devices take seconds on any machine. Every tensor is counted, also temporary
 ones. Not counted: working memory inside kernels, and fragments.
 """
 

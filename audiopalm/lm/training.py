@@ -49,6 +49,7 @@ class LMConfig:
     dropout: float = ranged(0.0, low=0, high=0.99)
     audio_rows: str = chosen("zero", INITIALISATIONS)  # how new rows start; the paper: zero
     recompute: bool = free(False)  # a third more work, and memory for the activations of one block in place of all
+    compile: bool = free(False)  # torch.compile of every block: on a GPU fewer and larger kernels, after minutes
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ class LMTraining(Training):
         self.config, self.data, self.output, self.seed, self.fabric = config, data, output, seed, fabric
         self.model = build_model(config, data.vocabulary, data.init_lm)
         self.model.recompute = config.recompute
+        if config.compile:
+            for block in self.model.blocks:
+                block.compile()
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)

@@ -52,6 +52,20 @@ def test_optimizers_hold_what_is_said(name):
     assert held == pytest.approx(optimizer_bytes(name, sizes), rel=0.02)
 
 
+@pytest.mark.parametrize(("devices", "name"), [(1, "adamw"), (1, "adafactor"), (4, "adamw")])
+def test_torch_s_trackers_count_what_the_formula_does(devices, name):
+    """Weights, gradients and moments; sharded, each of four devices has a quarter."""
+    config = load_config(LMConfig, None, ["mixture=[]", f"training.strategy={'fsdp' if devices > 1 else 'ddp'}",
+                                          f"optimizer.name={name}", "batch.rows=2", "batch.row_length=64"])
+    found, expected = track(SHAPE, config, devices), estimate(SHAPE, config, Device(devices))
+    weights, gradients, moments = (
+        found[kind] for kind in (("Sharded Param", "Sharded Grad", "OptState") if devices > 1
+                                 else ("Parameter", "Gradient", "Optstate")))
+    assert weights == pytest.approx(expected.weights, rel=0.02)
+    assert found["Total"] > weights + moments and gradients <= 1.02 * expected.gradients
+    assert moments == pytest.approx(expected.optimizer, rel=0.05)
+
+
 @pytest.mark.parametrize("size, millions", [("128M", 134.5), ("1B", 1235.8), ("8B", 8030.3)])
 def test_sizes_are_the_published_ones(size, millions):
     """Parameters as the publishers of the text LMs state them; a step of each size has as many tokens."""
