@@ -46,6 +46,14 @@ def prepare(device: str) -> AbstractContextManager:
             raise RuntimeError("ctc_loss takes scores and targets on the device and lengths on the host")
         return scores.sum()
 
+    flash = packed_attention.varlen_attn
+
+    def varlen_attn(queries, keys, values, starts, *others, **options):
+        if not queries.dtype == keys.dtype == values.dtype or starts.dtype != torch.int32 or queries.stride(2) != 1:
+            raise RuntimeError(f"FlashAttention has no kernel for {queries.dtype}, {keys.dtype}, {values.dtype}")
+        return flash(queries, keys, values, starts, *others, **options)
+
+    packed_attention.varlen_attn = varlen_attn
     packed_attention.compiled_flex_attention = lambda: attention
     torch.nn.functional.ctc_loss = ctc_loss
     if device == "meta":

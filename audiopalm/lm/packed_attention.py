@@ -115,7 +115,8 @@ class VariableLengthAttention:
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float | None,
                  cap: float | None) -> Tensor:
         batch, _, length, _ = queries.shape
-        flat = [one.transpose(1, 2).flatten(0, 1) for one in (queries, keys, values)]
+        # Norms of queries and keys may have made these float32 under autocast.
+        flat = [one.to(values.dtype).transpose(1, 2).flatten(0, 1) for one in (queries, keys, values)]
         output = varlen_attn(*flat, self.starts, self.starts, self.longest, self.longest, scale=scale,
                              window_size=self.window, enable_gqa=True)
         return output.unflatten(0, (batch, length)).transpose(1, 2)
@@ -133,6 +134,7 @@ class FlexAttention:
             return cap * torch.tanh(score / cap)
 
         kernel = flex_attention if queries.device.type == "cpu" else compiled_flex_attention()
+        queries, keys = queries.to(values.dtype), keys.to(values.dtype)
         return kernel(queries, keys, values, score_mod=None if cap is None else capped, block_mask=self.block_mask,
                       scale=scale, enable_gqa=True)
 
