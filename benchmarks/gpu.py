@@ -95,14 +95,14 @@ class Bench:
     def _same_model(self, options: dict[str, Any]) -> dict[str, float]:
         """Largest relative differences of loss and gradients, and the fraction of equal ids."""
         shape = vars(TINY) | {"head_dim": None} | options
-        model = Decoder(ModelConfig(**shape))
+        model = random_model(ModelConfig(**shape))
         batch = packed_batch(2, 300, 512, np.random.default_rng(0), longest=120)
         losses, gradients, answers = [], [], []
         for device in ("cpu", self.device):
             model = model.to(device).train()
             loss, count = model(*(one.to(device) for one in batch), count_sizes(batch[1], batch[3]))
             (loss / count).backward()
-            losses.append(float(loss) / count)
+            losses.append(float(loss.detach()) / count)
             gradients.append([one.grad.cpu() for one in model.parameters()])
             model.zero_grad()
             prompts = [np.random.default_rng(number).integers(0, 512, 5 + 9 * number) for number in range(9)]
@@ -185,7 +185,7 @@ class Bench:
 
     def decode(self) -> dict[str, Any]:
         shape, batches, answer = (TINY, (1, 4), 16) if self.tiny else (SHAPES["135M"], (1, 32, 256), 100)
-        model = Decoder(shape).eval()
+        model = random_model(shape).eval()
         with tempfile.TemporaryDirectory() as folder:
             from transformers import AutoModelForCausalLM
 
@@ -290,17 +290,18 @@ def packed_batch(rows: int, length: int, vocabulary: int, random: np.random.Gene
 
 
 def decode(model: Decoder, prompts: list[np.ndarray], answer: int, batch: int, temperature: float) -> list[np.ndarray]:
-    """Ids of the answers, of any id but the last one, with the end; an answer ends at its limit."""
+    """Ids of the answers with their ends, for a model of `random_model`; nearly all answers end at the limit."""
     size = model.config.vocabulary_size
-    vocabulary = Vocabulary(0, size - 1, size - 1, size - 1, "", "", [])
+    vocabulary = Vocabulary(0, size, size - 1, size - 1, "", "", [])
     config = DecodingConfig(audio_tokens=answer, audio_temperature=temperature)
     names = [str(number) for number in range(len(prompts))]
-    found = generate(without_end(model), prompts, names, get_task("s2st"), vocabulary, config, batch_size=batch)
+    found = generate(model, prompts, names, get_task("s2st"), vocabulary, config, batch_size=batch)
     return [np.append(one.parts[0], size - 1) for one in found]
 
 
-def without_end(model: Decoder) -> Decoder:
-    """`model`, with an end that is as improbable as its weights can say."""
+def random_model(shape: ModelConfig) -> Decoder:
+    """A decoder whose last id, which ends answers, always has the logit 0, which is never the largest one."""
+    model = Decoder(shape)
     with torch.no_grad():
         model.head_weight[-1].zero_()
     return model

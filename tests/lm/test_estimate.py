@@ -9,6 +9,7 @@ from audiopalm.core.config import load_config
 from audiopalm.lm.estimate import Device, activation_bytes, estimate, optimizer_bytes
 from audiopalm.lm.huggingface.pretrained import read_config
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.tracking import track
 from audiopalm.lm.training import LMConfig
 from audiopalm.training.optimizer import OptimizerConfig, make_optimizers
 
