@@ -122,8 +122,7 @@ class LMTraining(Training):
         self.model = build_model(config, data.vocabulary, data.init_lm)
         self.model.recompute = config.recompute
         if config.compile:
-            for block in self.model.blocks:
-                block.compile()
+            self.model.compile_blocks()
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)
