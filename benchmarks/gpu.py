@@ -146,8 +146,7 @@ class Bench:
         with self.device:
             model = Decoder(shape).train()
         if self.compile:
-            for block in model.blocks:
-                block.compile()
+            model.compile_blocks()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         group = update_group(model, OptimizerConfig(learning_rate=1e-4), 1000, clip_apart=("embedding",))

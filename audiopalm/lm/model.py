@@ -10,6 +10,7 @@ Several documents may share a row ("packing"). `segments` numbers them, and atte
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -227,6 +228,11 @@ class Decoder(nn.Module):
         if isinstance(module, (Attention, GatedMLP)):  # residual branches start small; apply() visits children first
             last = module.output if isinstance(module, Attention) else module.down
             nn.init.normal_(last.weight, std=(2 * self.config.layers * last.weight.shape[1]) ** -0.5)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile every block in place; `options` are those of torch.compile."""
+        for block in self.blocks:
+            block.compile(**options)
 
     @property
     def head_weight(self) -> Tensor:

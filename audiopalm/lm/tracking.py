@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed._tools.mem_tracker import MemTracker
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,7 +23,7 @@ from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.packed_attention import IGNORED, Attend, Sizes, VariableLengthAttention
 from audiopalm.lm.training import LMConfig
 from audiopalm.training.optimizer import make_optimizers
-from audiopalm.training.parallel import _shard
+from audiopalm.training.parallel import shard
 
 
 class _GpuDecoder(Decoder):
@@ -49,11 +49,11 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
     Arguments as in `audiopalm.lm.estimate.estimate`. Raises AudioPaLMError for an optimizer that cannot be sharded.
     """
     sharded = config.training.strategy == "fsdp" and devices > 1
-    with processes(devices), FakeTensorMode(allow_non_fake_inputs=True):
+    with processes(devices) as mesh, FakeTensorMode(allow_non_fake_inputs=True):
         model = _GpuDecoder(shape).train()
         model.recompute = config.recompute
         if sharded:
-            _shard(model, init_device_mesh("cpu", (devices,), mesh_dim_names=("data_parallel",)))
+            shard(model, mesh)
         optimizers = list(make_optimizers(config.optimizer, model).values())
         if sharded:
             if len(optimizers) > 1:
@@ -62,6 +62,7 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
         else:
             tracker = MemTracker()
             tracker.track_external(model, *optimizers)
+        tracker._update_peak_stats = lambda state: keep_peak(tracker)  # that of each module is not wanted, and slow
         inputs = batch(config, output_share)
         bf16 = config.training.precision != "32-true"
         for _ in range(2):  # in the first step there is no optimizer's state yet
@@ -77,12 +78,19 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
     return {str(getattr(kind, "value", kind)): number for kind, number in peak.items()}
 
 
+def keep_peak(tracker: MemTracker) -> None:
+    """Remember the kinds of tensors at the moment at which all tensors take most."""
+    for device, kinds in tracker._curr_mem_snap.items():
+        if tracker._peak_mem.get(device, 0) < kinds["Total"]:
+            tracker._peak_mem[device], tracker._peak_mem_snap[device] = kinds["Total"], dict(kinds)
+
+
 @contextmanager
-def processes(number: int) -> Iterator[None]:
-    """A group of `number` processes that consists of this one; the others' messages are made up."""
+def processes(number: int) -> Iterator[DeviceMesh]:
+    """The mesh of a group of `number` processes that consists of this one; the others' messages are made up."""
     distributed.init_process_group("fake", rank=0, world_size=number, store=FakeStore())
     try:
-        yield
+        yield init_device_mesh("cpu", (number,), mesh_dim_names=("data_parallel",))
     finally:
         distributed.destroy_process_group()
 

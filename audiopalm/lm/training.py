@@ -116,8 +116,7 @@ class LMTraining(Training):
         self.model = self.initial.model
         self.model.recompute = config.recompute
         if config.compile:
-            for block in self.model.blocks:
-                block.compile()
+            self.model.compile_blocks()
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from decoders import tiny
+from torch._dynamo.testing import CompileCounter
 
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
@@ -171,3 +172,20 @@ def test_pack_rows_fills_and_loses_nothing():
     assert sorted(index for row in rows for index in row) == list(range(300))
     assert all(sum(lengths[index] for index in row) <= 128 for row in rows)
     assert len(rows) <= 1.1 * sum(lengths) / 128
+
+
+def test_compiled_blocks_compute_the_same_and_are_compiled_once():
+    """By a backend that runs what it is given; new documents need no new code."""
+    counter = CompileCounter()
+    model = tiny(window=9, local_layers=[0])
+    losses = []
+    for compiled in (False, True):
+        if compiled:
+            model.compile_blocks(backend=counter)
+        for seed in range(3):
+            batch = collate([[document] for document in sequences([30 + seed, 40])], 64)
+            loss, _ = model(batch.ids, batch.segments, batch.positions, batch.targets)
+            losses.append(float(loss.detach()))
+            if compiled and seed == 0:
+                once = counter.frame_count
+    assert losses[3:] == pytest.approx(losses[:3]) and counter.frame_count == once > 0
