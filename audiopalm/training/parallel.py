@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
@@ -99,15 +99,11 @@ def distribute(fabric: Fabric, strategy: str, module: nn.Module) -> None:
         module.to(fabric.device)
 
 
-def _shard(model: nn.Module, fabric: Fabric) -> None:
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Every block is gathered while it computes; embedding, softmax and last norm belong to the whole model."""
-    mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    if fabric.device.type == "cpu" and hasattr(LIBC, "mallopt"):
-        # glibc else keeps freed pieces of up to 32 MiB for later, and gathered weights leave holes of all sizes.
-        LIBC.mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def own_part(value: Tensor) -> tuple[Tensor, int]:
