@@ -20,13 +20,18 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, required=True, help="directory of stage 4")
     parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
+    parser.add_argument("--units_only", type=Path, nargs="+", default=[], metavar="DIR",
+                        help="those of --data_dir that get no codec.scp: the train set where no acoustic model is trained")
     add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
     if len(arguments.data_dir) != len(arguments.output):
         parser.error(f"{len(arguments.data_dir)} data directories, but {len(arguments.output)} outputs")
+    if unknown := set(arguments.units_only) - set(arguments.data_dir):
+        parser.error(f"--units_only names {min(unknown)}, which --data_dir does not")
     launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.output[0] / "jobs")
+    units_only = arguments.data_dir if arguments.codec_tokens == "false" else arguments.units_only
     tokenize(dict(zip(arguments.data_dir, arguments.output, strict=True)), arguments.units, arguments.codec, launcher,
-             arguments.codec_tokens == "true")
+             set(units_only))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], expdi
     wanted = {side.system for comparison in ablations.chosen(rows) for side in comparison.sides}
     systems = [system for system in ablations.systems if system.name in wanted and _is_here(system)]
     runs = [Run(system, seed, expdir, f"{ablations.lm_args} {lm_args}".strip()) for seed in seeds for system in systems]
-    shared = list({one.units: one.unit_commands() for one in runs if one.system.units_config}.items())
+    shared = list(dict(one.shared() for one in runs if one.shared()).items())
     write = threading.Lock()
 
     def finish(one: "Run") -> None:
@@ -45,8 +45,8 @@ def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], expdi
             collect(ablations, one, results, report)
 
     with Launcher(parallel) as launcher:
-        launcher.all([lambda folder=folder, commands=commands: launcher.run(folder, commands, folder / "tokens" / SET)
-                      for folder, commands in shared])
+        launcher.all([lambda product=product, command=command: launcher.run(expdir, [command], product)
+                      for product, command in shared])
         launcher.all([lambda one=one: finish(one) for one in runs])
     logging.info("%d runs are finished: %s", len(runs), report)
 
@@ -68,11 +68,19 @@ class Run:
         # Units and their tokens serve all seeds, as those of the finished run do.
         self.units = expdir / system.name if system.units_config else BASE
 
-    def unit_commands(self) -> list[list[str]]:
-        return [["./run.sh", "--stage", "3", "--stop_stage", "5", "--skip_stages", "4", "--expdir", str(self.units),
-                 "--codec_exp", str(BASE / "codec"), "--tokendir", str(self.units / "tokens"), "--test_sets", SET,
-                 "--train_units", "true", "--train_acoustic", "true",
-                 "--units_config", self.system.units_config, "--tokenize_args", "--codec_tokens false"]]
+    def shared(self) -> tuple[Path, list[str]] | None:
+        """What runs of all seeds need: the file that says that it is there, and the call of run.sh that makes it."""
+        stages = ["./run.sh", "--stop_stage", "5", "--train_acoustic", "true", "--codec_exp", str(BASE / "codec"),
+                  "--train_units", "true", "--units_exp", str(self.units / "units")]
+        if self.system.units_config:
+            tokens = self.units / "tokens"
+            return tokens / SET / "units.scp", [
+                *stages, "--stage", "3", "--skip_stages", "4", "--expdir", str(self.units), "--tokendir", str(tokens),
+                "--test_sets", SET, "--units_config", self.system.units_config,
+                "--tokenize_args", "--codec_tokens false"]
+        if self.system.acoustic_config:  # the finished run needed no codec ids of the train set
+            return Path("dump/tokens/train/codec.scp"), [*stages, "--stage", "5"]
+        return None
 
     def commands(self) -> list[list[str]]:
         """Calls of run.sh."""

@@ -7,6 +7,7 @@ whole shard.
 
 import logging
 import time
+from collections.abc import Set
 from pathlib import Path
 
 from audiopalm.codec.registry import hash_codes, load_codec
@@ -23,8 +24,8 @@ from audiopalm.units.registry import UnitTokenizer
 SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
 
 
-def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, codec_tokens: bool) -> None:
-    """Tokenize {data directory: output}; every job encodes shards of all of them.
+def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
+    """Tokenize {data directory: output}; every job encodes shards of all of them. Those of `units_only` get no codec ids.
 
     Raises AudioPaLMError for missing inputs, when an output holds ids of another tokenizer, and when another process
     writes one of the outputs.
@@ -35,14 +36,14 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
         planned = {}
         for data, output in sets.items():
             check_meta(output, meta)
-            planned[data] = plan_set(data, output, codec_tokens)
+            planned[data] = plan_set(data, output, data not in units_only)
             write_json(output / "meta.json", meta)
         missing = [shard for shards in planned.values() for shard in shards if not shard.is_done()]
         arguments = ["--units", str(units), "--codec", str(codec)]
         for _ in run_jobs(launcher, "encode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
             pass  # the work of a shard is the files that it leaves
         for data, output in sets.items():
-            write_tables(data, output, planned[data], codec_tokens)
+            write_tables(data, output, planned[data], data not in units_only)
     logging.info("encoded %d shards, %.0f s", len(missing), time.monotonic() - started)
 
 

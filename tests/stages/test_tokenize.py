@@ -53,7 +53,7 @@ def folders(tmp_path):
 
 def tokenize(folders, codec_tokens: bool) -> None:
     data, units, codec, output = folders
-    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), codec_tokens)
+    stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), set() if codec_tokens else {data})
 
 
 def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, caplog):
