@@ -1,8 +1,8 @@
 #!/usr/bin/env perl
 # Run jobs on this machine, in parallel: [--max-jobs-run N] [--num-threads N] [JOB=1:N] LOG COMMAND...
 # The name before = (any word) is replaced by the number of the job in LOG and COMMAND. A single argument is a shell
-# command line; of several each is passed on as it is, but for operators like | and >. Options for clusters, such as
-# `--mem 4G` and `-l mem_free=4G`, are ignored.
+# command line; of several each is passed on as it is, but for operators like | and >. `--gpu N` gives jobs N GPUs in turn;
+# other options for clusters, such as `--mem 4G` and `-l mem_free=4G`, are ignored.
 use strict;
 use warnings;
 use FindBin;
@@ -15,6 +15,13 @@ sub cores {
     delete local @ENV{qw(OMP_NUM_THREADS OMP_THREAD_LIMIT)};
     my ($status, $text) = capture('nproc');
     return $status == 0 && $text =~ /^([1-9]\d*)$/ ? $1 : 1;
+}
+
+# The GPUs of this machine that the user does not hide.
+sub gpus {
+    return split /,/, $ENV{CUDA_VISIBLE_DEVICES} if defined $ENV{CUDA_VISIBLE_DEVICES};
+    my ($status, $text) = capture('nvidia-smi', '-L');
+    return $status == 0 ? $text =~ /^GPU (\d+)/mg : ();
 }
 
 # The jobs are a process group of their own, so that a Ctrl-C in the terminal comes once, through us (and a Ctrl-Z does
@@ -46,7 +53,7 @@ sub jobs_left {
 }
 
 sub start {
-    my ($script) = @_;
+    my ($script, @gpus) = @_;
     # Through a file, not an argument of bash: an argument has at most 128 KiB.
     open my $file, '+>', undef or fail("cannot write a temporary file: $!");
     print $file $script;
@@ -59,6 +66,7 @@ sub start {
     setpgrp $process, $keeper;
     if (!$process) {
         $SIG{INT} = $SIG{TERM} = 'DEFAULT';
+        $ENV{CUDA_VISIBLE_DEVICES} = join ',', @gpus if @gpus;
         sigprocmask(POSIX::SIG_SETMASK, $before);
         open STDIN, '<&', $file or fail("cannot read the script: $!");
         exec 'bash', '-s' or fail("cannot start bash: $!");
@@ -69,6 +77,10 @@ sub start {
 
 my $call = parse_call(@ARGV);
 my $limit = $call->{options}{'max-jobs-run'} // cores();
+# Jobs that want fewer GPUs than there are take them in turn.
+my $wanted = $call->{options}{gpu} // 0;
+my @gpus = $wanted ? gpus() : ();
+@gpus = () if @gpus <= $wanted;
 open_logs($call);
 start_keeper();
 
@@ -79,7 +91,9 @@ $SIG{$_} = sub { $signal = $_[0]; kill $signal => -$keeper; } for qw(INT TERM);
 # After a signal a shell may end before what it runs.
 while (%running || ($signal ? jobs_left() : $next <= $call->{last})) {
     if (!$signal && $next <= $call->{last} && keys %running < $limit) {
-        $running{start(job_script($call, $next))} = $next;
+        my $before = ($next - $call->{first}) * $wanted;
+        my @own = @gpus ? map { $gpus[($before + $_) % @gpus] } 0 .. $wanted - 1 : ();
+        $running{start(job_script($call, $next), @own)} = $next;
         $next++;
         next;
     }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2034,SC2154
 # How the driver egs/TEMPLATE/audiopalm.sh runs a stage: what it reads, the command with its log, what it wrote, and what
 # comes next. Source it after the options are parsed; its variables are the driver's, and so are say and die.
 
@@ -6,6 +6,13 @@ number=0         # of the stage that runs now
 child=           # process of the command that runs now
 summary=""       # one line for each finished stage
 peak_memory=0    # MiB
+
+# What runs jobs and trainings. nvidia-smi does not know that a user hides the GPUs.
+if [ -n "${cmd}" ]; then train_cmd=${cmd} cuda_cmd=${cmd} decode_cmd=${cmd}; fi
+[ -n "${ngpu}" ] || ngpu=$([ -n "${CUDA_VISIBLE_DEVICES-all}" ] && nvidia-smi -L 2> /dev/null | grep -c -m 1 '^GPU' || true)
+ngpu=${ngpu:-0}
+gpu_inference=${gpu_inference:-$([ "${ngpu}" -eq 0 ] && echo false || echo true)}
+inference_nj=${inference_nj:-${nj}}
 
 again() {  # the user's command with other stages
     say "$(sed -E 's/ --(stage|stop[_-]stage)[ =][0-9]+//g' <<< "${called_as}") $*"

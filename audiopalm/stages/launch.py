@@ -57,8 +57,8 @@ class TrainingJob:
         launcher, *options = find_launcher(self.command)
         training = [sys.executable, "-m", f"audiopalm.bin.{self.name}", *self.arguments]
         if self.ngpu > 1 or self.num_nodes > 1:
-            training = [sys.executable, "-m", "audiopalm.bin.start_ranks", "--ngpu", str(self.ngpu), self.name,
-                        *self.arguments]
+            training = [sys.executable, "-m", "audiopalm.bin.start_ranks", "--ngpu", str(self.ngpu),
+                        "--num_nodes", str(self.num_nodes), self.name, *self.arguments]
         if self.ngpu:
             options += ["--gpu", str(self.ngpu)]
         if self.num_nodes > 1:

@@ -26,8 +26,10 @@ from audiopalm.core.processes import AGAIN, LOST_PEER, ONE_LINE
 FIRST_PORT, PORTS = 20000, 12000  # below those that Linux gives to other programs
 
 
-def start_ranks(ngpu: int, command: Sequence[str]) -> int:
+def start_ranks(ngpu: int, num_nodes: int, command: Sequence[str]) -> int:
     """Run `python COMMAND...` in a process for each GPU of this machine, or in one without GPUs; return the exit code.
+
+    With several machines, srun has started this on each.
 
     Raises AudioPaLMError where there are fewer GPUs, and for a process that fails.
     """
@@ -42,7 +44,7 @@ def start_ranks(ngpu: int, command: Sequence[str]) -> int:
     signal.signal(signal.SIGUSR1, _pass_on)  # from utils/srun.sh
     with TemporaryDirectory() as folder:
         try:
-            elastic_launch(_configuration(processes, folder), sys.executable)(*command)
+            elastic_launch(_configuration(processes, num_nodes, folder), sys.executable)(*command)
         except ChildFailedError as error:
             return _exit_code(error.failures)
         except SignalException:
@@ -50,12 +52,11 @@ def start_ranks(ngpu: int, command: Sequence[str]) -> int:
     return 0
 
 
-def _configuration(processes: int, folder: str) -> LaunchConfig:
+def _configuration(processes: int, nodes: int, folder: str) -> LaunchConfig:
     """For this machine alone, or as one of the machines of a job of Slurm, of which the first one is the meeting point.
 
     Errors of the processes go to files in `folder`.
     """
-    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
     common = {"min_nodes": nodes, "max_nodes": nodes, "nproc_per_node": processes, "max_restarts": 0,
               "logs_specs": DefaultLogsSpecs(log_dir=folder), "signals_to_handle": "SIGINT,SIGHUP,SIGQUIT"}
     if nodes == 1:

@@ -179,11 +179,6 @@ fi
 texts=()
 [[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
 [ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
-# nvidia-smi does not know that a user hides the GPUs.
-[ -n "${ngpu}" ] || ngpu=$([ -n "${CUDA_VISIBLE_DEVICES-all}" ] && nvidia-smi -L 2> /dev/null | grep -c -m 1 '^GPU' || true)
-ngpu=${ngpu:-0}
-gpu_inference=${gpu_inference:-$([ "${ngpu}" -eq 0 ] && echo false || echo true)}
-inference_nj=${inference_nj:-${nj}}
 tokendir=${tokendir:-${dumpdir}/tokens}
 models=${models:-${expdir}}
 units_exp=${units_exp:-${models}/units}
@@ -215,8 +210,6 @@ done
 . ./path.sh
 # shellcheck source=egs/TEMPLATE/cmd.sh
 . ./cmd.sh
-if [ -n "${cmd}" ]; then train_cmd=${cmd} cuda_cmd=${cmd} decode_cmd=${cmd}; fi
-
 # begin, reads, take, run, module, training, inference, writes
 # shellcheck source=utils/run_stages.sh
 . "${root}/utils/run_stages.sh"

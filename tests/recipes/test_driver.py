@@ -124,7 +124,7 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
     assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
 
 
-CMD_SH = """export train_cmd="slurm.pl --mem 4G" cuda_cmd="slurm.pl --partition a100" decode_cmd=queue.pl\n"""
+CMD_SH = """export train_cmd="slurm.pl --mem 4G" cuda_cmd="slurm.pl -p a100" decode_cmd=queue.pl\n"""
 
 
 def launched(recipe) -> dict[str, str]:
@@ -145,13 +145,13 @@ def test_jobs_and_trainings_go_to_their_launchers(recipe):
     assert found["decode"] == "--nj 9 --cmd queue.pl --job_dir exp/log/stage10"
     assert found["synthesize"] == "--nj 9 --cmd queue.pl --job_dir exp/log/stage11"
     for stage in ("stage3", "stage7", "stage8", "stage9"):
-        assert found[stage] == ("--cmd slurm.pl --partition a100 --ngpu 0 --num_nodes 1 --job_dir "
+        assert found[stage] == ("--cmd slurm.pl -p a100 --ngpu 0 --num_nodes 1 --job_dir "
                                 f"exp/log/{stage}")
     assert recipe("--stop_stage", "11", "--ngpu", "4", "--num_nodes", "2").returncode == 0
     found = launched(recipe)
     assert "--ngpu 4 --num_nodes 2" in found["stage8"] and "--cmd slurm.pl --mem 4G --job" in found["format_audio"]
     for command in ("tokenize", "decode", "synthesize"):
-        assert "--nj 2 --cmd slurm.pl --partition a100 --gpu 1 --job_dir" in found[command]
+        assert "--nj 2 --cmd slurm.pl -p a100 --gpu 1 --job_dir" in found[command]
     assert recipe("--stop_stage", "10", "--ngpu", "4", "--gpu_inference", "false", "--cmd", "run.pl").returncode == 0
     found = launched(recipe)
     assert {line.split("--cmd ")[1].split()[0] for line in found.values()} == {"run.pl"}

@@ -252,3 +252,22 @@ def test_signal_to_the_group_of_run_pl_ends_all(tmp_path, start):
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=20)[1] == "run.pl: SIGINT: stopped\n" and process.returncode == 130
     wait_until(lambda: not processes_of_session(process.pid))
+
+
+def test_jobs_take_gpus_in_turn(tmp_path):
+    """With a stand-in for nvidia-smi; whoever asks for all of them, or for none, is left alone."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor i in 0 1 2; do echo \"GPU $i: of a test\"; done\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    plain = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def seen(*options, **variables):
+        result = subprocess.run([RUN, *options, "JOB=1:4", "log.JOB", "echo ${CUDA_VISIBLE_DEVICES-all}"], cwd=tmp_path,
+                                env={**plain, **path, **variables}, capture_output=True, text=True)
+        assert result.returncode == 0 and result.stderr == ""
+        return [output(tmp_path / f"log.{number}").strip() for number in range(1, 5)]
+
+    assert seen("--gpu", "1") == ["0", "1", "2", "0"] and seen("--gpu", "2") == ["0,1", "2,0", "1,2", "0,1"]
+    assert seen("--gpu", "3") == seen() == ["all"] * 4
+    assert seen("--gpu", "1", CUDA_VISIBLE_DEVICES="5,7") == ["5", "7", "5", "7"]
+    assert seen("--gpu", "1", CUDA_VISIBLE_DEVICES="") == [""] * 4
