@@ -26,7 +26,7 @@ from audiopalm.core.tensors import Stored
 
 STRATEGIES = ("ddp", "fsdp")
 BUCKET = 25_000_000  # numbers of gradients that are averaged by one message
-MMAP_THRESHOLD, MAPPED_BYTES = -3, 2 ** 20  # of glibc's mallopt: pieces that go back to the system when freed
+MMAP_THRESHOLD, MAPPED_BYTES = -3, 2 ** 17  # of glibc's mallopt: pieces that go back to the system when freed
 GRACE_SECONDS = 20.0  # within this time the launcher ends the other processes when one has failed
 
 
@@ -103,7 +103,7 @@ def _shard(model: nn.Module, fabric: Fabric) -> None:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     if fabric.device.type == "cpu" and hasattr(LIBC, "mallopt"):
-        # glibc else keeps freed pieces of up to 32 MiB for later: gathered weights would never be given back.
+        # glibc else keeps freed pieces of up to 32 MiB for later, and gathered weights leave holes of all sizes.
         LIBC.mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
 
 

@@ -21,7 +21,7 @@ def flip(content: bytes, seed: int) -> bytes:
 
 DAMAGES = {
     "empty": lambda content: b"", "cut in the header": lambda content: content[:40],
-    "cut in the middle": lambda content: content[:len(content) // 2], "one byte short": lambda content: content[:-1],
+    "cut in the middle": lambda content: content[:len(content) // 2], "two bytes short": lambda content: content[:-2],
     "zeros": lambda content: b"\0" * len(content), "a text": lambda content: b"not a checkpoint\n" * 100,
     "a huge header": lambda content: b"\xff" * 8 + content[8:], "a pickle": lambda content: b"\x80\x04PKL" + content,
     **{f"a flipped bit, {seed}": lambda content, seed=seed: flip(content, seed) for seed in range(8)},
