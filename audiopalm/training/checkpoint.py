@@ -4,6 +4,7 @@ Random numbers need no state of their own: each micro-batch seeds them from the 
 (`seed_micro_batch`).
 """
 
+import copy
 import logging
 import random
 import shutil
@@ -68,7 +69,7 @@ class Checkpoints:
     def _begin(self, path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         self.settle()
         shard = Shard(_partial(path), tensors, self.fabric.global_rank, self.fabric.world_size)
-        self._pending = path, dict(state), shard
+        self._pending = path, copy.deepcopy(dict(state)), shard  # it changes before the header is written
         shard.start()
 
     def wait_until_read(self) -> None:

@@ -284,10 +284,11 @@ class _Loop:
     def _collect(self) -> None:
         """Read the losses since the last time from the device. Raises AudioPaLMError where one is not a number."""
         if (step := self.window.collect(self.fabric)) is not None:
-            path = self.settings.output / f"nan_batch.{self.fabric.global_rank}.json"
-            write_json(path, {"step": step, "utterances": self.window.names.get(step, [])})
-            raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in {path}; "
-                                 "lower optimizer.learning_rate")
+            write_json(self.settings.output / f"nan_batch.{self.fabric.global_rank}.json",
+                       {"step": step, "utterances": self.window.names.get(step, [])})
+            of = "0" if self.fabric.world_size == 1 else "*"  # a file of each process
+            raise AudioPaLMError(f"loss is not a number at step {step}; the utterances of that step are in "
+                                 f"{self.settings.output}/nan_batch.{of}.json; lower optimizer.learning_rate")
 
     @torch.no_grad()
     def _validate(self, step: int) -> dict[str, float]:

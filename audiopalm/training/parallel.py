@@ -91,7 +91,7 @@ def distribute(fabric: Fabric, strategy: str, module: nn.Module) -> None:
     if strategy == "fsdp" and fabric.world_size > 1:
         shard(module, init_device_mesh(fabric.device.type, (fabric.world_size,)))
         if fabric.device.type == "cpu" and hasattr(LIBC, "mallopt"):
-            # glibc else keeps freed pieces of up to 32 MiB for later: gathered weights would never be given back.
+            # glibc else keeps freed pieces of up to 32 MiB for later, and gathered weights leave holes of all sizes.
             LIBC.mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
     if any(one.is_meta for one in module.parameters()):
         module.to_empty(device=fabric.device)

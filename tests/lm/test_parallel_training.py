@@ -99,7 +99,8 @@ def test_other_numbers_of_processes_and_workers_go_on_with_the_same_losses(tmp_p
 
 @pytest.mark.parametrize("name", ["muon", "adafactor"])
 def test_optimizers_of_shards_have_the_losses_of_whole_matrices(tmp_path, prepared, name):
-    settings = ["training.strategy=fsdp", f"optimizer.name={name}", "training.steps=6", "training.save_every=2"]
+    settings = ["training.strategy=fsdp", f"optimizer.name={name}", "training.steps=6", "training.save_every=2",
+                "recompute=true"]
     check(train(prepared, tmp_path / "one", *settings, processes=1))
     killed = tmp_path / "two"
     train(prepared, killed, *settings, program=[write_killed(tmp_path, "train_lm", 4)])
@@ -135,6 +136,29 @@ if __name__ == "__main__":
     resumed = train(prepared, tmp_path / "lm", *settings)
     check(resumed)
     assert "going on from step 2" in resumed.stderr
+
+
+def test_a_process_that_dies_ends_all(tmp_path, prepared):
+    script = tmp_path / "dying.py"
+    script.write_text("""
+import os, signal
+from audiopalm.bin import train_lm
+from audiopalm.core.command import run
+from audiopalm.training import loop
+train_step = loop._Loop._step
+def dying(self, step, batches):
+    if step == 5 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    train_step(self, step, batches)
+loop._Loop._step = dying
+if __name__ == "__main__":
+    run(train_lm.main)
+""")
+    result = train(prepared, tmp_path / "lm", "training.strategy=fsdp", "training.save_every=2", program=[script])
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if line.startswith("dying: ")]
+    assert len(said) <= 1 and all("another process" in line or "interrupted" in line for line in said), said
+    assert json.loads((tmp_path / "lm/checkpoint/snapshot.json").read_text())["state"]["step"] == 4
 
 
 def test_a_missing_shard_costs_only_its_steps(tmp_path, prepared):

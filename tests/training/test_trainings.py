@@ -1,5 +1,6 @@
 """Every training of the package runs through the one engine: it resumes exactly, and its record never lies."""
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -11,6 +12,7 @@ from trainings import KINDS, Trainings
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
+from audiopalm.units.usm_v2_training import UsmTraining
 
 SHARED = ["training.micro_batches=2"]  # a step of two processes, or of one
 
@@ -57,6 +59,15 @@ def test_a_killed_training_ends_with_the_same_bytes_and_log(trainings, tmp_path,
     assert [row["step"] for row in validated] == [4, 8, 12]
     assert all(torch.isfinite(torch.tensor(row["dev"]["loss"])) for row in validated)
     assert not list(whole.glob("checkpoint*")), "a finished training keeps no checkpoint"
+
+
+def test_a_checkpoint_between_two_rows_of_the_log_has_the_losses_before_it(trainings, tmp_path):
+    """Its header is written at the next row, when the losses of later steps have been added up too."""
+    apart = ["training.save_every=5", "training.validate_every=12"]
+    assert trainings.run_until_killed("soundstorm", tmp_path / "killed", 8, *apart).returncode == -signal.SIGKILL
+    for name in ("killed", "whole"):
+        trainings.run("soundstorm", tmp_path / name, *apart)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -194,6 +205,22 @@ def test_a_loss_that_is_not_a_number_names_its_batch(trainings, tmp_path, monkey
         trainings.run("usm-v2", tmp_path / "output")
     named = read_json(tmp_path / "output/nan_batch.0.json")
     assert named["step"] == 0 and named["utterances"][0].endswith(".flac")
+
+
+def test_a_loss_that_is_not_a_number_is_found_before_a_checkpoint_is_saved(trainings, tmp_path, monkeypatch):
+    """Losses are read at rows of the log, validations and checkpoints; the first bad step is named."""
+    step = UsmTraining.step
+
+    def spoilt(self, batch, number):
+        for loss in step(self, batch, number):
+            yield dataclasses.replace(loss, total=loss.total * (float("nan") if number >= 5 else 1))
+
+    monkeypatch.setattr(UsmTraining, "step", spoilt)
+    rare = ["training.log_every=20", "training.validate_every=20", "training.save_every=4"]
+    with pytest.raises(AudioPaLMError, match="loss is not a number at step 5"):
+        trainings.run("usm-v2", tmp_path / "output", *rare)
+    assert read_json(tmp_path / "output/nan_batch.0.json")["step"] == 5
+    assert read_json(tmp_path / "output/checkpoint/snapshot.json")["state"]["step"] == 4
 
 
 def test_recordings_that_are_left_out_are_counted(trainings, tmp_path, caplog):
