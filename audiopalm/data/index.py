@@ -211,7 +211,8 @@ def load(path: Path, rebuild: str) -> Index:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         meta = json.loads(table.schema.metadata[KEY])
         table.validate(full=True)
-        if meta.pop("format") != FORMAT or any(column.num_chunks > 1 for column in table.columns):
+        one_chunk = all(column.num_chunks <= 1 for column in table.columns)
+        if meta.pop("format") != FORMAT or not isinstance(meta["tables"], dict) or not one_chunk:
             raise ValueError("another format")
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise AudioPaLMError(f"{path} is damaged or of another version ({' '.join(str(error).split())[:80]}); {rebuild}"

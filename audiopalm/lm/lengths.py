@@ -48,7 +48,7 @@ def open_lengths(part: IndexedSet, vocabulary: Vocabulary, tokenizer: TextTokeni
     directory = part.data.path.parent
     again = rebuild(directory, None)
     found = open_one(lengths_path(directory, vocabulary), lambda: make_lengths(part, vocabulary, tokenizer), (), again)
-    if found.meta["data"] != part.data.meta["hash"] or found.meta["tokenizer"] != vocabulary.text_sha256:
+    if found.meta.get("data") != part.data.meta["hash"] or found.meta.get("tokenizer") != vocabulary.text_sha256:
         raise AudioPaLMError(f"{found.path} is of other texts or of another tokenizer; {again}")
     return found
 

@@ -22,7 +22,8 @@ from audiopalm.stages.encode_shards import Shard
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.units.registry import UnitTokenizer
 
-SHARD_SECONDS = 600  # of audio: what a kill loses at most, per job
+SHARD_SECONDS = 600  # of audio, at least: what a kill loses at most, per job
+MAX_SHARDS = 1000  # of a kind: shards of a large set grow in size, not in number
 
 
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
@@ -103,13 +104,14 @@ def check_meta(output: Path, meta: dict) -> None:
 
 
 def plan_shards(kind: str, paths: set[str], output: Path) -> list[Shard]:
-    """The audio files, sorted by length so that the files of a shard are of similar size, in shards of about
-    SHARD_SECONDS."""
+    """The audio files, sorted by length so that the files of a shard are of similar size, in at most about MAX_SHARDS
+    shards of at least SHARD_SECONDS."""
     lengths = {path: count_samples(path) for path in sorted(paths)}
+    most = max(SHARD_SECONDS * SAMPLE_RATE, sum(lengths.values()) // MAX_SHARDS)
     shards: list[list[str]] = [[]]
     samples = 0
     for path in sorted(lengths, key=lambda path: (lengths[path], path)):
-        if shards[-1] and samples + lengths[path] > SHARD_SECONDS * SAMPLE_RATE:
+        if shards[-1] and samples + lengths[path] > most:
             shards.append([])
             samples = 0
         shards[-1].append(path)

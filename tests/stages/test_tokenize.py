@@ -123,3 +123,13 @@ def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):
     (output / "shards/units.0.done").unlink()
     failed = run_python(*command, OMP_NUM_THREADS="1")
     assert failed.returncode == 1 and "0.flac" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr
+
+
+def test_a_large_set_has_larger_shards_and_not_more(monkeypatch, tmp_path):
+    monkeypatch.setattr(stage, "count_samples", lambda path: 1600 * (1 + int(path) % 7))
+    monkeypatch.setattr(stage, "SHARD_SECONDS", 2)
+    monkeypatch.setattr(stage, "MAX_SHARDS", 20)
+    for files, shards in ((40, 8), (400, 20), (4000, 20)):
+        planned = stage.plan_shards("units", {str(number) for number in range(files)}, tmp_path)
+        assert shards <= len(planned) <= 1.1 * shards + 1
+        assert sorted(path for shard in planned for path in shard.paths) == sorted(map(str, range(files)))
