@@ -75,7 +75,7 @@ def test_a_killed_training_goes_on_exactly_from_a_small_checkpoint(tmp_path, pre
     assert "model/embedding.audio" in names
     assert all(".lora_" in name for name in names - {"model/embedding.audio"}) and len(names) == 2 * 2 * len(LAYERS) + 1
     weights = sum(tensors[name].numel() for name in names)
-    assert 12 * weights < shard.stat().st_size < 12 * weights + 20_000  # two moments each, and the header
+    assert 12 * weights < shard.stat().st_size < 12 * weights + 40_000  # two moments each, and the header
     resumed = train(prepared, output)
     check(resumed)
     assert "going on from step 4" in resumed.stderr
