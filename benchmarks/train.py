@@ -9,7 +9,7 @@ Each round is `--steps` steps behind as many that warm up. The limit is the time
 for each weight and token that must meet (audiopalm/lm/training.py, Work) at the speed of a large square product.
 
 `--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak;
-ours with `recompute`, the others as they are.
+ours with `recompute`, the others as they are. `--lora` adds ours with adapters and audio rows trained alone.
 
 The last line is JSON: {"tokens_per_second": {way: median}, "matmul_share"}, with `--memory` {way: {"tokens_per_second",
 "gib"}}.
@@ -51,7 +51,7 @@ WAYS = ("audiopalm", "padded", "flattened", "espnet")
 
 class Bench:
     def __init__(self, recipe: Path, architecture: ArchitectureConfig, rows: int, row_length: int, precision: str,
-                 steps: int):
+                 steps: int, lora: bool = False):
         self.recipe, self.steps, self.precision = recipe, steps, precision
         self.shares: list[float] = []  # of the matrix products, of our loop in each round
         self.vocabulary, self.tokenizer = load_vocabulary(recipe / "exp" / "vocabulary")
@@ -61,7 +61,7 @@ class Bench:
             f"batch.rows={rows}", f"batch.row_length={row_length}", f"training.steps={2 * steps}",
             f"training.log_every={steps}", f"training.precision={precision}", "training.validate_every=1000000",
             "batch.validation_sequences=1", "training.save_every=1000000", "optimizer.name=adamw",
-            f"recompute={str(architecture is LARGE).lower()}"])
+            f"recompute={str(architecture is LARGE).lower()}", *(["lora={}"] if lora else [])])
         self.config.model = architecture
         self.examples = ExampleSet(recipe / "dump" / "raw" / "train", recipe / "dump" / "tokens" / "train")
         mixture = Mixture(self.config.mixture, self.examples, SequenceBuilder(self.vocabulary, self.tokenizer),
@@ -161,8 +161,9 @@ def flatten(items: list[dict]) -> dict:
 def memory(args: argparse.Namespace) -> None:
     """Peak of each way, in a process of its own: what Python and the libraries take is in it."""
     found: dict[str, dict[str, float]] = {}
-    for way in args.ways:
-        command = [sys.executable, __file__, "--recipe", str(args.recipe), "--memory", "--one", way, "--steps", "2"]
+    ours = [["audiopalm", "--lora"]] if args.lora else []
+    for way in [*([one] for one in args.ways), *ours]:
+        command = [sys.executable, __file__, "--recipe", str(args.recipe), "--memory", "--one", *way, "--steps", "2"]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
         shown, figures = result.stdout.splitlines()[-2:]
         print(shown, flush=True)
@@ -180,16 +181,18 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "32-true"])
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--lora", action="store_true", help="with --memory: LoRA as well")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory and not args.one:
         return memory(args)
     if args.one:
-        bench = Bench(args.recipe, LARGE, 4, 512, args.precision, args.steps)
+        bench = Bench(args.recipe, LARGE, 4, 512, args.precision, args.steps, args.lora)
         speed = getattr(bench, args.one)()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-        print(f"{args.one:10} 135 M parameters, 2,048 tokens a step: {speed:6.0f} tokens/s, at most {peak:.2f} GiB")
-        print(json.dumps({args.one: {"tokens_per_second": speed, "gib": peak}}))
+        name = f"{args.one} --lora" if args.lora else args.one
+        print(f"{name:16} 135 M parameters, 2,048 tokens a step: {speed:6.0f} tokens/s, at most {peak:.2f} GiB")
+        print(json.dumps({name: {"tokens_per_second": speed, "gib": peak}}))
         return None
     bench = Bench(args.recipe, MIDDLE, args.rows, args.row_length, args.precision, args.steps)
     speeds: dict[str, list[float]] = {way: [] for way in args.ways}

@@ -1,9 +1,12 @@
-"""Lets espnet2 be imported where some of its requirements are absent, by stand-ins that say so when they are used."""
+"""Imports espnet2 and peft where some of their requirements are absent, by stand-ins that say so when they are used."""
 
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -63,3 +66,35 @@ def install() -> set[str]:
         raise AudioPaLMError("espnet is not installed; run tools/setup.sh") from None
     sys.meta_path.insert(0, _StandInFinder(absent))
     return absent
+
+
+def load_peft() -> ModuleType:
+    """The package peft. Raises AudioPaLMError where it is not installed.
+
+    It imports accelerate, which it uses to move parts of a model between devices. Nothing here does that, and a
+    stand-in takes the place of accelerate where it is absent.
+    """
+    try:
+        importlib.import_module("transformers.modeling_utils")  # asks whether accelerate is there: before a stand-in is
+        with _without("accelerate"):
+            return importlib.import_module("peft")
+    except ImportError as error:
+        raise AudioPaLMError(f"lora: adapters need the package {error.name or 'peft'}, which is not installed: pip "
+                             "install peft (or this package with its extra `lora`)") from None
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Within it, a stand-in of version 0 is imported as `name`, unless the package is installed."""
+    if importlib.util.find_spec(name) is not None:
+        yield
+        return
+    finder = _StandInFinder({name})
+    sys.meta_path.insert(0, finder)
+    try:
+        importlib.import_module(name).__version__ = "0"
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[loaded]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.model import MAX_LOGITS, Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 
@@ -48,8 +49,11 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
     """Of a model of `shape`, audio ids included. Rows count as full, and `output_share` of their tokens as outputs.
 
     Weights, gradients and moments are float32, as bf16-mixed has them. 6 operations for each weight that a token meets
-    (8 where blocks are computed twice); attention itself and the optimizer's steps are not counted.
+    (8 where blocks are computed twice); attention itself and the optimizer's steps are not counted. Raises
+    AudioPaLMError for a training of adapters.
     """
+    if config.lora is not None:
+        raise AudioPaLMError("lora: the estimate is of trainings of all weights; leave `lora` out")
     training = config.training
     bf16 = training.precision != "32-true"
     with torch.device("meta"):

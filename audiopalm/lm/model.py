@@ -270,12 +270,16 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 `[..., vocabulary_size]` from hidden states `[..., dim]`."""
-        logits, cap = F.linear(hidden, self.head_weight).float(), self.config.logit_cap
+        logits, cap = self.scores(hidden).float(), self.config.logit_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """`[..., vocabulary_size]` in the dtype of products: logits before the cap."""
+        return F.linear(hidden, self.head_weight)
 
     def attention_in(self, segments: Tensor, sizes: Sizes) -> dict[bool, Attend]:
         """How the tokens of packed rows attend, for `hidden`; arguments as in `forward`."""
-        dtype = product_dtype(segments.device, self.embedding.weight.dtype)
+        dtype = product_dtype(segments.device, self.norm.weight.dtype)
         return packed_attention(segments, sizes, self.window, dtype, self.config.head_dim, self.config.attention_cap)
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor,

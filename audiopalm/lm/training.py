@@ -9,8 +9,11 @@ import torch
 from lightning_fabric import Fabric
 
 from audiopalm.core.config import chosen, ranged, to_dict
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.optional import load_peft
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.initial import InitialModel, joint_lm, text_lm
+from audiopalm.lm.lora import AdapterConfig, adapted, frozen_weights, merged
 from audiopalm.lm.mixture import Mixture, MixtureEntry, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packed_attention import Sizes, count_sizes
@@ -51,6 +54,12 @@ class LMConfig:
     audio_rows: str = chosen("zero", INITIALISATIONS)  # how new rows start; the paper: zero
     recompute: bool = free(False)  # a third more work, and memory for the activations of one block in place of all
     compile: bool = free(False)  # torch.compile of every block: on a GPU fewer and larger kernels, after minutes
+    lora: AdapterConfig | None = None  # train adapters and audio rows; the paper, and the default: all weights
+
+    def __post_init__(self) -> None:
+        if self.lora is not None and self.optimizer.name == "muon":
+            raise AudioPaLMError("lora: optimizer.name muon makes updates of whole matrices orthogonal, an adapter is "
+                                 "two thin ones; give adamw or adafactor")
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,11 @@ def read_data(vocabulary: str | Path, train_set: tuple[Any, ...], dev_set: tuple
 
 def train(config: LMConfig, data: LMData, output: Path, seed: int) -> None:
     """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a checkpoint if there is one."""
+    if config.lora is not None:
+        load_peft()
+        if data.init_lm is None:
+            raise AudioPaLMError("lora: adapters need an LM whose weights they leave as they are; give --init_lm, or "
+                                 "leave `lora` out")
     made_from = {"config": settings_of(config), "seed": seed, **data.made_from()}
     run = Run(output, "model.safetensors", seed, config.training, made_from)
     run_training(run, lambda fabric: LMTraining(config, data, output, seed, fabric))
@@ -112,7 +126,10 @@ class LMTraining(Training):
 
     def __init__(self, config: LMConfig, data: LMData, output: Path, seed: int, fabric: Fabric):
         self.config, self.data, self.output, self.seed, self.fabric = config, data, output, seed, fabric
-        self.initial = initial_model(config, data.vocabulary, data.init_lm)
+        self.base = self.initial = initial_model(config, data.vocabulary, data.init_lm)
+        if config.lora is not None:
+            self.initial = adapted(self.base, config.lora, data.vocabulary.text_size)
+            self.frozen = {"model": frozen_weights(self.initial.model)}
         self.model = self.initial.model
         self.model.recompute = config.recompute
         if config.compile:
@@ -159,7 +176,10 @@ class LMTraining(Training):
                 "matmul_share": round(self.speed.share(*own, seconds), 3)}
 
     def finish(self, weights: Weights) -> None:
-        save_model(self.output, self.model.config, weights["model"], self.data.vocabulary.layout_hash, self.seed,
+        found = weights["model"]
+        if self.config.lora is not None:
+            found = merged(self.base.weights, found, self.config.lora)
+        save_model(self.output, self.model.config, found, self.data.vocabulary.layout_hash, self.seed,
                    trained_tasks(self.mixture.cells))
 
 
@@ -167,17 +187,22 @@ class Speed:
     """The share of a device's matrix products that a training performs."""
 
     def __init__(self, model: Decoder, device: torch.device, precision: str):
-        config = model.config
-        self.embedding = config.vocabulary_size * config.dim
-        self.rest = sum(one.numel() for one in model.parameters()) - self.embedding * (1 if config.tied else 2)
+        self.head = self.rest = 0  # operations for each output and for each token
+        for name, one in model.named_parameters():
+            operations = (6 if one.requires_grad else 4) * one.numel()
+            if name.startswith("embedding." if model.config.tied else "head."):
+                self.head += operations
+            elif not name.startswith("embedding."):
+                self.rest += operations
         self.dtype, self.device = torch.bfloat16 if "bf16" in precision else torch.float32, device
         self.peak: float | None = None
 
     def share(self, tokens: float, outputs: float, seconds: float) -> float:
-        """The share for `tokens`, `outputs` of which had logits: 6 operations for each weight that a token meets.
+        """The share for `tokens`, `outputs` of which had logits: 6 operations for each weight that a token meets, 4 for
+        one that is frozen.
 
         Attention, padding and the optimizer are not counted.
         """
         if self.peak is None:
             self.peak = peak_operations(self.dtype, self.device)
-        return 6 * (self.rest * tokens + self.embedding * outputs) / seconds / self.peak
+        return (self.rest * tokens + self.head * outputs) / seconds / self.peak

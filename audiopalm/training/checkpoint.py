@@ -8,8 +8,9 @@ import copy
 import logging
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ SEED_STRIDE = 1_000_003  # between the seeds of two runs
 DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AudioPaLMError)
 Modules = Mapping[str, nn.Module]
 OptimizersByName = Mapping[str, torch.optim.Optimizer]
+Frozen = Mapping[str, Container[str]]  # {module: names of weights that no step changes}
 
 
 def batch_seed(seed: int, number: int) -> int:
@@ -45,11 +47,12 @@ class Checkpoints:
     Each is a folder, a snapshot (audiopalm/training/snapshot.py), of the weights and buffers of modules, the moments
     of optimizers, the state of the run, and `made_from`, a hash of what the training is made from. All processes call
     the methods. The files are written while the training goes on: `wait_until_read` before the weights change, and
-    `settle`, which gives the folder its name.
+    `settle`, which gives the folder its name. Weights that are `frozen` are neither written nor read: they stay what
+    they are in `made_from`.
     """
 
-    def __init__(self, directory: str | Path, made_from: str, fabric: Fabric):
-        self.directory, self.made_from, self.fabric = Path(directory), made_from, fabric
+    def __init__(self, directory: str | Path, made_from: str, fabric: Fabric, frozen: Frozen = MappingProxyType({})):
+        self.directory, self.made_from, self.fabric, self.frozen = Path(directory), made_from, fabric, frozen
         self.last = self.directory / "checkpoint"
         self.previous = self.directory / "checkpoint.previous"
         self.best = self.directory / "checkpoint.best"
@@ -57,14 +60,14 @@ class Checkpoints:
 
     def save(self, modules: Modules, optimizers: OptimizersByName, state: Mapping[str, Any]) -> None:
         """Begin a checkpoint. Once it is settled, the one that was the last becomes the previous one."""
-        tensors = _module_tensors(modules)
+        tensors = _module_tensors(modules, self.frozen)
         for name, optimizer in optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
         self._begin(self.last, tensors, state)
 
     def save_best(self, modules: Modules, state: Mapping[str, Any]) -> None:
-        self._begin(self.best, _module_tensors(modules), state)
+        self._begin(self.best, _module_tensors(modules, self.frozen), state)
 
     def _begin(self, path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         self.settle()
@@ -199,8 +202,8 @@ class Checkpoints:
         try:
             parts = _by_module(snapshot_tensors(path, header["shards"]))
             for name, module in modules.items():
-                _check_shapes(parts.get(name, {}), module)
-                fill(module, parts[name])
+                _check_shapes(parts.get(name, {}), module, self.frozen.get(name, ()))
+                fill(module, parts[name], self.frozen.get(name, ()))
             for name, optimizer in optimizers.items():
                 _restore_moments(parts.get(name, {}), optimizer)
         except (KeyError, RuntimeError, IndexError, ValueError, SafetensorError, OSError) as error:
@@ -225,13 +228,13 @@ def _replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.replaced")
 
 
-def _module_tensors(modules: Modules) -> dict[str, Tensor]:
+def _module_tensors(modules: Modules, frozen: Frozen) -> dict[str, Tensor]:
     """Buffers are copied: they may change in a forward pass, while parameters change in updates only."""
     tensors = {}
     for name, module in modules.items():
         parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
         tensors |= {f"{name}/{key}": value if key in parameters else value.clone()
-                    for key, value in module.state_dict().items()}
+                    for key, value in module.state_dict().items() if key not in frozen.get(name, ())}
     return tensors
 
 
@@ -243,9 +246,9 @@ def _by_module(tensors: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]:
     return parts
 
 
-def _check_shapes(found: Mapping[str, Stored], module: nn.Module) -> None:
+def _check_shapes(found: Mapping[str, Stored], module: nn.Module, without: Container[str]) -> None:
     for key, value in module.state_dict().items():
-        if found[key].shape != tuple(value.shape):
+        if key not in without and found[key].shape != tuple(value.shape):
             raise ValueError(f"{key} has shape {found[key].shape}, expected is {tuple(value.shape)}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -63,6 +64,8 @@ class Training(ABC):
     """What one training is made of; its modules are on the device of the process."""
 
     modules: dict[str, nn.Module]  # what checkpoints hold
+    # {module: names of its weights that no step changes}: they come from `fill` each time, checkpoints do not hold them
+    frozen: Mapping[str, frozenset[str]] = MappingProxyType({})
     comparable_from: int = 0  # first step whose dev losses are of the model as it will be used
     single_process: str = ""  # why several processes cannot train this; empty where they can
     # Whether FSDP2 may shard the modules, by their `blocks`. Their parameters then change in updates only, and a
@@ -177,7 +180,7 @@ class _Loop:
         self.groups = training.update_groups()
         self.optimizers = {name if len(self.groups) == 1 else f"{key}_{name}": optimizer
                            for key, group in self.groups.items() for name, optimizer in group.optimizers.items()}
-        self.checkpoints = Checkpoints(run.output, digest(run.made_from), fabric)
+        self.checkpoints = Checkpoints(run.output, digest(run.made_from), fabric, training.frozen)
         self.state = self.checkpoints.load(training.modules, self.optimizers) or {
             "step": 0, "seconds": 0.0, "ended": False, "best": None, "waited": 0, "window": None, "training": {}}
         self.log = StepLog(run.output / "log.jsonl", self.state["step"], fabric.is_global_zero,

@@ -53,15 +53,16 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
-    """`adamw`, `adafactor` (the paper's, 3.5) or `muon` for all parameters; only matrices of linear layers decay.
+    """`adamw`, `adafactor` (the paper's, 3.5) or `muon` for all parameters that are not frozen; only matrices of linear
+    layers decay.
 
     Muon (arXiv 2502.16982) makes the updates of these matrices orthogonal, and AdamW updates everything else; its
     learning rate is on AdamW's scale. The paper has no Muon: it is here because small models need fewer steps with it.
     """
     matrices = [module.weight for name, module in model.named_modules()
-                if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS]
+                if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS and module.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
-    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    others = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in chosen]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -117,9 +117,11 @@ def own_part(value: Tensor) -> tuple[Tensor, int]:
 
 
 @torch.no_grad()
-def fill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
-    """Read the values of all parameters and buffers, of a shard its own rows only."""
+def fill(module: nn.Module, weights: Mapping[str, Stored], without: Container[str] = ()) -> None:
+    """Read the values of all parameters and buffers but those `without`, of a shard its own rows only."""
     for name, value in module.state_dict().items():
+        if name in without:
+            continue
         own, first = own_part(value)
         if own.numel():
             own.copy_(weights[name].rows(first, first + (len(own) if own.ndim else 1)))
