@@ -11,7 +11,7 @@ from audiopalm.scoring.results import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "egs" / "mini"
-DOCUMENTS = sorted([ROOT / "README.md",
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md",
                     *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md"),
                     *(ROOT / "egs").glob("*/NOTES.md"), *(ROOT / "benchmarks").glob("*.md")])
 # Made by a run, not part of the repository.
