@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets itself up, then runs all checks: ruff, lint-imports, shellcheck, the build of the documentation, pytest. Arguments go to pytest: tools/test.sh tests/recipes -x
+# Sets itself up, then runs all checks: ruff, lint-imports, shellcheck, the build of docs/, pytest. Arguments go to pytest:
+# tools/test.sh tests/recipes -x
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
