@@ -22,7 +22,10 @@ LONG = ("test_mini_recipe.py", "test_trainings.py", "test_espnet_task.py", "test
 
 
 def pytest_collection_modifyitems(items):
-    """Long files first: one that is begun last leaves a core without work."""
+    """Long files first: one that is begun last leaves a core without work. Their tests carry the mark `slow`."""
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets itself up, then runs all checks: ruff, lint-imports, shellcheck, pytest. Arguments go to pytest: tools/test.sh tests/recipes -x
+# Sets itself up, then runs all checks: ruff, lint-imports, shellcheck, the build of docs/, pytest. Arguments go to pytest:
+# tools/test.sh tests/recipes -x
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,6 +19,8 @@ echo "== lint-imports =="
 lint-imports --no-cache > "${log}.imports" || { cat "${log}.imports"; exit 1; }
 echo "== shellcheck =="
 git ls-files -co --exclude-standard '*.sh' '.ci/run' | xargs shellcheck -x
+echo "== docs =="
+tools/docs.sh
 echo "== pytest (log: ${log}) =="
 # A file is given to one process, in the order of tests/conftest.py.
 python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder "$@" 2>&1 | tee "${log}"

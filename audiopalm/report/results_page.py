@@ -22,7 +22,7 @@ units; both are ceilings. `other` is the likeness to another speaker, `other_pro
 speaker was the prompt. Speech is judged in English only."""
 
 MISSED = """\
-What was tried where a goal is missed is told in `README.md`; `exp/report/index.html` of stage 13 lets it be heard."""
+A goal is missed: `NOTES.md` says what was tried, and the page of stage 13, `exp/report/index.html`, has the audio."""
 
 
 def number(metric: str, value: float) -> str:

@@ -11,7 +11,9 @@ from audiopalm.scoring.results import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "egs" / "mini"
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md",
+                    *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md"),
+                    *(ROOT / "egs").glob("*/NOTES.md"), *(ROOT / "benchmarks").glob("*.md")])
 # Made by a run, not part of the repository.
 MADE = ("egs/mini/exp/", "egs/mini/RESULTS.md", "egs/mini/results.json", ".venv/")
 EXAMPLES = ("egs/anna", "audiopalm/corpora/anna.py")  # the recipe that docs/new_recipe.md makes

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds the site of docs/ into site/, strictly, and checks that its pages load nothing from elsewhere. Makes the small
+# virtual environment .venv-docs at pinned versions first; torch is not needed. `tools/docs.sh serve` shows the site while
+# you write. PYTHON=python3.11 names the Python that the environment is made from.
+set -euo pipefail
+
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+venv=${AUDIOPALM_DOCS_VENV:-.venv-docs}
+list=tools/requirements-docs.txt
+
+die() { echo "docs.sh: error: $*" >&2; exit 1; }
+
+if ! cmp -s "${list}" "${venv}/requirements.txt"; then
+    "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed: PYTHON=..."
+    if [ -e "${venv}" ] && [ ! -e "${venv}/pyvenv.cfg" ]; then die "${venv} exists and is not a virtual environment"; fi
+    rm -rf "${venv}"
+    "${PYTHON:-python3}" -m venv "${venv}"
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "${venv}/bin/python" -m pip install --quiet --no-deps -r "${list}" > "${venv}/pip.log" 2>&1 ||
+        die "the packages of ${list} cannot be installed; details: ${venv}/pip.log"
+    cp "${list}" "${venv}/requirements.txt"
+fi
+
+# Material prints an advertisement of its successor where this is not set.
+export NO_MKDOCS_2_WARNING=1
+if [ "${1:-}" = serve ]; then exec "${venv}/bin/mkdocs" serve; fi
+[ $# -eq 0 ] || die "unexpected argument '$1'; known: serve"
+"${venv}/bin/mkdocs" build --strict --quiet
+# Addresses in the text are links that a reader may follow. What a browser loads by itself has to be here.
+if found=$(grep -rnoE --include='*.html' '<(script|img|iframe|source|audio|video)[^>]* src="?(https?:)?//[^ >"]*|<link[^>]* href="?(https?:)?//[^ >"]*' site) ||
+    found=$(grep -rnoE --include='*.css' '(url\(|@import )["'"'"']?(https?:)?//[^)"'"'"' ]*' site); then
+    die "the site loads something from elsewhere: ${found}"
+fi
+echo "docs.sh: site/index.html, $(find site -name '*.html' | wc -l) pages"
