@@ -56,8 +56,10 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
             shard(model, mesh)
         optimizers = list(make_optimizers(config.optimizer, model).values())
         if sharded:
-            if len(optimizers) > 1:
-                raise AudioPaLMError(f"the memory of {config.optimizer.name} on several devices cannot be tracked")
+            if config.optimizer.name != "adamw":
+                raise AudioPaLMError(f"optimizer {config.optimizer.name} cannot be tracked on shards: torch's "
+                                     "Adafactor fails on them, and the tracker follows one optimizer; give "
+                                     "optimizer.name=adamw")
             tracker = FSDPMemTracker(model, *optimizers)
         else:
             tracker = MemTracker()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from audiopalm.core.config import load_config
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.estimate import Device, activation_bytes, estimate, optimizer_bytes
 from audiopalm.lm.huggingface.pretrained import read_config
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -65,6 +66,12 @@ def test_torch_s_trackers_count_what_the_formula_does(devices, name):
     assert weights == pytest.approx(expected.weights, rel=0.02)
     assert found["Total"] > weights + moments and gradients <= 1.02 * expected.gradients
     assert moments == pytest.approx(expected.optimizer, rel=0.05)
+
+
+def test_what_cannot_be_tracked_is_said():
+    config = load_config(LMConfig, None, ["mixture=[]", "training.strategy=fsdp", "optimizer.name=adafactor"])
+    with pytest.raises(AudioPaLMError, match="optimizer adafactor cannot be tracked on shards.*optimizer.name=adamw"):
+        track(SHAPE, config, 2)
 
 
 @pytest.mark.parametrize("size, millions", [("128M", 134.5), ("1B", 1235.8), ("8B", 8030.3)])
