@@ -2,7 +2,7 @@
 
     python benchmarks/sharding.py --processes 1 2 4
 
-The engine trains a decoder of 202 M parameters in float32 with AdamW on random ids: first weights, three steps of four
+The engine trains a decoder of 202 M parameters in float32 with AdamW on random ids: first weights, two steps of four
 micro-batches, two checkpoints, the finished model. What counts is the largest resident set (VmHWM) of any process. The
 runs are interleaved. The last line is one JSON object: `ratio_2` and `ratio_4` are the memory of a process of 2 and 4
 over that of one alone; the goals are 0.62 and 0.40. `limit_2` and `limit_4` are what they would be if all but the
@@ -75,7 +75,7 @@ def train(args: argparse.Namespace, output: Path) -> None:
     alone = peak()
     shape = ModelConfig(args.vocabulary, dim=args.dim, layers=args.layers, heads=16, kv_heads=4,
                         hidden_dim=args.hidden_dim)
-    config = TrainingConfig(steps=3, micro_batches=4, strategy="fsdp", save_every=2, log_every=1)
+    config = TrainingConfig(steps=2, micro_batches=4, strategy="fsdp", save_every=1, log_every=1)
     run_training(Run(output, "model.safetensors", 0, config, {}),
                  lambda fabric: RandomText(shape, args.tokens, output))
     rank = os.environ.get("RANK", "0")
