@@ -191,8 +191,9 @@ def child(name: str, root: Path, batches: int) -> dict:
 
 def prepare(root: Path, utterances: int) -> float:
     """Seconds that the index of made-up data took, lengths of texts included."""
-    make_data(root, utterances)
-    make_vocabulary(root)
+    if not (root / "vocabulary").exists():
+        make_data(root, utterances)
+        make_vocabulary(root)
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "audiopalm.bin.make_index", "--data_dir", root / "data", "--tokens",
                     root / "tokens", "--vocabulary", root / "vocabulary"], check=True, stderr=subprocess.DEVNULL)
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=600, help="of 8 rows of 1,024 tokens, in each round")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
-    parser.add_argument("--folder", type=Path, help="an empty folder for the made-up data, which then stay")
+    parser.add_argument("--folder", type=Path, help="for the made-up data, which stay there for a second call")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
