@@ -14,7 +14,7 @@ from audiopalm.data.datadir import read_table
 
 SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
 BLOCK = 2 ** 26  # bytes that are decoded or searched at a time
-GATHER = 100_000  # strings that are copied at a time
+GATHER = 10_000  # strings that are copied at a time
 
 
 @dataclass

@@ -197,6 +197,14 @@ def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by:
     logging.info("wrote %s: %d utterances", data.path, data.rows)
 
 
+def renew_index(data_dir: Path, made_by: str = "") -> None:
+    """Write the index of a data directory unless there is one that is up to date."""
+    try:
+        open_index(data_dir, None, made_by)
+    except AudioPaLMError:
+        write_index(data_dir, None, made_by)
+
+
 def save(index: Index) -> None:
     """Write an index to its path, whole or not at all."""
     table = index.table.combine_chunks().replace_schema_metadata({KEY: json.dumps({"format": FORMAT, **index.meta})})

@@ -12,6 +12,7 @@ from audiopalm.core.hub import find_pretrained
 from audiopalm.core.manifest import check_manifest
 from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.example_set import DATA_STAGE, UNITS_META
+from audiopalm.data.index import renew_index
 from audiopalm.languages import in_order
 from audiopalm.lm.huggingface.pretrained import read_config, read_eos
 from audiopalm.lm.importing import check_text_lm
@@ -20,6 +21,8 @@ from audiopalm.tasks import TASKS
 from audiopalm.vocabulary.extension import extend_tokenizer, is_extensible
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabulary
 from audiopalm.vocabulary.text import FILES, take_tokenizer, tokenizer_file, train_tokenizer
+
+MAX_TEXTS = 1_000_000  # that pieces are learned from: SentencePiece takes 2 to 4 KB of memory for each
 
 
 @dataclass
@@ -45,7 +48,7 @@ def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_
         take_tokenizer(lm, output)
     else:
         # A tag is text like any other; the tokenizer must have met its words.
-        words = sorted({text for found in texts.values() for text in found})
+        words = _spread(sorted({text for found in texts.values() for text in found}))
         train_tokenizer(words + _tags(texts) * 10, output / "text.model", config.text_size)
     return _finish(data_dir, output, meta, list(texts), text_size, eos)
 
@@ -68,7 +71,7 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
     if learned and config.new_pieces and is_extensible(file):
         kept = _tags(known.languages) + [text for code in texts if code not in learned for text in texts[code]]
         new_tags = [tag for tag in _tags(languages) if tag not in set(_tags(known.languages))]
-        words = sorted({text for code in learned for text in texts[code]})
+        words = _spread(sorted({text for code in learned for text in texts[code]}))
         taken = extend_tokenizer(file, output / file.name, words + new_tags * 10, kept, config.new_pieces)
     else:
         take_tokenizer(pack / "vocabulary", output)
@@ -88,6 +91,7 @@ def _finish(data_dir: Path, output: Path, meta: dict, languages: list[str], text
     vocabulary = make_vocabulary(output, meta["units_size"], meta["units_sha256"], languages, text_size, eos)
     logging.info("%s: %d text ids, %d audio ids, layout %s", output, vocabulary.text_size, vocabulary.audio_size,
                  vocabulary.layout_hash)
+    renew_index(data_dir, DATA_STAGE)
     write_lengths(data_dir, *load_vocabulary(output))
     return vocabulary
 
@@ -103,6 +107,11 @@ def _texts(data_dir: Path) -> dict[str, list[str]]:
     for language in languages_of(data_dir, "text"):
         texts[language] += read_table(data_dir / f"text.{language}").values()
     return {code: texts[code] for code in in_order(set(texts))}
+
+
+def _spread(texts: list[str]) -> list[str]:
+    """At most MAX_TEXTS of the texts, evenly from all."""
+    return texts[::max(-(-len(texts) // MAX_TEXTS), 1)]
 
 
 def _tags(languages: Iterable[str]) -> list[str]:

@@ -11,12 +11,15 @@ from torch.nn import functional
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.importing import import_pack_lm
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import load_model, save_model
+from audiopalm.stages import make_vocabulary
 from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data, make_from_pack
 from audiopalm.vocabulary.export import write_tokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
+from audiopalm.vocabulary.text import train_tokenizer
 
 CZECH = {"uno": "jeden", "dos": "dvě", "tres": "tři", "cuatro": "čtyři"}
 KNOWN_TEXTS = ["[ASR Spanish]", "[ASR AST S2ST Spanish English]", "[TTS English]", "one two three four", "dos tres"]
@@ -108,6 +111,26 @@ def test_the_logits_of_known_ids_stay_bit_for_bit(tmp_path, pack, czech, digit_s
     make_from_data(czech[0], Path(digit_sets[1]), VocabularyConfig(400), None, tmp_path / "other")
     with pytest.raises(AudioPaLMError, match="does not begin with the pieces of"):
         import_pack_lm(pack, tmp_path / "other", tmp_path / "third", 0)
+
+
+def test_a_tokenizer_is_learned_from_a_part_of_very_many_texts(tmp_path, digit_sets, monkeypatch):
+    learned = []
+    monkeypatch.setattr(make_vocabulary, "train_tokenizer", lambda texts, model, size: (
+        learned.extend(texts), train_tokenizer(texts, model, size)))
+    for most, number in ((10 ** 6, 300), (40, 38)):  # every eighth
+        learned.clear()
+        monkeypatch.setattr(make_vocabulary, "MAX_TEXTS", most)
+        make_from_data(Path(digit_sets[0]), Path(digit_sets[1]), VocabularyConfig(400), None, tmp_path / str(most))
+        assert sum(not text.startswith("[") for text in learned) == number
+
+
+def test_stage_6_renews_an_index_that_is_older_than_its_tables(tmp_path, digit_sets):
+    data = Path(shutil.copytree(digit_sets[0], tmp_path / "data"))
+    make_from_data(data, Path(digit_sets[1]), VocabularyConfig(400), None, tmp_path / "vocabulary")
+    write_table(data / "text", {name: f"{text} one" for name, text in read_table(data / "text").items()})
+    vocabulary = make_from_data(data, Path(digit_sets[1]), VocabularyConfig(400), None, tmp_path / "vocabulary")
+    assert [path.name.split(".")[1] for path in data.glob("text_lengths.*")] == [vocabulary.text_sha256[:16]]
+    ExampleSet(data, digit_sets[1], saved=True)
 
 
 def test_a_joint_lm_goes_on_training_and_decodes(tmp_path, pack, czech, digit_sets):
