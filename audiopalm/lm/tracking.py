@@ -56,10 +56,9 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
             shard(model, mesh)
         optimizers = list(make_optimizers(config.optimizer, model).values())
         if sharded:
-            if config.optimizer.name != "adamw":
-                raise AudioPaLMError(f"optimizer {config.optimizer.name} cannot be tracked on shards: torch's "
-                                     "Adafactor fails on them, and the tracker follows one optimizer; give "
-                                     "optimizer.name=adamw")
+            if len(optimizers) > 1:
+                raise AudioPaLMError(f"optimizer {config.optimizer.name} cannot be tracked on shards: it is two "
+                                     "optimizers, and the tracker follows one; give optimizer.name=adamw")
             tracker = FSDPMemTracker(model, *optimizers)
         else:
             tracker = MemTracker()
