@@ -237,7 +237,12 @@ class _Loop:
     def _begin_step(self, step: int) -> None:
         if not self.training.shardable:
             self.checkpoints.wait_until_read()
-        if self.training.begin_step(step):
+        try:
+            changed = self.training.begin_step(step)
+        except RuntimeError:
+            self._collect()  # k-means fails when the weights are no numbers any more: this names the step
+            raise
+        if changed:
             for module in self.training.modules.values():
                 broadcast_module(self.fabric, module)
 
