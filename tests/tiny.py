@@ -6,8 +6,8 @@ import yaml
 
 OVERRIDES = {
     "units": {"model": {"dim": 32, "heads": 2, "encoder_blocks": 1, "size": 64, "code_dim": 8},
-              "batch": {"seconds": 10}, "training": {"steps": 8, "save_every": 2}, "quantise_from": 4, "short_steps": 2,
-              "kmeans_batches": 2},
+              "batch": {"seconds": 10}, "training": {"steps": 8, "micro_batches": 1, "save_every": 2},
+              "quantise_from": 4, "short_steps": 2, "kmeans_batches": 2},
     "codec": {"model": {"bands": 40, "encoder_dim": 32, "encoder_blocks": 1, "latent_dim": 16, "decoder_dim": 32,
                         "decoder_blocks": 1, "levels": 2, "size": 16},
               "batch": {"crops": 2}, "training": {"steps": 8}, "quantise_from": 4, "kmeans_crops": 16,
@@ -15,11 +15,11 @@ OVERRIDES = {
     "vocabulary": {"text_size": 400},
     "textlm": {"model": {"dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "hidden_dim": 64},
                "batch": {"rows": 2, "row_length": 128, "validation_sequences": 8},
-               "training": {"steps": 6, "validate_every": 3, "save_every": 3}},
+               "training": {"steps": 6, "micro_batches": 1, "validate_every": 3, "save_every": 3}},
     "lm": {"batch": {"rows": 2, "row_length": 512, "validation_sequences": 8},
            "training": {"steps": 6, "micro_batches": 1, "validate_every": 3, "save_every": 3}},
     "acoustic": {"model": {"dim": 32, "layers": 1, "heads": 2, "feedforward": 64, "levels": 0},
-                 "batch": {"voices": 2, "dev_rows": 4}, "training": {"steps": 6, "save_every": 3}},
+                 "batch": {"voices": 2, "dev_rows": 4}, "training": {"steps": 6, "micro_batches": 1, "save_every": 3}},
 }
 
 

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.processes import LIBC
+from audiopalm.core.processes import LIBC, ONE_LINE
 from audiopalm.core.tensors import Stored
 
 STRATEGIES = ("ddp", "fsdp")
@@ -56,6 +56,8 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (AudioPaLMError, RuntimeError, OSError) as error:
+        if ONE_LINE in os.environ:  # bin.start_ranks makes one line of what the ranks say
+            raise
         lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         if world_size() == 1 or (isinstance(error, RuntimeError) and not lost):
             raise

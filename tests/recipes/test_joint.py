@@ -139,7 +139,9 @@ def test_the_mixture_of_speech_to_speech(repository):
 
 def test_speech_to_speech_up_to_the_report(repository, slurm):
     joint = repository / "egs/joint"
-    shown = run(joint, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets",
+    shared = [word for name in ("units", "textlm", "lm", "acoustic")
+              for word in (f"--{name}_args", "training.micro_batches=2")] if slurm else []
+    shown = run(joint, *shared, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets",
         "cvss_test", "--train_codec", "false", "--pretrained", "../mini/pretrained/pack", "--stage", "3",
         "--stop_stage", "13", "--num_nodes", "2" if slurm else "1", OMP_NUM_THREADS="1", **(slurm or {}))
     if slurm:

@@ -28,14 +28,15 @@ def trainings(tmp_path_factory):
 class Launched:
     """`bin.launch` of a training of SoundStorm into a folder, with further words of the environment."""
 
-    def __init__(self, trainings, *options: str, **variables: str):
+    def __init__(self, trainings, *options: str, micro_batches: int = 1, **variables: str):
         self.trainings, self.options = trainings, options
+        self.overrides = [*LONG, f"training.micro_batches={micro_batches}"]
         self.environment = prestarted(OMP_NUM_THREADS="1", **variables)
 
     def start(self, output: Path, *overrides: str) -> subprocess.Popen:
         python = self.environment["AUDIOPALM_PYTHON"]
         words = [python, "-m", "audiopalm.bin.launch", *self.options, "--job_dir", str(output.parent / "log"),
-                 *self.trainings.arguments("soundstorm", output, *LONG, *overrides)]
+                 *self.trainings.arguments("soundstorm", output, *self.overrides, *overrides)]
         return subprocess.Popen(words, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, output: Path, *overrides: str, code: int = 0) -> tuple[str, str]:
@@ -50,7 +51,7 @@ def ended(process: subprocess.Popen, code: int) -> tuple[str, str]:
 
 
 def wait_for_checkpoint(output: Path) -> None:
-    wait_until((output / "checkpoint.safetensors").exists)
+    wait_until((output / "checkpoint").exists)
 
 
 def processes_of(output: Path) -> list[int]:
@@ -140,7 +141,8 @@ def slurm(trainings):
     if not all(shutil.which(name, path=PATH) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
         pytest.skip("needs a Slurm of its own: apt-get install slurm-wlm munge")
     with scheduler("start_slurm.sh", "2") as folder:
-        yield Launched(trainings, "--cmd", "slurm.pl", "--num_nodes", "2", SLURM_CONF=f"{folder}/slurm.conf")
+        yield Launched(trainings, "--cmd", "slurm.pl", "--num_nodes", "2", micro_batches=2,
+                       SLURM_CONF=f"{folder}/slurm.conf")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def test_a_killed_process_ends_all_in_one_line_and_a_second_call_goes_on(slurm, 
                      r"ended; run the same command again to go on$", shown, re.M)
     assert shown.count("rror") == 1 and "Traceback" not in shown and errors.count("\n") == 1, shown + errors
     wait_until(lambda: not processes_with(str(output)))
-    assert (output / "checkpoint.safetensors").exists() and not (output / "model.safetensors").exists()
+    assert (output / "checkpoint").exists() and not (output / "model.safetensors").exists()
     shown, _ = slurm.run(output)
     assert "going on from step" in shown and losses(output) == losses(whole) and model(output) == model(whole)
 
