@@ -40,7 +40,8 @@ from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.lm.packed_attention import IGNORED, count_sizes
+from audiopalm.lm.packed_sizes import count_sizes
+from audiopalm.lm.packing import IGNORED
 from audiopalm.lm.training import Speed
 from audiopalm.tasks import get_task
 from audiopalm.training.config import TrainingConfig

@@ -26,7 +26,7 @@ from rehearsal.host_syncs import HostSyncs  # noqa: E402
 from rehearsal.scenarios import SCENARIOS  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
-from audiopalm.lm import packed_attention  # noqa: E402
+from audiopalm.lm import cuda_attention  # noqa: E402
 
 PLAIN_AUTOCAST = torch.autocast
 # {part of a step's name: why the host waits in code that is not ours}; printed, but no mistake
@@ -46,15 +46,15 @@ def prepare(device: str) -> AbstractContextManager:
             raise RuntimeError("ctc_loss takes scores and targets on the device and lengths on the host")
         return scores.sum()
 
-    flash = packed_attention.varlen_attn
+    flash = cuda_attention.varlen_attn
 
     def varlen_attn(queries, keys, values, starts, *others, **options):
         if not queries.dtype == keys.dtype == values.dtype or starts.dtype != torch.int32 or queries.stride(2) != 1:
             raise RuntimeError(f"FlashAttention has no kernel for {queries.dtype}, {keys.dtype}, {values.dtype}")
         return flash(queries, keys, values, starts, *others, **options)
 
-    packed_attention.varlen_attn = varlen_attn
-    packed_attention.compiled_flex_attention = lambda: attention
+    cuda_attention.varlen_attn = varlen_attn
+    cuda_attention.compiled_flex_attention = lambda: attention
     torch.nn.functional.ctc_loss = ctc_loss
     if device == "meta":
         torch.autocast = lambda kind, *options, **named: (

@@ -20,14 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.attention import product_dtype
-from audiopalm.lm.packed_attention import (
-    Attend,
-    Sizes,
-    count_sizes,
-    dense_attention,
-    output_positions,
-    packed_attention,
-)
+from audiopalm.lm.packed_attention import Attend, dense_attention, packed_attention
+from audiopalm.lm.packed_sizes import Sizes, count_sizes, output_positions
 
 MAX_LOGITS = 2 ** 26  # in memory at once, 256 MiB in float32: 262 output tokens of a vocabulary of 256,000
 MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # no model is larger; a larger number is a mistake

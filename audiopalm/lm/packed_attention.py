@@ -11,17 +11,12 @@ The decode step has its own choice in audiopalm/lm/generation/cache.py.
 """
 
 from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import pad
 
 from audiopalm.lm.attention import attend, attention_bias
-from audiopalm.lm.packing import IGNORED
+from audiopalm.lm.packed_sizes import Sizes
 
 # (queries [B, heads, T, head_dim], keys and values [B, kv_heads, T, head_dim], scale, cap) -> [B, heads, T, head_dim];
 # scale and cap as in audiopalm/lm/attention.py
@@ -29,36 +24,6 @@ Attend = Callable[[Tensor, Tensor, Tensor, float | None, float | None], Tensor]
 
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
 FLASH_HEAD_DIM, FLASH_HEAD_STEP = 256, 8  # FlashAttention takes heads up to this size, in multiples
-BLOCK = 128  # queries and keys of a block of Flex attention
-DOCUMENT_STEP, OUTPUT_STEP = 16, 128  # on a GPU, counts are rounded up to these, so that few different shapes occur
-
-
-class Sizes(NamedTuple):
-    """What shapes depend on in a packed batch, as numbers on the host."""
-
-    documents: int  # runs of equal segments in all rows, padding included
-    longest: int  # tokens of the longest document
-    outputs: int  # tokens with loss
-
-
-def count_sizes(segments: Tensor, targets: Tensor) -> Sizes:
-    """The sizes of segments and targets, int64 `[B, T]`; of tensors on a GPU the host has to wait for them."""
-    starts = document_starts(segments).flatten().nonzero()[:, 0]
-    ends = pad(starts[1:], (0, 1), value=segments.numel())
-    return Sizes(len(starts), int((ends - starts).max()), int((targets != IGNORED).sum()))
-
-
-def output_positions(targets: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """Positions int64 `[N]` in the flattened batch that have loss, and their targets `[N]`.
-
-    On a GPU N is rounded up; what is too much has the target IGNORED.
-    """
-    flat, size = targets.flatten(), sizes.outputs
-    if targets.device.type != "cpu":
-        size = round_up(size, OUTPUT_STEP)
-    positions = torch.nonzero_static(flat != IGNORED, size=size, fill_value=0)[:, 0]
-    chosen = flat.index_select(0, positions)
-    return positions, pad(chosen[:sizes.outputs], (0, size - sizes.outputs), value=IGNORED)
 
 
 def packed_attention(segments: Tensor, sizes: Sizes, window: int | None, dtype: torch.dtype, head_dim: int,
@@ -70,8 +35,10 @@ def packed_attention(segments: Tensor, sizes: Sizes, window: int | None, dtype: 
     """
     if segments.device.type == "cpu":
         return dense_attention(packed_mask(segments), window)
+    from audiopalm.lm import cuda_attention  # it imports torch's compiler, which takes a second
+
     flash = dtype in FLASH_DTYPES and cap is None and head_dim <= FLASH_HEAD_DIM and head_dim % FLASH_HEAD_STEP == 0
-    kernel = VariableLengthAttention if flash else FlexAttention
+    kernel = cuda_attention.VariableLengthAttention if flash else cuda_attention.FlexAttention
     attends: dict[bool, Attend] = {False: kernel(segments, sizes, None)}
     if window is not None:
         attends[True] = kernel(segments, sizes, window)
@@ -98,85 +65,6 @@ class DenseAttention:
         return attend(queries, per_query_head(keys, groups), per_query_head(values, groups), self.bias, scale, cap)
 
 
-class VariableLengthAttention:
-    """FlashAttention over documents that lie one behind another.
-
-    starts: int32 `[N + 1]`, where each document begins in the flattened batch, and its end; documents that are too
-    many, by rounding, are empty.
-    """
-
-    def __init__(self, segments: Tensor, sizes: Sizes, window: int | None):
-        total, documents = segments.numel(), round_up(sizes.documents, DOCUMENT_STEP)
-        starts = torch.nonzero_static(document_starts(segments).flatten(), size=documents, fill_value=total)[:, 0]
-        self.starts = pad(starts, (0, 1), value=total).int()
-        self.longest = sizes.longest
-        self.window = (-1, 0) if window is None else (window - 1, 0)  # tokens before and behind the query
-
-    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float | None,
-                 cap: float | None) -> Tensor:
-        batch, _, length, _ = queries.shape
-        # Norms of queries and keys may have made these float32 under autocast.
-        flat = [one.to(values.dtype).transpose(1, 2).flatten(0, 1) for one in (queries, keys, values)]
-        output = varlen_attn(*flat, self.starts, self.starts, self.longest, self.longest, scale=scale,
-                             window_size=self.window, enable_gqa=True)
-        return output.unflatten(0, (batch, length)).transpose(1, 2)
-
-
-class FlexAttention:
-    """Flex attention, compiled for the model's caps; `block_mask` says which blocks of keys a block of queries sees."""
-
-    def __init__(self, segments: Tensor, sizes: Sizes, window: int | None):
-        self.block_mask = document_blocks(segments, window)
-
-    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float | None,
-                 cap: float | None) -> Tensor:
-        def capped(score: Tensor, *place: Tensor) -> Tensor:
-            return cap * torch.tanh(score / cap)
-
-        kernel = flex_attention if queries.device.type == "cpu" else compiled_flex_attention()
-        queries, keys = queries.to(values.dtype), keys.to(values.dtype)
-        return kernel(queries, keys, values, score_mod=None if cap is None else capped, block_mask=self.block_mask,
-                      scale=scale, enable_gqa=True)
-
-
-@cache
-def compiled_flex_attention() -> Callable:
-    return torch.compile(flex_attention)
-
-
-def document_blocks(segments: Tensor, window: int | None) -> BlockMask:
-    """The mask of packed documents in blocks of BLOCK queries and keys, from segments `[B, T]`, without a dense mask.
-
-    A query sees the keys from its document's first one (or the window's) to itself. These ranges move forward from
-    query to query, so that the first and the last query of a block say what the block sees in part and what wholly.
-    """
-    batch, length = segments.shape
-    places = torch.arange(length, device=segments.device)
-    first = torch.where(document_starts(segments), places, 0).cummax(dim=1).values
-    if window is not None:
-        first = torch.maximum(first, places - window + 1)
-    begins = torch.arange(0, length, BLOCK, device=segments.device)
-    ends = (begins + BLOCK - 1).clamp(max=length - 1)
-    seen = (ends[None, None] >= first[:, begins, None]) & (begins[None, None] <= ends[:, None])
-    whole = (begins[None, None] >= first[:, ends, None]) & (ends[None, None] <= begins[:, None])
-
-    def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (key >= first[row, query])
-
-    return BlockMask.from_kv_blocks(*_in_order(seen & ~whole), *_in_order(whole), BLOCK, visible, (length, length))
-
-
-def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """bool `[B, queries, keys]` -> the number of True blocks int32 `[B, 1, queries]`, and the blocks, these first."""
-    order = blocks.int().argsort(dim=-1, descending=True, stable=True)
-    return blocks.sum(dim=-1, dtype=torch.int32)[:, None], order.int()[:, None]
-
-
-def document_starts(segments: Tensor) -> Tensor:
-    """bool `[B, T]`: whether a token is the first one of a document; rows begin with one."""
-    return pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
-
-
 def packed_mask(segments: Tensor) -> Tensor:
     """Causal, block-diagonal attention mask: bool `[B, 1, T, T]` from segments `[B, T]`.
 
@@ -200,7 +88,3 @@ def within_window(mask: Tensor, window: int) -> Tensor:
 def per_query_head(heads: Tensor, groups: int) -> Tensor:
     """Keys or values `[B, kv_heads, S, head_dim]`, each repeated for the `groups` query heads that it serves."""
     return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)
-
-
-def round_up(number: int, step: int) -> int:
-    return -(-number // step) * step

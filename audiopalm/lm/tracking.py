@@ -19,8 +19,11 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.lm.cuda_attention import VariableLengthAttention
 from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.lm.packed_attention import IGNORED, Attend, Sizes, VariableLengthAttention
+from audiopalm.lm.packed_attention import Attend
+from audiopalm.lm.packed_sizes import Sizes
+from audiopalm.lm.packing import IGNORED
 from audiopalm.lm.training import LMConfig
 from audiopalm.training.optimizer import make_optimizers
 from audiopalm.training.parallel import shard

@@ -16,7 +16,7 @@ from audiopalm.lm.initial import InitialModel, joint_lm, text_lm
 from audiopalm.lm.lora import AdapterConfig, adapted, frozen_weights, merged
 from audiopalm.lm.mixture import Mixture, MixtureEntry, trained_tasks
 from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
-from audiopalm.lm.packed_attention import Sizes, count_sizes
+from audiopalm.lm.packed_sizes import Sizes, count_sizes
 from audiopalm.lm.packing import PackedBatch
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.show import show_batch

@@ -3,17 +3,11 @@
 import pytest
 import torch
 
-from audiopalm.lm import packed_attention
+from audiopalm.lm import cuda_attention
 from audiopalm.lm.attention import attend
-from audiopalm.lm.packed_attention import (
-    FlexAttention,
-    VariableLengthAttention,
-    count_sizes,
-    dense_attention,
-    document_blocks,
-    output_positions,
-    packed_mask,
-)
+from audiopalm.lm.cuda_attention import FlexAttention, VariableLengthAttention, document_blocks
+from audiopalm.lm.packed_attention import dense_attention, packed_mask
+from audiopalm.lm.packed_sizes import count_sizes, output_positions
 
 LENGTH = 300
 
@@ -54,7 +48,7 @@ def plain_varlen(queries, keys, values, starts, key_starts, longest, longest_key
 @pytest.mark.parametrize("window", [None, 20, 200])
 def test_variable_length_attention_is_that_of_the_dense_mask(segments, monkeypatch, window):
     torch.manual_seed(0)
-    monkeypatch.setattr(packed_attention, "varlen_attn", plain_varlen)
+    monkeypatch.setattr(cuda_attention, "varlen_attn", plain_varlen)
     queries, keys, values = heads(4), heads(2), heads(2)
     expected = dense_attention(packed_mask(segments), window)[window is not None](queries, keys, values, 0.3, None)
     sizes = count_sizes(segments, segments)

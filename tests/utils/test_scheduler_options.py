@@ -41,7 +41,8 @@ def asked(tmp_path):
 def test_options_of_one_hyphen_are_passed_on(asked):
     words = asked("queue.pl", "-V", "-l", "mem_free=2G", "-pe", "smp", 4, "--mem", "3G", "-sync", "y", "-tc", 2)
     assert words.startswith("-V -cwd -S /bin/bash -j y -r y -l mem_free=3G -V -l mem_free=2G -pe smp 4 -N log ")
-    assert asked("slurm.pl", "-p", "long", "--mem", "3G").startswith("--mem-per-cpu 3G -p long --parsable ")
+    words = asked("slurm.pl", "-p", "long", "--mem", "3G")
+    assert words.startswith("--requeue --signal=B:USR1@120 --mem-per-cpu 3G -p long --parsable ")
 
 
 def test_a_recipe_s_conf_file_goes_before_the_repository_s(asked, tmp_path):

@@ -151,6 +151,7 @@ def caller() -> str:
     """file:line of the innermost frame that is in this repository and not of the rehearsal."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and Path(__file__).parent not in path.parents:
+        ours = path.is_relative_to(ROOT) and "site-packages" not in path.parts  # .venv is in the repository's folder
+        if ours and Path(__file__).parent not in path.parents:
             return f"{path.relative_to(ROOT)}:{frame.lineno}"
     return "?"

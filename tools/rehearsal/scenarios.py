@@ -24,7 +24,8 @@ from audiopalm.lm.generation.choice import Sampling
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rounds import Rounds
 from audiopalm.lm.model import Decoder, ModelConfig
-from audiopalm.lm.packed_attention import IGNORED, count_sizes
+from audiopalm.lm.packed_sizes import count_sizes
+from audiopalm.lm.packing import IGNORED
 from audiopalm.tasks import get_task
 from audiopalm.training.optimizer import OptimizerConfig, update_group
 from audiopalm.units.registry import UnitTokenizer

@@ -17,7 +17,7 @@ from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
-from audiopalm.lm.packed_attention import count_sizes, output_positions
+from audiopalm.lm.packed_sizes import count_sizes, output_positions
 from audiopalm.lm.packing import collate
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, Task, get_task, writing_task
