@@ -69,8 +69,8 @@ def test_torch_s_trackers_count_what_the_formula_does(devices, name):
 
 
 def test_what_cannot_be_tracked_is_said():
-    config = load_config(LMConfig, None, ["mixture=[]", "training.strategy=fsdp", "optimizer.name=adafactor"])
-    with pytest.raises(AudioPaLMError, match="optimizer adafactor cannot be tracked on shards.*optimizer.name=adamw"):
+    config = load_config(LMConfig, None, ["mixture=[]", "training.strategy=fsdp", "optimizer.name=muon"])
+    with pytest.raises(AudioPaLMError, match="optimizer muon cannot be tracked on shards.*optimizer.name=adamw"):
         track(SHAPE, config, 2)
 
 
