@@ -114,7 +114,7 @@ class Bench:
     def workers(self, number: int, batches: int) -> tuple[float, float, list[Loaded]]:
         """Tokens/s of the second half of `batches` batches, tokens for each second of CPU time of the worker that takes
         longest, and what is known of each batch."""
-        assert self.mixture.drawable
+        self.mixture.prepare()
         found: list[Loaded] = []
         began, half = 0.0, batches // 2
         for _, one in load_ahead(self.load, range(batches), number):

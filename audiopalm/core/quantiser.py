@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, distributed, nn
 
-# points whose distances to all codes are computed at once: on a CPU as many as fit into its cache
+# Distances to all codes are computed for so many points at once, on a CPU and elsewhere. 512 fit into its cache.
 BLOCK, DEVICE_BLOCK = 512, 65536
 
 

@@ -188,7 +188,7 @@ def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.n
 
 
 def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by: str = "") -> None:
-    """Write the index of a data directory and that of its tokens; either is replaced as a whole."""
+    """Write two indices, of a data directory and of its tokens. Each file is replaced as a whole."""
     data = make_data_index(Path(data_dir), made_by)
     remove_index(data_dir)
     save(data)
@@ -229,7 +229,7 @@ def load(path: Path, rebuild: str) -> Index:
 
 
 def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "") -> tuple[Index, Index | None]:
-    """The index of a data directory and that of its tokens, mapped into memory; what is missing is built first.
+    """Two indices, of a data directory and of its tokens, mapped into memory. A missing one is built first.
 
     Of several processes one builds, and the others wait for it. Raises AudioPaLMError for an index that is damaged or
     older than its tables or archives, and for archives that do not exist.

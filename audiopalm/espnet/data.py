@@ -34,7 +34,7 @@ class MixtureIterFactory(AbsIterFactory):
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
         """The batches of `epoch`, counted from 1; they do not depend on which epochs were built before."""
-        assert self.mixture.drawable  # found here and not in every worker
+        self.mixture.prepare()
         each = self.iterations * self.world_size
         numbers = range((epoch - 1) * each + self.rank, epoch * each, self.world_size)
         for batch in load_ahead(self.mixture.batch, numbers, self.workers):

@@ -124,9 +124,13 @@ class Mixture:
         self.lengths = FieldLengths(examples, builder.vocabulary, builder.tokenizer)
         self._plan: Plan | None = None
 
+    def prepare(self) -> None:
+        """Compute what is drawn from. Workers that are started afterwards share it."""
+        _ = self.drawable
+
     @cached_property
-    def drawable(self) -> "Drawable":
-        """What is drawn from; whoever starts workers asks for it first, so that they share it."""
+    def drawable(self) -> Drawable:
+        """The rows that examples are drawn from."""
         narrow = np.uint16 if self.row_length < 2 ** 16 else np.int32
         rows, lengths = [], []
         for cell in self.cells:
@@ -157,7 +161,7 @@ class Mixture:
         return map(self.batch, itertools.count(first))
 
     def batch(self, number: int) -> PackedBatch:
-        """Batch `number`, of which nothing else than its own examples is read."""
+        """Batch `number`. Only its own examples are read."""
         chunk, place = divmod(number, CHUNK_BATCHES)
         plan = self._plan if self._plan is not None and self._plan.chunk == chunk else self.plan(chunk)
         self._plan = plan

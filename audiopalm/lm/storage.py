@@ -98,7 +98,7 @@ def named_seed(name: str) -> int:
 
 
 def _with_more_rows(known: Stored, number: int, initialisation: str, behind: int | None, seed: int) -> Stored:
-    """A matrix of a row for each id with `number` more of them, of which a shard reads its own."""
+    """The matrix `known`, which has a row for each id, with `number` rows more. A shard reads its own rows only."""
     start = known.shape[0] if behind is None else behind
     new: list[Tensor] = []  # made once
 

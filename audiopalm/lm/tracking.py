@@ -66,7 +66,8 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
         else:
             tracker = MemTracker()
             tracker.track_external(model, *optimizers)
-        tracker._update_peak_stats = lambda state: keep_peak(tracker)  # that of each module is not wanted, and slow
+        # Peaks of single modules are slow to follow, and nobody reads them.
+        tracker._update_peak_stats = lambda state: keep_peak(tracker)
         inputs = batch(config, output_share)
         bf16 = config.training.precision != "32-true"
         for _ in range(2):  # in the first step there is no optimizer's state yet

@@ -147,7 +147,7 @@ class LMTraining(Training):
                                       clip_apart=("embedding",))}
 
     def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[PackedBatch]:
-        assert self.mixture.drawable  # found here and not in every worker
+        self.mixture.prepare()
         return load_ahead(self.mixture.batch, numbers, self.config.training.workers)
 
     def step(self, batch: PackedBatch, step: int) -> Iterator[Loss]:

@@ -1,7 +1,7 @@
 """A training as a job of `cuda_cmd`, on one or several machines, its output shown while it runs.
 
     run.pl LOG python -m audiopalm.bin.train_lm ...                                           one process
-    run.pl --gpu 8 LOG python -m audiopalm.bin.start_ranks --processes 8 train_lm ...         eight on one machine
+    run.pl --gpu 8 LOG python -m audiopalm.bin.start_ranks --ngpu 8 train_lm ...              eight on one machine
     slurm.pl --gpu 8 --num_nodes 4 LOG srun.sh python -m audiopalm.bin.start_ranks ...        eight on each of four
 """
 

@@ -1,91 +1,17 @@
-"""The driver egs/TEMPLATE/audiopalm.sh, with a stand-in for Python that records each command and makes its output."""
+"""The driver egs/TEMPLATE/audiopalm.sh: which command runs in which stage, with which arguments."""
 
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-PYTHON = """#!/usr/bin/env bash
-# called as: python -m audiopalm.bin.NAME ARGUMENTS...
-set -eu
-name=${2#audiopalm.bin.}
-if [ "$name" = launch ]; then  # the training itself, and what it would be launched by
-    echo "${*:3:8}" >> launched.txt
-    name=${11}
-    set -- -m "audiopalm.bin.$name" "${@:12}"
-fi
-echo "$name ${*:3}" >> commands.txt
-echo "output of $name"
-if [ "${FAIL:-}" = "$name" ]; then echo "$name: error: broken on purpose" >&2; exit 3; fi
-if [ "${HANG:-}" = "$name" ]; then
-    trap 'echo "$name: interrupted" >&2; exit 130' INT
-    echo $$ > hanging.new && mv hanging.new hanging
-    for _ in $(seq 600); do sleep 0.1; done
-fi
-while [ $# -gt 1 ]; do
-    if [ "$1" = --output ]; then
-        output=$2
-        while [ $# -gt 1 ] && [[ "$2" != --* ]]; do mkdir -p "$2"; shift; done  # tokenize writes several
-    fi
-    if [ "$1" = --results ]; then results=$2; fi
-    if [ "$1" = --report ]; then report=$2; fi
-    if [ "$1" = --audio_dir ]; then mkdir -p "$2"; fi
-    shift
-done
-case "$name" in
-    prepare) mkdir -p "$output"/{train,dev,test,sayings} ;;
-    score) touch "$results" "$report" ;;
-    report) touch "$output/index.html" ;;
-    pack) touch "$output.zip" ;;
-    data_dir) mkdir -p "$1" ;;  # what copy_data_dir.sh writes
-esac
-"""
+from driver import ROOT, make_pack_folders, toy_recipe
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
-    directory = tmp_path / "egs" / "toy"
-    for name in ("units", "codec", "acoustic"):
-        (directory / "pretrained" / "pack" / name).mkdir(parents=True)
-        (directory / "pretrained" / "pack" / name / "config.json").write_text("{}")
-    (tmp_path / "egs" / "TEMPLATE").symlink_to(ROOT / "egs" / "TEMPLATE")
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
-    for name in ("run.sh", "cmd.sh", "path.sh", "db.sh", "conf", "local/data.sh"):
-        target = directory / name
-        target.parent.mkdir(exist_ok=True)
-        copy = shutil.copytree if name == "conf" else shutil.copy
-        copy(ROOT / "egs" / "mini" / name, target, **({} if name == "conf" else {"follow_symlinks": False}))
-    script = directory / "run.sh"
-    script.write_text(re.sub("--train_(units|acoustic) false", r"--train_\1 true", script.read_text())
-                      .replace("--text_sets test_paraphrase", "--text_sets ''"))
-    python = tmp_path / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(PYTHON)
-    python.chmod(0o755)
-    (python.parent / "python3").symlink_to(sys.executable)  # for the driver's own helper
-
-    class Recipe:
-        path = directory
-        environment = {**os.environ, "AUDIOPALM_PYTHON": str(python)}
-        command = [str(directory / "run.sh"), "--test_sets", "test"]
-
-        def __call__(self, *arguments, **environment):
-            return subprocess.run([*self.command, *arguments], env={**self.environment, **environment}, cwd=tmp_path,
-                                  text=True, capture_output=True, timeout=60)
-
-        def commands(self):
-            return (directory / "commands.txt").read_text().splitlines()
-
-    return Recipe()
+    return toy_recipe(tmp_path)
 
 
 def test_all_stages_in_order(recipe):
@@ -188,13 +114,6 @@ def test_a_text_lm_is_imported_instead_of_trained(recipe):
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
 
 
-def make_pack_folders(directory):
-    for name in ("units", "codec", "vocabulary", "lm", "acoustic"):
-        (directory / name).mkdir(parents=True)
-        (directory / name / "config.json").write_text("{}")
-    return directory
-
-
 def test_a_pack_goes_on_training(recipe):
     make_pack_folders(recipe.path / "a pack")
     result = recipe("--init_pack", "a pack", "--stop_stage", "9")
@@ -206,23 +125,6 @@ def test_a_pack_goes_on_training(recipe):
     assert textlm == "import_lm --init_pack a pack --vocabulary exp/vocabulary --output exp/textlm --seed 0"
     assert finetune.startswith("train_lm ") and "--init_lm exp/textlm" in finetune
     assert "--init_model a pack/acoustic --output exp/acoustic" in acoustic
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (["--init_pack", "nothing"], "--init_pack nothing is no packed model of stage 14: it has no units"),
-    (["--init_pack", "pack", "--init_lm", "lm"],
-     "--init_pack brings its own LM: it goes with neither --init_lm nor --size"),
-    (["--init_pack", "pack", "--size", "1B"],
-     "--init_pack brings its own LM: it goes with neither --init_lm nor --size"),
-    (["--init_pack", "pack", "--train_codec", "true"],
-     "--init_pack brings its own codec: it does not go with --train_codec true"),
-    (["--init_pack", "pack", "--expdir", "pack"],
-     "--init_pack is the folder that the run would write; give another --expdir"),
-])
-def test_what_does_not_go_with_a_pack_is_refused(recipe, arguments, message):
-    make_pack_folders(recipe.path / "pack")
-    result = recipe(*arguments)
-    assert result.returncode == 1 and result.stderr == f"audiopalm.sh: error: {message}\n"
 
 
 def test_scores_are_of_the_run_and_published_on_request(recipe):
@@ -303,87 +205,6 @@ def test_a_text_lm_by_size(recipe):
     assert recipe.commands()[1].endswith("training.micro_batches=16 training.workers=2 training.rows=2")
 
 
-def test_missing_input_names_the_stage_that_makes_it(recipe):
-    result = recipe("--stage", "5")
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        "audiopalm.sh: error: stage 5 (tokenize) reads dump/raw/train, which does not exist; run stage 2 first: "
-        f"{recipe.path}/run.sh --test_sets test --stage 2 --stop_stage 2"]
-    assert not (recipe.path / "commands.txt").exists()
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (["--stagee", "3"], "unknown option --stagee; did you mean --stage? (--help lists the options)"),
-    (["--stage"], "option --stage needs a value"),
-    (["--train_codec", "yes"], "option --train_codec takes true or false, not 'yes'"),
-    (["--stage", "two"], "--stage and --stop_stage take a number from 1 to 14"),
-    (["--stage", "15"], "no stage from --stage 15 to --stop_stage 14; there are 1 to 14"),
-    (["--stage", "9", "--stop_stage", "9", "--skip_stages", "8 9"],
-     "no stage from --stage 9 to --stop_stage 9 without 8 9; there are 1 to 14"),
-    (["--skip_stages", "9,11"], "--skip_stages takes numbers from 1 to 14, separated by spaces"),
-    (["3"], "unexpected argument '3' (--help lists the options)"),
-    (["--corpus", "mini"], "unknown option --corpus (--help lists the options)"),
-    (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
-    (["--text_dir", "x", "--trainer", "espnet"],
-     "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
-    (["--num_nodes", "two"], "--ngpu, --num_nodes and --inference_nj take numbers"),
-    (["--gpu_inference", "yes"], "--gpu_inference takes true or false, not 'yes'"),
-    (["--lm_launch", "torchrun"], "unknown option --lm_launch (--help lists the options)"),
-    (["--audio_format", "mp3"], "--audio_format takes flac, flac.ark or wav, not 'mp3'"),
-    (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
-    (["--train_set", "../train"], "--train_set takes names of data directories, not '../train'"),
-])
-def test_bad_options(recipe, arguments, message):
-    result = recipe(*arguments)
-    assert result.returncode == 1
-    assert result.stderr == f"audiopalm.sh: error: {message}\n"
-
-
-def test_failing_command(recipe):
-    result = recipe("--stop_stage", "9", FAIL="train_units")
-    assert result.returncode == 3
-    assert "train_units: error: broken on purpose" in result.stdout  # both streams of a command go to screen and log
-    assert result.stderr == ("audiopalm.sh: stage 3 (units) failed; log: exp/log/stage3.log; to go on: "
-                             f"{recipe.path}/run.sh --test_sets test --stage 3 --stop_stage 9\n")
-    assert not any(line.startswith("tokenize") for line in recipe.commands())
-
-
-def wait_for(true) -> bool:
-    deadline = time.monotonic() + 30
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return true()
-
-
-@pytest.mark.parametrize("number, to_group", [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
-def test_interrupt_reaches_the_command_once(recipe, number, to_group):
-    process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"}, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    assert wait_for((recipe.path / "hanging").exists)
-    start = time.monotonic()
-    (os.killpg if to_group else os.kill)(process.pid, number)
-    stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - start < 5
-    assert process.returncode == 130
-    assert stdout.count("train_units: interrupted") == 1
-    assert stderr == ("audiopalm.sh: interrupted in stage 3; to go on: "
-                      f"{recipe.path}/run.sh --test_sets test --stage 3\n")
-    assert recipe("--stage", "3", "--stop_stage", "3").returncode == 0
-
-
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_a_killed_driver_takes_its_command_along(recipe, whole_group):
-    """SIGKILL of run.sh alone, or with its helper, as the out-of-memory killer and time limits of clusters do."""
-    process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    command = recipe.path / "hanging"
-    assert wait_for(command.exists)
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=10) == -signal.SIGKILL
-    number = command.read_text().strip()
-    assert wait_for(lambda: not Path(f"/proc/{number}").exists())
-
-
 def test_another_seed_reuses_the_audio_and_tokens(recipe):
     assert recipe("--stop_stage", "5").returncode == 0
     (recipe.path / "commands.txt").unlink()
@@ -430,7 +251,3 @@ def test_help_lists_every_option_and_needs_no_setup(recipe):
     names = {line.split("=")[0] for line in defaults.splitlines() if "=" in line} - {"called_as"}
     assert len(names) > 30
     assert sorted(name for name in names if f"--{name}" not in result.stdout) == []
-
-
-def test_run_script_is_short():
-    assert len((ROOT / "egs" / "mini" / "run.sh").read_text().splitlines()) < 40
