@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch.distributed import DistNetworkError
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -49,6 +50,10 @@ def start_ranks(ngpu: int, num_nodes: int, command: Sequence[str]) -> int:
             return _exit_code(error.failures)
         except SignalException:
             raise KeyboardInterrupt from None
+        except DistNetworkError as error:
+            raise AudioPaLMError(f"the machines of job {os.environ.get('SLURM_JOB_ID', '')} cannot connect: "
+                                 f"{' '.join(str(error).split())}; run the same command again, which takes another port"
+                                 ) from None
     return 0
 
 

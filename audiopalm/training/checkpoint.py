@@ -72,8 +72,9 @@ class Checkpoints:
     def _begin(self, path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         self.settle()
         shard = Shard(_partial(path), tensors, self.fabric.global_rank, self.fabric.world_size)
-        self._pending = path, copy.deepcopy(dict(state)), shard  # it changes before the header is written
+        kept = copy.deepcopy(dict(state))  # it changes before the header is written
         shard.start()
+        self._pending = path, kept, shard
 
     def wait_until_read(self) -> None:
         """Return when the tensors that are being saved may change."""
@@ -88,18 +89,20 @@ class Checkpoints:
         if self._pending is None:
             return
         path, state, shard = self._pending
-        self._pending = None
         shard.join()
         found = gather(self.fabric, [shard.path.name, shard.sha256, shard.error])
         if errors := [error for _, _, error in found if error]:
+            self._pending = None
             if self.fabric.is_global_zero:
                 shutil.rmtree(_partial(path), ignore_errors=True)
             raise AudioPaLMError(f"{path} cannot be written: {errors[0]}; what was there is as it was. Make room, then "
                                  "run the same command again")
-        if self.fabric.is_global_zero:
+        # `close` comes here again where Ctrl-C has interrupted this; the folder then may have its name already.
+        if self.fabric.is_global_zero and _partial(path).exists():
             write_header(_partial(path), {"made_from": self.made_from, "state": state,
                                           "shards": {name: sha256 for name, sha256, _ in found}})
             self._rename(path)
+        self._pending = None
         self.fabric.barrier()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trainings import Trainings
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import AGAIN
 from audiopalm.stages.launch import TrainingJob
+from audiopalm.stages.ranks import FIRST_PORT
 
 LONG = ["training.steps=60", "training.save_every=20", "training.validate_every=50", "training.log_every=1"]
 
@@ -133,6 +135,23 @@ def test_missing_gpus_are_one_line(here, tmp_path):
     launched = Launched(here[0].trainings, "--ngpu", "2", CUDA_VISIBLE_DEVICES="")
     shown, errors = launched.run(tmp_path / "acoustic", code=1)
     assert re.fullmatch(r"start_ranks: error: --ngpu 2, but \S+ shows 0 GPUs\n", shown) and errors == ""
+
+
+def test_a_port_that_another_program_uses_is_one_line(trainings, tmp_path):
+    """Two machines of a job, the first of which is this one."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\n[ $2 = hostnames ] && echo n1 || echo NodeAddr=127.0.0.1 Port=1\n")
+    scontrol.chmod(0o755)
+    job = 77
+    with socket.create_server(("", FIRST_PORT + job)):
+        result = subprocess.run(
+            [prestarted()["AUDIOPALM_PYTHON"], "-m", "audiopalm.bin.start_ranks", "--num_nodes", "2", "train_acoustic",
+             *trainings.arguments("soundstorm", tmp_path / "acoustic")], text=True, capture_output=True, timeout=60,
+            env=prestarted(SLURM_JOB_ID=str(job), SLURM_NODEID="0", SLURM_STEP_NODELIST="n[1-2]",
+                           PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    assert result.returncode == 1
+    assert re.fullmatch(f"start_ranks: error: the machines of job {job} cannot connect: .*port: {FIRST_PORT + job}.*; run "
+                        "the same command again, which takes another port\n", result.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256
 from audiopalm.training.checkpoint import Checkpoints
+from audiopalm.training.snapshot import Shard
 
 MADE_FROM = "a hash of settings"
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -60,6 +61,25 @@ def test_a_run_goes_on_exactly(tmp_path):
     checkpoints_of(tmp_path).remove()
     assert list(tmp_path.iterdir()) == []
     assert checkpoints_of(tmp_path).load({"model": model}, {}) is None
+
+
+@pytest.mark.parametrize("method", ["join", "start"])
+def test_ctrl_c_while_a_checkpoint_is_written_leaves_nothing_half_written(tmp_path, monkeypatch, method):
+    trained(3, checkpoints_of(tmp_path))
+    checkpoints = checkpoints_of(tmp_path)
+    with monkeypatch.context() as patch:
+        def interrupted(shard):
+            patch.undo()
+            raise KeyboardInterrupt
+
+        patch.setattr(Shard, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(5, checkpoints)
+    checkpoints.close()
+    assert not list(tmp_path.glob(".*"))
+    step = 4 if method == "join" else 3  # one that was never started is not a checkpoint
+    assert json.loads((tmp_path / "checkpoint/snapshot.json").read_text())["state"]["step"] == step
+    assert torch.equal(trained(5, checkpoints_of(tmp_path))[0].weight, trained(5)[0].weight)
 
 
 def change_state(path) -> None:

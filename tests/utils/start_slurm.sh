@@ -2,7 +2,8 @@
 # A Slurm of one machine for the tests, in a new directory: start DIR [NODES] | stop DIR
 # With NODES > 1 the machine passes for so many, n1, n2, ..., each with a slurmd of its own.
 # Jobs of the partition `urgent` take the nodes from those of the default one, which are started again.
-# Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own.
+# Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own. Numbers of jobs
+# begin anywhere, since trainings on several nodes derive their port from them, and two tests may each run a Slurm.
 set -euo pipefail
 
 usage() { echo "Usage: start_slurm.sh start DIR [NODES] | stop DIR" >&2; exit 1; }
@@ -64,6 +65,7 @@ head -c 128 /dev/urandom > "${dir}/munge.key"
 chmod 600 "${dir}/munge.key"
 cat > "${dir}/slurm.conf" << END
 ClusterName=test
+FirstJobId=$((1 + RANDOM))
 SlurmctldHost=${host}(127.0.0.1)
 SlurmctldPort=${ports[0]}
 SlurmUser=${user}
