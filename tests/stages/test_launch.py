@@ -150,8 +150,8 @@ def test_a_port_that_another_program_uses_is_one_line(trainings, tmp_path):
             env=prestarted(SLURM_JOB_ID=str(job), SLURM_NODEID="0", SLURM_STEP_NODELIST="n[1-2]",
                            PATH=f"{tmp_path}:{os.environ['PATH']}"))
     assert result.returncode == 1
-    assert re.fullmatch(f"start_ranks: error: the machines of job {job} cannot connect: .*port: {FIRST_PORT + job}.*; run "
-                        "the same command again, which takes another port\n", result.stderr)
+    assert re.fullmatch(f"start_ranks: error: the machines of job {job} cannot connect: .*port: {FIRST_PORT + job}.*; "
+                        "run the same command again, which takes another port\n", result.stderr)
 
 
 @pytest.fixture(scope="module")
