@@ -15,8 +15,8 @@ if ! cmp -s "${list}" "${venv}/requirements.txt"; then
     if [ -e "${venv}" ] && [ ! -e "${venv}/pyvenv.cfg" ]; then die "${venv} exists and is not a virtual environment"; fi
     rm -rf "${venv}"
     "${PYTHON:-python3}" -m venv "${venv}"
-    PIP_DISABLE_PIP_VERSION_CHECK=1 "${venv}/bin/python" -m pip install --quiet --no-deps -r "${list}" > "${venv}/pip.log" 2>&1 ||
-        die "the packages of ${list} cannot be installed; details: ${venv}/pip.log"
+    PIP_DISABLE_PIP_VERSION_CHECK=1 tools/install_packages.sh "${venv}/bin/python" --no-deps -r "${list}" > "${venv}/install.log" 2>&1 ||
+        die "the packages of ${list} cannot be installed; details: ${venv}/install.log"
     cp "${list}" "${venv}/requirements.txt"
 fi
 

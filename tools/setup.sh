@@ -7,8 +7,8 @@
 #   PYTHON=python3.11           the Python that the environment is made from
 #   AUDIOPALM_VENV=DIR          put the environment there instead of .venv
 #   AUDIOPALM_PYTHON=FILE       use this Python as it is and set nothing up (conda, clusters with modules)
-#   AUDIOPALM_TORCH_INDEX=URL   the package index to take torch from; give the address of PyTorch's CPU wheels where pip
-#                               has no CPU wheel at hand, or else torch comes as a CUDA build of several GB
+#   AUDIOPALM_TORCH_INDEX=URL   the package index to take torch from; give the address of PyTorch's CPU wheels where
+#                               there is no CPU wheel at hand, or else torch comes as a CUDA build of several GB
 set -euo pipefail
 
 TORCH=2.13.0
@@ -27,7 +27,7 @@ fi
 # A GPU asks for another build of torch, so it is part of what the stamp states.
 device=cpu
 if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
-hash=$(cat "${root}/tools/requirements.txt" "${root}/tools/setup.sh" "${root}/tools/install_espnet.sh" "${root}/pyproject.toml" | cksum)
+hash=$(cat "${root}/tools/requirements.txt" "${root}"/tools/{setup,install_packages,install_espnet}.sh "${root}/pyproject.toml" | cksum)
 wanted="${root} ${device} ${AUDIOPALM_TORCH_INDEX:-} ${hash}"
 in_place() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ]; }
 if in_place; then exit 0; fi
@@ -55,7 +55,7 @@ if [ -f "${stamp}" ] && [ "$(cut -d ' ' -f 1-2 "${stamp}")" = "${root} ${device}
     rm "${stamp}"  # from here until the end a killed update is a new set-up
 else
     python=$(find_python)
-    say "making ${venv} with $("${python}" --version 2>&1); about two minutes, 2 GB"
+    say "making ${venv} with $("${python}" --version 2>&1); about a minute, 2 GB"
     if [ -e "${venv}" ] && [ ! -e "${venv}/pyvenv.cfg" ] && [ -n "$(ls -A "${venv}")" ]; then
         die "${venv} exists and is not a virtual environment"
     fi
@@ -66,13 +66,12 @@ fi
     say "warning: the versions are pinned for Python 3.11; this is $("${venv}/bin/python" --version)"
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_REQUIRE_VIRTUALENV=1
-# install WHAT PIP-ARGUMENTS...: one line on the screen, the details in the log. Python compiles modules when they are
-# first imported: most never are.
+# install WHAT ARGUMENTS...: one line on the screen, the details in the log.
 install() {
     local what=$1 began=${SECONDS}
     shift
-    if ! "${venv}/bin/python" -m pip install --no-compile "$@" >> "${log}" 2>&1; then
-        grep '^ERROR' "${log}" | tail -n 3 >&2
+    if ! "${root}/tools/install_packages.sh" "${venv}/bin/python" "$@" >> "${log}" 2>&1; then
+        grep -iE '^ *(error|×|╰)' "${log}" | tail -n 3 >&2
         return 1
     fi
     say "${what}: $((SECONDS - began)) s"
@@ -86,7 +85,7 @@ if [ "${device}" = gpu ]; then
     # Never run so far: no machine with both a GPU and a package index has been at hand.
     install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || die "torch cannot be installed; details: ${log}"
 elif ! install "torch ${TORCH}, CPU build" ${index[@]+"${index[@]}"} "torch==${TORCH}+cpu"; then
-    say "pip has no CPU build of torch at hand (see AUDIOPALM_TORCH_INDEX in tools/setup.sh): taking the usual build"
+    say "there is no CPU build of torch at hand (see AUDIOPALM_TORCH_INDEX in tools/setup.sh): taking the usual build"
     install "torch ${TORCH}" ${index[@]+"${index[@]}"} "torch==${TORCH}" || die "torch cannot be installed; details: ${log}"
 fi
 "${root}/tools/install_espnet.sh" "${venv}/bin/python" >> "${log}" 2>&1 || die "espnet cannot be installed; details: ${log}"

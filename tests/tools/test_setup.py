@@ -1,4 +1,4 @@
-"""tools/setup.sh, with a stand-in for Python that records what pip is asked for."""
+"""tools/setup.sh, with a stand-in for Python that records what pip and uv are asked for."""
 
 import os
 import shutil
@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = """#!/usr/bin/env bash
 set -eu
 echo "$*" >> "$CALLS"
+if [ -n "${UV_DEFAULT_INDEX:-}" ]; then echo "UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX}" >> "$CALLS"; fi
 case "$*" in
     --version) echo "Python 3.11.7" ;;
+    "-m pip config list") printf "${SETTINGS:-}" ;;
     "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; touch "$3/pyvenv.cfg" ;;
     *"${FAIL:-no call}"*) echo "ERROR: no such package" >&2; exit 1 ;;
     *"${HANG:-no call}"*) touch "$CALLS.hanging"; sleep 60 ;;
@@ -49,15 +51,18 @@ def setup(tmp_path):
         def calls(self):
             return record.read_text().splitlines()
 
-        def pip(self):
-            return [call.removeprefix("-m pip install ") for call in self.calls() if call.startswith("-m pip install ")]
+        def installed(self):
+            """The arguments of each installation by uv, then ESPnet's by pip."""
+            by_uv = f"-m uv pip install --python {self.venv}/bin/python --index-strategy unsafe-best-match "
+            return [call.removeprefix(by_uv).removeprefix("-m pip install ") for call in self.calls()
+                    if " pip install " in call]
 
     return Setup()
 
 
 def test_second_call_does_nothing_at_once(setup):
     assert setup().returncode == 0
-    assert [line.split()[-1] for line in setup.pip()] == [
+    assert [line.split()[-1] for line in setup.installed()] == [
         f"{setup.path}/tools/requirements.txt", "torch==2.13.0+cpu", "espnet==202511", str(setup.path)]
     start = time.monotonic()
     result = setup()
@@ -71,7 +76,7 @@ def test_changed_requirements_update_the_environment(setup):
     with open(setup.path / "tools" / "requirements.txt", "a") as file:
         file.write("six==1.17.0\n")
     assert setup().returncode == 0
-    assert len(setup.pip()) == 4
+    assert len(setup.installed()) == 4
     assert not any("-m venv" in call for call in setup.calls())
     setup()
     assert setup.calls() == []
@@ -109,14 +114,22 @@ def test_a_killed_update_is_a_new_set_up(setup):
 
 def test_index_is_asked_for_torch_alone(setup):
     assert setup(AUDIOPALM_TORCH_INDEX="file:///wheels").returncode == 0
-    assert [line for line in setup.pip() if "--index-url" in line] == [
-        "--no-compile --index-url file:///wheels torch==2.13.0+cpu"]
+    assert [line for line in setup.installed() if "--index-url" in line] == [
+        "--index-url file:///wheels torch==2.13.0+cpu"]
+
+
+def test_uv_looks_where_pip_does(setup):
+    assert setup(SETTINGS=r":env:.find-links='/mine'\nglobal.extra-index-url='\\nfile:///one\\nfile:///two'\n"
+                          r"global.find-links='/not/mine'\nglobal.index-url='file:///first'\n").returncode == 0
+    assert setup.installed()[1] == ("--extra-index-url file:///one --extra-index-url file:///two --find-links /mine "
+                                    "torch==2.13.0+cpu")
+    assert "UV_DEFAULT_INDEX=file:///first" in setup.calls()
 
 
 def test_usual_torch_where_there_is_no_cpu_build(setup):
     result = setup(FAIL="torch==2.13.0+cpu")
     assert result.returncode == 0
-    assert "--no-compile torch==2.13.0" in setup.pip()
+    assert "torch==2.13.0" in setup.installed()
     assert "taking the usual build" in result.stderr
 
 
@@ -124,7 +137,7 @@ def test_gpu_takes_another_build(setup):
     (setup.directory / "nvidia-smi").write_text("#!/bin/sh\n")
     (setup.directory / "nvidia-smi").chmod(0o755)
     assert setup().returncode == 0
-    assert "--no-compile torch==2.13.0,!=2.13.0+cpu" in setup.pip()
+    assert "torch==2.13.0,!=2.13.0+cpu" in setup.installed()
 
 
 def test_other_directories_are_not_removed(setup, tmp_path):
