@@ -4,7 +4,7 @@ A command of a stage imports torch and other packages for two to four seconds, a
 commands. Here a server imports them once for all tests of a process of pytest. Each command is still a process of its
 own, with its own folder, environment, standard streams and exit code, and imports audiopalm itself. Its parent is the
 server: what is tested about groups of processes, or about a fresh interpreter, needs the real Python.
-tests/recipes/test_mini_recipe.py runs every stage by that one.
+tests/recipes/test_mini_recipe.py runs stages by that one.
 """
 
 import atexit

@@ -91,6 +91,7 @@ fi
 "${root}/tools/install_espnet.sh" "${venv}/bin/python" >> "${log}" 2>&1 || die "espnet cannot be installed; details: ${log}"
 install "audiopalm (editable)" --no-deps --no-build-isolation -e "${root}" || die "details: ${log}"
 
+unset PYTHONDONTWRITEBYTECODE # so that what this imports is compiled once, and not by every command again
 "${venv}/bin/python" "${root}/tools/check_install.py" > "${venv}/check_install.log" 2>&1 || {
     cat "${venv}/check_install.log" >&2
     die "the environment is incomplete"

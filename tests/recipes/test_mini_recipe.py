@@ -1,6 +1,7 @@
 """egs/mini/run.sh from end to end, all stages, on a few of its own recordings with tiny models and few steps.
 
-The tests of this file share one run and are in the order in which a user would meet them.
+The tests of this file share one run and are in the order in which a user would meet them. Stages 10 to 14, run again, and
+the first interrupted training are processes of the real Python; the others are forks (tests/prestarted.py).
 """
 
 import base64
@@ -60,14 +61,13 @@ class Recipe:
         few = re.sub(r"^sets: .*$", "sets: {train: 40, dev: 4, test: 4}", grammar.read_text("utf-8"), flags=re.M)
         grammar.write_text(few, "utf-8")
 
-    def start(self, *arguments, python=sys.executable):
-        # The Python of the tests, whatever its environment; two threads as on the smallest machine.
-        environment = {**os.environ, "AUDIOPALM_PYTHON": python, "OMP_NUM_THREADS": "2"}
+    def start(self, *arguments, python):
+        environment = {**os.environ, "AUDIOPALM_PYTHON": python, "OMP_NUM_THREADS": "2"}  # as on the smallest machine
         return subprocess.Popen([self.path / "run.sh", *OPTIONS, *arguments], env=environment, cwd=self.path.parents[1],
                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
-    def __call__(self, *arguments, python=sys.executable):
-        process = self.start(*arguments, python=python)
+    def __call__(self, *arguments, python=None):
+        process = self.start(*arguments, python=python or prestarted()["AUDIOPALM_PYTHON"])
         try:
             stdout, stderr = process.communicate(timeout=1800)  # a minute on a machine that does nothing else
         finally:
@@ -146,7 +146,7 @@ def test_packed_model_answers(recipe):
 
 def test_again_from_stage_10(recipe):
     before = (recipe.path / "exp/results.json").read_text(encoding="utf-8")
-    result = recipe("--stage", "10")
+    result = recipe("--stage", "10", python=sys.executable)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     scores = [[{key: row[key] for key in ("set", "task", "source", "target", "metric", "value", "system")}
                for row in json.loads(text) if row["metric"] not in ("seconds", "rtf")]
@@ -173,16 +173,16 @@ def test_a_command_before_its_inputs_exist(recipe):
     assert not (recipe.path / "x").exists()
 
 
-@pytest.mark.parametrize("number, folder, arguments", [
-    (3, "units", ("--units_args", "training.steps=100")),
-    (8, "lm", ("--lm_args", "training.steps=100")),
-    (9, "acoustic", ("--acoustic_args", "training.steps=100"))])
-def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
+@pytest.mark.parametrize("number, folder, arguments, python", [
+    (3, "units", ("--units_args", "training.steps=100"), sys.executable),
+    (8, "lm", ("--lm_args", "training.steps=100"), None),
+    (9, "acoustic", ("--acoustic_args", "training.steps=100"), None)])
+def test_an_interrupted_training_goes_on(recipe, number, folder, arguments, python):
     experiment = recipe.path / f"exp_{folder}"
     shutil.copytree(recipe.path / "exp", experiment, ignore=shutil.ignore_patterns(folder, "decode", "report", "pack"))
     options = ["--stage", str(number), "--stop_stage", str(number), "--expdir", experiment.name,
                "--train_units", "true", "--train_acoustic", "true", *arguments]
-    process = recipe.start(*options)
+    process = recipe.start(*options, python=python or prestarted()["AUDIOPALM_PYTHON"])
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if (experiment / folder / "checkpoint").exists():
@@ -194,7 +194,7 @@ def test_an_interrupted_training_goes_on(recipe, number, folder, arguments):
     assert stderr.splitlines()[-1].endswith(f"--stage {number} --stop_stage {number}")
     assert not (experiment / folder / "model.safetensors").exists()
     assert list(experiment.rglob(".*partial*")) == []
-    again = recipe(*options, python=prestarted()["AUDIOPALM_PYTHON"])
+    again = recipe(*options)
     assert again.returncode == 0, again.stdout + again.stderr
     assert (experiment / folder / "model.safetensors").exists()
     steps = [json.loads(line)["step"] for line in (experiment / folder / "log.jsonl").read_text().splitlines()]
