@@ -75,7 +75,7 @@ class SoundStreamCodec(Codec):
         path = Path(directory) / "config.json"
         config = from_dict(SoundStreamConfig, read_object(path, MADE_BY), str(path))
         generator = load_module(lambda: build_generator(config), Path(directory) / "model.safetensors", MADE_BY,
-                                first_on="cpu")
+                                build_on="cpu")
         return cls(generator.to(device), config)
 
     def codebooks(self) -> Tensor:

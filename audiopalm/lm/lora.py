@@ -17,7 +17,7 @@ from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.optional import load_peft
 from audiopalm.core.tensors import Stored, joined
-from audiopalm.core.weights import described
+from audiopalm.core.weights import build_empty
 from audiopalm.lm.initial import InitialModel
 from audiopalm.lm.model import MAX_DIM, Decoder, ModelConfig
 from audiopalm.lm.storage import VOCABULARY_WEIGHTS, named_seed
@@ -87,7 +87,7 @@ def frozen_weights(model: nn.Module) -> frozenset[str]:
 
 def adapted(initial: InitialModel, lora: AdapterConfig, text: int) -> InitialModel:
     """`initial` with adapters that change nothing yet; its first `text` ids are text."""
-    model = described(lambda: AdaptedDecoder(initial.model.config, lora, text), "the weights")
+    model = build_empty(lambda: AdaptedDecoder(initial.model.config, lora, text), "the weights")
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
     logging.info("LoRA: %.2f M parameters are trained, in adapters and audio rows", trained / 1e6)
     return InitialModel(model, {name: _first_values(name, value, initial.weights, text)

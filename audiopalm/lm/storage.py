@@ -12,7 +12,7 @@ from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_object, require, write_json
 from audiopalm.core.tensors import Stored, in_memory
-from audiopalm.core.weights import check_shapes, described, load_module, shapes_of, stored_weights, write_weights
+from audiopalm.core.weights import build_empty, check_shapes, load_module, shapes_of, stored_weights, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
@@ -47,7 +47,7 @@ def stored_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) ->
     path = Path(directory) / "model.safetensors"
     config = _read_config(Path(directory), vocabulary, made_by)
     weights = stored_weights(path, made_by)
-    expected = shapes_of(described(lambda: Decoder(config), path))
+    expected = shapes_of(build_empty(lambda: Decoder(config), path))
     check_shapes({name: one.shape for name, one in weights.items()}, expected, path)
     for name, one in weights.items():
         if not one.dtype.is_floating_point:
@@ -70,7 +70,7 @@ def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero",
     """A copy of `model` whose vocabulary has `number` more rows; see `extended`."""
     weights = {name: in_memory(value) for name, value in model.state_dict().items()}
     config, weights = extended(model.config, weights, number, initialisation, behind)
-    copy = described(lambda: Decoder(config), "the weights")
+    copy = build_empty(lambda: Decoder(config), "the weights")
     copy.load_state_dict({name: one.whole().clone() for name, one in weights.items()}, assign=True)
     return copy
 

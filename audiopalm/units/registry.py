@@ -59,7 +59,7 @@ class UnitTokenizer:
         config = from_dict(config_class, settings, str(path))
         weights = require(Path(directory) / "model.safetensors", MADE_BY)
         model = load_module(lambda: model_class(config), weights, MADE_BY,
-                            first_on="cpu" if kind == "huggingface" else "meta")
+                            build_on="cpu" if kind == "huggingface" else "meta")
         if codes not in (None, tensor_sha256(model.codebook)):
             raise AudioPaLMError(f"the codebook in {weights} is not the one of {path}; remove both and run {MADE_BY} "
                                  "again")
