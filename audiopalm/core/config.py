@@ -198,7 +198,7 @@ def _default(field: dataclasses.Field[Any], base: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             value = to_dict(value)
         # An empty section, such as `training:` alone, changes nothing.

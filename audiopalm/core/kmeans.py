@@ -21,4 +21,4 @@ def kmeans(points: np.ndarray, size: int, seed: int, iterations: int = 20) -> np
     clustering = faiss.Kmeans(points.shape[1], size, niter=iterations, seed=seed, max_points_per_centroid=1 << 20,
                               min_points_per_centroid=1)
     clustering.train(np.ascontiguousarray(points, dtype=np.float32))
-    return clustering.centroids
+    return np.asarray(clustering.centroids, dtype=np.float32)

@@ -97,7 +97,7 @@ def _stand_in_for(name: str) -> Iterator[None]:
     finder = _StandInFinder({name})
     sys.meta_path.insert(0, finder)
     try:
-        importlib.import_module(name).__version__ = "0"
+        vars(importlib.import_module(name))["__version__"] = "0"
         yield
     finally:
         sys.meta_path.remove(finder)

@@ -12,7 +12,6 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -69,7 +68,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Stored], metadata: Map
             if (tuple(value.shape), value.dtype) != (stored.shape, stored.dtype):
                 raise ValueError(f"{name} is {list(value.shape)} of {value.dtype}, stated is {list(stored.shape)} of "
                                  f"{stored.dtype}")
-            _write(stream, value.reshape(-1).view(torch.uint8).numpy())
+            _write(stream, memoryview(value.reshape(-1).view(torch.uint8).numpy()))
         done()
         os.fsync(stream.fileno())
 
@@ -79,11 +78,10 @@ def _size(tensor: Stored) -> int:
     return int(torch.Size(tensor.shape).numel() * tensor.dtype.itemsize)
 
 
-def _write(stream: FileIO, data: bytes | np.ndarray) -> None:
+def _write(stream: FileIO, data: bytes | memoryview) -> None:
     """Write all of `data`. One call of the system writes 2 GiB at most."""
-    view = memoryview(data)
-    while len(view):
-        view = view[stream.write(view):]
+    while len(data):
+        data = data[stream.write(data):]
 
 
 def stored_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Stored]]:
