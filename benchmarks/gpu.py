@@ -95,7 +95,7 @@ class Bench:
 
     def _same_model(self, options: dict[str, Any]) -> dict[str, float]:
         """Largest relative differences of loss and gradients, and the fraction of equal ids."""
-        shape = vars(TINY) | {"head_dim": None} | options
+        shape = vars(TINY) | {"head_dim": 0} | options
         model = random_model(ModelConfig(**shape))
         batch = packed_batch(2, 300, 512, np.random.default_rng(0), longest=120)
         losses, gradients, answers = [], [], []

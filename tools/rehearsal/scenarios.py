@@ -73,7 +73,7 @@ def lm_decoding(device: torch.device, backward: Backward) -> Steps:
             model = decoder(**options).to(device)
             with torch.inference_mode():
                 batch = ContinuousBatch(model, prompts, 400, 5)
-                sampling = Sampling.of(task, DecodingConfig(audio_temperature=temperature), 300)
+                sampling = Sampling.from_config(task, DecodingConfig(audio_temperature=temperature), 300)
                 rounds = Rounds(batch, torch.zeros(2, 300, device=device), [5, 2], sampling)
             name = f"{family}, temperature {temperature:g}"
             yield f"prefill, {name}", torch.inference_mode()(batch.admit)
