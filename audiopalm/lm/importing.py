@@ -69,6 +69,6 @@ def import_pack_lm(pack: Path, vocabulary_dir: Path, output: Path, seed: int) ->
                 raise AudioPaLMError(f"{pack}/lm has {config.vocabulary_size} ids, {pack}/vocabulary "
                                      f"{old.size}: it is no joint LM; make the pack by stage 14")
             number = vocabulary.text_size - old.text_size
-            config, weights = extended(config, weights, number, behind=old.text_size)
+            config, weights = extended(config, weights, number, text_rows=old.text_size)
             save_model(output, config, weights, vocabulary.layout_hash, seed, trained)
             logging.info("%s: the LM of %s with %d more text ids", output, pack, number)

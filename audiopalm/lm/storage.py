@@ -67,20 +67,21 @@ def _read_config(directory: Path, vocabulary: Vocabulary, made_by: str) -> Model
     return config
 
 
-def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero", behind: int | None = None) -> Decoder:
+def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero",
+                      text_rows: int | None = None) -> Decoder:
     """A copy of `model` whose vocabulary has `number` more rows; see `extended`."""
     weights = {name: in_memory(value) for name, value in model.state_dict().items()}
-    config, weights = extended(model.config, weights, number, initialisation, behind)
+    config, weights = extended(model.config, weights, number, initialisation, text_rows)
     copy = build_empty(lambda: Decoder(config), "the weights")
     copy.load_state_dict({name: weight.whole().clone() for name, weight in weights.items()}, assign=True)
     return copy
 
 
 def extended(config: ModelConfig, weights: Mapping[str, Stored], number: int, initialisation: str = "zero",
-             behind: int | None = None) -> tuple[ModelConfig, dict[str, Stored]]:
+             text_rows: int | None = None) -> tuple[ModelConfig, dict[str, Stored]]:
     """Configuration and weights of a model whose vocabulary has `number` more rows (paper 3.2).
 
-    behind: the number of text rows, after which the new rows are inserted; by default all rows are text.
+    text_rows: the number of text rows, after which the new rows are inserted; by default all rows are text.
     initialisation: of the new rows; `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
     or `mean` (the mean of the text rows). The logits of the old ids do not change, bit for bit. Raises AudioPaLMError
     for an unknown initialisation.
@@ -90,7 +91,7 @@ def extended(config: ModelConfig, weights: Mapping[str, Stored], number: int, in
     longer = dict(weights)
     for name in VOCABULARY_WEIGHTS:
         if number and name in longer:
-            longer[name] = _with_more_rows(longer[name], number, initialisation, behind, named_seed(name))
+            longer[name] = _with_more_rows(longer[name], number, initialisation, text_rows, named_seed(name))
     return replace(config, vocabulary_size=config.vocabulary_size + number), longer
 
 
@@ -99,9 +100,9 @@ def named_seed(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{torch.initial_seed()} {name}".encode()).digest()[:4], "little")
 
 
-def _with_more_rows(old: Stored, number: int, initialisation: str, behind: int | None, seed: int) -> Stored:
+def _with_more_rows(old: Stored, number: int, initialisation: str, text_rows: int | None, seed: int) -> Stored:
     """The matrix `old`, which has a row for each id, with `number` more rows. A shard reads its own rows only."""
-    start = old.shape[0] if behind is None else behind
+    start = old.shape[0] if text_rows is None else text_rows
 
     @cache
     def new() -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 MIN_ROWS = 4  # products of fewer rows are summed in another order, which changes the last bits of a row
 TYPICAL_ROWS = 32  # oneDNN chooses the layout of packed weights for this number of rows
 MIN_PACKED_WEIGHTS = 400_000  # smaller matrices are faster as a plain transposed product
-TESTED_ROWS = 70  # numbers of rows for which the independence of rows is tested
+TESTED_ROWS = 70  # the independence of rows is tested for up to this many rows
 
 
 class PackedLinear:
