@@ -9,8 +9,8 @@ import numpy as np
 
 from audiopalm.acoustic.base import PROMPT_UNITS
 from audiopalm.core.arguments import check_seed
-from audiopalm.core.config import from_dict, shown
-from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.config import from_dict
+from audiopalm.core.errors import AudioPaLMError, shown
 from audiopalm.data.audio import check_output
 from audiopalm.data.cleaning import speech_segments
 from audiopalm.data.speech_input import Speech, is_array, to_samples

@@ -54,7 +54,8 @@ class Bench:
         def make(prompts, answers):
             # Any id may be written, and the one that ends an answer is one that never is.
             unused = min(set(range(size)) - {token for row in answers for token in row})
-            vocabulary = Vocabulary(0, size, unused, unused, "", "", [])
+            vocabulary = Vocabulary(text_size=0, audio_size=size, eos=unused, newline=unused, text_sha256="",
+                                    units_sha256="", languages=[])
             names = [str(number) for number in range(len(prompts))]
             config = DecodingConfig(audio_tokens=self.answer)
             found = generate(self.model, prompts, names, task, vocabulary, config)

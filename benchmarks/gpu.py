@@ -95,7 +95,7 @@ class Bench:
 
     def _same_model(self, options: dict[str, Any]) -> dict[str, float]:
         """Largest relative differences of loss and gradients, and the fraction of equal ids."""
-        shape = vars(TINY) | {"head_dim": None} | options
+        shape = vars(TINY) | {"head_dim": 0} | options
         model = random_model(ModelConfig(**shape))
         batch = packed_batch(2, 300, 512, np.random.default_rng(0), longest=120)
         losses, gradients, answers = [], [], []
@@ -292,7 +292,8 @@ def packed_batch(rows: int, length: int, vocabulary: int, random: np.random.Gene
 def decode(model: Decoder, prompts: list[np.ndarray], answer: int, batch: int, temperature: float) -> list[np.ndarray]:
     """Ids of the answers with their ends, for a model of `random_model`; nearly all answers end at the limit."""
     size = model.config.vocabulary_size
-    vocabulary = Vocabulary(0, size, size - 1, size - 1, "", "", [])
+    vocabulary = Vocabulary(text_size=0, audio_size=size, eos=size - 1, newline=size - 1, text_sha256="",
+                            units_sha256="", languages=[])
     config = DecodingConfig(audio_tokens=answer, audio_temperature=temperature)
     names = [str(number) for number in range(len(prompts))]
     found = generate(model, prompts, names, get_task("s2st"), vocabulary, config, batch_size=batch)

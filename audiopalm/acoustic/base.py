@@ -1,8 +1,9 @@
-"""From units and a voice prompt to codec tokens, many utterances at once: the part shared by all acoustic models."""
+"""From units and a voice prompt to codec tokens, for a batch of utterances: the code that all acoustic models share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE, fit_prompt
 from audiopalm.core.config import check_fields, ranged
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import inference_mode
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 MADE_BY = "stage 9 (acoustic)"
-DEFAULT = "soundstorm"  # the kind of a configuration that names none
+DEFAULT = "soundstorm"  # the kind of a configuration without `kind`
 PROMPT_UNITS = 75  # 3 s
 
 Prompt = tuple[np.ndarray, np.ndarray]  # units `[75]`, codec tokens `[150, levels]`
@@ -23,13 +25,13 @@ Generated = list[np.ndarray]  # codec tokens `[frames, levels]` of each utteranc
 
 @dataclass
 class WindowConfig:
-    """Long utterances are generated in windows. Each window begins with the last frames of the one before."""
+    """Long utterances are generated in windows. Each window begins with the last frames of the window before it."""
 
     window_seconds: float = ranged(8.0, low=0.1, high=60)
     overlap_seconds: float = ranged(1.0, low=0, high=60)
     batch_frames: int = ranged(4000, low=1, high=10 ** 6)  # maximum number of frames in a batch, padding included
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, "generation")
         if round(self.overlap_seconds * UNITS_RATE) >= round(self.window_seconds * UNITS_RATE):
             raise AudioPaLMError(f"generation: overlap_seconds {self.overlap_seconds} must be shorter than "
@@ -47,6 +49,7 @@ class Window:
 
     @property
     def frames(self) -> int:
+        """The number of codec frames, overlap included."""
         return FRAMES_PER_UNIT * (self.last - self.first)
 
     @property
@@ -60,33 +63,37 @@ class Window:
 
 
 class Acoustic(ABC):
-    """A trained acoustic model with its generation settings and the hashes of the token models it was trained with."""
+    """A trained acoustic model with its generation settings.
 
-    def __init__(self, model: nn.Module, generation: WindowConfig, meta: dict | None = None):
+    meta: its config.json, with the hashes of the unit and codec models that it was trained with.
+    """
+
+    def __init__(self, model: nn.Module, generation: WindowConfig, meta: dict[str, Any] | None = None):
         self.model, self.generation, self.meta = model.eval(), generation, meta or {}
 
-    @torch.inference_mode()
+    @inference_mode
     def generate(self, units: list[np.ndarray], prompt_units: list[np.ndarray], prompt_codec: list[np.ndarray],
                  seed: int = 0) -> list[np.ndarray]:
         """Codec tokens int64 `[2 * T, levels]` of each utterance, prompt not included.
 
-        units: int `[T]` at 25 Hz, may be empty. prompt_units `[P]` and prompt_codec `[2 * P or 2 * P - 1, levels]`:
-        the same speech in the target voice; levels beyond the model's are ignored. The result of an utterance depends
-        on the seed, but not on the other utterances.
+        units: int `[T]` of each utterance, at 25 Hz; may be empty. prompt_units, prompt_codec: the voice prompt of each
+        utterance as units, int `[P]`, and codec tokens, int `[2 * P or 2 * P - 1, levels]`; levels beyond the model's
+        are ignored. The result of an utterance depends on the seed, but not on the other utterances.
 
         Raises AudioPaLMError for ids out of range and for an empty prompt.
         """
         config = self.model.config
-        prompts, fitted = [], {}
-        for one_units, one_prompt_units, one_prompt_codec in zip(units, prompt_units, prompt_codec, strict=True):
-            voice = id(one_prompt_units), id(one_prompt_codec)
-            one_prompt_codec = np.asarray(one_prompt_codec)[:, :config.levels]
-            if voice not in fitted:  # a voice that several utterances have stays one object
-                fitted[voice] = fit_prompt(np.asarray(one_prompt_units), one_prompt_codec, PROMPT_UNITS)
+        prompts: list[Prompt] = []
+        fitted: dict[tuple[int, int], Prompt] = {}
+        for ids, voice_units, voice_codec in zip(units, prompt_units, prompt_codec, strict=True):
+            voice = id(voice_units), id(voice_codec)
+            voice_codec = np.asarray(voice_codec)[:, :config.levels]
+            if voice not in fitted:  # utterances with the same voice share one object, which is encoded once
+                fitted[voice] = fit_prompt(np.asarray(voice_units), voice_codec, PROMPT_UNITS)
             prompts.append(fitted[voice])
-            _check_range("unit", one_units, config.units_size)
-            _check_range("prompt unit", one_prompt_units, config.units_size)
-            _check_range("prompt codec token", one_prompt_codec, config.codec_size)
+            _check_range("unit", ids, config.units_size)
+            _check_range("prompt unit", voice_units, config.units_size)
+            _check_range("prompt codec token", voice_codec, config.codec_size)
         return self._generate(units, prompts, seed)
 
     @abstractmethod
@@ -118,14 +125,15 @@ def generate_in_windows(lengths: list[int], levels: int, config: WindowConfig,
 
 
 def next_window(utterance: int, frames: int, length: int, config: WindowConfig) -> Window:
-    """The next window of an utterance of `length` units, of which `frames` frames are generated."""
+    """The next window of an utterance of `length` units after `frames` generated codec frames."""
     overlap = min(frames, FRAMES_PER_UNIT * round(config.overlap_seconds * UNITS_RATE))
     first = (frames - overlap) // FRAMES_PER_UNIT
     return Window(utterance, first, min(length, first + round(config.window_seconds * UNITS_RATE)), overlap)
 
 
 def batch_windows(windows: list[Window], max_frames: int) -> list[list[Window]]:
-    """Batches of consecutive windows, which are sorted by length, of at most `max_frames` frames with padding."""
+    """Batches of consecutive windows, which are sorted by length. A batch has at most `max_frames` frames with padding.
+    """
     batches: list[list[Window]] = []
     for window in windows:
         if not batches or window.frames * (len(batches[-1]) + 1) > max_frames:
@@ -135,9 +143,9 @@ def batch_windows(windows: list[Window], max_frames: int) -> list[list[Window]]:
 
 
 def sample_codes(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes `[N]` and their log-probabilities `[N]` from logits `[N, codes]`.
+    """Codes, int64 `[N]`, and their log probabilities, float32 `[N]`, from logits `[N, codes]`.
 
-    uniform: random numbers `[N]` in [0, 1) that decide the samples. At temperature 0 the most probable code is taken.
+    uniform: random numbers `[N]` in [0, 1) that determine the samples. Temperature 0 takes the most probable code.
     """
     if temperature == 0:
         log_probability = logits.log_softmax(dim=-1)

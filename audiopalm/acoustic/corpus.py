@@ -1,4 +1,4 @@
-"""Training batches of a data set: voice prompts with other speech of the same speakers, planned by the index."""
+"""Training batches of a data set: voice prompts with other speech of the same speakers, drawn by the index."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from audiopalm.core.files import require
 from audiopalm.data.index import open_index
 from audiopalm.data.indexed import IndexedSet
 
-LATENT_UTTERANCES = 20_000  # enough for averages of a few thousand units
+LATENT_UTTERANCES = 20_000  # sufficient for the averages of a few thousand units
 
 
 @dataclass
 class Batch:
-    """V voice prompts and, for each of them, `targets` sequences of the same speaker; all int64.
+    """V voice prompts and, for each of them, `targets` sequences of the same speaker; all arrays are int64.
 
     prompt_units: `[V, P / 2]`. prompt_codec: `[V, P, levels]`. With B = V * targets, in the order of the prompts:
     units `[B, T / 2]`, codec `[B, T, levels]`, voice `[B]` (the row of the prompt).
@@ -35,7 +35,7 @@ class Batch:
 
 
 class Groups:
-    """Numbers 0..N-1 by their groups: `of[n]` is the group of n, `members(g)` are the numbers in g, sorted."""
+    """The numbers 0..N-1 in groups. `of[n]`, int32, is the group of n. `members(g)` are the sorted numbers in g."""
 
     def __init__(self, codes: np.ndarray):
         self.keys, self.of = np.unique(codes, return_inverse=True)
@@ -53,9 +53,12 @@ class Groups:
 class Corpus:
     """Units and codec tokens of every utterance that has both, grouped by speaker and by (speaker, language).
 
-    `levels` is the number of codec levels that are kept, the coarsest first; 0 keeps all. Utterances of a language are
+    levels: the number of codec levels to use, the coarsest first; 0 uses all. weights: utterances of a language are
     drawn `weights[language]` times as often as those of languages without a weight. Tokens are read when they are
-    drawn; in memory are a few numbers of each utterance.
+    drawn; memory holds only a few numbers per utterance.
+
+    Raises AudioPaLMError for missing files, for a language without utterances, if no utterance has units, codec tokens
+    and a speaker, and for a wrong number of codec tokens.
     """
 
     def __init__(self, data_dir: str | Path, tokens: str | Path, levels: int = 0,
@@ -97,9 +100,11 @@ class Corpus:
 
     @property
     def frames(self) -> int:
+        """The codec frames (50 Hz) of all utterances."""
         return FRAMES_PER_UNIT * int(self.lengths.sum(dtype=np.int64))
 
     def language(self, utterance: int) -> str:
+        """The code of the language of an utterance, 0 to `len(self)` - 1."""
         return self.languages[self.set.data.codes("language")[self._rows[utterance]]]
 
     def tokens(self, utterance: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,10 +115,10 @@ class Corpus:
         return units.astype(np.int64), align(units, codes).astype(np.int16)
 
     def unit_latents(self, codebooks: Tensor) -> UnitLatents:
-        """Averages over the frames of at most LATENT_UTTERANCES utterances, of the latents that `codebooks` `[levels,
-        codec_size, latent]` decode to.
+        """The average codec latents of each unit, over at most LATENT_UTTERANCES utterances.
 
-        A unit that does not occur gets the average of all frames.
+        codebooks: `[levels, codec_size, latent]`, whose vectors add up to a frame's latent. A unit that does not occur
+        gets the average of all frames.
         """
         rows = FRAMES_PER_UNIT * self.units_size
         sums, counts = torch.zeros(rows, codebooks.shape[2]), torch.zeros(rows)
@@ -136,20 +141,20 @@ class Corpus:
                            finer_energy / size)
 
     def other(self, random: np.random.Generator, utterance: int, own: np.ndarray) -> int:
-        """A random one of `own` other than `utterance`, or `utterance` itself if there is no other."""
+        """A random utterance of `own` other than `utterance`, or `utterance` itself if there is no other."""
         index = int(random.integers(len(own)))
         if own[index] == utterance and len(own) > 1:
             index = (index + 1 + int(random.integers(len(own) - 1))) % len(own)
         return int(own[index])
 
     def piece(self, utterance: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """At most `length` units from `first` on, and their codec frames."""
+        """Units `first` to at most `first + length` (exclusive) of an utterance, and their codec frames."""
         units, codec = self.tokens(utterance)
         return units[first:first + length], codec[FRAMES_PER_UNIT * first:FRAMES_PER_UNIT * (first + length)]
 
     def prompt(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """A voice prompt as in synthesis, from a random position: units `[length]`, codec `[2 * length, levels]`."""
-        first = random.integers(0, max(1, int(self.lengths[utterance]) - length + 1))
+        first = int(random.integers(0, max(1, int(self.lengths[utterance]) - length + 1)))
         return fit_prompt(*self.piece(utterance, first, length), length)
 
     def target(self, random: np.random.Generator, utterance: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +165,7 @@ class Corpus:
         """
         parts = []
         while length > 0:
-            first = random.integers(0, max(1, int(self.lengths[utterance]) - length + 1))
+            first = int(random.integers(0, max(1, int(self.lengths[utterance]) - length + 1)))
             parts.append(self.piece(utterance, first, length))
             length -= len(parts[-1][0])
             utterance = self.other(random, utterance, self.voices.members(self.voices.of[utterance]))
@@ -170,7 +175,7 @@ class Corpus:
     def draw(self, random: np.random.Generator, voices: int, targets: int, prompt: int, target: int) -> Batch:
         """A batch of `voices` prompts with `targets` sequences each; lengths `prompt` and `target` in units.
 
-        A prompt is of the same speaker, in any language, and is not the utterance that a target begins with.
+        A prompt is speech of the same speaker in any language. A target never begins with the prompt's utterance.
         """
         chosen = np.searchsorted(self._cumulated, random.random(voices), side="right")
         prompted = []

@@ -1,4 +1,4 @@
-"""Average codec latents, from which embeddings of an acoustic model start."""
+"""Average codec latents, from which the embeddings of an acoustic model are initialised."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ from torch import Tensor
 class UnitLatents:
     """The average codec latent of each unit of a corpus.
 
-    means: `[units_size, 2, latent]`, for the first and the second frame of a unit. unit_error, code_error: the mean
-    squared distance, per axis, of a frame's latent to that mean and to the vector of its first code.
+    means: float32 `[units_size, 2, latent]`, for the first and the second frame of a unit. unit_error: the mean squared
+    distance, per axis, between a frame's latent and the mean of its unit. code_error: the same distance between the
+    latent and the vector of the frame's first code.
     """
 
     means: Tensor

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from audiopalm.acoustic.audiolm import generation as audiolm
 from audiopalm.acoustic.audiolm.model import AudioLM
 from audiopalm.acoustic.audiolm.model import ModelConfig as AudioLMModelConfig
-from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL, Acoustic
+from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL, Acoustic, WindowConfig
 from audiopalm.acoustic.soundstorm import generation as soundstorm
 from audiopalm.acoustic.soundstorm.model import ModelConfig as SoundStormModelConfig
 from audiopalm.acoustic.soundstorm.model import SoundStorm
@@ -24,9 +25,9 @@ class Kind:
     """A kind of acoustic model: the classes of its network and its generation, and of their configurations."""
 
     model: type[nn.Module]
-    model_config: type
+    model_config: type[Any]
     acoustic: type[Acoustic]
-    generation_config: type
+    generation_config: type[WindowConfig]
 
 
 KINDS = {
@@ -36,9 +37,9 @@ KINDS = {
 
 
 def load_acoustic(directory: str | Path, device: str | torch.device = "cpu", overrides: Iterable[str] = ()) -> Acoustic:
-    """The model that stage 9 wrote; `overrides` change how it generates, for example `temperature=0`.
+    """The model that stage 9 wrote. `overrides` change its generation settings, for example `temperature=0`.
 
-    Raises AudioPaLMError when it is missing or damaged.
+    Raises AudioPaLMError if it is missing or damaged.
     """
     where = Path(directory) / CONFIG
     meta = read_object(where, MADE_BY, {"model": dict, "generation": dict, "units_sha256": str, "codes_sha256": str})

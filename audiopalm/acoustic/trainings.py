@@ -1,6 +1,6 @@
 """The acoustic models that stage 9 trains, chosen by `kind` of its configuration.
 
-They are apart from registry.py, which generates speech: what trains takes seconds to import.
+They are separate from registry.py, which generation imports, because the trainings take seconds to import.
 """
 
 from collections.abc import Iterable

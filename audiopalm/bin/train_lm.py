@@ -10,7 +10,7 @@ from pathlib import Path
 from audiopalm.core.arguments import add_seed, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.config import load_config
-from audiopalm.lm.training import LMConfig, first_batch, read_data, train
+from audiopalm.lm.training import LMConfig, SetPaths, first_batch, read_data, train
 
 
 def main() -> None:
@@ -33,9 +33,9 @@ def main() -> None:
     config = load_config(LMConfig, args.config, args.overrides)
     if len(args.distorted_data_dir) != len(args.distorted_tokens):
         parser.error("--distorted_tokens must name as many folders as --distorted_data_dir")
-    distorted = list(zip(args.distorted_data_dir, args.distorted_tokens, strict=True))
-    data = read_data(args.vocabulary, (args.data_dir, args.tokens, args.text_dir, distorted),
-                     (args.dev_data_dir, args.dev_tokens, args.dev_text_dir), args.init_lm)
+    distorted = tuple(zip(args.distorted_data_dir, args.distorted_tokens, strict=True))
+    data = read_data(args.vocabulary, SetPaths(args.data_dir, args.tokens, args.text_dir, distorted),
+                     SetPaths(args.dev_data_dir, args.dev_tokens, args.dev_text_dir), args.init_lm)
     if args.show_batch:
         return print(first_batch(config, data, args.seed))
     train(config, data, Path(args.output), args.seed)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,16 +20,30 @@ class Codec(ABC):
     levels: int  # ids per frame, coarse to fine
     size: int  # codes per level; ids are 0 .. size - 1
 
+    @classmethod
+    @abstractmethod
+    def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "Codec":
+        """Read config.json and model.safetensors. Raises AudioPaLMError for missing or damaged files."""
+
     @abstractmethod
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        """Recordings `[T]` -> ids `[frames, levels]` each. A result does not depend on the other recordings."""
+        """Recordings, float32 `[T]` at 16 kHz -> ids, int64 `[frames, levels]` each.
+
+        The ids of a recording do not depend on the other recordings.
+        """
 
     @abstractmethod
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Ids of the q coarsest levels, `[frames, q]` -> recordings `[frames * 16000 / rate]` each."""
+        """Ids of the q coarsest levels, int `[frames, q]` -> recordings, float32 `[frames * 16000 / rate]` each.
+
+        Raises AudioPaLMError as `check_ids` does.
+        """
 
     def codebooks(self) -> Tensor | None:
-        """The vectors of the codes, float32 `[levels, size, dim]`, for the initial embeddings of acoustic models."""
+        """The vectors of the codes, float32 `[levels, size, dim]`, for the initial embeddings of acoustic models.
+
+        None if the codec has no such vectors.
+        """
         return None
 
     def check_ids(self, ids: np.ndarray) -> np.ndarray:
@@ -43,23 +58,26 @@ class Codec(ABC):
 
 def in_batches(convert: Callable[[list[np.ndarray]], list[np.ndarray]], items: list[np.ndarray],
                most: int) -> list[np.ndarray]:
-    """What `convert` makes of `items`, given to it in lists of similar lengths and as many levels: at most `most` in
-    all, padding included."""
-    found: dict[int, np.ndarray] = {}
+    """The results of `convert` for `items`, which is called with batches.
+
+    The items `[T, ...]` of a batch have similar lengths and equal other axes. Their lengths add up to at most `most`,
+    padding included.
+    """
+    converted: dict[int, np.ndarray] = {}
     batch: list[int] = []
     order = sorted(range(len(items)), key=lambda index: (items[index].shape[1:], len(items[index])))
-    for place, index in enumerate(order):
+    for position, index in enumerate(order):
         batch.append(index)
-        following = items[order[place + 1]] if place + 1 < len(order) else None
+        following = items[order[position + 1]] if position + 1 < len(order) else None
         if (following is None or following.shape[1:] != items[index].shape[1:]
                 or len(following) * (len(batch) + 1) > most):
-            found |= dict(zip(batch, convert([items[one] for one in batch]), strict=True))
+            converted |= dict(zip(batch, convert([items[member] for member in batch]), strict=True))
             batch = []
-    return [found[index] for index in range(len(items))]
+    return [converted[index] for index in range(len(items))]
 
 
 def pad_together(items: list[np.ndarray]) -> np.ndarray:
-    """Arrays `[T, ...]` -> one `[B, longest T, ...]`, with zeros at the ends."""
+    """Arrays `[T, ...]` -> an array `[B, longest T, ...]`, with zeros at the ends."""
     padded = np.zeros((len(items), max(map(len, items)), *items[0].shape[1:]), dtype=items[0].dtype)
     for row, item in zip(padded, items, strict=True):
         row[:len(item)] = item
@@ -67,7 +85,7 @@ def pad_together(items: list[np.ndarray]) -> np.ndarray:
 
 
 def padding_mask(lengths: list[int], device: torch.device) -> Tensor | None:
-    """float32 `[B, longest, 1]`, 0 on padding; None where all lengths are equal."""
+    """float32 `[B, longest, 1]`, 1 on frames and 0 on padding; None if all lengths are equal."""
     if min(lengths) == max(lengths):
         return None
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]

@@ -8,17 +8,20 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE, resample
 
-OPUS_LOWEST, OPUS_RANGE = 6000, 250000  # bit/s of libsndfile's Opus: at compression level 1, and what level 0 adds
+# bit/s of libsndfile's Opus at compression level 1, and the difference to compression level 0
+OPUS_LOWEST, OPUS_RANGE = 6000, 250000
 CODEC2_RATE = 8000  # Hz
 
 
 def opus(samples: np.ndarray, bitrate: int) -> tuple[np.ndarray, int]:
-    """`[T]` float32 at 16 kHz through Opus at about `bitrate` bit/s, variable -> the same shape, bits of its packets.
+    """The recording after Opus with a variable bit rate of about `bitrate` bit/s, and the bits of its packets.
 
-    Bits of the Ogg container are not counted. Raises AudioPaLMError below 6000 and above 256000 bit/s.
+    samples and result: float32 `[T]` at 16 kHz. The bits of the Ogg container are not counted. Raises AudioPaLMError
+    below 6000 and above 256000 bit/s.
     """
     if not OPUS_LOWEST <= bitrate <= OPUS_LOWEST + OPUS_RANGE:
-        raise AudioPaLMError(f"Opus is asked for {OPUS_LOWEST} to {OPUS_LOWEST + OPUS_RANGE} bit/s here, not {bitrate}")
+        raise AudioPaLMError(f"Opus supports {OPUS_LOWEST} to {OPUS_LOWEST + OPUS_RANGE} bit/s here, not {bitrate}; "
+                             "give another bit rate")
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS",
                     compression_level=1 - (bitrate - OPUS_LOWEST) / OPUS_RANGE)
@@ -38,9 +41,9 @@ def ogg_payloads(content: bytes) -> list[int]:
 
 
 def codec2(samples: np.ndarray, bitrate: int) -> tuple[np.ndarray, int]:
-    """`[T]` float32 at 16 kHz through Codec 2 at 8 kHz, modes 3200 to 700 bit/s -> the same shape, bits.
+    """The recording after Codec 2 at 8 kHz, and its bits. `bitrate` is a mode of Codec 2, 3200 to 700 bit/s.
 
-    Raises AudioPaLMError if the package pycodec2 is not installed.
+    samples and result: float32 `[T]` at 16 kHz. Raises AudioPaLMError if the package pycodec2 is not installed.
     """
     try:
         from pycodec2 import Codec2

@@ -1,4 +1,4 @@
-"""Crops of recordings, which the trainings of both codecs learn from."""
+"""Crops of recordings: the training examples of both codecs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,31 +19,37 @@ DEV_CROPS = 32
 
 @dataclass
 class CropConfig:
-    """A micro-batch: `crops` stretches of `crop_seconds` each."""
+    """A micro-batch: `crops` crops of `crop_seconds` seconds each."""
 
     crops: int = ranged(16, low=2)
     crop_seconds: float = ranged(1.28, above=0)
 
     @property
     def samples(self) -> int:
+        """The samples of a crop at 16 kHz."""
         return round(self.crop_seconds * SAMPLE_RATE)
 
 
 def make_crops(speech: SpeechList, number: int, length: int, random: np.random.Generator) -> Tensor:
-    """`[number, length]`: random stretches of random recordings, longer recordings more often, at random loudness."""
+    """Random crops of random recordings at random loudness, float32 `[number, length]`.
+
+    The probability of a recording is proportional to its length. Shorter recordings are padded with zeros.
+    """
     crops = np.zeros((number, length), dtype=np.float32)
-    for row, index in zip(crops, np.searchsorted(speech.cumulated, random.random(number), side="right"), strict=True):
-        start = int(random.integers(max(1, speech[index].samples - length + 1)))
-        samples = read_part(speech[index].path, start, length)
+    drawn = np.searchsorted(speech.cumulated, random.random(number), side="right").tolist()
+    for row, index in zip(crops, drawn, strict=True):
+        recording = speech[index]
+        start = int(random.integers(max(1, recording.samples - length + 1)))
+        samples = read_part(recording.path, start, length)
         row[:len(samples)] = samples * random.uniform(0.4, 1.1)
     return torch.from_numpy(crops)
 
 
 def dev_crops(dev: str | Path | None, config: CropConfig) -> Tensor | None:
-    """`[DEV_CROPS, samples]` of the dev set, always the same ones; None without a dev set."""
+    """Crops of the dev set, float32 `[DEV_CROPS, samples]`, the same at every call; None without a dev set."""
     return None if dev is None else make_crops(open_speech(dev), DEV_CROPS, config.samples, np.random.default_rng(0))
 
 
 def made_from(config: Any, seed: int, data: str | Path, dev: str | Path | None) -> dict[str, Any]:
-    """Everything that changes the codec that is trained."""
+    """The settings and hashes of all inputs that change the trained codec."""
     return {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}

@@ -1,11 +1,11 @@
-"""A small discriminator of spectrograms at several resolutions: it finds artefacts that mel losses do not measure."""
+"""A small discriminator of spectrograms at several resolutions, for artefacts that mel losses do not measure."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Samples `[B, T]` -> the feature maps of each resolution.
+    """Samples `[B, T]` -> the feature maps `[B, channels, frames, bins]` of each resolution.
 
     The last map of each resolution is its prediction: 1 for recordings, 0 for codec output.
     """
@@ -39,13 +39,19 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least squares: the prediction is trained towards 1 for recordings and 0 for codec output."""
+    """The least-squares loss, 0-d: predictions are trained towards 1 for recordings and 0 for codec output.
+
+    real, fake: the discriminator's maps of recordings and of codec output.
+    """
     return sum(((1 - a[-1]) ** 2).mean() + (b[-1] ** 2).mean() for a, b in zip(real, fake, strict=True)) / len(real)
 
 
 def generator_losses(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """The adversarial loss (squared distance of predictions from 1 for codec output), and the feature loss (relative
-    distance of its feature maps to those of recordings)."""
+    """The adversarial loss and the feature loss of the codec, both 0-d; arguments as in `discriminator_loss`.
+
+    The adversarial loss is the squared distance of the predictions for codec output from 1. The feature loss is the
+    relative distance of its other maps to those of recordings.
+    """
     adversarial = sum(((1 - maps[-1]) ** 2).mean() for maps in fake) / len(fake)
     distances = [(a.detach() - b).abs().mean() / (a.detach().abs().mean() + 1e-6)
                  for maps, others in zip(real, fake, strict=True) for a, b in zip(maps[:-1], others[:-1], strict=True)]

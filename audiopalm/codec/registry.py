@@ -1,4 +1,4 @@
-"""The kinds of codecs: `spectral`, the small one of the embedded corpus, and `soundstream`, ESPnet's."""
+"""The kinds of codecs: `spectral`, the small codec of the embedded corpus, and `soundstream`, ESPnet's SoundStream."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CODECS: dict[str, type[Codec]] = {"spectral": SpectralCodec, "soundstream": Soun
 
 
 def load_codec(directory: str | Path, device: str | torch.device = "cpu") -> Codec:
-    """The codec of a directory with config.json, which names its `kind`, and model.safetensors.
+    """The codec in a directory with config.json, which names its `kind`, and model.safetensors.
 
     Raises AudioPaLMError for an unknown kind and for missing or damaged files.
     """
@@ -24,10 +24,10 @@ def load_codec(directory: str | Path, device: str | torch.device = "cpu") -> Cod
 
 
 def hash_codes(directory: str | Path) -> str:
-    """SHA-256 of the weights that decide which ids speech gets: all but the decoder's.
+    """The SHA-256 of the weights that determine the ids of speech: all weights except the decoder's.
 
-    Codecs of one hash differ in how they sound, not in what their ids mean: tokens and acoustic models of one serve the
-    others. Raises AudioPaLMError for a missing or damaged file.
+    Codecs with equal hashes give the same ids and differ in sound only. They can share tokens and acoustic models.
+    Raises AudioPaLMError for a missing or damaged file.
     """
     return hash_weights(require(Path(directory) / "model.safetensors", MADE_BY),
                         lambda name: not name.startswith("decoder."))

@@ -1,7 +1,7 @@
 """The small codec of the embedded corpus.
 
 Log-mel -> ConvNeXt -> residual k-means codes -> ConvNeXt -> magnitude and phase -> inverse STFT.
-SEANet, which SoundStream is made of, does not settle in minutes on two cores; spectra do.
+This codec converges in minutes on two cores. SEANet, the network of SoundStream, does not.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,22 @@ from torch import Tensor, nn
 from audiopalm.codec.base import MADE_BY, Codec, in_batches, pad_together, padding_mask
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
+from audiopalm.core.gradients import inference_mode
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 from audiopalm.data.mel import LogMel
 
-MOST_FRAMES = 20_000  # of a batch on a GPU, padding included: 400 s of speech
+MAX_FRAMES = 20_000  # frames of a batch on a GPU, padding included: 400 s of speech
 
 
 @dataclass
 class SpectralConfig:
+    """config.json for `kind: spectral`."""
+
     kind: str = "spectral"
     bands: int = ranged(100, low=1, high=MAX_SIZE)
-    hop: int = ranged(320, low=1, high=16000)  # samples of one frame: 50 Hz
+    hop: int = ranged(320, low=1, high=16000)  # samples per frame; 320 is 50 Hz
     n_fft: int = ranged(1280, low=1, high=MAX_SIZE)
     encoder_dim: int = ranged(192, low=1, high=MAX_SIZE)
     encoder_blocks: int = ranged(4, low=0, high=1000)
@@ -40,7 +43,7 @@ class SpectralConfig:
 class ConvNeXtBlock(nn.Module):
     """`[B, T, dim]` -> `[B, T, dim]`: depthwise convolution over 7 frames, norm, two linear layers, scaled residual.
 
-    valid: `[B, T, 1]`, 0 on padding, which then has no effect; None means no padding.
+    valid: float `[B, T, 1]`, 0 on padding, which then has no effect; None means no padding.
     """
 
     def __init__(self, dim: int, hidden: int, scale: float):
@@ -72,6 +75,7 @@ class ConvNeXt(nn.Module):
 
 
 def without_padding(x: Tensor, valid: Tensor | None) -> Tensor:
+    """`x` `[B, T, dim]` with zeros on padding; valid: see `ConvNeXtBlock`."""
     return x if valid is None else x * valid
 
 
@@ -95,11 +99,14 @@ class SpectralModel(nn.Module):
         return self.latent_norm(self.encoder(self.log_mel(samples) * 0.25 + 1.0, valid).float())
 
     def quantise(self, latents: Tensor) -> Tensor:
-        """Latents `[..., latent_dim]` -> ids `[..., levels]`, each level on what the coarser ones left."""
-        ids, rest = [], latents
+        """Latents `[..., latent_dim]` -> ids, int64 `[..., levels]`.
+
+        Each level quantises the residual of the coarser levels.
+        """
+        ids, residual = [], latents
         for codebook in self.codebooks:
-            ids.append(nearest(rest, codebook))
-            rest = rest - codebook[ids[-1]]
+            ids.append(nearest(residual, codebook))
+            residual = residual - codebook[ids[-1]]
         return torch.stack(ids, dim=-1)
 
     def look_up(self, ids: Tensor) -> Tensor:
@@ -108,17 +115,17 @@ class SpectralModel(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[B, frames, latent_dim]` -> samples `[B, frames * hop]`."""
-        # One frame more, so that the last hop of samples lies between two frame centres, as all others do.
+        # With an additional frame the last hop of samples lies between two frame centres, like all others.
         return self.decode_extended(torch.cat([latents, latents[:, -1:]], dim=1))
 
     def decode_extended(self, latents: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Latents `[B, frames + 1, latent_dim]`, the last of each repeated, -> samples `[B, frames * hop]`.
+        """Latents `[B, frames + 1, latent_dim]`, whose last frame is repeated -> samples `[B, frames * hop]`.
 
         valid: see `ConvNeXtBlock`.
         """
         config = self.config
         magnitude, phase = self.decoder(latents, valid).float().transpose(1, 2).chunk(2, dim=1)
-        # The limit keeps one wild frame from making the loss infinite.
+        # Without the limit, a single outlier frame could make the loss infinite.
         magnitude = torch.exp(magnitude).clamp(max=300.0)
         if latents.device.type != "cpu" or valid is not None:
             return inverse_stft(torch.polar(magnitude, phase), self.window, config.hop, valid)
@@ -127,10 +134,10 @@ class SpectralModel(nn.Module):
 
 
 def inverse_stft(spectrum: Tensor, window: Tensor, hop: int, valid: Tensor | None = None) -> Tensor:
-    """Spectra `[B, n_fft // 2 + 1, frames]` -> samples `[B, (frames - 1) * hop]`, what `torch.istft` computes.
+    """Spectra `[B, n_fft // 2 + 1, frames]` -> samples `[B, (frames - 1) * hop]`, as `torch.istft`.
 
-    That checks on the host whether windows overlap, for which the host has to wait for the device. valid: float `[B,
-    frames, 1]`, 0 for frames that do not belong to the signal; None means that all do.
+    `torch.istft` checks on the host whether windows overlap, so that the host would have to wait for the device. valid:
+    float `[B, frames, 1]`, 0 for frames that do not belong to the signal; None means that all frames do.
     """
     n_fft, frames = len(window), spectrum.shape[2]
     signal = torch.fft.irfft(spectrum, n_fft, dim=1) * window[:, None]
@@ -138,10 +145,10 @@ def inverse_stft(spectrum: Tensor, window: Tensor, hop: int, valid: Tensor | Non
     if valid is not None:
         signal, weight = signal * valid.mT, weight * valid.mT
     length = n_fft + (frames - 1) * hop
-    added, weights = (nn.functional.fold(one, (1, length), (1, n_fft), stride=(1, hop))[:, 0, 0]
-                      for one in (signal, weight))
-    kept = slice(n_fft // 2, n_fft // 2 + (frames - 1) * hop)
-    return added[:, kept] / weights[:, kept].clamp(min=1e-11)
+    added, weights = (nn.functional.fold(windows, (1, length), (1, n_fft), stride=(1, hop))[:, 0, 0]
+                      for windows in (signal, weight))
+    inner = slice(n_fft // 2, n_fft // 2 + (frames - 1) * hop)
+    return added[:, inner] / weights[:, inner].clamp(min=1e-11)
 
 
 class SpectralCodec(Codec):
@@ -162,36 +169,36 @@ class SpectralCodec(Codec):
     def codebooks(self) -> Tensor:
         return self.model.codebooks.float()
 
-    # On a CPU every recording passes alone: a matrix product may round differently in a larger batch, and one id would
-    # follow. On other devices recordings of similar length pass together, padded.
+    # On a CPU, recordings are not batched: a matrix product may round differently in a larger batch, which could change
+    # an id. On other devices, recordings of similar length form padded batches.
 
-    @torch.inference_mode()
+    @inference_mode
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
         hop = self.model.config.hop
         audio = [check_samples(samples) for samples in audio]
         if self.model.codebooks.device.type != "cpu":
-            return in_batches(self.encode_batch, audio, MOST_FRAMES * hop)
+            return in_batches(self.encode_batch, audio, MAX_FRAMES * hop)
         return [self.encode_batch([samples])[0] for samples in audio]
 
-    @torch.inference_mode()
+    @inference_mode
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
         ids = [self.check_ids(item) for item in ids]
         if self.model.codebooks.device.type != "cpu":
-            return in_batches(self.decode_batch, ids, MOST_FRAMES)
+            return in_batches(self.decode_batch, ids, MAX_FRAMES)
         return [self.decode_batch([item])[0] for item in ids]
 
     def encode_batch(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        """Recordings `[T]`, padded to the longest -> their ids `[frames, levels]`."""
+        """Recordings `[T]` -> ids `[frames, levels]` each, by one padded batch."""
         device, hop = self.model.codebooks.device, self.model.config.hop
         frames = [-(-len(samples) // hop) for samples in audio]
         padded = torch.from_numpy(pad_together(audio)).to(device, non_blocking=True)
         ids = self.model.quantise(self.model.encode(padded, padding_mask(frames, device))).cpu().numpy()
-        return [one[:length] for one, length in zip(ids, frames, strict=True)]
+        return [padded_ids[:length] for padded_ids, length in zip(ids, frames, strict=True)]
 
     def decode_batch(self, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Ids `[frames, q]` of as many levels, padded to the longest -> their samples `[frames * hop]`."""
+        """Ids `[frames, q]` with equal q -> samples `[frames * hop]` each, by one padded batch."""
         device, hop = self.model.codebooks.device, self.model.config.hop
         extended = [np.concatenate([item, item[-1:]]) for item in ids]
         latents = self.model.look_up(torch.from_numpy(pad_together(extended)).to(device, non_blocking=True))
         audio = self.model.decode_extended(latents, padding_mask([len(item) for item in extended], device)).cpu()
-        return [one[:len(item) * hop].numpy() for one, item in zip(audio, ids, strict=True)]
+        return [samples[:len(item) * hop].numpy() for samples, item in zip(audio, ids, strict=True)]

@@ -18,6 +18,7 @@ from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
+from audiopalm.core.gradients import no_grad
 from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
@@ -52,7 +53,7 @@ class CodecTraining:
     optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(1e-3))
     decoder_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))  # from quantise_from on
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))
-    # First step on quantised latents, with the encoder frozen; 0: the decoder of --init_codec goes on
+    # First step on quantised latents, with the encoder frozen; 0: train only the decoder of --init_codec
     quantise_from: int = ranged(600, low=0)
     kmeans_crops: int = ranged(800, low=1)
     # First step with the discriminator; training.steps for none
@@ -64,7 +65,7 @@ class CodecTraining:
 
 
 class MelDistance(nn.Module):
-    """Mean absolute difference of log-mels of two signals `[B, T]`, over several resolutions."""
+    """The mean absolute difference between the log-mels of two signals `[B, T]`, over several resolutions, 0-d."""
 
     def __init__(self, resolutions: tuple[tuple[int, int], ...] = ((256, 32), (512, 64), (1024, 80), (2048, 100))):
         super().__init__()
@@ -76,13 +77,15 @@ class MelDistance(nn.Module):
 
 def train_codec(data: str | Path, config: CodecTraining, output: str | Path, seed: int,
                 dev: str | Path | None = None, init: Path | None = None) -> None:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl.
+    """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
 
-    init: a trained codec whose encoder and codebooks stay as they are, so that its ids keep their meaning, while its
-    decoder goes on learning. Raises AudioPaLMError where `quantise_from` and `init` contradict each other.
+    init: a trained codec whose decoder is trained further. Its encoder and codebooks are frozen, so that the meaning of
+    its ids does not change. Raises AudioPaLMError if `quantise_from` and `init` contradict each other, and if no steps
+    remain for the decoder.
     """
     if (init is not None) != (config.quantise_from == 0):
-        raise AudioPaLMError("quantise_from: 0 and --init_codec go together: the decoder of a trained codec goes on")
+        raise AudioPaLMError("quantise_from: 0 and --init_codec go together: they train the decoder of a trained codec "
+                             "further; give both or neither")
     if init is not None:
         config.model = SpectralCodec.load(init).model.config
     if config.quantise_from >= config.training.steps:
@@ -94,7 +97,7 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
 
 
 class SpectralTraining(Training):
-    """The autoencoder, then the decoder alone; late in the training the discriminator too."""
+    """The autoencoder, then the decoder alone. From `adversarial_from` on the discriminator is trained too."""
 
     def __init__(self, config: CodecTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
                  fabric: Fabric, init: Path | None = None):
@@ -120,13 +123,13 @@ class SpectralTraining(Training):
                                              self.later(late), late.clip)}
 
     def schedule(self) -> Schedule:
-        """The schedule of the autoencoder, then that of the decoder."""
+        """The learning-rate schedule of the autoencoder, then that of the decoder."""
         first, later = self.config.quantise_from, self.later(self.config.decoder_optimizer)
         early = learning_rate(self.config.optimizer, first)
         return lambda step: early(step) if step < first else later(step)
 
     def later(self, optimizer: OptimizerConfig) -> Schedule:
-        """A schedule that begins with the first step on quantised latents."""
+        """A learning-rate schedule that begins at the first step on quantised latents."""
         first = self.config.quantise_from
         schedule = learning_rate(optimizer, self.config.training.steps - first)
         return lambda step: schedule(max(step - first, 0))
@@ -154,7 +157,8 @@ class SpectralTraining(Training):
         distance = total = self.distance(made, crops)
         values = {"mel_distance": (distance.detach(), 1)}
         if step >= max(self.config.adversarial_from, self.config.quantise_from):
-            few = max(1, round(self.config.adversarial_crops * len(crops)))  # it costs more than the codec itself
+            # The discriminator sees a few crops only, because it costs more than the codec itself.
+            few = max(1, round(self.config.adversarial_crops * len(crops)))
             real = self.discriminator(crops[:few])
             loss = discriminator_loss(real, self.discriminator(made[:few].detach()))
             yield Loss(loss, group="discriminator", values={"discriminator": (loss.detach(), 1)})
@@ -166,14 +170,13 @@ class SpectralTraining(Training):
         self.discriminator.requires_grad_(True)
 
     def evaluate(self) -> dict[str, float]:
-        """The mel distance of dev crops, through the codebooks once there are any."""
+        """The mel distance of dev crops, with quantised latents from `quantise_from` on."""
         if self.dev is None:
             return {}
         crops = self.dev.to(self.device)
         latents = self.model.encode(crops)
         if self.quantised:
-            ids = self.model.quantise(latents)
-            latents = sum(codebook[ids[..., level]] for level, codebook in enumerate(self.model.codebooks))
+            latents = self.model.look_up(self.model.quantise(latents))
         return {"mel_distance": float(self.distance(self.model.decode(latents), crops))}
 
     def finish(self, weights: Weights) -> None:
@@ -181,26 +184,29 @@ class SpectralTraining(Training):
 
 
 def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:
-    """Latents of ids `[B, T, levels]` with all levels for half of the crops and the first few for the others."""
+    """Latents of ids `[B, T, levels]`, with all levels for half of the crops and a random number for the others."""
     levels = ids.shape[-1]
-    all_of_them = torch.rand(len(ids), device=ids.device) < 0.5
-    kept = torch.where(all_of_them, levels, torch.randint(1, levels + 1, (len(ids),), device=ids.device))
-    return sum(codebook[ids[..., level]] * (kept > level)[:, None, None]
+    with_all = torch.rand(len(ids), device=ids.device) < 0.5
+    used = torch.where(with_all, levels, torch.randint(1, levels + 1, (len(ids),), device=ids.device))
+    return sum(codebook[ids[..., level]] * (used > level)[:, None, None]
                for level, codebook in enumerate(model.codebooks))
 
 
-@torch.no_grad()
+@no_grad
 def start_codebooks(model: SpectralModel, crops: Tensor, seed: int) -> None:
-    """Residual k-means: each level on what the coarser ones leave of the latents."""
-    rest = torch.cat([model.encode(part.to(device_of(model))).flatten(0, 1) for part in crops.split(32)])
-    energy = rest.square().mean()
+    """Set the codebooks by residual k-means on the latents of `crops` `[N, samples]`.
+
+    Each level clusters the residual of the coarser levels.
+    """
+    residual = torch.cat([model.encode(part.to(device_of(model))).flatten(0, 1) for part in crops.split(32)])
+    energy = residual.square().mean()
     for level, codebook in enumerate(model.codebooks):
-        codebook.copy_(torch.from_numpy(kmeans(rest.cpu().numpy(), len(codebook), seed + level, iterations=12)))
-        rest = rest - codebook[nearest(rest, codebook)]
-        logging.info("level %d: %.3f of the energy left", level + 1, rest.square().mean() / energy)
+        codebook.copy_(torch.from_numpy(kmeans(residual.cpu().numpy(), len(codebook), seed + level, iterations=12)))
+        residual = residual - codebook[nearest(residual, codebook)]
+        logging.info("level %d: %.3f of the energy left", level + 1, residual.square().mean() / energy)
 
 
 def save_codec(model: SpectralModel, output: Path) -> None:
-    """Write config.json, then model.safetensors in float16; ids are computed with what was saved."""
+    """Write config.json, then model.safetensors in float16. The ids of stage 5 are computed with these weights."""
     write_json(output / "config.json", to_dict(model.config))
     write_weights(output / "model.safetensors", {key: value.half() for key, value in model.state_dict().items()})

@@ -10,10 +10,10 @@ MAX_SEED = 2 ** 31 - 1
 def parse_with_overrides(parser: argparse.ArgumentParser, example: str) -> argparse.Namespace:
     """Parse the command line of a command that also takes `key=value` overrides of its configuration.
 
-    The overrides may stand before, between and behind the options; `example` is one of them, for the help.
+    The overrides may stand before, between and after the options. `example` is an override that the help shows.
     """
     parser.add_argument("overrides", nargs="*", metavar="key=value",
-                        help=f"settings in place of those of the configuration, for example {example}")
+                        help=f"settings that replace those of the configuration, for example {example}")
     return parser.parse_intermixed_args()
 
 
@@ -23,7 +23,7 @@ def add_seed(parser: argparse.ArgumentParser, help: str | None = None) -> None:
 
 
 def parse_seed(text: str) -> int:
-    """The seed that a command line names; raises AudioPaLMError for anything but a number from 0 to MAX_SEED."""
+    """The seed in `text`. Raises AudioPaLMError for anything but a whole number from 0 to MAX_SEED."""
     try:
         seed = int(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """What every command shares: one-line errors with exit code 1, Ctrl-C and SIGTERM with 130, logs on stderr.
 
-Errors of the operating system are one line too. A rank of torchrun ends with torchrun, even when that is killed. What
-several ranks have to say is one line of bin.start_ranks (audiopalm/stages/ranks.py).
+Errors of the operating system are shown as one line too. A rank of torchrun ends when torchrun ends, even when that is
+killed. Where several ranks fail, bin.start_ranks prints one line for all of them (audiopalm/stages/ranks.py).
 """
 
 import json
@@ -27,14 +27,14 @@ def run(main: Callable[[], None]) -> None:
         main()
     except AudioPaLMError as error:
         _fail(f"{name}: error: {error}")
-    except OSError as error:  # a full disk, a missing permission: what no check has foreseen
+    except OSError as error:  # a full disk or a missing permission that no earlier check has noticed
         logging.debug("where it happened", exc_info=True)
         _fail(f"{name}: error: {_describe(error)}; run the same command again when this is remedied")
     except RuntimeError as error:
         if not lost_peer(error):
             raise
         sys.stderr.flush()
-        os._exit(LOST_PEER)  # without leaving the process group, which would wait for the other rank
+        os._exit(LOST_PEER)  # an ordinary exit would close the process group, and wait for the other rank
     except KeyboardInterrupt:
         if ONE_LINE not in os.environ or os.environ.get("RANK", "0") == "0":
             print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
@@ -42,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _fail(line: str) -> NoReturn:
-    """End with exit code 1 and the line, which a rank leaves to whoever started it."""
+    """Exit with code 1 and print the line. A rank leaves it in a file, for its launcher to print."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not path or ONE_LINE not in os.environ:
         sys.exit(line)

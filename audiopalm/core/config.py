@@ -4,16 +4,19 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from audiopalm.core.errors import AudioPaLMError, nearest
+from audiopalm.core.errors import AudioPaLMError, nearest, shown
 from audiopalm.core.yaml_files import parse_yaml, read_yaml
 
-T = TypeVar("T")
-LARGEST_INT = 2 ** 63 - 1  # what a tensor can hold
-MAX_SIZE = 2 ** 17  # of a dimension or a codebook; no model has a larger one
+if TYPE_CHECKING:  # this module exists for type checkers only
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+LARGEST_INT = 2 ** 63 - 1  # the largest integer that a tensor can hold
+MAX_SIZE = 2 ** 17  # the largest dimension or codebook that a configuration may ask for
 
 
 def ranged(default: Any = dataclasses.MISSING, low: float | None = None, high: float | None = None,
@@ -44,9 +47,9 @@ def _field(default: Any, limits: dict[str, Any]) -> Any:
 
 
 def check_limits(value: Any, metadata: Mapping[str, Any], where: str) -> None:
-    """Raise AudioPaLMError unless a value keeps to what `ranged` or `chosen` has put into the metadata of its field.
+    """Raise AudioPaLMError for a value outside the limits that `ranged` or `chosen` has put into its field's metadata.
 
-    Numbers must be finite in every field.
+    Numbers must be finite in every field. `where` names the value in the message.
     """
     if isinstance(value, list | tuple):
         for number, item in enumerate(value):
@@ -74,8 +77,11 @@ def _check_number(value: float, metadata: Mapping[str, Any], where: str) -> None
         raise AudioPaLMError(f"{where}: {value} is too large; it must be at most {high}")
 
 
-def check_fields(config: Any, where: str) -> None:
-    """`check_limits` of all fields of a dataclass: for the `__post_init__` of those that are made in Python too."""
+def check_fields(config: "DataclassInstance", where: str) -> None:
+    """Check the limits of all fields of a dataclass; AudioPaLMError as of `check_limits`.
+
+    Dataclasses that are also made in Python, and not only by `from_dict`, call it in `__post_init__`.
+    """
     for field in dataclasses.fields(config):
         check_limits(getattr(config, field.name), field.metadata, f"{where}: {field.name}")
 
@@ -91,28 +97,32 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: Iterabl
 
 
 def load_kind_config(path: str | Path | None, overrides: Iterable[str], kinds: Mapping[str, type], default: str) -> Any:
-    """The configuration of the dataclass that the key `kind`, in the file or among the overrides, chooses.
+    """The configuration, of the dataclass that is chosen by the key `kind` in the file or among the overrides.
 
     >>> config = load_kind_config("conf/units.yaml", ["kind=log-mel"], {"usm-v2": A, "log-mel": B}, "usm-v2")
     >>> config.kind
     'log-mel'
 
-    kinds: {kind: its dataclass, which has a field `kind`}. `default` is the kind of a configuration that names none.
+    kinds: {kind: its dataclass, which has a field `kind`}. `default` is the kind where none is given. Raises
+    AudioPaLMError as `load_config` does, and for an unknown kind.
     """
     values, where = read_values(path, overrides), _source(path, overrides)
     return from_dict(kinds[find_kind(values, kinds, default, where)], values, where)
 
 
-def find_kind(values: dict[str, Any], kinds: Iterable[str], default: str | None, where: object) -> str:
-    """The `kind` of a dictionary of settings, which gets the default where it names none."""
+def find_kind(values: dict[str, Any], kinds: Collection[str], default: str | None, where: object) -> str:
+    """The `kind` of a dictionary of settings; where it has none, the default is put into it.
+
+    Raises AudioPaLMError for a kind that is not among `kinds`; `where` names the source of the settings.
+    """
     kind = values.setdefault("kind", default)
-    if kind not in list(kinds):
+    if not isinstance(kind, str) or kind not in kinds:
         raise AudioPaLMError(f"{where}: unknown kind {shown(kind)}; {nearest(str(kind), kinds)}")
     return kind
 
 
 def read_values(path: str | Path | None = None, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """The values of a YAML file with the overrides in it. Types and ranges are not checked yet."""
+    """The values of a YAML file, changed by the overrides. Types and ranges are not checked yet."""
     values = {} if path is None else read_yaml(path)
     if values is None:
         values = {}
@@ -122,7 +132,7 @@ def read_values(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """`values`, with the `key=value` overrides put into it."""
+    """Put the `key=value` overrides into `values`, and return it. Raises AudioPaLMError for a malformed override."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -130,7 +140,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         node = values
         *parents, last = key.split(".")
         for number, parent in enumerate(parents, start=1):
-            if node.get(parent) is None:  # absent, or a key with nothing behind it
+            if node.get(parent) is None:  # the key is absent, or has no value
                 node[parent] = {}
             node = node[parent]
             if not isinstance(node, dict):
@@ -150,13 +160,15 @@ def _source(path: str | Path | None, overrides: Iterable[str]) -> str:
 def from_dict(cls: type[T], values: dict[str, Any], where: str, base: T | None = None) -> T:
     """A dataclass from a dictionary, nested dataclasses included; `where` names the source in error messages.
 
-    Keys that are not given have the values of `base`, or of the class where there is none. A nested dataclass has as
-    its base what the field is by default, so that naming one of its keys leaves the others as they were.
+    A key that is not given has the value of `base`, or the default of the class where there is no base. The base of a
+    nested dataclass is the default of its field: a given key leaves the other keys of that dataclass unchanged.
+
+    Raises AudioPaLMError for an unknown or a missing key, and for a value of the wrong type or range.
     """
     if not isinstance(values, dict):
         names = ", ".join(field.name for field in dataclasses.fields(cls))
         raise AudioPaLMError(f"{where}: expected keys ({names}), found {shown(values)}")
-    hints = typing.get_type_hints(cls)  # an attribute RENAMED holds {old key: where it is now}
+    hints = typing.get_type_hints(cls)  # an attribute RENAMED holds {old key: the key that replaces it}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():
@@ -174,11 +186,11 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str, base: T | None =
         raise AudioPaLMError(f"{where}: {', '.join(missing)} missing")
     try:
         return cls(**arguments)
-    except AudioPaLMError as error:  # of __post_init__, which does not know where the values come from
+    except AudioPaLMError as error:  # from __post_init__, which does not know the source of the values
         raise AudioPaLMError(f"{where}: {error}") from None
 
 
-def _default(field: dataclasses.Field, base: Any) -> Any:
+def _default(field: dataclasses.Field[Any], base: Any) -> Any:
     """The value of a field whose key is not given; None where the key is required."""
     if base is not None:
         return getattr(base, field.name)
@@ -186,10 +198,10 @@ def _default(field: dataclasses.Field, base: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             value = to_dict(value)
-        # `training:` with nothing behind it changes nothing.
+        # An empty section, such as `training:` alone, changes nothing.
         return from_dict(hint, {} if value is None else value, where, base)
     if isinstance(hint, types.UnionType):  # only `X | None` is used
         return None if value is None else _convert(typing.get_args(hint)[0], value, where)
@@ -215,12 +227,6 @@ def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     return value
 
 
-def shown(value: Any, longest: int = 60) -> str:
-    """A value for an error message: one line, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= longest else f"{text[:longest - 3]}..."
-
-
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: "DataclassInstance") -> dict[str, Any]:
     """A dataclass as plain dictionaries, ready for JSON or YAML."""
     return dataclasses.asdict(config)

@@ -1,4 +1,4 @@
-"""Where stages run. Trainings of the language model have Lightning Fabric for that (audiopalm/training/parallel.py)."""
+"""The device that a stage runs on. Trainings get theirs from Lightning Fabric (audiopalm/training/parallel.py)."""
 
 import torch
 from torch import nn
@@ -7,12 +7,12 @@ from audiopalm.core.errors import AudioPaLMError
 
 
 def best_device() -> torch.device:
-    """One GPU where torch finds any (`CUDA_VISIBLE_DEVICES=` hides them), or the CPU. No GPU has been tried yet."""
+    """One GPU where torch finds any (`CUDA_VISIBLE_DEVICES=` hides them), otherwise the CPU. No GPU has been tried."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device `name`, or for `auto` the best one; AudioPaLMError where this machine or its PyTorch has none."""
+    """The device `name`, or the best device for `auto`. Raises AudioPaLMError for a device that cannot be used."""
     try:
         device = best_device() if name == "auto" else torch.device(name)
         torch.zeros(1, device=device).cpu()
@@ -24,5 +24,5 @@ def usable_device(name: str | torch.device) -> torch.device:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """That of its parameters."""
+    """The device of the module's parameters."""
     return next(module.parameters()).device

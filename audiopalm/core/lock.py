@@ -54,7 +54,7 @@ def locked(directory: str | Path, what: str) -> Iterator[None]:
 def all_locked(directories: Iterable[str | Path], what: str) -> Iterator[None]:
     """Hold the locks of several folders, as `locked` does of one; a folder that is named twice is locked once."""
     with ExitStack() as stack:
-        for directory in dict.fromkeys(Path(one).absolute() for one in directories):
+        for directory in dict.fromkeys(Path(path).absolute() for path in directories):
             stack.enter_context(locked(_short(directory), what))
         yield
 
@@ -65,7 +65,7 @@ def _short(path: Path) -> Path:
 
 
 def _acquire(directory: Path, what: str) -> int:
-    """The descriptor of the locked file."""
+    """Lock the lock file of `directory`; return its file descriptor."""
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": time.strftime("%F %H:%M")}
     deadline = time.monotonic() + GRACE_SECONDS
     while True:
@@ -115,6 +115,7 @@ def _is_current(directory: Path, descriptor: int) -> bool:
 
 
 def _described(text: str) -> str:
+    """The process that holds a lock, for messages, from the text of the lock file."""
     try:
         holder = json.loads(text)
         return f"process {holder['pid']} on {holder['host']} ({holder['what']}, since {holder['since']})"

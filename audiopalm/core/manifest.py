@@ -10,10 +10,11 @@ AGAIN = "pack the model again (stage 14) or fetch it again"
 
 
 def check_manifest(directory: Path) -> dict[str, str]:
-    """Raise AudioPaLMError unless a packed folder holds exactly what its manifest says; {file: its SHA-256} if so.
+    """Compare a packed folder with its manifest; return {file: its SHA-256}.
 
-    Files at the top of the folder that the manifest does not list are ignored: no part of the model is read from there.
-    A folder without a manifest, such as exp/, is not checked and gives no hashes.
+    Raises AudioPaLMError for a file that is missing or differs, and for a file in a subfolder that the manifest does
+    not list. Other files at the top of the folder are ignored: no part of the model is read from there. A folder
+    without a manifest, such as exp/, is not checked and gives no hashes.
     """
     manifest = directory / MANIFEST
     if not manifest.exists():
@@ -31,8 +32,8 @@ def check_manifest(directory: Path) -> dict[str, str]:
         if path.stat().st_size != stated["bytes"]:
             raise AudioPaLMError(f"{path} has {path.stat().st_size} bytes, {MANIFEST} states {stated['bytes']!r}; "
                                  f"{AGAIN}")
-        if (found := sha256(path)) != stated["sha256"]:
-            raise AudioPaLMError(f"{path} has SHA-256 {found}, {MANIFEST} states {stated['sha256']!r}; {AGAIN}")
+        if (actual := sha256(path)) != stated["sha256"]:
+            raise AudioPaLMError(f"{path} has SHA-256 {actual}, {MANIFEST} states {stated['sha256']!r}; {AGAIN}")
     for path in sorted(directory.glob("*/*")):
         if path.is_file() and path.relative_to(directory).as_posix() not in files:
             raise AudioPaLMError(f"{path} is not listed in {MANIFEST}; {AGAIN}")

@@ -1,4 +1,5 @@
-"""Imports espnet2 and peft where some of their requirements are absent, by stand-ins that say so when they are used."""
+"""Imports of espnet2 and peft where some of their requirements are absent: stand-ins replace these and raise when used.
+"""
 
 import importlib
 import importlib.abc
@@ -16,7 +17,7 @@ OPTIONAL = ("torchaudio", "g2p_en", "jamo", "tacotron_cleaner", "jaconv", "torch
 
 
 class _StandIn(ModuleType):
-    """A module of which every attribute is a class that raises when it is called; isinstance() with it is False."""
+    """A module whose attributes are classes that raise ImportError when called; isinstance() with them is False."""
 
     __path__: list[str] = []
 
@@ -44,11 +45,14 @@ class _StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        """Do nothing: a stand-in has no code."""
 
 
 def install() -> set[str]:
-    """Prepare `import espnet2...`; return the names that stand-ins replace. Raises AudioPaLMError without espnet."""
+    """Prepare `import espnet2...`; return the names of the packages that stand-ins replace.
+
+    Raises AudioPaLMError where espnet is not installed.
+    """
     for finder in sys.meta_path:
         if isinstance(finder, _StandInFinder):
             return finder.absent
@@ -71,12 +75,13 @@ def install() -> set[str]:
 def load_peft() -> ModuleType:
     """The package peft. Raises AudioPaLMError where it is not installed.
 
-    It imports accelerate, which it uses to move parts of a model between devices. Nothing here does that, and a
-    stand-in takes the place of accelerate where it is absent.
+    peft imports accelerate, to move parts of a model between devices. This package never does that, so a stand-in
+    replaces accelerate where it is absent.
     """
     try:
-        importlib.import_module("transformers.modeling_utils")  # asks whether accelerate is there: before a stand-in is
-        with _without("accelerate"):
+        # transformers looks for accelerate, so it is imported before there is a stand-in.
+        importlib.import_module("transformers.modeling_utils")
+        with _stand_in_for("accelerate"):
             return importlib.import_module("peft")
     except ImportError as error:
         raise AudioPaLMError(f"lora: adapters need the package {error.name or 'peft'}, which is not installed: pip "
@@ -84,15 +89,15 @@ def load_peft() -> ModuleType:
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Within it, a stand-in of version 0 is imported as `name`, unless the package is installed."""
+def _stand_in_for(name: str) -> Iterator[None]:
+    """Within the block, `import name` gives a stand-in of version 0, unless the package is installed."""
     if importlib.util.find_spec(name) is not None:
         yield
         return
     finder = _StandInFinder({name})
     sys.meta_path.insert(0, finder)
     try:
-        importlib.import_module(name).__version__ = "0"
+        vars(importlib.import_module(name))["__version__"] = "0"
         yield
     finally:
         sys.meta_path.remove(finder)

@@ -16,19 +16,19 @@ OTHER_HOST_SECONDS = 24 * 3600  # after this age a partial file of another host 
 
 
 def partial_path(path: str | Path) -> Path:
-    """A hidden name beside `path` for what is not whole yet: `.<stem>.<host>-<pid>-<start>.partial<suffix>`.
+    """A hidden name beside `path` for a file that is not whole yet: `.<stem>.<host>-<pid>-<start>.partial<suffix>`.
 
-    The name tells which process writes the file. The suffix stays last because soundfile and numpy choose the format
-    by it.
+    The name tells which process writes the file. The suffix stays last, because soundfile and numpy choose the format
+    by the suffix.
     """
     path, pid = Path(path), os.getpid()
     return path.with_name(f".{path.stem}.{_host()}-{pid}-{start_time(pid) or 0}.partial{path.suffix}")
 
 
 def partial_folder(path: str | Path) -> Path:
-    """An empty folder under the partial name of `path`, to be renamed when whole.
+    """Make an empty folder under the partial name of `path`, to be renamed when it is whole.
 
-    Those that dead processes have left beside it are removed first.
+    Partial files and folders that dead processes have left in the same folder are removed first.
     """
     partial = partial_path(path)
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -46,16 +46,16 @@ def remove_stale_partials(directory: str | Path, depth: int = 2) -> None:
     """
     try:
         with os.scandir(directory) as entries:
-            found = list(entries)
+            names = list(entries)
     except OSError:  # another user's, or removed just now
         return
-    for entry in found:
+    for entry in names:
         if match := NAME.fullmatch(entry.name):
             try:
                 if _is_stale(Path(entry.path), match):
                     _remove(Path(entry.path))
             except FileNotFoundError:
-                continue  # it became whole just now
+                continue  # its writer has renamed it just now
             except OSError as error:
                 logging.warning("%s, which a dead process has left, cannot be removed: %s", entry.path, error.strerror)
         elif depth > 0 and entry.is_dir(follow_symlinks=False):
@@ -66,7 +66,7 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _is_stale(path: Path, match: re.Match) -> bool:
+def _is_stale(path: Path, match: re.Match[str]) -> bool:
     if match["host"] != _host():
         return time.time() - path.lstat().st_mtime > OTHER_HOST_SECONDS
     # The start time tells the writer from a later process with the same number.

@@ -11,9 +11,11 @@ from audiopalm.core.errors import AudioPaLMError
 
 LIBC = ctypes.CDLL(None)
 PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36  # of Linux's prctl
-AGAIN = 75  # exit code: asked to end, and the work is saved; the same command goes on (EX_TEMPFAIL; utils/jobs.pm)
-LOST_PEER = 76  # exit code of a rank that could not go on because another one has ended
-ONE_LINE = "AUDIOPALM_ONE_LINE"  # set where whoever started the ranks says what is wrong, once for all of them
+# Exit code of a command that was asked to end and has saved its work; the same command continues it (EX_TEMPFAIL;
+# utils/jobs.pm).
+AGAIN = 75
+LOST_PEER = 76  # exit code of a rank that cannot continue because another rank has ended
+ONE_LINE = "AUDIOPALM_ONE_LINE"  # set by a launcher that reports errors itself, in one line for all ranks
 
 
 def end_with_parent(number: int) -> None:
@@ -26,7 +28,7 @@ def end_with_parent(number: int) -> None:
 
 
 def end_with_torchrun() -> None:
-    """In a rank of torchrun: end it when torchrun has ended, even by SIGKILL. Other processes are left alone.
+    """In a rank of torchrun: end it when torchrun has ended, even by SIGKILL. In other processes it does nothing.
 
     The signal is SIGKILL because a rank that waits for the others in a collective operation handles no other.
     Raises AudioPaLMError when torchrun has ended already.
@@ -41,12 +43,12 @@ def end_with_torchrun() -> None:
 
 
 def lost_peer(error: RuntimeError) -> bool:
-    """Whether a rank of torchrun could not go on because another one has ended."""
+    """Whether a rank of torchrun cannot continue because another rank has ended."""
     return "TORCHELASTIC_RUN_ID" in os.environ and (type(error).__name__ == "DistBackendError" or "gloo" in str(error))
 
 
 def end_worker_with_parent(*_: int) -> None:
-    """In a worker of a pool or a data loader (`initializer`, `worker_init_fn`): end it with the process it works for.
+    """In a worker of a pool or a data loader (`initializer`, `worker_init_fn`): end it when its parent has ended.
 
     Without this the worker of a killed process may wait for work for ever.
     """

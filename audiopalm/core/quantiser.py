@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, distributed, nn
 
-# Distances to all codes are computed for so many points at once, on a CPU and elsewhere. 512 fit into its cache.
+# The points whose distances to all codes are computed at once, on a CPU and on other devices: 512 fit the CPU's cache.
 BLOCK, DEVICE_BLOCK = 512, 65536
 
 
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest row of `codebook` `[size, dim]` for each of `points` `[..., dim]`, int64 `[...]`."""
-    norms = codebook.square().sum(1)
+    norms, on_cpu = codebook.square().sum(1), points.device.type == "cpu"
 
     def index(block: Tensor) -> Tensor:
         # The squared distance |p - c|^2 without |p|^2, which is equal for all codes.
@@ -18,7 +18,6 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
             return scores.argmin(-1)
         return torch.from_numpy(scores.detach().numpy().argmin(-1))  # on a CPU 20 times as fast as torch's argmin
 
-    on_cpu = points.device.type == "cpu"
     blocks = points.flatten(0, -2).split(BLOCK if on_cpu else DEVICE_BLOCK)
     return torch.cat([index(block) for block in blocks]).view(points.shape[:-1])
 
@@ -69,7 +68,7 @@ class VectorQuantiser(nn.Module):
         if len(x) and x.device.type == "cpu":
             if unused.any():
                 self.total[unused] = from_first_process(x[torch.randint(len(x), (int(unused.sum()),))])
-        elif len(x):  # a replacement for every code, as the host would have to wait for the number of unused ones
+        elif len(x):  # every code gets a replacement: the host would have to wait for the number of unused codes
             replacements = from_first_process(x[torch.randint(len(x), self.count.shape, device=x.device)])
             self.total.copy_(torch.where(unused[:, None], replacements, self.total))
         if len(x):
@@ -78,13 +77,13 @@ class VectorQuantiser(nn.Module):
 
 
 def sum_over_processes(tensor: Tensor) -> None:
-    """Replace `tensor` by its sum over all processes that train together; a process that trains alone keeps it."""
+    """Replace `tensor` by its sum over all processes that train together; one process alone leaves it unchanged."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(tensor)
 
 
 def from_first_process(tensor: Tensor) -> Tensor:
-    """The first process's `tensor`, in every process that trains together."""
+    """Replace `tensor` by that of the first of the processes that train together, and return it."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.broadcast(tensor, src=0)
     return tensor

@@ -1,13 +1,16 @@
-"""Tensors in files: safetensors that are written tensor by tensor and read by rows, so that memory holds one of them.
+"""Files in the format safetensors, written tensor by tensor and read by rows: memory holds one tensor at a time.
 
-`safetensors.torch.save_file` holds a second copy of everything that it writes. What `write_tensors` writes, it reads.
+`safetensors.torch.save_file`, in contrast, holds a second copy of all tensors while it writes them. The library reads
+the files of `write_tensors`.
 """
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -21,7 +24,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that is read when it is needed; `rows(first, last)` gives the rows from `first` to before `last`.
+    """A tensor that is read when it is needed. `rows(first, last)` reads the rows from `first` up to, not with, `last`.
 
     A number, of shape `()`, counts as one row.
     """
@@ -31,11 +34,12 @@ class Stored:
     rows: Callable[[int, int], Tensor]
 
     def whole(self) -> Tensor:
+        """All rows."""
         return self.rows(0, self.shape[0] if self.shape else 1)
 
 
 def in_memory(value: Tensor) -> Stored:
-    """A tensor that is there already, as what other tensors are read from."""
+    """A tensor in memory as a `Stored`, for functions that take tensors of files."""
     return Stored(tuple(value.shape), value.dtype, lambda first, last: value[first:last] if value.ndim else value)
 
 
@@ -43,10 +47,12 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Stored], metadata: Map
                   done: Callable[[], None] = lambda: None) -> None:
     """Write `tensors` to `path` in the format safetensors; `done` is called when none of them is needed any more.
 
-    The bytes are on the disk when this returns.
+    The bytes are on the disk when this returns. Raises OSError where `path` cannot be written, and ValueError for a
+    tensor whose rows do not have its stated shape and dtype.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that all are aligned
-    header: dict = {} if metadata is None else {"__metadata__": dict(metadata)}
+    # Tensors of large items come first, so that all are aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     end = 0
     for name in order:
         start, end = end, end + _size(tensors[name])
@@ -57,41 +63,43 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Stored], metadata: Map
     with open(path, "wb", buffering=0) as stream:
         _write(stream, len(text).to_bytes(8, "little") + text)
         for name in order:
-            value = tensors[name].whole().detach().cpu().contiguous()
-            if (tuple(value.shape), value.dtype) != (tensors[name].shape, tensors[name].dtype):
-                raise ValueError(f"{name} is {list(value.shape)} of {value.dtype}, not what was said of it")
-            _write(stream, value.reshape(-1).view(torch.uint8).numpy())
+            stored = tensors[name]
+            value = stored.whole().detach().cpu().contiguous()
+            if (tuple(value.shape), value.dtype) != (stored.shape, stored.dtype):
+                raise ValueError(f"{name} is {list(value.shape)} of {value.dtype}, stated is {list(stored.shape)} of "
+                                 f"{stored.dtype}")
+            _write(stream, memoryview(value.reshape(-1).view(torch.uint8).numpy()))
         done()
         os.fsync(stream.fileno())
 
 
-def _size(one: Stored) -> int:
-    return torch.Size(one.shape).numel() * one.dtype.itemsize
+def _size(tensor: Stored) -> int:
+    """Its size in bytes."""
+    return int(torch.Size(tensor.shape).numel() * tensor.dtype.itemsize)
 
 
-def _write(stream, data) -> None:
-    """All of `data`: one call of the system writes 2 GiB at most."""
-    view = memoryview(data)
-    while len(view):
-        view = view[stream.write(view):]
+def _write(stream: FileIO, data: bytes | memoryview) -> None:
+    """Write all of `data`. One call of the system writes 2 GiB at most."""
+    while len(data):
+        data = data[stream.write(data):]
 
 
 def stored_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Stored]]:
-    """(metadata, {name: tensor}) of a file in the format safetensors; what is not read takes no memory.
+    """(metadata, {name: tensor}) of a file in the format safetensors; tensors that are not read take no memory.
 
     Raises SafetensorError or OSError for a damaged file, here and when a tensor is read.
     """
     with safe_open(path, framework="pt") as stream:
-        found = {}
+        tensors = {}
         for name in stream.keys():
             part = stream.get_slice(name)
-            found[name] = Stored(tuple(part.get_shape()), DTYPES[part.get_dtype()], _reader(path, name))
-        return stream.metadata() or {}, found
+            tensors[name] = Stored(tuple(part.get_shape()), DTYPES[part.get_dtype()], _reader(path, name))
+        return stream.metadata() or {}, tensors
 
 
 def _reader(path: str | Path, name: str) -> Callable[[int, int], Tensor]:
     def rows(first: int, last: int) -> Tensor:
-        # The file is opened each time: what was read of an open one counts as memory of the process.
+        # The file is opened for each read: the pages read from an open file count as memory of the process.
         with safe_open(path, framework="pt") as stream:
             part = stream.get_slice(name)
             return part[first:last] if part.get_shape() else stream.get_tensor(name)
@@ -99,14 +107,17 @@ def _reader(path: str | Path, name: str) -> Callable[[int, int], Tensor]:
 
 
 def joined(parts: Sequence[tuple[int, Stored]]) -> Stored:
-    """One tensor of parts, each with its first row; they may lie in several files. Raises ValueError for gaps."""
+    """One tensor of its parts, (number of the first row, part), which may lie in several files.
+
+    Raises ValueError for missing rows and for parts of other shapes or dtypes.
+    """
     parts = sorted(parts, key=lambda part: part[0])
-    first, one = parts[0]
+    first, model = parts[0]
     if first == 0 and len(parts) == 1:
-        return one
+        return model
     end = 0
     for first, part in parts:
-        if first != end or not part.shape or part.shape[1:] != one.shape[1:] or part.dtype != one.dtype:
+        if first != end or not part.shape or part.shape[1:] != model.shape[1:] or part.dtype != model.dtype:
             raise ValueError(f"rows {end} to {first} are missing, or its parts do not belong together")
         end += part.shape[0]
 
@@ -117,7 +128,7 @@ def joined(parts: Sequence[tuple[int, Stored]]) -> Stored:
             if low < high:
                 read.append(part.rows(low, high))
         if not read:
-            return torch.empty(0, *one.shape[1:], dtype=one.dtype)
+            return torch.empty(0, *model.shape[1:], dtype=model.dtype)
         return read[0] if len(read) == 1 else torch.cat(read)
 
-    return Stored((end, *one.shape[1:]), one.dtype, rows)
+    return Stored((end, *model.shape[1:]), model.dtype, rows)

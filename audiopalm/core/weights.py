@@ -1,10 +1,10 @@
-"""Weights in safetensors: written whole, and read only if they are exactly the weights that a model expects."""
+"""Weights in the format safetensors: written whole, and read only if they are exactly the weights of the model."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,21 +19,26 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class _NoNormalValues(TorchFunctionMode):
-    """Under it, `normal_` does nothing.
+    """In this mode `normal_` does nothing.
 
-    On the meta device there are no values to draw, yet torch imports its compiler for the call: a second or two.
+    On the meta device there are no values to draw, yet torch imports its compiler for the call, which takes a second or
+    two.
     """
 
-    def __torch_function__(self, function, types, arguments=(), options=None):
+    def __torch_function__(self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (),
+                           options: dict[str, Any] | None = None) -> Any:
         options = options or {}
-        if getattr(function, "__name__", "") == "normal_":  # of torch.nn.init or of a tensor
+        if getattr(function, "__name__", "") == "normal_":  # torch.nn.init.normal_ or Tensor.normal_
             return arguments[0] if arguments else options["tensor"]
         return function(*arguments, **options)
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor | Stored],
                   metadata: Mapping[str, str] | None = None) -> None:
-    """Write `weights` to `path`, whole or not at all, one after the other."""
+    """Write `weights` to `path`, one after the other; the file is whole or absent.
+
+    Raises AudioPaLMError where the disk is full.
+    """
     with atomic_path(path) as temporary:
         write_tensors(temporary, {name: value if isinstance(value, Stored) else in_memory(value)
                                   for name, value in weights.items()}, metadata)
@@ -59,46 +64,49 @@ def read_weights(path: str | Path, expected_shapes: Mapping[str, Sequence[int]],
 
 
 def stored_weights(path: str | Path, made_by: str = "") -> dict[str, Stored]:
-    """{name: weight} of `path`, to be read when they are needed; a value that is no finite number is refused then.
+    """{name: weight} of `path`, each read when it is needed.
 
-    Raises AudioPaLMError for a file that is missing (`made_by` is the stage that writes it) or damaged.
+    Raises AudioPaLMError for a file that is missing (`made_by` is the stage that writes it) or damaged; reading rows
+    raises it for values that are not finite numbers.
     """
     path = require(path, made_by)
     try:
-        _, found = stored_tensors(path)
+        _, tensors = stored_tensors(path)
     except (SafetensorError, OSError, KeyError) as error:
         raise damaged(path, error) from None
-    return {name: _checked(one, name, path) for name, one in found.items()}
+    return {name: _checked(tensor, name, path) for name, tensor in tensors.items()}
 
 
-def _checked(one: Stored, name: str, path: Path) -> Stored:
+def _checked(tensor: Stored, name: str, path: Path) -> Stored:
+    """The same weight, whose values are checked when they are read."""
     def rows(first: int, last: int) -> Tensor:
         try:
-            value = one.rows(first, last)
+            value = tensor.rows(first, last)
         except (SafetensorError, OSError) as error:
             raise damaged(path, error) from None
         check_finite(value, name, path)
         return value
-    return Stored(one.shape, one.dtype, rows)
+    return Stored(tensor.shape, tensor.dtype, rows)
 
 
-def check_shapes(found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], where: object) -> None:
-    """Raise AudioPaLMError unless two {name: shape} are the same; `where` is the file that holds `found`."""
-    for problem, names in (("lacks", expected.keys() - found.keys()), ("has unknown", found.keys() - expected.keys())):
+def check_shapes(actual: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], where: object) -> None:
+    """Raise AudioPaLMError unless both {name: shape} are equal; `where` is the file of the actual weights."""
+    for problem, names in (("lacks", expected.keys() - actual.keys()),
+                           ("has unknown", actual.keys() - expected.keys())):
         if names:
             raise AudioPaLMError(f"{where} {problem} {len(names)} weights, e.g. {min(names)!r}: it does not belong to "
                                  "the configuration beside it")
     for name, shape in expected.items():
-        if tuple(found[name]) != tuple(shape):
-            raise AudioPaLMError(f"{where}: {name} has shape {tuple(found[name])}, expected is {tuple(shape)} by the "
+        if tuple(actual[name]) != tuple(shape):
+            raise AudioPaLMError(f"{where}: {name} has shape {tuple(actual[name])}, expected is {tuple(shape)} by the "
                                  "configuration beside it")
 
 
 def check_finite(value: Tensor, name: str, where: object) -> None:
-    """Raise AudioPaLMError for a weight with NaN or infinite values."""
+    """Raise AudioPaLMError for NaN or infinite values in the weight `name` of the file `where`."""
     if not value.is_floating_point() or not value.numel():
         return
-    wide = value if value.dtype.itemsize > 1 else value.float()  # torch has no extremes of 8-bit floats
+    wide = value if value.dtype.itemsize > 1 else value.float()  # torch has no aminmax of 8-bit floats
     if not all(end.isfinite() for end in wide.aminmax()):
         raise AudioPaLMError(f"{where}: {name} holds values that are not finite numbers: the model is damaged, or its "
                              "training diverged; train or fetch it again")
@@ -115,50 +123,55 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def described(build: Callable[[], M], path: str | Path, first_on: str = "meta") -> M:
-    """The module that `build` makes, without values: on the meta device no size asks for memory.
+def build_empty(build: Callable[[], M], path: str | Path, device: str = "meta") -> M:
+    """The module that `build` makes, without values: on the meta device it takes no memory, whatever its size.
 
-    Buffers that are not stored must name their own device. Raises AudioPaLMError where the configuration beside the
-    weights in `path` has sizes that do not go together.
+    Buffers that are not stored must name their own device. Raises AudioPaLMError where the sizes in the configuration
+    beside `path`, the file of the weights, do not fit together.
     """
     try:
-        with torch.device(first_on), _NoNormalValues() if first_on == "meta" else nullcontext():
+        with torch.device(device), _NoNormalValues() if device == "meta" else nullcontext():
             return build()
     except AudioPaLMError as error:
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: {error}") from None
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, AssertionError,
-            MemoryError) as error:  # sizes that do not go together
+            MemoryError) as error:  # sizes that do not fit together
         raise AudioPaLMError(f"the configuration beside {path} describes no possible model: "
                              f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from None
 
 
-def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", first_on: str = "meta") -> M:
-    """The module that `build` makes, with the weights of `path`; see `described` and `read_weights` for the errors.
+def load_module(build: Callable[[], M], path: str | Path, made_by: str = "", build_on: str = "meta") -> M:
+    """The module that `build` makes, with the weights of `path`, on the CPU.
 
-    `first_on` may be `cpu` for modules of other packages, which are not made for the meta device.
+    `build_on` is the device that the module is built on before it gets its weights: `cpu` for modules of other packages
+    that cannot be built on the meta device. Raises AudioPaLMError as `build_empty` and `read_weights` do, and for
+    weights of another type.
     """
     require(path, made_by)
-    expected = described(build, path, first_on)
-    weights = read_weights(path, shapes_of(expected), made_by)
-    for name, value in expected.state_dict().items():
+    module = build_empty(build, path, build_on)
+    weights = read_weights(path, shapes_of(module), made_by)
+    for name, value in module.state_dict().items():
         if weights[name].is_floating_point() != value.is_floating_point():
             raise AudioPaLMError(f"{path}: {name} is of type {weights[name].dtype}, expected is {value.dtype}")
-    # The module takes the tensors that were read, so that no initial weights are drawn in vain. A copy is aligned as
-    # torch aligns its tensors; the memory of the file is not.
-    copies = {name: weights[name].to(value.dtype, copy=True) for name, value in expected.state_dict().items()}
-    expected.load_state_dict(copies, assign=True)
-    return expected
+    # The module takes the tensors themselves (`assign`). They are copied, because the memory of the file is not aligned
+    # as torch aligns its tensors.
+    copies = {name: weights[name].to(value.dtype, copy=True) for name, value in module.state_dict().items()}
+    module.load_state_dict(copies, assign=True)
+    return module
 
 
 def hash_weights(path: str | Path, chosen: Callable[[str], bool]) -> str:
-    """SHA-256 of the names, types, shapes and values of the weights that `chosen` takes; AudioPaLMError if damaged."""
-    found = hashlib.sha256()
+    """SHA-256 of the names, types, shapes and values of the weights for whose names `chosen` is true.
+
+    Raises AudioPaLMError for a damaged file.
+    """
+    digest = hashlib.sha256()
     try:
         with safe_open(path, framework="pt") as stream:
             for name in sorted(filter(chosen, stream.keys())):
                 value = stream.get_tensor(name)
-                found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-                found.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+                digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
     except (SafetensorError, OSError) as error:
         raise damaged(path, error) from None
-    return found.hexdigest()
+    return digest.hexdigest()

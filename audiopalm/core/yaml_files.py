@@ -1,4 +1,4 @@
-"""YAML read strictly: keys are strings and occur once, and every error is one line that names the file and the line."""
+"""A strict reader of YAML: keys are strings and occur once, and every error is one line with the file and the line."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,14 @@ import yaml
 
 from audiopalm.core.errors import AudioPaLMError
 
-MAX_VALUES, MAX_DEPTH = 100_000, 50  # of one file; aliases (`*name`) count each time, so that few lines stay few values
+# Of one file. An alias (`*name`) counts each time, so that a few lines cannot expand into millions of values.
+MAX_VALUES, MAX_DEPTH = 100_000, 50
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader without its silent choices: the last of two equal keys, and keys such as `no`, which is false."""
+    """The safe loader, which refuses two equal keys and keys that are not strings, such as `no`, which means false."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -29,7 +30,10 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str, lines: bool = True) -> Any:
-    """The value of `text`; AudioPaLMError names `where` and, if `lines`, the line of what cannot be read."""
+    """The value of `text`. Raises AudioPaLMError for a text that is not strict YAML.
+
+    The message names `where` and, if `lines`, the line of the error.
+    """
     try:
         loader = _StrictLoader(text)
         try:
@@ -50,7 +54,8 @@ def parse_yaml(text: str, where: str, lines: bool = True) -> Any:
 
 def _check_size(value: Any, where: str) -> None:
     """Refuse values that contain themselves or that aliases multiply."""
-    waiting, count = [(value, 0)], 0
+    waiting: list[tuple[Any, int]] = [(value, 0)]
+    count = 0
     while waiting:
         item, depth = waiting.pop()
         count += 1
@@ -61,7 +66,10 @@ def _check_size(value: Any, where: str) -> None:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The value of a YAML file in UTF-8; None for an empty file."""
+    """The value of a YAML file in UTF-8; None for an empty file.
+
+    Raises AudioPaLMError for a file that is missing, cannot be read, or is not strict YAML in UTF-8.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

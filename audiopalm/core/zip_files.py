@@ -13,14 +13,15 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.partials import partial_folder
 
 MAX_BYTES, MAX_FILES = 64 << 30, 10_000
-MAX_RATIO, FREE_BYTES = 200, 64 << 20  # above FREE_BYTES a zip may grow by this factor: zip bombs grow by thousands
+# A zip may unpack to FREE_BYTES, or to MAX_RATIO times its own size; zip bombs grow by a factor of thousands.
+MAX_RATIO, FREE_BYTES = 200, 64 << 20
 AGAIN = "fetch it again"
 
 
 def unzip(archive: Path, target: Path) -> Path:
     """Unpack `archive` into the new folder `target`; return `target`.
 
-    A folder that is already there with all files of the archive, by name and size, is left as it is; any other one is
+    A folder that already holds all files of the archive, by name and size, stays unchanged; any other folder is
     replaced. Raises AudioPaLMError as `check_zip` does, and where the folder cannot be written.
     """
     try:
@@ -43,10 +44,10 @@ def unzip(archive: Path, target: Path) -> Path:
 
 
 def check_zip(archive: Path) -> None:
-    """Raise AudioPaLMError for what may not be unpacked, whatever unpacks it.
+    """Raise AudioPaLMError for an archive that must not be unpacked, by `unzip` or by another package.
 
-    That is a file that is not a zip or is damaged, names outside of the folder, names that come twice, links,
-    encrypted files, more than MAX_FILES files or MAX_BYTES bytes, and what only a zip bomb grows to.
+    Refused are a file that is not a zip or is damaged, names outside of the folder, repeated names, links, encrypted
+    files, more than MAX_FILES files or MAX_BYTES bytes, and a zip that would grow by more than MAX_RATIO.
     """
     with _opened(archive):
         pass
@@ -54,7 +55,7 @@ def check_zip(archive: Path) -> None:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """The open archive and its files, checked; errors of its format inside the block are those of `check_zip`."""
+    """The open archive and its checked files. Errors of its format inside the block become those of `check_zip`."""
     try:
         with zipfile.ZipFile(archive) as members:
             yield members, _checked(archive, members)
@@ -63,7 +64,7 @@ def _opened(archive: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.
 
 
 def _checked(archive: Path, members: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """{name: member} of the files in the archive; raises AudioPaLMError for whatever may not be unpacked."""
+    """{name: member} of the files in the archive; raises AudioPaLMError for an archive that must not be unpacked."""
     files: dict[str, zipfile.ZipInfo] = {}
     for member in members.infolist():
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)

@@ -25,7 +25,7 @@ ELEMENT = np.dtype([("width", "u1"), ("value", "<i4")])
 
 
 def write_ark(ark: str | Path, tokens: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Write {id: int32 [T]} into one ark file; return {id: `ark:offset`} for an scp."""
+    """Write {id: int32 [T]} into one ark file, whole or not at all; return {id: `ark:offset`} for an scp."""
     ark = Path(ark).resolve()
     partial_scp = partial_path(f"{ark}.scp")
     try:
@@ -38,7 +38,8 @@ def write_ark(ark: str | Path, tokens: Mapping[str, np.ndarray]) -> dict[str, st
 
 
 def read_vector(entry: str) -> np.ndarray:
-    """The int32 `[T]` behind an scp value `path:offset`; raises AudioPaLMError for anything else than such a vector."""
+    """The vector, int32 `[T]`, that an scp value `path:offset` names. Raises AudioPaLMError for any other value, and
+    where the archive is missing or damaged."""
     path, _, offset = entry.rpartition(":")
     if not path or not (offset.isascii() and offset.isdigit()) or len(offset) > 18:
         raise AudioPaLMError(f"token archive entry {entry!r} is not `path:offset`; commands, pipes and ranges are not "
@@ -53,9 +54,10 @@ def read_vector(entry: str) -> np.ndarray:
 
 
 def read_at(descriptor: int, offset: int, entry: str, expected: int = 0) -> np.ndarray:
-    """The int32 `[T]` at `offset` of an open archive; `entry` names it in errors.
+    """The vector, int32 `[T]`, at `offset` of an open archive; `entry` names it in errors.
 
-    With `expected` values one read is enough; another number than that is found all the same.
+    A vector of `expected` values is read at once; one of another length takes a second read. Raises AudioPaLMError for
+    a damaged archive.
     """
     head = len(HEADER) + 4
     content = os.pread(descriptor, head + expected * ELEMENT.itemsize, offset)
@@ -76,7 +78,7 @@ def read_at(descriptor: int, offset: int, entry: str, expected: int = 0) -> np.n
 
 
 def check_range(tokens: np.ndarray, size: int | None, where: str) -> None:
-    """Raise AudioPaLMError where tokens are not 0 to `size` - 1, or just negative where no size is given."""
+    """Raise AudioPaLMError for a token outside 0 to `size` - 1; without a size, for a negative token."""
     if len(tokens) and (tokens.min() < 0 or (size is not None and tokens.max() >= size)):
         wrong = tokens.min() if tokens.min() < 0 else tokens.max()
         most = "" if size is None else f", the largest is {size - 1}"
@@ -84,9 +86,10 @@ def check_range(tokens: np.ndarray, size: int | None, where: str) -> None:
 
 
 class TokenArchive(Mapping):
-    """{id: int32 tokens} read lazily from an scp; `[T]`, or `[T, levels]` when levels > 1.
+    """{id: int32 tokens} of an scp, each read when it is asked for; `[T]`, or `[T, levels]` when levels > 1.
 
-    Tokens must be 0 to `size` - 1, or just not negative where no size is given.
+    Tokens must be 0 to `size` - 1; without a size, 0 or more. Reading raises AudioPaLMError for other tokens, and for a
+    missing or damaged archive.
     """
 
     def __init__(self, scp: str | Path, levels: int = 1, made_by: str = "stage 5 (tokenize)", size: int | None = None):

@@ -15,14 +15,14 @@ from audiopalm.data.mp3 import states_its_length, with_length
 from audiopalm.data.wav import missing_bytes
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
-MIN_RATE, MAX_RATE = 1000, 768000  # Hz of a recording; resampling from another rate may ask for any amount of memory
-FORMATS = (".wav", ".flac")  # that speech is written in
-BLOCK = 2 ** 20  # samples of each channel read at once
-MP3_SLACK = 2304  # samples by which the length in the header of a sound mp3 may differ from what is decoded
+MIN_RATE, MAX_RATE = 1000, 768000  # Hz of a recording; resampling from other rates could take any amount of memory
+FORMATS = (".wav", ".flac")  # formats that speech is written in
+BLOCK = 2 ** 20  # samples of each channel that are read at once
+MP3_SLACK = 2304  # samples by which the header's length of an undamaged mp3 may differ from the decoded length
 
 
 class DamagedAudio(AudioPaLMError):
-    """A file that exists and holds no sound speech; `reason` is what is wrong, in a few words."""
+    """A file that exists and cannot be used as audio; `reason` says why, in a few words."""
 
     def __init__(self, path: str | Path, reason: str, detail: str = ""):
         super().__init__(f"audio {path} {reason}{detail and f': {detail}'}")
@@ -33,9 +33,9 @@ def read_audio(path: str | Path | bytes, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Samples `[T]` float32 in [-1, 1] at `rate` Hz, channels averaged, from a file, from an entry `archive:offset`
     (audio_archive.py) or from the bytes of a file.
 
-    Raises AudioPaLMError for a missing file; DamagedAudio for an undecodable, empty or non-finite one, for an
-    impossible rate, and for a file with less in it than its header says (decoders give the first part of a cut-off file
-    without a word).
+    Raises AudioPaLMError for a missing file. Raises DamagedAudio for a file that cannot be decoded, is empty, or holds
+    values that are not finite; for an impossible rate; and for a file with fewer samples than its header states
+    (decoders return the first part of a cut-off file without an error).
     """
     if isinstance(path, bytes):
         with io.BytesIO(path) as stream:
@@ -55,7 +55,7 @@ def _read(stream: BinaryIO, path: str | Path) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(stream) as file:
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
                 raise DamagedAudio(path, "states an impossible sample rate", f"{file.samplerate} Hz")
-            found, claimed, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
+            rate, stated, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
             tagged = False
             if is_mp3:
                 position = stream.tell()
@@ -64,19 +64,17 @@ def _read(stream: BinaryIO, path: str | Path) -> tuple[np.ndarray, int]:
             samples = _mono(file) if tagged or not is_mp3 else _read_untagged(stream)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(error).rpartition(": ")[2] if isinstance(error, soundfile.LibsndfileError) else str(error)
-        raise DamagedAudio(path, "cannot be decoded", f"{reason} WAV, FLAC, OGG, Opus and MP3 can be; ffmpeg makes one "
-                                                      "of them of others") from None
+        raise DamagedAudio(path, "cannot be decoded", f"{reason} WAV, FLAC, OGG, Opus and MP3 can be decoded; convert "
+                                                      "other formats by ffmpeg") from None
     if len(samples) == 0:
         raise DamagedAudio(path, "holds no samples")
     if not np.isfinite(samples).all():
         raise DamagedAudio(path, "holds samples that are not numbers")
     if lost := missing_bytes(stream):
         raise DamagedAudio(path, "is cut off", f"{lost} bytes of its samples are missing")
-    if not is_mp3 and len(samples) < claimed:
-        raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
-    if tagged and abs(claimed - len(samples)) > MP3_SLACK:
-        raise DamagedAudio(path, "is damaged", f"{len(samples)} of {claimed} samples can be decoded")
-    return samples, found
+    if (not is_mp3 and len(samples) < stated) or (tagged and abs(stated - len(samples)) > MP3_SLACK):
+        raise DamagedAudio(path, "is damaged", f"{len(samples)} of {stated} samples can be decoded")
+    return samples, rate
 
 
 def _mono(file: soundfile.SoundFile) -> np.ndarray:
@@ -88,7 +86,7 @@ def _mono(file: soundfile.SoundFile) -> np.ndarray:
 
 
 def _read_untagged(stream: BinaryIO) -> np.ndarray:
-    """Samples `[T]` of an mp3 of unknown length, to its end."""
+    """All samples `[T]` of an mp3 whose length is not stated."""
     stream.seek(0)
     content, silent = with_length(stream.read())
     with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -96,10 +94,10 @@ def _read_untagged(stream: BinaryIO) -> np.ndarray:
 
 
 def resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
-    """Polyphase resampling of `[T]` from `source` to `target` Hz."""
+    """Polyphase resampling of samples `[T]` float32 from `source` to `target` Hz."""
     if source == target:
         return samples
-    from scipy.signal import resample_poly  # slow to import, and only stage 2 meets other rates
+    from scipy.signal import resample_poly  # slow to import, and not needed after stage 2
 
     divisor = gcd(source, target)
     return resample_poly(samples, target // divisor, source // divisor).astype(np.float32)
@@ -112,7 +110,7 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) 
 
 
 def check_output(path: str | Path) -> Path:
-    """`path` itself if speech can be written there; to be called before the work that makes the speech."""
+    """Return `path` if speech can be written there; AudioPaLMError otherwise. Call it before the speech is made."""
     return check_writable(path, FORMATS)
 
 

@@ -1,7 +1,7 @@
-"""Where the bytes of a recording lie: a file of its own, or an entry `archive:offset` of a Kaldi archive.
+"""Recordings as files, or as entries `archive:offset` of a Kaldi archive.
 
 The archives are those of ESPnet's `--audio_format flac.ark`: kaldiio's container of whole FLAC or WAV files. They are
-read here and not by kaldiio, which runs commands and unpickles; an entry is nothing but a path and a number.
+read here and not by kaldiio, which runs commands and unpickles; here an entry is only a path and a number.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import kaldiio
 import numpy as np
@@ -19,30 +19,32 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 
 ENTRY = re.compile(r"(.+):([0-9]{1,18})", re.DOTALL)
-# How recordings are written, by format; level 0 packs speech nearly as well as the default at a third of the time.
-SETTINGS = {"flac": {"format": "FLAC", "subtype": "PCM_16", "compression_level": 0},
-            "wav": {"format": "WAV", "subtype": "PCM_16"}}
-CONTAINER, RIFF = b"AUDIO", b"RIFF"  # before a length and a file; a WAV file itself
+# soundfile's settings by format; level 0 compresses speech nearly as well as the default, in a third of the time.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "flac": {"format": "FLAC", "subtype": "PCM_16", "compression_level": 0},
+    "wav": {"format": "WAV", "subtype": "PCM_16"}}
+CONTAINER, RIFF = b"AUDIO", b"RIFF"  # the first bytes of an entry: of one with a length and a file; of a bare WAV file
 MAX_LENGTH_BYTES = 8
 
 
 def split_entry(path: str | Path) -> tuple[str, int | None]:
-    """(file, None) of a recording with a file of its own, (archive, offset in bytes) of one in an archive."""
-    found = ENTRY.fullmatch(str(path))
-    if found is None or os.path.isfile(path):
+    """(file, None) for a recording that is a file, (archive, offset in bytes) for a recording in an archive."""
+    match = ENTRY.fullmatch(str(path))
+    if match is None or os.path.isfile(path):
         return str(path), None
-    return found[1], int(found[2])
+    return match[1], int(match[2])
 
 
 def audio_exists(path: str | Path) -> bool:
-    """Whether the file or the archive is there."""
+    """Whether the file or the archive exists."""
     return os.path.isfile(split_entry(path)[0])
 
 
 def open_audio(path: str | Path) -> BinaryIO:
-    """A stream over the bytes of a recording, which is a FLAC or WAV file in an archive, and any audio file elsewhere.
+    """A stream over the bytes of a recording: any audio file, or a FLAC or WAV file in an archive.
 
-    Raises AudioPaLMError for what does not exist and for an entry without audio; OSError for what cannot be read.
+    Raises AudioPaLMError for a file or archive that does not exist and for an entry without audio, and OSError for a
+    file that cannot be read.
     """
     file, offset = split_entry(path)
     if not os.path.isfile(file):
@@ -65,7 +67,7 @@ def open_audio(path: str | Path) -> BinaryIO:
 
 
 def _length(stream: BinaryIO) -> int | None:
-    """Bytes of the file that follows; None where there is none. The stream is left where it begins."""
+    """The size in bytes of the file in an entry, None where there is no file. The stream then stands at its start."""
     begin = stream.tell()
     head = stream.read(len(CONTAINER))
     if head == CONTAINER:
@@ -80,7 +82,7 @@ def _length(stream: BinaryIO) -> int | None:
 
 
 def hash_audio(path: str | Path) -> str:
-    """SHA-256 of the file, or of the file in an archive."""
+    """SHA-256 of a recording's file, which may lie in an archive. Raises as `open_audio` does."""
     digest = hashlib.sha256()
     with open_audio(path) as stream:
         while block := stream.read(1 << 20):
@@ -90,20 +92,20 @@ def hash_audio(path: str | Path) -> str:
 
 def write_audio_ark(path: str | Path, recordings: Iterable[tuple[str, np.ndarray]], rate: int
                     ) -> Iterator[tuple[str, int, int]]:
-    """Write (name, samples `[T]` in [-1, 1]) as FLAC into an archive at `path`, each when it comes.
+    """Write recordings, (name, samples `[T]` in [-1, 1]), as FLAC into an archive at `path`, each as it arrives.
 
-    Yields its (name, offset in bytes, samples).
+    Yields (name, offset in bytes, number of samples) of each.
     """
     with open(path, "wb") as stream:
         for name, samples in recordings:
-            offset = stream.tell() + len(name.encode()) + 1  # behind the name and a space
+            offset = stream.tell() + len(name.encode()) + 1  # after the name and a space
             kaldiio.save_ark(stream, {name: (np.clip(samples, -1, 1), rate)}, write_function="soundfile",
                              write_kwargs=dict(SETTINGS["flac"]))
             yield name, offset, len(samples)
 
 
 def audio_info(path: str | Path) -> tuple[int, int]:
-    """(samples of a channel, rate in Hz) as the header states them; raises AudioPaLMError for what is no audio."""
+    """(samples of a channel, rate in Hz) as the header states them. Raises AudioPaLMError for a file without audio."""
     with open_audio(path) as stream:
         try:
             with soundfile.SoundFile(stream) as file:
@@ -113,7 +115,7 @@ def audio_info(path: str | Path) -> tuple[int, int]:
 
 
 def read_part(path: str | Path, start: int, length: int) -> np.ndarray:
-    """At most `length` samples `[T]` float32 from sample `start` on, of a recording of one channel."""
+    """At most `length` samples `[T]` float32 from sample `start` on, of a recording with one channel."""
     with open_audio(path) as stream, soundfile.SoundFile(stream) as file:
         file.seek(start)
         return file.read(length, dtype="float32")

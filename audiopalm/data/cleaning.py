@@ -1,6 +1,6 @@
-"""Speech cleaned as a telephone system would: without offset, at one level, without silence around it.
+"""Cleaning of callers' speech: the offset and the silence around speech are removed, and the level is set.
 
-A recording of any length becomes segments of speech: it is cut where nobody speaks, and each segment is brought to the
+A recording of any length becomes segments of speech: it is cut where nobody speaks, and each segment is scaled to the
 level of the recordings that the models were trained on.
 """
 
@@ -13,12 +13,12 @@ from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.voice_activity import FRAME, FRAMES_PER_SECOND, speech_probabilities
 
 LEVEL = 10 ** (-23 / 20)  # root mean square of active speech in the embedded corpus; full scale is 1
-LEVEL_FRAME = 320  # samples, 20 ms, whose root mean square says whether they are active
+LEVEL_FRAME = 320  # samples, 20 ms: the frames whose root mean square decides whether they are active
 ACTIVE = 0.05  # frames above this fraction of the loudest frame are active
 SILENT = 1e-6  # a recording whose loudest frame is below this is digital silence
 
-SPEECH = 0.4  # probability of speech from which on a frame begins speech
-STILL_SPEECH = 0.25  # and below which it ends
+SPEECH = 0.4  # speech begins at a frame with at least this probability of speech
+STILL_SPEECH = 0.25  # and ends at a frame below this probability
 MIN_SPEECH = 0.1  # seconds; shorter sounds are clicks
 PAUSE = 0.7  # seconds without speech that separate two sentences
 MARGIN = 0.25  # seconds kept before and after speech
@@ -27,7 +27,7 @@ MAX_SEGMENT = 12.0  # seconds of a segment, about as long as the longest sentenc
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """Speech at `LEVEL`: samples `[T]` float32 at 16 kHz, and where they begin in the recording, in seconds."""
+    """Speech at `LEVEL`: samples `[T]` float32 at 16 kHz, and their start in the recording, in seconds."""
 
     samples: np.ndarray
     start: float
@@ -38,19 +38,19 @@ class SpeechSegment:
 
 
 def speech_segments(samples: np.ndarray) -> Iterator[SpeechSegment]:
-    """The speech in a recording `[T]` float32 at 16 kHz, each segment as soon as it is found; none for none."""
+    """The segments of speech in a recording `[T]` float32 at 16 kHz, each as soon as its end is known."""
     samples = samples - np.float32(samples.mean(dtype=np.float64))
     loudest = _frame_levels(samples).max()
     if loudest < SILENT:
         return
-    # The detector hears the recording at one level, too; segments then get their own.
+    # The detector gets the recording at a common level, too. Each segment is then scaled on its own.
     for first, last in speech_spans(samples * np.float32(LEVEL / loudest), len(samples)):
         segment = samples[first:last]
         yield SpeechSegment(at_level(segment), first / SAMPLE_RATE)
 
 
 def at_level(samples: np.ndarray) -> np.ndarray:
-    """`[T]` without offset, scaled so that its active frames have the root mean square `LEVEL`."""
+    """Samples `[T]` without offset, scaled so that their active frames have the root mean square `LEVEL`."""
     samples = samples - np.float32(samples.mean(dtype=np.float64))
     levels = _frame_levels(samples)
     active = levels[levels > ACTIVE * levels.max()]
@@ -60,7 +60,7 @@ def at_level(samples: np.ndarray) -> np.ndarray:
 
 
 def _frame_levels(samples: np.ndarray) -> np.ndarray:
-    """The root mean square of each 20 ms of `[T]`, float64 `[frames]`; the whole of a shorter one."""
+    """The root mean square of each 20 ms of samples `[T]`, float64 `[frames]`; fewer samples are one frame."""
     size = min(LEVEL_FRAME, len(samples))
     whole = samples[:len(samples) // size * size].reshape(-1, size)
     return np.sqrt(np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / size)
@@ -83,7 +83,7 @@ def speech_spans(samples: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
 def cut_long(sentences: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, int]]:
     """Sample spans of at most `MAX_SEGMENT` from sentences (first frame, probabilities `[frames]`).
 
-    A long sentence is cut where the detector is least sure of speech, in its second half as allowed.
+    A longer sentence is cut in the second half of the allowed length, where the probability of speech is lowest.
     """
     most = int((MAX_SEGMENT - 2 * MARGIN) * FRAMES_PER_SECOND)
     for first, probabilities in sentences:
@@ -99,20 +99,22 @@ def cut_long(sentences: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int,
 def _sentences(samples: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first frame, probabilities of its frames) of speech between pauses of at least `PAUSE` seconds."""
     pause, shortest = PAUSE * FRAMES_PER_SECOND, MIN_SPEECH * FRAMES_PER_SECOND
-    start, end, spoken, speaking, seen, kept = None, 0, 0, False, 0, []
+    start: int | None = None
+    end, spoken, speaking, seen = 0, 0, False, 0
+    in_sentence: list[float] = []
     for block in speech_probabilities(samples):
         for frame, probability in enumerate(block.tolist(), start=seen):
             speaking = probability >= (STILL_SPEECH if speaking else SPEECH)
             if speaking:
                 if start is None:
-                    start, spoken, kept = frame, 0, []
+                    start, spoken, in_sentence = frame, 0, []
                 end, spoken = frame + 1, spoken + 1
             if start is not None:
-                kept.append(probability)
+                in_sentence.append(probability)
                 if frame + 1 - end >= pause:
                     if spoken >= shortest:
-                        yield start, np.array(kept[:end - start])
+                        yield start, np.array(in_sentence[:end - start])
                     start = None
         seen += len(block)
     if start is not None and spoken >= shortest:
-        yield start, np.array(kept[:end - start])
+        yield start, np.array(in_sentence[:end - start])

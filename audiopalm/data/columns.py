@@ -1,4 +1,4 @@
-"""Kaldi tables as columns: ids, and where each value stands in the file. No Python object is made for a line."""
+"""Kaldi tables as columns: the ids, and the position of each value in the file. No line becomes a Python object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,11 @@ GATHER = 10_000  # strings that are copied at a time
 
 @dataclass
 class Columns:
-    """A table sorted by id in byte order: ids (N strings), offset (int64 `[N]`) and size (int32 `[N]`, in bytes) of the
-    values in `content`, the bytes of the file. Values are not stripped of spaces."""
+    """A table sorted by id in byte order.
+
+    ids: N strings. offset (int64 `[N]`) and size (int32 `[N]`, in bytes): the position of each value in `content`, the
+    bytes of the file. Spaces around a value are not removed.
+    """
 
     ids: pa.LargeStringArray
     offset: np.ndarray
@@ -32,7 +35,7 @@ class Columns:
         return pc.utf8_trim_whitespace(_strings(self.content, self.offset, self.size))
 
     def at(self, ids: pa.LargeStringArray) -> np.ndarray:
-        """The position of each of `ids` in this table, int64; -1 where the table does not have it."""
+        """The row of each of `ids` in this table, int64 `[len(ids)]`; -1 for an id that the table lacks."""
         if self.ids.equals(ids):
             return np.arange(len(ids))
         return pc.fill_null(pc.index_in(ids, value_set=self.ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -67,14 +70,14 @@ def _check_utf8(content: np.ndarray) -> None:
     begin = 0
     while begin < len(content):
         end = min(begin + BLOCK, len(content))
-        while end < len(content) and content[end] & 0xC0 == 0x80:  # not within a character
+        while end < len(content) and content[end] & 0xC0 == 0x80:  # a block does not end within a character
             end += 1
         content[begin:end].tobytes().decode()
         begin = end
 
 
 def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Begin and end of each line that is not blank."""
+    """The positions of the start and the end of each line that is not blank."""
     ends = _find(content, lambda block: (block == LINE_FEED) | (block == CARRIAGE_RETURN))
     if len(content) and (not len(ends) or ends[-1] != len(content) - 1):
         ends = np.append(ends, len(content))
@@ -89,24 +92,26 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _find(content: np.ndarray, match: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The sorted positions of matching bytes, int64."""
-    found = [begin + np.flatnonzero(match(content[begin:begin + BLOCK])) for begin in range(0, len(content), BLOCK)]
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    positions = [begin + np.flatnonzero(match(content[begin:begin + BLOCK]))
+                 for begin in range(0, len(content), BLOCK)]
+    return np.concatenate([np.zeros(0, np.int64), *positions])
 
 
 def _next(content: np.ndarray, starts: np.ndarray, match: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The first matching byte from each of the sorted `starts` on; the length of `content` where there is none.
+    """The position of the first matching byte from each of the sorted `starts` on; the length of `content` for none.
 
-    Texts have many spaces and only the first of a line matters, hence block by block.
+    A text has many spaces, and only the first of a line is needed: the content is searched block by block, so that the
+    positions of all spaces are never in memory at once.
     """
-    found = np.full(len(starts), len(content), dtype=np.int64)
+    first_match = np.full(len(starts), len(content), dtype=np.int64)
     done = 0
     for begin in range(0, len(content), BLOCK):
         places = begin + np.flatnonzero(match(content[begin:begin + BLOCK]))
         if len(places):
             last = np.searchsorted(starts, places[-1], side="right")
-            found[done:last] = places[np.searchsorted(places, starts[done:last])]
+            first_match[done:last] = places[np.searchsorted(places, starts[done:last])]
             done = last
-    return found
+    return first_match
 
 
 def _strings(content: np.ndarray, offset: np.ndarray, size: np.ndarray) -> pa.LargeStringArray:

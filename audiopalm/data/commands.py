@@ -12,17 +12,19 @@ from audiopalm.core.files import require
 from audiopalm.data import subsets
 from audiopalm.data.checks import Options, fix, problems
 
-SHOWN = 5  # ids of a table, and problems
-VALUES = ("--validate-opts", "--utt-prefix", "--utt-suffix", "--spk-prefix", "--spk-suffix")  # which may begin with -
+SHOWN = 5  # problems, and ids of a table, that a message names
+# Options whose values may begin with a hyphen.
+VALUES = ("--validate-opts", "--utt-prefix", "--utt-suffix", "--spk-prefix", "--spk-suffix")
 
 
 class Parser(argparse.ArgumentParser):
-    """Options with - or _ between their words; what is wrong is one line, and exit code 1, as in Kaldi's scripts."""
+    """A parser of options with - or _ between words. An error is one line and exit code 1, as in Kaldi's scripts."""
 
     def error(self, message: str) -> NoReturn:
         raise AudioPaLMError(f"{message}; {' '.join(self.format_usage().split())}")
 
     def parse(self, words: list[str]) -> argparse.Namespace:
+        """The arguments in `words`. Raises AudioPaLMError for unknown or missing ones."""
         joined: list[str] = []
         for word in words:
             name, *value = word.split("=", 1)
@@ -44,15 +46,16 @@ def _options_of_validate(parser: Parser) -> None:
 
 
 def _check(directory: Path, options: argparse.Namespace) -> None:
-    found = problems(directory, Options(text=not options.no_text, wav=not options.no_wav,
+    """Raise AudioPaLMError with the first problems of a data directory that is not valid."""
+    lines = problems(directory, Options(text=not options.no_text, wav=not options.no_wav,
                                         speaker_sort=not options.no_spk_sort, printable=not options.non_print))
-    if found:
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise AudioPaLMError("; ".join(found[:SHOWN]) + more)
+    if lines:
+        more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        raise AudioPaLMError("; ".join(lines[:SHOWN]) + more)
 
 
 def validate(parser: Parser, words: list[str]) -> None:
-    """Whether data directories are valid: exit code 1, and what is wrong, where one is not."""
+    """Check data directories; exit code 1, and the problems in one line, for a directory that is not valid."""
     _options_of_validate(parser)
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR")
     arguments = parser.parse(words)
@@ -62,7 +65,7 @@ def validate(parser: Parser, words: list[str]) -> None:
 
 
 def repair(parser: Parser, words: list[str]) -> None:
-    """Sort the tables of a data directory, keep the utterances that all of them have, say which table lost which."""
+    """Sort the tables of a data directory and remove utterances that not all tables have; print the removed ids."""
     parser.add_argument("--utt-extra-files", type=str.split, default=[], help="further tables, keyed by utterance")
     parser.add_argument("--spk-extra-files", type=str.split, default=[], help="further tables, keyed by speaker")
     parser.add_argument("directory", type=Path, metavar="DIR")
@@ -84,7 +87,7 @@ def _fix(program: str, directory: Path, utterance_files: list[str], speaker_file
 
 
 def copy(parser: Parser, words: list[str]) -> None:
-    """Copy a data directory, with other names of utterances and speakers, and validate the copy."""
+    """Copy a data directory, with new names of utterances and speakers, and validate the copy."""
     for what in ("utt", "spk"):
         for end in ("prefix", "suffix"):
             parser.add_argument(f"--{what}-{end}", default="", metavar="TEXT")
@@ -106,7 +109,7 @@ def copy(parser: Parser, words: list[str]) -> None:
 
 
 def subset(parser: Parser, words: list[str]) -> None:
-    """Part of a data directory: N utterances (at random), or those of a list."""
+    """Write a subset of a data directory: N utterances (by default at random), or the utterances of a list."""
     how = parser.add_mutually_exclusive_group()
     for name, text in (("first", "the first N"), ("last", "the last N"), ("shortest", "the shortest N"),
                        ("per-spk", "N of each speaker"), ("speakers", "of speakers at random, until they have N")):
@@ -131,7 +134,7 @@ def subset(parser: Parser, words: list[str]) -> None:
 
 
 def combine(parser: Parser, words: list[str]) -> None:
-    """The union of data directories."""
+    """Write the union of data directories."""
     parser.add_argument("--extra-files", type=str.split, default=[], help="further tables, keyed by utterance")
     parser.add_argument("--skip-fix", choices=("true", "false"), default="false", help="do not fix the union")
     parser.add_argument("target", type=Path, metavar="DST")
@@ -145,7 +148,7 @@ def combine(parser: Parser, words: list[str]) -> None:
 
 
 def split(parser: Parser, words: list[str]) -> None:
-    """Split a data directory into SRC/split<N>/1 ... N, speakers kept whole."""
+    """Split a data directory into SRC/split<N>/1 ... N; all utterances of a speaker stay together."""
     parser.add_argument("--per-utt", action="store_true", help="into SRC/split<N>utt, speakers may be divided")
     parser.add_argument("source", type=Path, metavar="SRC")
     parser.add_argument("number", type=int, metavar="N")
@@ -159,7 +162,7 @@ SCRIPTS: dict[str, Callable[[Parser, list[str]], None]] = {
 
 
 def run_script(script: str, words: list[str]) -> None:
-    """Run a script of utils/ by its name. Raises AudioPaLMError for all that is wrong."""
+    """Run a script of utils/ by its name. Raises AudioPaLMError for wrong arguments and for invalid data."""
     if script not in SCRIPTS:
         raise AudioPaLMError(f"unknown script {script!r}; known: {', '.join(SCRIPTS)}")
     SCRIPTS[script](Parser(prog=script, description=SCRIPTS[script].__doc__, allow_abbrev=False), words)

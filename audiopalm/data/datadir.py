@@ -7,32 +7,32 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_text
 
-INDEX_FILES = ("data_index.arrow", "text_lengths.*.arrow", "audio_index.arrow")  # derived from the tables beside them
+INDEX_FILES = ("data_index.arrow", "text_lengths.*.arrow", "audio_index.arrow")  # made from the tables beside them
 MAX_ID_BYTES = 200  # files are named by an id, and a file name has at most 255 bytes
 _IN_NO_ID = re.compile(r"[\s\x00-\x1f\x7f/]")
 
 
 def why_bad_id(name: str) -> str | None:
-    """What forbids `name` as the id of an utterance, a speaker or a recording; None where nothing does.
+    """The reason why `name` cannot be the id of an utterance, a speaker or a recording; None for a valid id.
 
-    Files are named by ids, so that an id must be one part of a path that does not lead anywhere else.
+    Files are named by ids, so an id must be a single component of a path, and not `.` or `..`.
     """
     if name in ("", ".", ".."):
         return f"{name!r} is no name for a file"
-    found = _IN_NO_ID.search(name)
-    if found:
-        return f"it contains {found[0]!r}"
+    match = _IN_NO_ID.search(name)
+    if match:
+        return f"it contains {match[0]!r}"
     if len(name.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
         return f"it is longer than {MAX_ID_BYTES} bytes"
     return None
 
 
 def check_id(name: str, where: str | Path) -> str:
-    """`name` itself; raises AudioPaLMError, with `where` (the table or the work it stands in), for an invalid id."""
+    """Return `name` if it is a valid id. Raises AudioPaLMError otherwise; `where` names the table or the work."""
     reason = why_bad_id(name)
     if reason:
-        shown = name if len(name) <= 80 else name[:80] + "..."
-        raise AudioPaLMError(f"{where}: invalid id {shown!r}: {reason}; utils/fix_data_dir.sh removes such utterances")
+        start = name if len(name) <= 80 else name[:80] + "..."
+        raise AudioPaLMError(f"{where}: invalid id {start!r}: {reason}; utils/fix_data_dir.sh removes such utterances")
     return name
 
 
@@ -45,8 +45,11 @@ def split_line(line: str) -> tuple[str, str]:
 
 
 def read_table(path: str | Path, made_by: str = "") -> dict[str, str]:
-    """`id value...` lines as {id: value}; the value may be empty. Raises AudioPaLMError on a repeated id, and where the
-    file is not UTF-8."""
+    """`id value...` lines as {id: value}; a value may be empty.
+
+    Raises AudioPaLMError for a missing file (`made_by` is the stage that writes it), for a repeated id, and for a file
+    that is not UTF-8.
+    """
     table: dict[str, str] = {}
     for number, line in enumerate(read_text(path, made_by).split("\n"), start=1):
         if not line.strip(" \t\r"):
@@ -64,12 +67,13 @@ def write_table(path: str | Path, table: Mapping[str, str]) -> None:
 
 
 def write_lines(path: str | Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write (id, value) of a table that is sorted already."""
+    """Write the rows, (id, value), of a table that is sorted already."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(table_line(key, value) for key, value in rows)
 
 
 def table_line(key: str, value: str) -> str:
+    """The line of a table, with its end."""
     return f"{key} {value}".rstrip() + "\n"
 
 
@@ -87,14 +91,14 @@ def languages_of(directory: str | Path, name: str) -> list[str]:
 
 
 def remove_index(directory: str | Path) -> None:
-    """Remove the index of tables that are replaced (audiopalm/data/index.py); whoever trains next makes a new one."""
+    """Remove the index of tables that are replaced (audiopalm/data/index.py). The next training makes a new one."""
     for name in INDEX_FILES:
         for path in Path(directory).glob(name):
             path.unlink()
 
 
 def remove_tables_by_language(directory: str | Path) -> None:
-    """An earlier run may have left tables of languages that are not asked for any more, and an index of its tables."""
+    """Remove the tables of all languages, and the index: an earlier run may have had other languages."""
     remove_index(directory)
     for name in ("text", "wav.scp", "segments"):
         for path in Path(directory).glob(f"{name}.*"):

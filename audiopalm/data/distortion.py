@@ -1,7 +1,7 @@
-"""Distortions of recordings: what telephones, rooms, people and machines do to speech.
+"""Distortions of recordings: gain, speed, noise, babble, reverberation, telephone bands and silence.
 
-Everything is computed, no recorded noise is needed. A distortion takes samples `[T]`, float32 at 16 kHz, and a random
-generator. `distort` combines several at random for training; CONDITIONS are fixed ones, for test sets.
+All distortions are computed; no recorded noise is needed. A distortion takes samples `[T]`, float32 at 16 kHz, and a
+random generator. `distort` combines several at random for training; CONDITIONS are fixed distortions for test sets.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,25 @@ from scipy import signal
 from audiopalm.core.config import ranged
 from audiopalm.data.audio import SAMPLE_RATE
 
-QUIET = 1e-4  # deviation of the noise in pauses that are added: no recording is digitally silent throughout
-COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # noise -> by which power of the frequency its amplitude falls
+QUIET = 1e-4  # standard deviation of the noise in added pauses: real pauses are not digitally silent
+COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # {noise: the power of the frequency by which its amplitude falls}
 HUMS = (50, 60)  # Hz
 PAUSE = (0.2, 0.8)  # seconds between recordings that are joined
-MU = 255  # of mu-law, ITU-T G.711: 127 steps to each side of zero
+MU = 255  # of mu-law, ITU-T G.711: 127 steps on each side of zero
 
-Speaker = Callable[[np.random.Generator], np.ndarray]  # gives another recording, for babble
+Speaker = Callable[[np.random.Generator], np.ndarray]  # returns another recording, for babble
 
 
 @dataclass
 class DistortionConfig:
-    """How recordings are distorted in training: the probability of each distortion, and its limits."""
+    """Distortions in training: the probability of each distortion, and the limits of its strength."""
 
     share: float = ranged(1.0, low=0, high=1)  # fraction of recordings that are distorted at all
-    join: float = ranged(0.15, low=0, high=1)  # another recording follows after a pause
+    join: float = ranged(0.15, low=0, high=1)  # another recording is appended after a pause
     speed: float = ranged(0.3, low=0, high=1)
     reverberation: float = ranged(0.3, low=0, high=1)
     noise: float = ranged(0.5, low=0, high=1)
-    babble: float = ranged(0.3, low=0, high=1)  # of the noises
+    babble: float = ranged(0.3, low=0, high=1)  # of recordings with noise, the fraction whose noise is babble
     band: float = ranged(0.45, low=0, high=1)
     gain: float = ranged(0.6, low=0, high=1)
     silence: float = ranged(0.25, low=0, high=1)
@@ -52,8 +52,8 @@ def distort(samples: np.ndarray, config: DistortionConfig, random: np.random.Gen
 
     clean = change_speed(samples, random.uniform(0.87, 1.15)) if chance(config.speed) else samples
     if chance(config.silence):
-        pauses = config.longest_silence * random.random(2) ** 2  # short ones more often
-        clean = add_silence(clean, *pauses, random)
+        before, after = config.longest_silence * random.random(2) ** 2  # short pauses are more frequent
+        clean = add_silence(clean, before, after, random)
     made = clean
     if chance(config.reverberation):
         made = reverberate(made, random.uniform(0.1, config.longest_reverberation), random.uniform(-4.0, 12.0), random)
@@ -69,7 +69,7 @@ def distort(samples: np.ndarray, config: DistortionConfig, random: np.random.Gen
 
 
 def join(recordings: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """Recordings one after another, with a pause between them."""
+    """The recordings one after another, with a pause between them."""
     joined = recordings[0]
     for samples in recordings[1:]:
         joined = np.concatenate([add_silence(joined, 0.0, random.uniform(*PAUSE), random), samples])
@@ -77,23 +77,26 @@ def join(recordings: list[np.ndarray], random: np.random.Generator) -> np.ndarra
 
 
 def change_gain(samples: np.ndarray, decibels: float) -> np.ndarray:
-    """Louder or quieter; what exceeds full scale is clipped, as a converter does."""
+    """Scale by `decibels`; samples beyond full scale are clipped, as by an analogue-to-digital converter."""
     return np.clip(samples * np.float32(10 ** (decibels / 20)), -1.0, 1.0).astype(np.float32)
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
-    """Faster (`factor` above 1) or slower, with the pitch changed too."""
+    """Faster (`factor` above 1) or slower speech, by resampling, so that the pitch changes too."""
     return signal.resample_poly(samples, 100, round(100 * factor)).astype(np.float32)
 
 
 def add_silence(samples: np.ndarray, before: float, after: float, random: np.random.Generator) -> np.ndarray:
-    """Seconds of faint noise before and after the samples."""
+    """Add `before` and `after` seconds of faint noise around the samples."""
     pads = [random.normal(0.0, QUIET, round(seconds * SAMPLE_RATE)) for seconds in (before, after)]
     return np.concatenate([pads[0], samples, pads[1]]).astype(np.float32)
 
 
 def reverberate(samples: np.ndarray, seconds: float, direct: float, random: np.random.Generator) -> np.ndarray:
-    """A room: its noise-like response falls by 60 dB in `seconds`; `direct` is the direct sound above it in dB."""
+    """The samples in a room whose noise-like response falls by 60 dB in `seconds`.
+
+    `direct` is the level of the direct sound relative to the reverberation, in dB.
+    """
     times = np.arange(1, round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tail = random.normal(size=len(times)) * 10 ** (-3 * times / seconds)
     tail *= 10 ** (-direct / 20) / np.sqrt(np.square(tail).sum())
@@ -109,14 +112,14 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, ratio: float) -> np.ndarra
 
 
 def coloured_noise(length: int, fall: float, random: np.random.Generator) -> np.ndarray:
-    """`[length]`: noise whose amplitude falls with this power of the frequency, 0 for white noise."""
+    """`[length]`: noise whose amplitude falls with the power `fall` of the frequency, 0 for white noise."""
     spectrum = np.fft.rfft(random.normal(size=length))
     frequencies = np.arange(len(spectrum))
     return np.fft.irfft(spectrum / np.maximum(frequencies, length / 800) ** fall, length)  # flat below 20 Hz
 
 
 def tones(length: int, random: np.random.Generator) -> np.ndarray:
-    """`[length]`: chords of decaying harmonic tones, which stand for music."""
+    """`[length]`: chords of decaying harmonic tones, in place of music."""
     times = np.arange(length) / SAMPLE_RATE
     music = np.zeros(length)
     start = 0
@@ -148,7 +151,7 @@ def any_noise(length: int, random: np.random.Generator) -> np.ndarray:
 
 
 def babble(length: int, random: np.random.Generator, speaker: Speaker) -> np.ndarray:
-    """`[length]`: 3 to 6 people who talk at once."""
+    """`[length]`: 3 to 6 recordings at once."""
     total = np.zeros(length)
     for _ in range(random.integers(3, 7)):
         voice = speaker(random)
@@ -158,7 +161,7 @@ def babble(length: int, random: np.random.Generator, speaker: Speaker) -> np.nda
 
 
 def band_pass(samples: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Only what lies between two frequencies in Hz; a `low` of 0 or a `high` of 8000 leaves that side as it is."""
+    """Keep the band from `low` to `high` Hz; a `low` of 0 or a `high` of 8000 leaves that side unfiltered."""
     if low > 0:
         samples = signal.sosfilt(signal.butter(4, low, "highpass", fs=SAMPLE_RATE, output="sos"), samples)
     if high < SAMPLE_RATE / 2:
@@ -167,7 +170,7 @@ def band_pass(samples: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def mu_law(samples: np.ndarray) -> np.ndarray:
-    """8-bit mu-law and back."""
+    """Quantise by 8-bit mu-law and decode again."""
     samples = np.clip(samples, -1.0, 1.0)
     compressed = np.sign(samples) * np.log1p(MU * np.abs(samples)) / np.log1p(MU)
     compressed = np.round((compressed + 1) / 2 * MU) / MU * 2 - 1
@@ -175,13 +178,13 @@ def mu_law(samples: np.ndarray) -> np.ndarray:
 
 
 def telephone(samples: np.ndarray, low: float = 300, high: float = 3400) -> np.ndarray:
-    """A telephone line: band limits in Hz, 8 kHz, 8-bit mu-law."""
+    """The samples over a telephone line: band from `low` to `high` Hz, sampled at 8 kHz, 8-bit mu-law."""
     narrow = signal.resample_poly(band_pass(samples, low, high), 1, 2)
     return signal.resample_poly(mu_law(narrow), 2, 1)[:len(samples)].astype(np.float32)
 
 
 def any_band(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A telephone, or other limits of the band."""
+    """A telephone line, or another band, at random."""
     if random.random() < 0.6:
         return telephone(samples, random.uniform(100, 400), random.uniform(2800, 3700))
     return band_pass(samples, random.uniform(20, 300), random.uniform(2500, 7500))
@@ -198,4 +201,4 @@ CONDITIONS: dict[str, Callable[[np.ndarray, np.random.Generator, Speaker], np.nd
     "silence": lambda samples, random, speaker: add_silence(samples, 3.0, 0.0, random),
     "speed": lambda samples, random, speaker: change_speed(samples, random.choice([0.9, 1.1])),
 }
-JOINED = "joined"  # the condition that puts two recordings of one speaker into one, see audiopalm/stages/distort.py
+JOINED = "joined"  # the condition that joins two recordings of a speaker, see audiopalm/stages/distort.py

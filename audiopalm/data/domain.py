@@ -1,4 +1,4 @@
-"""What can be said to a model: one sentence and examples, of a recipe (YAML) and of its packed model (JSON)."""
+"""The domain of a model: a sentence about what it understands, and examples; YAML in a recipe, JSON in a pack."""
 
 import textwrap
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ class Domain:
     def of_pack(cls, path: str | Path) -> "Domain":
         """Read domain.json. Raises AudioPaLMError for a damaged file."""
         values = read_object(path, MADE_BY, {"sentence": str, "examples": list})
-        if not all(isinstance(one, str) for one in values["examples"]):
+        if not all(isinstance(example, str) for example in values["examples"]):
             raise AudioPaLMError(f"{path}: examples must be texts; run {MADE_BY} again")
         return cls(values["sentence"], values["examples"])
 

@@ -1,4 +1,4 @@
-"""Sets of examples: which utterances have which fields, and the fields of each, by the index of a data set."""
+"""Sets of examples: the utterances that have certain fields, and the fields of each, by the index of a data set."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -25,13 +25,13 @@ UNITS_META = {"units_rate": int, "units_size": int, "units_sha256": str}  # requ
 class ExampleSet:
     """All utterances of a data directory, as rows of its index.
 
-    tokens: its folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
+    tokens: the folder of stage 5, or None for text-only training. text_dir: a data directory of parallel texts without
     audio (egs/joint), whose utterances are added. distorted: (data directory, tokens) of distorted copies, whose
-    utterances are added too; their own speech is heard and never spoken. The rows of the directories follow one another
-    in this order: data_dir, distorted, text_dir. `languages` lists the codes of all sources and targets.
+    utterances are added too; their own speech is only an input, never an output. The rows are in the order data_dir,
+    distorted, text_dir. `languages` lists the codes of all sources and targets.
 
-    saved: use the index files beside the tables, which are written where they are missing, as trainings do; otherwise
-    the index is made in memory, which takes a second for 100,000 utterances.
+    saved: use the index files beside the tables, as trainings do, and write those that are missing. Otherwise the index
+    is made in memory, which takes a second for 100,000 utterances.
 
     Raises AudioPaLMError for missing files, for tokens of different units, for an id that two directories have, and for
     an index file that is older than its tables.
@@ -41,18 +41,19 @@ class ExampleSet:
                  distorted: Sequence[tuple[str | Path, str | Path]] = (), saved: bool = False):
         self.data_dir, self.tokens, self.text_dir, self.distorted = Path(data_dir), tokens, text_dir, distorted
         self.saved = saved
-        self.meta: dict = {}
+        self.meta: dict[str, Any] = {}
         directories = [(data_dir, tokens, DATA_STAGE), *((data, folder, DATA_STAGE) for data, folder in distorted),
                        *([(text_dir, None, TEXTS_BY)] if text_dir is not None else [])]
         self.parts = [self._part(Path(directory), folder, made_by, saved) for directory, folder, made_by in directories]
         self._begins = np.cumsum([0, *(part.rows for part in self.parts)])
         self._refuse_common_ids()
-        self._speakable = self.parts[0].rows  # the own speech of later rows is never an output
+        self._speakable = self.parts[0].rows  # rows from here on are distorted or texts: their speech is no output
         if not any(part.has_text("text", np.arange(part.rows)).any() for part in self.parts):
             raise AudioPaLMError(f"{self.data_dir}/text is empty")
-        self._rows: dict[tuple, np.ndarray] = {}
+        self._rows: dict[tuple[frozenset[str], str, str | None, bool], np.ndarray] = {}
 
     def _part(self, directory: Path, folder: str | Path | None, made_by: str, saved: bool) -> IndexedSet:
+        """One data directory with its token folder."""
         require(directory / "text", made_by)
         if folder is not None:
             meta = read_object(Path(folder) / "meta.json", "stage 5 (tokenize)", UNITS_META)
@@ -76,41 +77,43 @@ class ExampleSet:
 
     @cached_property
     def languages(self) -> list[str]:
-        found = {code for part in self.parts for code in part.data.languages}
+        """The codes of all source and target languages, in the order of audiopalm/languages.py."""
+        sources = {code for part in self.parts for code in part.data.languages}
         tables = [name for part in self.parts for index in (part.data, part.tokens) if index for name in index.tables()]
-        return in_order(found | {name.partition(".")[2] for name in tables if "." in name})
+        return in_order(sources | {name.partition(".")[2] for name in tables if "." in name})
 
     def hashes(self) -> dict[str, Any]:
-        """Hashes of the texts, languages and speakers and of the tokens of all directories, wherever archives lie."""
-        found = [{"data": part.data.meta["hash"], "tokens": part.tokens.meta["hash"] if part.tokens else None}
-                 for part in self.parts]
-        distorted = found[1:1 + len(self.distorted)]
-        return found[0] | {"texts": found[-1]["data"] if self.text_dir is not None else None} | {
-            f"distorted {number}": one for number, one in enumerate(distorted, start=1)}
+        """Hashes of the texts, languages, speakers and tokens of all directories; the folders of archives do not count.
+        """
+        hashes = [{"data": part.data.meta["hash"], "tokens": part.tokens.meta["hash"] if part.tokens else None}
+                  for part in self.parts]
+        distorted = hashes[1:1 + len(self.distorted)]
+        return hashes[0] | {"texts": hashes[-1]["data"] if self.text_dir is not None else None} | {
+            f"distorted {number}": values for number, values in enumerate(distorted, start=1)}
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """(language, transcript) of every row that has one."""
+        """(language, transcript) of every row that has a transcript."""
         for part in self.parts:
             for row in np.flatnonzero(part.has_text("text", np.arange(part.rows))):
-                yield part.data.languages[part.data.codes("language")[row]], part.text("text", row)
+                yield part.data.languages[part.data.codes("language")[row]], part.text("text", int(row))
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes of texts and tokens this process has read."""
+        """The number of bytes of texts and tokens that this process has read."""
         return sum(part.bytes_read for part in self.parts)
 
     def rows(self, fields: Iterable[str], source: str, target: str | None, spoken: bool = False) -> np.ndarray:
         """The rows of the utterances in `source` that have all `fields` (names of audiopalm/tasks.py), int32, sorted.
 
-        spoken: their own speech is an output, so that distorted speech is left out.
+        spoken: the utterances' own speech is an output, so distorted speech is left out.
         """
         key = (frozenset(fields), source, target, spoken)
         if key not in self._rows:
-            found = []
+            rows = []
             for begin, part in zip(self._begins, self.parts, strict=False):
                 if not (spoken and begin >= self._speakable):
-                    found.append(begin + self._rows_of_part(part, key[0], source, target))
-            self._rows[key] = np.concatenate(found).astype(np.int32) if found else np.zeros(0, np.int32)
+                    rows.append(begin + self._rows_of_part(part, key[0], source, target))
+            self._rows[key] = np.concatenate(rows).astype(np.int32) if rows else np.zeros(0, np.int32)
         return self._rows[key]
 
     def _rows_of_part(self, part: IndexedSet, fields: Iterable[str], source: str, target: str | None) -> np.ndarray:
@@ -129,7 +132,7 @@ class ExampleSet:
         return name if field in ("audio", "transcript") else f"{name}.{target}"
 
     def select(self, rows: np.ndarray, speakers: Sequence[str] = (), corpora: Sequence[str] = ()) -> np.ndarray:
-        """Those of `rows` whose speaker is one of `speakers` and whose id begins with `<corpus>-` of one of `corpora`;
+        """The `rows` whose speaker is among `speakers` and whose id begins with `<corpus>-` for one of the `corpora`;
         an empty list allows all."""
         if not speakers and not corpora:
             return rows
@@ -148,19 +151,19 @@ class ExampleSet:
         return np.concatenate(chosen).astype(np.int32) if chosen else rows
 
     def split(self, rows: np.ndarray) -> list[tuple[int, IndexedSet, np.ndarray]]:
-        """Sorted rows by directory: (its first row, the directory, rows counted from there)."""
+        """Sorted rows by directory: (number of its first row, the directory, rows counted from that row)."""
         cuts = np.searchsorted(rows, self._begins)
         return [(int(begin), part, rows[first:last] - begin)
                 for begin, part, first, last in zip(self._begins, self.parts, cuts, cuts[1:], strict=False)
                 if last > first]
 
     def utterances(self, fields: Iterable[str], source: str, target: str | None, spoken: bool = False) -> list[str]:
-        """The ids of `rows`."""
+        """The ids of the rows that `rows` returns."""
         return [name for _, part, local in self.split(self.rows(fields, source, target, spoken))
                 for name in part.data.ids.take(pa.array(local)).to_pylist()]
 
     def place(self, row: int) -> tuple[IndexedSet, int]:
-        """The directory of a row, and the row counted from its first one."""
+        """The directory of a row, and the row counted from the directory's first row."""
         number = int(np.searchsorted(self._begins, row, side="right")) - 1
         return self.parts[number], int(row) - int(self._begins[number])
 
@@ -177,6 +180,7 @@ class ExampleSet:
         return int(part.counts("units", np.array([local]))[0])
 
     def id(self, row: int) -> str:
+        """The id of a row."""
         part, local = self.place(row)
         return part.id(local)
 
@@ -186,7 +190,7 @@ class ExampleSet:
         return part.data.languages[int(part.data.codes("language")[local])]
 
     def example(self, utterance: str, fields: Iterable[str], target: str | None) -> Example:
-        """One utterance with the given fields; no other field is read."""
+        """An utterance with the given fields; no other field is read. Raises AudioPaLMError for an unknown id."""
         return self.example_at(self.find(utterance), fields, target)
 
     def example_at(self, row: int, fields: Iterable[str], target: str | None) -> Example:
@@ -198,6 +202,6 @@ class ExampleSet:
 
 
 def read_set(data_dir: str | Path, tokens: str | Path) -> ExampleSet:
-    """The utterances of a set with their tokens of stage 5; one with neither tokens nor wav.scp has texts alone."""
+    """The utterances of a set with their tokens of stage 5. A set with neither tokens nor wav.scp has texts only."""
     spoken = Path(tokens).exists() or (Path(data_dir) / "wav.scp").exists()
     return ExampleSet(data_dir, tokens if spoken else None)

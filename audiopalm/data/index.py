@@ -1,4 +1,4 @@
-"""The index of a data set: ids, languages, speakers, and where each text and each vector of tokens stands.
+"""The index of a data set: ids, languages, speakers, and the position of each text and of each vector of tokens.
 
 It consists of columns in Arrow IPC files that are mapped into memory, so that all processes of a machine share them:
 
@@ -8,8 +8,8 @@ It consists of columns in Arrow IPC files that are mapped into memory, so that a
                                columns `<table>:ark` (int32, a number of the list of archives, -1: none),
                                `<table>:offset` (int64) and `<table>:count` (int32)
 
-The metadata state which tables an index was made from. Stages 5 and 6 write them; `open_index` builds what is missing
-and refuses what is older than its tables. docs/data.md describes the files.
+The metadata state the tables that an index was made from. Stages 5 and 6 write the index files; `open_index` makes
+those that are missing and refuses those that are older than their tables. docs/data.md describes the files.
 """
 
 import hashlib
@@ -33,16 +33,16 @@ from audiopalm.data.archive import ELEMENT, HEADER, read_vector
 from audiopalm.data.columns import Columns, read_columns
 from audiopalm.data.datadir import INDEX_FILES, languages_of, remove_index
 
-DATA_INDEX, LENGTHS, _ = INDEX_FILES  # the second, derived from the first: audiopalm/lm/lengths.py
+DATA_INDEX, LENGTHS, _ = INDEX_FILES  # LENGTHS is made from the first, by audiopalm/lm/lengths.py
 TOKEN_INDEX = "token_index.arrow"
 FORMAT = 1
 ENTRY = r"^.+:[0-9]{1,18}$"  # `path:offset`
-KEY = b"audiopalm"  # of the metadata
+KEY = b"audiopalm"  # the key of the metadata in an Arrow schema
 
 
 @dataclass(frozen=True)
 class Index:
-    """Columns with their metadata. `path` is the file they came from, or would lie in."""
+    """Columns with their metadata. `path` is the file that they were read from, or would be saved to."""
 
     path: Path
     table: pa.Table
@@ -50,6 +50,7 @@ class Index:
     _numbers: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def has(self, column: str) -> bool:
+        """Whether there is a column of this name."""
         return column in self.table.column_names
 
     def numbers(self, name: str) -> np.ndarray:
@@ -59,7 +60,7 @@ class Index:
         return self._numbers[name]
 
     def codes(self, name: str) -> np.ndarray:
-        """A column of names, `language` or `speaker`, as int32 `[rows]`: positions in `names`."""
+        """A column of names, `language` or `speaker`, as int32 `[rows]`: indices into `names`."""
         if name not in self._numbers:
             self._numbers[name] = self.table.column(name).chunk(0).indices.to_numpy()
         return self._numbers[name]
@@ -70,18 +71,21 @@ class Index:
 
     @cached_property
     def languages(self) -> list[str]:
+        """The languages that the codes of the column `language` stand for."""
         return self.names("language").to_pylist()
 
     @cached_property
     def ids(self) -> pa.LargeStringArray:
+        """The ids of the rows, sorted in byte order."""
         return self.table.column("id").chunk(0)
 
     @property
     def rows(self) -> int:
+        """The number of rows."""
         return self.table.num_rows
 
     def positions(self, ids: pa.LargeStringArray) -> np.ndarray:
-        """The row of each of `ids`, int64; -1 where there is none."""
+        """The row of each of `ids`, int64 `[len(ids)]`; -1 for an unknown id."""
         return pc.fill_null(pc.index_in(ids, value_set=self.ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def tables(self) -> list[str]:
@@ -128,11 +132,11 @@ def make_token_index(folder: Path) -> Index:
         ark, offset, count = _vectors(folder / f"{name}.scp", table, arks)
         at = table.at(ids)
         for key, values in (("ark", ark), ("offset", offset), ("count", count)):
-            found = _taken(values, at)
-            columns[f"{name}:{key}"] = pa.array(found)
+            column = _taken(values, at)
+            columns[f"{name}:{key}"] = pa.array(column)
             content.update(f"{name}:{key}".encode())
-            content.update(found.data)
-    # The same tokens elsewhere have the same hash.
+            content.update(column.data)
+    # The hash does not depend on the folder of the archives.
     content.update(json.dumps([os.path.basename(ark) for ark in arks]).encode())
     tables = {name: file_state(folder / name) for name in names}
     meta = {"tables": tables, "arks": [[ark, os.path.getsize(ark)] for ark in arks],
@@ -141,7 +145,7 @@ def make_token_index(folder: Path) -> Index:
 
 
 def _vectors(scp: Path, table: Columns, arks: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(number of the archive, offset in it, number of values) of every entry; new archives are added to `arks`."""
+    """(number of its archive, offset, number of values) of every entry, `[N]` each; `arks` gets new archives."""
     entries = table.values()
     _refuse(scp, table, entries, ~pc.match_substring_regex(entries, ENTRY).to_numpy(zero_copy_only=False))
     parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
@@ -160,7 +164,7 @@ def _vectors(scp: Path, table: Columns, arks: dict[str, int]) -> tuple[np.ndarra
 
 
 def _counts(path: str, offset: np.ndarray) -> np.ndarray:
-    """The number of values at each offset of an archive, int32; -1 where there is no whole vector."""
+    """The number of values at each offset of an archive, int32 `[N]`; -1 where there is no whole vector."""
     try:
         size = os.stat(path).st_size if os.path.isfile(path) else 0
         content = np.memmap(path, dtype=np.uint8, mode="r") if size else np.zeros(0, np.uint8)
@@ -169,14 +173,14 @@ def _counts(path: str, offset: np.ndarray) -> np.ndarray:
     head = len(HEADER) + 4
     inside = offset + head <= size
     begin = np.where(inside, offset, 0)
-    shown = content[begin[:, None] + np.arange(head)] if size >= head else np.zeros((len(offset), head), np.uint8)
-    count = np.ascontiguousarray(shown[:, len(HEADER):]).view("<i4")[:, 0]
-    sound = inside & (shown[:, :len(HEADER)] == np.frombuffer(HEADER, np.uint8)).all(axis=1) & (count >= 0)
-    return np.where(sound & (begin + head + count.astype(np.int64) * ELEMENT.itemsize <= size), count, -1)
+    heads = content[begin[:, None] + np.arange(head)] if size >= head else np.zeros((len(offset), head), np.uint8)
+    count = np.ascontiguousarray(heads[:, len(HEADER):]).view("<i4")[:, 0]
+    valid = inside & (heads[:, :len(HEADER)] == np.frombuffer(HEADER, np.uint8)).all(axis=1) & (count >= 0)
+    return np.where(valid & (begin + head + count.astype(np.int64) * ELEMENT.itemsize <= size), count, -1)
 
 
 def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.ndarray) -> None:
-    """Raise AudioPaLMError for the first entry that is `wrong`."""
+    """Raise AudioPaLMError for the first entry for which `wrong`, bool `[N]`, is true."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         key, entry = table.ids[first].as_py(), entries[first].as_py()
@@ -188,7 +192,10 @@ def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.n
 
 
 def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by: str = "") -> None:
-    """Write two indices, of a data directory and of its tokens. Each file is replaced as a whole."""
+    """Write the index of a data directory and, if `tokens` is given, that of its tokens. A file is replaced as a whole.
+
+    Raises AudioPaLMError as `make_data_index` and `make_token_index` do.
+    """
     data = make_data_index(Path(data_dir), made_by)
     remove_index(data_dir)
     save(data)
@@ -198,7 +205,7 @@ def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by:
 
 
 def renew_index(data_dir: Path, made_by: str = "") -> None:
-    """Write the index of a data directory unless there is one that is up to date."""
+    """Write the index of a data directory unless it has an up-to-date index."""
     try:
         open_index(data_dir, None, made_by)
     except AudioPaLMError:
@@ -214,7 +221,7 @@ def save(index: Index) -> None:
 
 
 def load(path: Path, rebuild: str) -> Index:
-    """Map an index into memory; raises AudioPaLMError, with the command `rebuild`, for one that is damaged."""
+    """Map an index into memory. Raises AudioPaLMError for a damaged file; `rebuild` says how to make it again."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         meta = json.loads(table.schema.metadata[KEY])
@@ -229,9 +236,9 @@ def load(path: Path, rebuild: str) -> Index:
 
 
 def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "") -> tuple[Index, Index | None]:
-    """Two indices, of a data directory and of its tokens, mapped into memory. A missing one is built first.
+    """The index of a data directory and that of its tokens, mapped into memory. A missing index is made first.
 
-    Of several processes one builds, and the others wait for it. Raises AudioPaLMError for an index that is damaged or
+    Of several processes, one makes the index and the others wait. Raises AudioPaLMError for an index that is damaged or
     older than its tables or archives, and for archives that do not exist.
     """
     data_dir, folder = Path(data_dir), None if tokens is None else Path(tokens)
@@ -239,21 +246,21 @@ def open_index(data_dir: str | Path, tokens: str | Path | None, made_by: str = "
     data = open_one(data_dir / DATA_INDEX, lambda: make_data_index(data_dir, made_by), _data_tables(data_dir), again)
     if folder is None:
         return data, None
-    found = open_one(folder / TOKEN_INDEX, lambda: make_token_index(folder), _token_tables(folder), again)
-    for ark, size in found.meta["arks"]:
+    index = open_one(folder / TOKEN_INDEX, lambda: make_token_index(folder), _token_tables(folder), again)
+    for ark, size in index.meta["arks"]:
         if not os.path.isfile(ark):
             raise AudioPaLMError(f"token archive {ark}, which {folder} refers to, does not exist or is not a file; if "
                                  f"it lies elsewhere now, correct the scp files of {folder}, then {again}")
         if os.path.getsize(ark) != size:
-            raise AudioPaLMError(f"{found.path} is older than {ark}; {again}")
-    return data, found
+            raise AudioPaLMError(f"{index.path} is older than {ark}; {again}")
+    return data, index
 
 
 def open_one(path: Path, make: Callable[[], Index], tables: Iterable[str], again: str) -> Index:
-    """The index at `path`, mapped into memory. One process makes it if it is missing, and the others wait.
+    """The index at `path`, mapped into memory. If it is missing, one process makes it and the others wait.
 
-    Raises AudioPaLMError, with `again` as what to do, where it is damaged or was not made from `tables`, the names of
-    the files beside it, as they are now.
+    tables: the names of the files beside it that it is made from. Raises AudioPaLMError, with `again` as what to do,
+    where the index is damaged or these files have changed since.
     """
     while not path.exists():
         try:
@@ -268,24 +275,25 @@ def open_one(path: Path, make: Callable[[], Index], tables: Iterable[str], again
 
 
 def rebuild(data_dir: Path, tokens: Path | None) -> str:
-    """What to do about an index that is of no use."""
+    """What to do about a damaged or outdated index, for error messages."""
     return (f"run `python -m audiopalm.bin.make_index --data_dir {data_dir}"
             f"{'' if tokens is None else f' --tokens {tokens}'}`")
 
 
 def check_tables(index: Index, names: Iterable[str], again: str) -> None:
-    """Raise AudioPaLMError where the tables beside an index, `names`, are not those that it was made from.
+    """Raise AudioPaLMError where `names`, the tables beside an index, have changed since it was made.
 
-    Size and time decide; where they differ, a file that was copied or touched, the content does.
+    A table with the same size and time counts as unchanged. Where only the time differs, as after a copy, the SHA-256
+    is compared.
     """
     stated: Mapping[str, Any] = index.meta["tables"]
     folder = index.path.parent
     if differing := sorted(set(names) ^ stated.keys()):
         raise AudioPaLMError(f"{index.path} was made with other tables than {folder} has now ({differing[0]}); {again}")
     for name, (size, time, content) in stated.items():
-        found = os.stat(folder / name)
-        if (found.st_size, found.st_mtime_ns) != (size, time) and (
-                found.st_size != size or sha256(folder / name) != content):
+        status = os.stat(folder / name)
+        if (status.st_size, status.st_mtime_ns) != (size, time) and (
+                status.st_size != size or sha256(folder / name) != content):
             raise AudioPaLMError(f"{index.path} is older than {folder / name}; {again}")
 
 
@@ -300,15 +308,15 @@ def _token_tables(folder: Path) -> list[str]:
 
 
 def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """`values` at the positions `at`; -1 for the position -1."""
+    """`values` at the indices `at`; -1 for the index -1."""
     return np.where(at < 0, values.dtype.type(-1), values[at] if len(values) else values.dtype.type(-1))
 
 
 def file_state(path: Path) -> list[Any]:
-    """What `check_tables` compares: size, time and SHA-256."""
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns, sha256(path)]
+    """The state of a table that `check_tables` compares: size, time and SHA-256."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, sha256(path)]
 
 
-def _hash(content: Any) -> str:
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+def _hash(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()

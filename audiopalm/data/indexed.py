@@ -1,4 +1,4 @@
-"""One data directory with its tokens, read through their indices: values by row, and nothing held in memory."""
+"""One data directory with its tokens, read through their indices: values by row; nothing stays in memory."""
 
 import os
 from collections import OrderedDict
@@ -9,11 +9,11 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import check_range, read_at
 from audiopalm.data.index import Index
 
-OPEN_ARCHIVES = 256  # of a process
+OPEN_ARCHIVES = 256  # the most that a process has open at once
 
 
 class IndexedSet:
-    """The texts and tokens of the rows of a data index. `bytes_read` counts what this process has read of both."""
+    """The texts and tokens of the rows of a data index. `bytes_read` counts the bytes that this process has read."""
 
     def __init__(self, data: Index, tokens: Index | None = None):
         self.data, self.tokens = data, tokens
@@ -21,20 +21,21 @@ class IndexedSet:
         self._of_language: dict[str, np.ndarray] = {}
         self._texts: dict[str, int] = {}
         self._archives: OrderedDict[int, int] = OrderedDict()
-        self._token_rows: np.ndarray | None = None  # of each row of the data; None where they are the same
+        self._token_rows: np.ndarray | None = None  # the row of the tokens for each row of the data; None where equal
         if tokens is not None and not tokens.ids.equals(data.ids):
-            found = tokens.positions(data.ids)
-            self._token_rows = found.astype(np.int32)
+            self._token_rows = tokens.positions(data.ids).astype(np.int32)
 
     @property
     def rows(self) -> int:
+        """The number of rows."""
         return self.data.rows
 
     def id(self, row: int) -> str:
+        """The id of a row."""
         return self.data.ids[int(row)].as_py()
 
     def row(self, utterance: str) -> int:
-        """The row of an id, by binary search; -1 where there is none."""
+        """The row of an id, by binary search; -1 for an unknown id."""
         ids, key = self.data.ids, utterance.encode()
         low, high = 0, len(ids)
         while low < high:
@@ -72,7 +73,7 @@ class IndexedSet:
         return os.pread(self._texts[table], size, offset).decode("utf-8", "replace").strip()
 
     def counts(self, table: str, rows: np.ndarray) -> np.ndarray:
-        """int32 `[rows]`: how many values `units`, `codec` or `units.<language>` have; -1 for none."""
+        """int32 `[rows]`: the number of values that `units`, `codec` or `units.<language>` have; -1 for no vector."""
         if self.tokens is None or not self.tokens.has(f"{table}:count"):
             return np.full(len(rows), -1, dtype=np.int32)
         column = self.tokens.numbers(f"{table}:count")
@@ -82,12 +83,19 @@ class IndexedSet:
         return np.where(places < 0, np.int32(-1), column[places] if len(column) else np.int32(-1))
 
     def values(self, table: str, row: int, size: int | None = None) -> np.ndarray:
-        """The tokens of a row, int32 `[count]`; raises AudioPaLMError where one is not below `size`."""
+        """The tokens of a row, int32 `[count]`.
+
+        Raises AudioPaLMError for a data set without tokens, for a damaged archive, and for a token that is not below
+        `size`.
+        """
+        if self.tokens is None:
+            raise AudioPaLMError(f"{self.data.path.parent} was opened without tokens; run stage 5 (tokenize) first")
         place = int(row if self._token_rows is None else self._token_rows[row])
         ark, offset, count = (int(self.tokens.numbers(f"{table}:{key}")[place]) for key in ("ark", "offset", "count"))
         where = f"{self.tokens.path.parent / table}.scp: {self.id(row)}"
+        path = self.tokens.meta["arks"][ark][0]
         try:
-            values = read_at(self._archive(ark), offset, f"{self.tokens.meta['arks'][ark][0]}:{offset}", count)
+            values = read_at(self._archive(ark, path), offset, f"{path}:{offset}", count)
             if len(values) != count:
                 raise AudioPaLMError(f"the archive has {len(values)} values, the index states {count}; run "
                                      "audiopalm.bin.make_index again")
@@ -97,12 +105,11 @@ class IndexedSet:
         self.bytes_read += 7 + 5 * count
         return values
 
-    def _archive(self, number: int) -> int:
-        """The descriptor of an archive; the one that was used least recently is closed."""
+    def _archive(self, number: int, path: str) -> int:
+        """The file descriptor of an archive. Beyond OPEN_ARCHIVES the least recently used archive is closed."""
         if number in self._archives:
             self._archives.move_to_end(number)
             return self._archives[number]
-        path = self.tokens.meta["arks"][number][0]
         try:
             self._archives[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

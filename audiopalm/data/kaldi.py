@@ -1,7 +1,7 @@
-"""The tables of a Kaldi data directory, and what each is keyed by.
+"""The tables of a Kaldi data directory and their keys.
 
-`wav.scp` is keyed by recording where there are `segments`, and else by utterance: then an utterance and its recording
-have the same id. Translations (`text.en`, `wav.scp.en`, `segments.en`) may lack utterances, but have no others.
+`wav.scp` is keyed by recording if there is a table `segments`, otherwise by utterance: an utterance and its recording
+then have the same id. Translations (`text.en`, `wav.scp.en`, `segments.en`) may lack utterances, but have no others.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,11 @@ PATHS = ("wav.scp", "feats.scp", "vad.scp", "cmvn.scp")  # their values name fil
 
 @dataclass(frozen=True)
 class Tables:
-    """Names of the tables that a directory has: those that hold every utterance (`wav.scp` or `segments` is the last
-    of them), those that may lack some, those of speakers and those of recordings (`wav.scp` beside `segments`)."""
+    """Names of the tables that a directory has.
+
+    complete: tables with every utterance; the last one is `wav.scp` or `segments`. partial: tables that may lack
+    utterances. speakers: tables keyed by speaker. recordings: tables keyed by recording (`wav.scp` beside `segments`).
+    """
 
     complete: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
@@ -28,13 +31,14 @@ class Tables:
     recordings: list[str] = field(default_factory=list)
 
     def all(self) -> list[str]:
+        """The names of all tables."""
         return [*self.complete, *self.partial, *self.speakers, *self.recordings]
 
 
 def tables_of(directory: Path, utterance_files: Sequence[str] = (), speaker_files: Sequence[str] = ()) -> Tables:
-    """The tables of a directory; `utterance_files` and `speaker_files` are further ones, which may lack ids.
+    """The tables of a directory; `utterance_files` and `speaker_files` name further tables, which may lack ids.
 
-    Raises AudioPaLMError for a further file that leads out of the directory.
+    Raises AudioPaLMError for the name of a further table that leads out of the directory.
     """
     for name in (*utterance_files, *speaker_files):
         if "/" in name or name in ("", ".", ".."):

@@ -1,7 +1,7 @@
-"""How long an mp3 file is: what its tag says, and what to do with files that have none.
+"""The length of an mp3 file: the length that its tag states, and a remedy for files without a tag.
 
-An mp3 file has no header of its own. Encoders may put a frame without sound in front, whose tag `Xing` or `Info` has
-the number of frames. Without one, decoders guess the length from the first frames and libsndfile stops there: a file of
+An mp3 file has no header. Encoders may put a silent frame first, whose tag `Xing` or `Info` states the number of
+frames. Without a tag, decoders guess the length from the first frames, and libsndfile stops at that length: a file of
 variable bit rate that begins loud would lose its end.
 """
 
@@ -11,11 +11,11 @@ from typing import BinaryIO
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, of MPEG 1, 2 and 2.5
 MPEG1 = 3
 SMALLEST_FRAME = 24  # bytes
-DELAY = 529  # samples of a decoder's filters, which libsndfile cuts off where there is a tag
+DELAY = 529  # samples of the decoder's delay, which libsndfile removes from a file with a tag
 
 
 def states_its_length(stream: BinaryIO) -> bool:
-    """Whether a file has a Xing or Info tag; without one, the length that a decoder tells is a guess."""
+    """Whether a file has a Xing or Info tag. Without a tag, the length that a decoder states is a guess."""
     stream.seek(0)
     stream.seek(_after_id3(stream.read(10)))
     start = stream.read(400)
@@ -23,17 +23,17 @@ def states_its_length(stream: BinaryIO) -> bool:
 
 
 def _after_id3(start: bytes) -> int:
-    """Bytes that a title, name, picture ... in front of the sound take."""
+    """The size in bytes of the ID3 metadata (title, artist, picture ...) before the audio."""
     if len(start) < 10 or start[:3] != b"ID3":
         return 0
     return 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(start[6:10])))
 
 
 def with_length(content: bytes) -> tuple[bytes, int]:
-    """The content of an mp3 without a tag, with one in front that states more frames than it can hold.
+    """Put a tag before the content of an mp3 that states more frames than the content can hold.
 
-    A decoder then goes on to the end. The second value is how many samples are to be left out at the start: a silent
-    frame, but for the delay that the tag costs. Content without any frame of MPEG layer 3 is returned as it is.
+    A decoder then continues to the end. The second value is the number of samples to remove at the start: the silent
+    frame, less the delay that libsndfile removes itself. Content without a frame of MPEG layer 3 is returned unchanged.
     """
     place = content.find(b"\xff", _after_id3(content[:10]))
     while 0 <= place <= len(content) - 4:
@@ -48,9 +48,9 @@ def with_length(content: bytes) -> tuple[bytes, int]:
 
 
 def _silent_frame(version: int, rate: int, second: int, fourth: int, holds: bytes) -> bytes:
-    """A frame without sound of the ninth bit rate (128 or 80 kbit/s): room for a tag behind the side information."""
+    """A silent frame of the ninth bit rate (128 or 80 kbit/s), which has space for a tag after the side information."""
     slots = 144 * 128000 if version == MPEG1 else 72 * 80000
     mono = fourth >> 6 == 3
     side = (17 if mono else 32) if version == MPEG1 else (9 if mono else 17)
-    header = bytes([0xff, second | 1, 9 << 4 | rate << 2, fourth])  # without check sum and padding
+    header = bytes([0xff, second | 1, 9 << 4 | rate << 2, fourth])  # without checksum and padding
     return (header + bytes(side) + holds).ljust(slots // RATES[version][rate], b"\0")

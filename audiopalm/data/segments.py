@@ -11,12 +11,12 @@ from audiopalm.data.audio_archive import split_entry
 from audiopalm.data.datadir import check_id, languages_of, read_table
 
 MADE_BY = "stage 1 (prepare)"
-WHOLE = ["0", "-1"]  # in `segments`: from the beginning to the end of a recording
+WHOLE = ["0", "-1"]  # in `segments`: the whole recording
 
 
 @dataclass(frozen=True)
 class Speech:
-    """One piece of speech: cuts of sources in seconds, joined in order; no cuts stands for the whole source.
+    """The speech of an utterance: cuts, (source, start, end) in seconds, joined in order; no cuts mean all of `path`.
 
     A source is a file, an entry `archive:offset`, or a command whose output is a file, `sox x.mp3 -t wav - |`.
     """
@@ -32,7 +32,10 @@ class Speech:
 
 @cache
 def signature(path: str) -> str:
-    """Changes when the file is replaced, so that stale speech is never taken for the new one. A command is itself."""
+    """Path, size and time of a source's file: it changes when the file is replaced. For a command, the command.
+
+    Raises AudioPaLMError for a missing file.
+    """
     if path.endswith("|"):
         return path
     file, _ = split_entry(path)
@@ -45,7 +48,7 @@ def signature(path: str) -> str:
 def read_speech(directory: Path, suffix: str = "", pipes: bool = False) -> dict[str, Speech]:
     """{utterance: Speech} of the utterances themselves (suffix "") or of their translations (".<language>").
 
-    Raises AudioPaLMError for commands in wav.scp without `pipes`.
+    Raises AudioPaLMError for a missing table, a malformed line, and commands in wav.scp where `pipes` is false.
     """
     segments = directory / f"segments{suffix}"
     if not segments.exists():

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 
 def spread(names: Collection[str], limit: int | None) -> list[str]:
-    """At most `limit` names (None: all), evenly spaced over the sorted ids and thereby over the speakers."""
+    """At most `limit` names (None: all), evenly spaced in the sorted names and thereby over the speakers."""
     names = sorted(names, key=str.encode)
     count = len(names) if limit is None else min(limit, len(names))
     return [names[(2 * number + 1) * len(names) // (2 * count)] for number in range(count)]
@@ -14,8 +14,8 @@ def other_speakers(utterances: Collection[str], candidates: Collection[str],
                    utt2spk: Mapping[str, str]) -> dict[str, str]:
     """{utterance: an utterance of `candidates` by another speaker}.
 
-    The other speaker is the next one by name; the first follows the last. Utterances without another speaker are left
-    out.
+    The other speaker is the next by name, and the first after the last. Utterances for which there is no other speaker
+    are left out.
     """
     by_speaker: dict[str, list[str]] = {}
     for candidate in sorted(candidates, key=str.encode):
@@ -32,8 +32,8 @@ def other_speakers(utterances: Collection[str], candidates: Collection[str],
 
 def speakers_beside(utterances: Collection[str], candidates: Collection[str], utt2spk: Mapping[str, str],
                     utt2lang: Mapping[str, str], language: str) -> tuple[dict[str, str], str]:
-    """`other_speakers` among candidates in `language`, or among all if none is found; and "the same language" or
-    "another language" accordingly."""
+    """`other_speakers` among the candidates in `language`, or among all where that is empty; and which of the two:
+    "the same language" or "another language"."""
     same = other_speakers(utterances, [name for name in candidates if utt2lang[name] == language], utt2spk)
     if same:
         return same, "the same language"

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,20 +20,20 @@ from audiopalm.data.datadir import languages_of
 from audiopalm.data.index import Index, file_state, open_one
 
 AUDIO_INDEX = "audio_index.arrow"
-HEADER_READERS = 8  # threads: a file system of a cluster answers slowly, and many at a time
+HEADER_READERS = 8  # threads: the file system of a cluster is slow, but serves many requests at a time
 
 
 @dataclass(frozen=True)
 class Speech:
-    """A recording: its file, its text (may be empty) and its length in samples at 16 kHz."""
+    """A recording: its file, its text (which may be empty) and its length in samples at 16 kHz."""
 
     path: str
     text: str
     samples: int
 
 
-class SpeechList(Sequence):
-    """The recordings of an index; the path and the text of one are read when it is asked for.
+class SpeechList(Sequence[Speech]):
+    """The recordings of an index; the path and the text of a recording are read when it is asked for.
 
     samples: int64 `[N]`, their lengths.
     """
@@ -46,6 +47,12 @@ class SpeechList(Sequence):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @overload
+    def __getitem__(self, key: int) -> Speech: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> "SpeechList": ...
+
     def __getitem__(self, key: int | slice) -> "Speech | SpeechList":
         if isinstance(key, slice):
             return SpeechList(self._index, self._rows[key])
@@ -53,26 +60,26 @@ class SpeechList(Sequence):
         return Speech(self._index.table.column("path")[row].as_py(), self._text(row), int(self.samples[key]))
 
     def where(self, wanted: np.ndarray) -> "SpeechList":
-        """Those for which `wanted`, bool `[N]`, holds."""
+        """The recordings for which `wanted`, bool `[N]`, is true."""
         return SpeechList(self._index, self._rows[wanted])
 
     @property
     def has_text(self) -> np.ndarray:
-        """bool `[N]`."""
+        """bool `[N]`: whether a recording has a text."""
         return self._index.numbers("text:size")[self._rows] > 0
 
     @cached_property
     def cumulated(self) -> np.ndarray:
-        """The cumulated shares of the recordings in all speech, float64 `[N]`, the last one 1."""
+        """The cumulative fractions of the recordings in all speech, float64 `[N]`; the last is 1."""
         cumulated = np.cumsum(self.samples / self.samples.sum())
         return cumulated / cumulated[-1]
 
     def characters(self) -> str:
         """All characters of the texts, sorted."""
-        found: set[str] = set()
+        characters: set[str] = set()
         for row in self._rows[self.has_text]:
-            found.update(self._text(row))
-        return "".join(sorted(found))
+            characters.update(self._text(int(row)))
+        return "".join(sorted(characters))
 
     def _text(self, row: int) -> str:
         size = int(self._index.numbers("text:size")[row])
@@ -86,17 +93,16 @@ class SpeechList(Sequence):
 
 def open_speech(directory: str | Path) -> SpeechList:
     """As `list_speech`, for trainings: the index is a file beside the tables, `audio_index.arrow`, which the first
-    training makes. Raises AudioPaLMError where it is older than the tables."""
+    training writes. Raises AudioPaLMError as `list_speech` does, and where the file is older than the tables."""
     return SpeechList(open_one(Path(directory) / AUDIO_INDEX, lambda: make_audio_index(Path(directory)),
                                _tables(Path(directory)), f"remove {Path(directory) / AUDIO_INDEX}"))
 
 
 def list_speech(directory: str | Path) -> SpeechList:
-    """Every audio file of a data directory once, with its text. A spoken translation without a text has an empty one.
+    """Every audio file of a data directory once, with its text, which is empty for a spoken translation without a text.
 
-    Files come from `wav.scp` and `text`, then from `wav.scp.<language>` and `text.<language>`, in the order of these
-    tables, which is that of the ids. The names of files would be no stable order, because they depend on when the
-    sources were written.
+    Files come from `wav.scp` and `text`, then from `wav.scp.<language>` and `text.<language>`, in the order of the ids.
+    The names of the files would not be a stable order, because they depend on when the sources were written.
 
     Raises AudioPaLMError if an utterance has no text, a recording is not at 16 kHz, or there is no recording.
     """
@@ -104,13 +110,15 @@ def list_speech(directory: str | Path) -> SpeechList:
 
 
 def make_audio_index(directory: Path) -> Index:
-    """The recordings of a data directory as columns: path, samples, and where the text stands."""
-    paths, places, texts = [], [], []
+    """The recordings of a data directory as columns: path, samples, and the position of the text."""
+    paths: list[pa.LargeStringArray] = []
+    places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # number of the table, offset, size of each text
+    texts: list[str] = []  # names of the tables
     for suffix in ["", *(f".{language}" for language in languages_of(directory, "wav.scp"))]:
         wavs = read_columns(directory / f"wav.scp{suffix}", "stage 2 (audio)")
         table = directory / f"text{suffix}"
         offset, size = np.full(len(wavs.ids), -1), np.zeros(len(wavs.ids), dtype=np.int32)
-        if table.exists() or not suffix:  # simultaneous interpretation may lack a text
+        if table.exists() or not suffix:  # spoken translations may lack texts
             text = read_columns(table, "stage 2 (audio)")
             at = text.at(wavs.ids)
             if not suffix and (at < 0).any():
@@ -124,11 +132,11 @@ def make_audio_index(directory: Path) -> Index:
     if not len(unique):
         raise AudioPaLMError(f"{directory}/wav.scp is empty")
     _, first = np.unique(unique.indices.to_numpy(), return_index=True)
-    table, offset, size = (np.concatenate(parts)[first] for parts in zip(*places, strict=True))
+    numbers, offset, size = (np.concatenate(parts)[first] for parts in zip(*places, strict=True))
     with ThreadPoolExecutor(HEADER_READERS) as pool:
         samples = np.fromiter(pool.map(lambda path: count_samples(path.as_py()), unique.dictionary), np.int64,
                               len(first))
-    columns = {"path": unique.dictionary, "samples": samples, "text:table": table, "text:offset": offset,
+    columns = {"path": unique.dictionary, "samples": samples, "text:table": numbers, "text:offset": offset,
                "text:size": size}
     meta = {"tables": {name: file_state(directory / name) for name in _tables(directory)}, "texts": texts}
     return Index(directory / AUDIO_INDEX, pa.table(columns), meta)
@@ -141,7 +149,7 @@ def _tables(directory: Path) -> list[str]:
 
 
 def count_samples(path: str) -> int:
-    """The length of a 16 kHz recording in samples, as stated in its header."""
+    """The length of a 16 kHz recording in samples, as its header states it. AudioPaLMError for another rate."""
     samples, rate = audio_info(path)
     if rate != SAMPLE_RATE:
         raise AudioPaLMError(f"audio {path} is at {rate} Hz; stage 2 (audio) makes {SAMPLE_RATE} Hz files")
@@ -149,7 +157,10 @@ def count_samples(path: str) -> int:
 
 
 def length_batches(lengths: np.ndarray, max_samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Endless batches of indices of similar lengths, at most `max_samples` with padding, in an order set by `seed`."""
+    """Endless batches of indices of recordings with similar lengths, in an order that `seed` determines.
+
+    lengths: int64 `[N]`, in samples. A batch has at most `max_samples`, padding included, or is a single recording.
+    """
     epoch = 0
     while True:
         random = np.random.default_rng([seed, epoch])

@@ -1,8 +1,8 @@
-"""Speech as a caller hands it over (a file, the bytes of one, an array, a tensor) to samples at 16 kHz."""
+"""Conversion of a caller's speech (a file, the bytes of a file, an array, a tensor) to samples at 16 kHz."""
 
 import operator
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from audiopalm.data.audio import MAX_RATE, MIN_RATE, SAMPLE_RATE, read_audio, re
 MAX_CHANNELS = 8
 # The value of a full-scale sample of each integer format, and the value of silence.
 FULL_SCALE = {"int16": (2.0 ** 15, 0.0), "int32": (2.0 ** 31, 0.0), "uint8": (2.0 ** 7, 128.0)}
-LOUDEST = 2.0 ** 31  # floats in the scale of an integer format are taken; larger ones are no samples
+LOUDEST = 2.0 ** 31  # floats may have the scale of an integer format; larger values are no samples
 
-Speech = str | Path | bytes | np.ndarray | torch.Tensor | tuple[Any, int]
+Speech: TypeAlias = str | Path | bytes | np.ndarray | torch.Tensor | tuple[Any, int]
 
 
 def to_samples(speech: Speech, sampling_rate: int | None = None, what: str = "speech") -> np.ndarray:
@@ -25,8 +25,8 @@ def to_samples(speech: Speech, sampling_rate: int | None = None, what: str = "sp
     are `[T]`, `[T, channels]` or `[channels, T]`, of floats or of int16, int32 or uint8 (centred on 128). `what` names
     the argument in errors.
 
-    Raises AudioPaLMError for other types and shapes, a missing or impossible rate, a rate beside a file, which states
-    its own, and for values that are not finite.
+    Raises AudioPaLMError for other types and shapes, for a missing or impossible rate of an array, and for values that
+    are not finite. The rate of a file is that of its header.
     """
     if isinstance(speech, tuple):
         if len(speech) != 2 or not is_array(speech[0]):
@@ -41,20 +41,24 @@ def to_samples(speech: Speech, sampling_rate: int | None = None, what: str = "sp
     return read_audio(speech)
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[np.ndarray | torch.Tensor]:
+    """Whether a value is an array or a tensor."""
     return isinstance(value, np.ndarray | torch.Tensor)
 
 
-def shown_types(values: tuple) -> str:
+def shown_types(values: tuple[Any, ...]) -> str:
+    """The types of the values, for error messages."""
     return f"({', '.join(type(value).__name__ for value in values)})"
 
 
 def _rate(value: object, what: str) -> int:
     if value is None:
         raise AudioPaLMError(f"{what} is an array, whose sampling rate is not known: give sampling_rate=, in Hz")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     try:
-        rate = operator.index(value) if not isinstance(value, float) or not value.is_integer() else int(value)
-    except TypeError:
+        rate = operator.index(value) if isinstance(value, SupportsIndex) else None
+    except TypeError:  # a tensor of floats
         rate = None
     if rate is None or isinstance(value, bool) or not MIN_RATE <= rate <= MAX_RATE:
         raise AudioPaLMError(f"the sampling rate of {what} must be {MIN_RATE} to {MAX_RATE} Hz, found {value!r}")
@@ -62,7 +66,7 @@ def _rate(value: object, what: str) -> int:
 
 
 def _as_array(speech: np.ndarray | torch.Tensor, what: str) -> np.ndarray:
-    """float32, of full scale 1."""
+    """The samples as float32 with full scale 1. Raises AudioPaLMError for other types and for values too large."""
     if isinstance(speech, torch.Tensor):
         speech = speech.detach().cpu()
         speech = (speech.float() if speech.dtype == torch.bfloat16 else speech).numpy()
@@ -80,7 +84,7 @@ def _as_array(speech: np.ndarray | torch.Tensor, what: str) -> np.ndarray:
 
 
 def _mono(samples: np.ndarray, what: str) -> np.ndarray:
-    """`[T]` of `[T]`, `[T, channels]` or `[channels, T]`: of two axes the much shorter one is the channels."""
+    """`[T]`, `[T, channels]` or `[channels, T]` -> `[T]`; the much shorter of two axes is that of the channels."""
     shape = list(samples.shape)
     if samples.ndim == 2 and min(shape) <= MAX_CHANNELS and max(shape) >= 100 * max(min(shape), 1):
         samples = samples.mean(axis=int(np.argmin(shape)))

@@ -1,4 +1,4 @@
-"""Data directories made of others: copies with prefixes, subsets, splits and unions (utils/*_data_dir.sh and so on)."""
+"""Data directories made from others: copies, subsets, splits and unions, for utils/copy_data_dir.sh and its like."""
 
 import os
 import random
@@ -11,14 +11,14 @@ from audiopalm.core.files import require
 from audiopalm.data.datadir import check_id, invert, read_table, write_table
 from audiopalm.data.kaldi import BY_SPEAKER, PATHS, tables_of
 
-WHOLE = "0 -1"  # in `segments`: from the beginning to the end of a recording
+WHOLE = "0 -1"  # in `segments`: the whole recording
 
 
 def read_tables(directory: Path, utterance_files: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """All tables but spk2utt; raises AudioPaLMError where there is no utt2spk.
+    """{name: table} of all tables except spk2utt. Raises AudioPaLMError where there is no utt2spk.
 
-    Relative paths that lead nowhere from here but somewhere from a folder above `directory`, as in the directories of
-    another recipe, are changed to lead there from here.
+    Relative paths may start from a folder above `directory`, as in the directories of another recipe. They are changed
+    to start from the working directory.
     """
     require(directory / "utt2spk", "stage 1 (prepare)")
     names = [name for name in tables_of(directory, utterance_files).all() if (directory / name).is_file()]
@@ -33,8 +33,9 @@ def read_tables(directory: Path, utterance_files: Sequence[str] = ()) -> dict[st
 
 
 def _base_of(directory: Path, table: dict[str, str]) -> str | None:
-    """The folder above `directory` that the relative paths of a table start from, as a path from here; None where it is
-    this one, or where no such folder is found. The first relative path decides."""
+    """The folder, `directory` or above it, that the relative paths of a table start from, relative to the working
+    directory. None where they start from the working directory, or from no such folder. The first relative path
+    decides."""
     first = next((value for value in table.values() if not os.path.isabs(value) and not value.endswith("|")), None)
     if first is None:
         return None
@@ -48,14 +49,16 @@ def _base_of(directory: Path, table: dict[str, str]) -> str | None:
 
 
 def by_recording(tables: dict[str, dict[str, str]], name: str) -> bool:
-    """Whether a table is keyed by recordings that are not utterances: those beside segments."""
+    """Whether a table is keyed by recordings that are not utterances, as beside `segments`."""
     return "segments" in tables and (name == "wav.scp" or name.startswith("reco2"))
 
 
 def write_tables(directory: Path, tables: dict[str, dict[str, str]], kept: Collection[str],
                  speaker_files: Sequence[str] = BY_SPEAKER) -> None:
-    """Write the `kept` utterances, their speakers, the recordings that they need, and spk2utt. Empty tables of
-    translations are left out. Raises AudioPaLMError when nothing is kept."""
+    """Write the tables of the utterances `kept`, of their speakers and recordings, and spk2utt.
+
+    Empty tables of translations are left out. Raises AudioPaLMError when `kept` is empty, and for an invalid id.
+    """
     if not kept:
         raise AudioPaLMError(f"{directory}: no utterance is left")
     chosen = set(kept)
@@ -71,14 +74,14 @@ def write_tables(directory: Path, tables: dict[str, dict[str, str]], kept: Colle
             write_table(directory / name, table)
         else:
             (directory / name).unlink(missing_ok=True)
-    for name in set(tables_of(directory).all()) - set(tables):  # of an earlier directory of this name
+    for name in set(tables_of(directory).all()) - set(tables):  # left by an earlier call
         (directory / name).unlink(missing_ok=True)
     write_table(directory / "spk2utt", invert({key: tables["utt2spk"][key] for key in chosen}))
 
 
 def copy(source: Path, target: Path, utterance: Callable[[str], str], speaker: Callable[[str], str],
          utterance_files: Sequence[str] = ()) -> None:
-    """Copy with other names of utterances and speakers; raises AudioPaLMError when two become one."""
+    """Copy with new names of utterances and speakers. Raises AudioPaLMError when two utterances get the same name."""
     tables = read_tables(source, utterance_files)
     tables["utt2spk"] = {key: speaker(value) for key, value in tables["utt2spk"].items()}
     renamed = {}
@@ -91,8 +94,12 @@ def copy(source: Path, target: Path, utterance: Callable[[str], str], speaker: C
 
 
 def subset(source: Path, target: Path, number: int, how: str) -> None:
-    """`first`, `last`, `shortest` (by utt2dur or utt2num_frames), `random` (the same on every call), `per-spk`:
-    `number` of each speaker, or `speakers`: speakers at random until they have `number` utterances."""
+    """Write `number` utterances of a directory: the `first`, `last` or `shortest` (by utt2dur or utt2num_frames),
+    `random` ones (the same on every call), `number` of each speaker (`per-spk`), or those of `speakers` that are drawn
+    until they have `number` utterances.
+
+    Raises AudioPaLMError for fewer utterances, and for `shortest` without lengths.
+    """
     tables = read_tables(source)
     utt2spk = tables["utt2spk"]
     ids = list(utt2spk)
@@ -115,7 +122,7 @@ def subset(source: Path, target: Path, number: int, how: str) -> None:
                 chosen += utterances[name].split()
         ids = chosen
     elif how == "per-spk":
-        seen: Counter = Counter()
+        seen: Counter[str] = Counter()
         ids = [key for key in ids if seen.update([utt2spk[key]]) or seen[utt2spk[key]] <= number]
     else:
         ids = ids[:number]
@@ -123,18 +130,18 @@ def subset(source: Path, target: Path, number: int, how: str) -> None:
 
 
 def select(source: Path, target: Path, names: Collection[str], speakers: bool = False) -> None:
-    """The utterances whose ids, or speakers, are in `names`."""
+    """Write the utterances whose ids, or speakers, are in `names`. Raises AudioPaLMError for no utterance."""
     tables = read_tables(source)
     write_tables(target, tables, [key for key, value in tables["utt2spk"].items()
                                   if (value if speakers else key) in names])
 
 
 def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) -> list[str]:
-    """Write the union; an id that occurs twice must mean the same.
+    """Write the union of the sources. Raises AudioPaLMError for an id with different values in two sources.
 
-    Return what the user should know, one line each: tables that are left out because a source lacks them, and speakers
-    that several sources have. Where some sources have segments, of utterances or of spoken translations, the recordings
-    of the others become segments too.
+    Return lines for the user: tables that are left out because a source lacks them, and speakers that several sources
+    have. Where some sources have segments, of utterances or of spoken translations, the recordings of the other sources
+    become segments too.
     """
     parts = [read_tables(source, extra_files) for source in sources]
     if any(name.split(".")[0] == "segments" for part in parts for name in part):
@@ -148,7 +155,7 @@ def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) 
     left_out = _shared_speakers(parts)
     for name in sorted(set().union(*parts)):
         lacking = [str(source) for source, part in zip(sources, parts, strict=True) if name not in part]
-        partial = "." in name and name not in PATHS  # translations may be there for some utterances only
+        partial = "." in name and name not in PATHS  # translations may lack utterances
         if lacking and not partial:
             left_out.append(f"{name} is left out: {lacking[0]} has none")
             continue
@@ -163,7 +170,7 @@ def combine(target: Path, sources: list[Path], extra_files: Sequence[str] = ()) 
 
 
 def _shared_speakers(parts: list[dict[str, dict[str, str]]]) -> list[str]:
-    """A line that names the speakers whom several directories have, in case they are different people; none without."""
+    """A line that names the speakers of several directories, who may be different people; an empty list for none."""
     seen = Counter(speaker for part in parts for speaker in set(part["utt2spk"].values()))
     shared = sorted(speaker for speaker, number in seen.items() if number > 1)
     more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
@@ -172,8 +179,10 @@ def _shared_speakers(parts: list[dict[str, dict[str, str]]]) -> list[str]:
 
 
 def _spoken_as_segments(source: Path, tables: dict[str, dict[str, str]], language: str) -> None:
-    """Translations that are spoken in whole files become segments of recordings: a reader looks for translations in
-    `segments.<language>` where that exists, and nowhere else."""
+    """Turn spoken translations in whole files into segments of recordings.
+
+    Where `segments.<language>` exists, a reader looks for translations only there.
+    """
     spoken = tables.pop(f"wav.scp.{language}", None)
     if not spoken or f"segments.{language}" in tables:
         return
@@ -187,7 +196,11 @@ def _spoken_as_segments(source: Path, tables: dict[str, dict[str, str]], languag
 
 
 def split(source: Path, parts: int, by_utterance: bool = False) -> Path:
-    """<source>/split<N>/1 ... N (split<N>utt by utterance), in order, speakers whole unless by utterance."""
+    """Split into <source>/split<N>/1 ... N, in order, and return that folder. Utterances of a speaker stay together.
+
+    With `by_utterance` speakers may be divided, and the folder is split<N>utt. Raises AudioPaLMError for more parts
+    than speakers or utterances.
+    """
     tables = read_tables(source)
     keys = {key: key if by_utterance else value for key, value in tables["utt2spk"].items()}
     groups: dict[str, list[str]] = {}

@@ -1,7 +1,8 @@
-"""Where in a recording somebody speaks: Silero's voice activity detector, from the weights in its package.
+"""Voice activity detection by Silero's network, with the weights in its package.
 
-The package silero-vad (MIT) has one network in several formats. This one reads the safetensors file of its 16 kHz
-model: no pickle, no other runtime, and all frames of a block at once, where TorchScript takes one frame after another.
+The package silero-vad (MIT) holds the network in several formats. This module reads the safetensors file of the 16 kHz
+model: it needs no pickle and no other runtime, and computes all frames of a block at once, while TorchScript computes
+one frame after another.
 """
 
 import importlib.util
@@ -20,15 +21,15 @@ from audiopalm.data.audio import SAMPLE_RATE
 
 FRAME = 512  # samples: 32 ms
 CONTEXT = 64  # samples before a frame that its probability depends on
-BLOCK_FRAMES = 1000  # 32 s; the memory of the detector does not grow with the recording
+BLOCK_FRAMES = 1000  # frames computed at once, 32 s: the memory does not grow with the recording
 FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
 WEIGHTS = "data/silero_vad_16k.safetensors"
 
 
 class Silero(nn.Module):
-    """Magnitudes of a short-time Fourier transform, four convolutions, an LSTM over frames, one logit each."""
+    """Magnitudes of a short-time Fourier transform, four convolutions, an LSTM over frames, one logit per frame."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stft_conv = nn.Conv1d(1, 258, 256, stride=128, bias=False)  # 129 real and 129 imaginary parts
         self.conv1 = nn.Conv1d(129, 128, 3, padding=1)
@@ -39,7 +40,7 @@ class Silero(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def forward(self, frames: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Frames with their context `[N, CONTEXT + FRAME]` -> probabilities of speech `[N]`; the state of the LSTM."""
+        """Frames with their context `[N, CONTEXT + FRAME]` -> (probabilities of speech `[N]`, state of the LSTM)."""
         spectrum = self.stft_conv(functional.pad(frames[:, None], (0, CONTEXT), mode="reflect"))
         x = spectrum.unflatten(1, (2, 129)).square().sum(dim=1).sqrt()
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
@@ -47,19 +48,19 @@ class Silero(nn.Module):
         cell = self.lstm_cell
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
         zero = x.new_zeros(1, 128)
-        outputs, *state = torch.lstm(x[None, :, :, 0], [part[None] for part in state or (zero, zero)], weights,
-                                     True, 1, 0.0, False, False, True)
-        return self.final_conv(outputs.relu().transpose(1, 2))[0, 0].sigmoid(), (state[0][0], state[1][0])
+        outputs, hidden, memory = torch.lstm(x[None, :, :, 0], [part[None] for part in state or (zero, zero)], weights,
+                                             True, 1, 0.0, False, False, True)
+        return self.final_conv(outputs.relu().transpose(1, 2))[0, 0].sigmoid(), (hidden[0], memory[0])
 
 
 @cache
 def load_silero() -> Silero:
-    """The network of the installed package; raises AudioPaLMError where the package is absent."""
-    found = importlib.util.find_spec("silero_vad")
-    if found is None or found.origin is None:
+    """The network of the installed package. Raises AudioPaLMError where the package is not installed."""
+    package = importlib.util.find_spec("silero_vad")
+    if package is None or package.origin is None:
         raise AudioPaLMError("voice activity needs the package silero-vad, which is not installed: "
                              "pip install silero-vad")
-    return load_module(Silero, Path(found.origin).parent / WEIGHTS, "pip install silero-vad").eval()
+    return load_module(Silero, Path(package.origin).parent / WEIGHTS, "pip install silero-vad").eval()
 
 
 def speech_probabilities(samples: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,16 +1,16 @@
-"""How much of a WAV file is there: decoders read a cut-off one without a word."""
+"""Detection of cut-off WAV files, which decoders read without an error."""
 
 import os
 import struct
 from typing import BinaryIO
 
-UNKNOWN_SIZES = 0x7FFF0000  # chunk sizes from here on are placeholders of programs that write into a pipe
+UNKNOWN_SIZES = 0x7FFF0000  # larger chunk sizes are placeholders of programs that wrote into a pipe
 
 
 def missing_bytes(stream: BinaryIO) -> int:
-    """Bytes that the `data` chunk of a RIFF WAVE file states and the file does not have; 0 for other files.
+    """The number of bytes that the `data` chunk of a RIFF WAVE file states and the file lacks; 0 for other files.
 
-    A size of 0 or of almost 2 GiB and more is what a program states that wrote into a pipe and did not know the length.
+    A program that writes into a pipe does not know the length, and states a size of 0, or of almost 2 GiB or more.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)

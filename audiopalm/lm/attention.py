@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MAX_GROUPS = 2  # query heads of one key head that are computed at once in a decode step on a CPU
+MAX_GROUPS = 2  # a decode step on a CPU computes at most this many query heads of one key head at once
 
 
 def product_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
@@ -18,8 +18,10 @@ def product_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
 
 
 def attention_bias(visible: Tensor) -> Tensor:
-    """bool `[..., T, S]`, True where a query attends to a key -> 0 there, minus infinity elsewhere, in the dtype of
-    matrix products."""
+    """The additive mask `[..., T, S]` in the dtype of matrix products: 0 where `visible`, minus infinity elsewhere.
+
+    visible: bool `[..., T, S]`, True where a query attends to a key.
+    """
     dtype = product_dtype(visible.device, torch.get_default_dtype())
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
@@ -30,9 +32,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, s
 
     queries: `[B, heads, T, head_dim]`. keys, values: `[B, heads, S, head_dim]`. bias: of `attention_bias`, broadcast
     to `[B, heads, T, S]`; every query must attend to at least one key. Scores are products times `scale` (default:
-    1 / sqrt(head_dim)), limited to +-`cap` by tanh if that is given.
+    1 / sqrt(head_dim)). If `cap` is given, tanh limits the scores to the range from -`cap` to `cap`.
 
-    In bfloat16 on a CPU, plain products are used: PyTorch's fused kernel takes twice as long, and its own plain version
+    In bfloat16 on a CPU, plain products are used: PyTorch's fused kernel takes twice as long, and its unfused version
     takes half as long again because it checks for queries without keys.
     """
     bias = None if bias is None else bias.to(queries.dtype)
@@ -61,7 +63,7 @@ def attend_one(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scal
     keys, values: `[N, S, head_dim]`. bias: `[N, 1, S]`. scale, cap: as in `attend`.
 
     Plain products are used, because a fused kernel saves no memory traffic here. On a CPU at most MAX_GROUPS query
-    heads are multiplied at once: products of more have other last bits when S differs.
+    heads are multiplied at once, because the last bits of larger products depend on S.
     """
     bias = bias.to(queries.dtype)
     if queries.shape[1] > MAX_GROUPS and queries.device.type == "cpu":

@@ -1,17 +1,20 @@
 """Attention maps of every layer, for plots. The model's own forward pass does not store them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from audiopalm.core.gradients import inference_mode
 from audiopalm.lm.attention import attention_scores
 from audiopalm.lm.model import Attention, Decoder
 from audiopalm.lm.packed_attention import per_query_head
 
 
-@torch.inference_mode()
+@inference_mode
 def attention_maps(model: Decoder, ids: Tensor) -> Tensor:
     """Attention weights `[layers, T, T]` of `ids` int64 `[T]`, averaged over heads; rows are queries, columns keys."""
-    inputs: list[tuple] = []
+    inputs: list[tuple[Any, ...]] = []
     layers = [module for module in model.modules() if isinstance(module, Attention)]
     hooks = [layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments)) for layer in layers]
     length = len(ids)

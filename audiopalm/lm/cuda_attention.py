@@ -16,10 +16,10 @@ DOCUMENT_STEP = 16  # the number of documents is rounded up to this, so that few
 
 
 class VariableLengthAttention:
-    """FlashAttention over documents that lie one behind another.
+    """FlashAttention over documents that stand one after another in the flattened batch.
 
-    starts: int32 `[N + 1]`, where each document begins in the flattened batch, and its end; documents that are too
-    many, by rounding, are empty.
+    starts: int32 `[N + 1]`, the first token of each document in the flattened batch, and the end of the batch. The
+    number of documents is rounded up; the additional documents are empty.
     """
 
     def __init__(self, segments: Tensor, sizes: Sizes, window: int | None):
@@ -27,27 +27,27 @@ class VariableLengthAttention:
         starts = torch.nonzero_static(document_starts(segments).flatten(), size=documents, fill_value=total)[:, 0]
         self.starts = pad(starts, (0, 1), value=total).int()
         self.longest = sizes.longest
-        self.window = (-1, 0) if window is None else (window - 1, 0)  # tokens before and behind the query
+        self.window = (-1, 0) if window is None else (window - 1, 0)  # numbers of tokens before and after the query
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float | None,
                  cap: float | None) -> Tensor:
         batch, _, length, _ = queries.shape
-        # Norms of queries and keys may have made these float32 under autocast.
-        flat = [one.to(values.dtype).transpose(1, 2).flatten(0, 1) for one in (queries, keys, values)]
+        # Under autocast, the norms of queries and keys may have returned float32.
+        flat = [heads.to(values.dtype).transpose(1, 2).flatten(0, 1) for heads in (queries, keys, values)]
         output = varlen_attn(*flat, self.starts, self.starts, self.longest, self.longest, scale=scale,
                              window_size=self.window, enable_gqa=True)
         return output.unflatten(0, (batch, length)).transpose(1, 2)
 
 
 class FlexAttention:
-    """Flex attention, compiled for the model's caps; `block_mask` says which blocks of keys a block of queries sees."""
+    """Flex attention, compiled on a GPU. block_mask: the blocks of keys that each block of queries attends to."""
 
     def __init__(self, segments: Tensor, sizes: Sizes, window: int | None):
         self.block_mask = document_blocks(segments, window)
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float | None,
                  cap: float | None) -> Tensor:
-        def capped(score: Tensor, *place: Tensor) -> Tensor:
+        def capped(score: Tensor, *indices: Tensor) -> Tensor:
             return cap * torch.tanh(score / cap)
 
         kernel = flex_attention if queries.device.type == "cpu" else compiled_flex_attention()
@@ -57,33 +57,39 @@ class FlexAttention:
 
 
 @cache
-def compiled_flex_attention() -> Callable:
+def compiled_flex_attention() -> Callable[..., Tensor]:
+    """Flex attention compiled by torch.compile, once in a process."""
     return torch.compile(flex_attention)
 
 
 def document_blocks(segments: Tensor, window: int | None) -> BlockMask:
-    """The mask of packed documents in blocks of BLOCK queries and keys, from segments `[B, T]`, without a dense mask.
+    """The mask of packed documents in blocks of BLOCK queries and keys, built without a dense mask.
 
-    A query sees the keys from its document's first one (or the window's) to itself. These ranges move forward from
-    query to query, so that the first and the last query of a block say what the block sees in part and what wholly.
+    segments: int64 `[B, T]`, the document of each token. A query attends to the keys from the start of its document
+    (or of its window) to itself. The starts never decrease from query to query. The first query of a block therefore
+    decides which blocks of keys are visible at all, and the last query which blocks are visible as a whole.
     """
-    batch, length = segments.shape
-    places = torch.arange(length, device=segments.device)
-    first = torch.where(document_starts(segments), places, 0).cummax(dim=1).values
+    length = segments.shape[1]
+    positions = torch.arange(length, device=segments.device)
+    first = torch.where(document_starts(segments), positions, 0).cummax(dim=1).values
     if window is not None:
-        first = torch.maximum(first, places - window + 1)
+        first = torch.maximum(first, positions - window + 1)
     begins = torch.arange(0, length, BLOCK, device=segments.device)
     ends = (begins + BLOCK - 1).clamp(max=length - 1)
-    seen = (ends[None, None] >= first[:, begins, None]) & (begins[None, None] <= ends[:, None])
+    in_part = (ends[None, None] >= first[:, begins, None]) & (begins[None, None] <= ends[:, None])
     whole = (begins[None, None] >= first[:, ends, None]) & (ends[None, None] <= begins[:, None])
 
     def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & (key >= first[row, query])
 
-    return BlockMask.from_kv_blocks(*_in_order(seen & ~whole), *_in_order(whole), BLOCK, visible, (length, length))
+    return BlockMask.from_kv_blocks(*_in_order(in_part & ~whole), *_in_order(whole), BLOCK, visible, (length, length))
 
 
 def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """bool `[B, queries, keys]` -> the number of True blocks int32 `[B, 1, queries]`, and the blocks, these first."""
+    """The arguments of BlockMask for `blocks`, bool `[B, query blocks, key blocks]`.
+
+    Returns the number of True key blocks, int32 `[B, 1, query blocks]`, and the indices of all key blocks with the True
+    ones first, int32 `[B, 1, query blocks, key blocks]`.
+    """
     order = blocks.int().argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(dim=-1, dtype=torch.int32)[:, None], order.int()[:, None]

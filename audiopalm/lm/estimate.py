@@ -1,4 +1,4 @@
-"""What a finetuning needs, by formula: memory of a device, operations, hours. Nothing is run: these are estimates."""
+"""Estimates of what a finetuning needs, by formula: memory of a device, operations, hours. Nothing is run."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,16 @@ from audiopalm.lm.model import MAX_LOGITS, Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
 
 GIB = 2 ** 30
-TOTAL = "Total"  # torch's trackers call the sum of all kinds of tensors so
+TOTAL = "Total"  # the name that torch's memory trackers give to the sum over all kinds of tensors
 
 
 @dataclass(frozen=True)
 class Device:
-    """How many there are; `peak` operations a second in the precision of the training, and what share of them is had.
+    """The devices of a training.
 
-    The defaults are bfloat16 on an H100 (its maker's figure, without sparsity), and a share that is a guess.
+    number: how many devices. peak: operations per second of one device in the precision of the training; the default is
+    NVIDIA's figure for bfloat16 on an H100, without sparsity. share: the fraction of `peak` that the training reaches;
+    the default is a guess.
     """
 
     number: int = 1
@@ -26,7 +28,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes are those of one device."""
+    """What a training needs.
+
+    weights to gathered: bytes on one device. operations: of the whole training. device_hours: the hours of one device,
+    or the sum over all devices.
+    """
 
     parameters: int
     tokens_per_step: int
@@ -46,11 +52,11 @@ class Estimate:
 
 
 def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share: float = 1.0) -> Estimate:
-    """Of a model of `shape`, audio ids included. Rows count as full, and `output_share` of their tokens as outputs.
+    """The estimate for a model of `shape`, audio ids included.
 
-    Weights, gradients and moments are float32, as bf16-mixed has them. 6 operations for each weight that a token meets
-    (8 where blocks are computed twice); attention itself and the optimizer's steps are not counted. Raises
-    AudioPaLMError for a training of adapters.
+    Rows count as full, and the fraction `output_share` of their tokens as outputs. Weights, gradients and moments are
+    float32, as in bf16-mixed. Each token costs 6 operations per weight (8 in blocks that are recomputed). Attention
+    itself and the optimizer's steps are not counted. Raises AudioPaLMError for a training of adapters.
     """
     if config.lora is not None:
         raise AudioPaLMError("lora: the estimate is of trainings of all weights; leave `lora` out")
@@ -64,14 +70,15 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
     blocks = parameters - embedding * (1 if shape.tied else 2)
     sharing = device.number if training.strategy == "fsdp" else 1
     row_tokens = config.batch.rows * config.batch.row_length
-    kept = activation_bytes(shape, bf16)
-    copies = 2 * blocks if bf16 else 0  # of weights, for products and their gradients
+    per_block = activation_bytes(shape, bf16)
+    copies = 2 * blocks if bf16 else 0  # bfloat16 copies of the weights, for products and their gradients
     if config.recompute:
-        activations = row_tokens * (4 * shape.dim * shape.layers + kept) + copies / (shape.layers if sharing > 1 else 1)
+        activations = (row_tokens * (4 * shape.dim * shape.layers + per_block)
+                       + copies / (shape.layers if sharing > 1 else 1))
     else:
-        activations = row_tokens * kept * shape.layers + copies
+        activations = row_tokens * per_block * shape.layers + copies
     outputs = min(row_tokens * output_share, max(MAX_LOGITS // shape.vocabulary_size, 1))
-    # A block while it computes and the next one; embedding and softmax, which are gathered as one, with gradients.
+    # FSDP2 gathers the block that computes and the next one, and the embedding and softmax together with gradients.
     gathered = 8 * blocks / shape.layers + 8 * (parameters - blocks) if sharing > 1 else 0.0
     tokens_per_step = row_tokens * training.micro_batches
     tokens = tokens_per_step * training.steps
@@ -84,32 +91,37 @@ def estimate(shape: ModelConfig, config: LMConfig, device: Device, output_share:
 
 
 def activation_bytes(shape: ModelConfig, bf16: bool) -> int:
-    """What one token leaves in one block for the gradient, counted from audiopalm/lm/model.py; the kernel of attention
-    keeps no scores."""
+    """The bytes that one token stores in one block for the gradient, counted from audiopalm/lm/model.py.
+
+    The attention kernel stores no scores.
+    """
     heads, hidden = shape.heads * shape.head_dim, shape.hidden_dim
-    if bf16:  # the stream between the blocks and its norms are float32
+    if bf16:  # the residual stream and its norms are float32
         return 16 * shape.dim + 2 * (7 * shape.dim + 4 * heads + 4 * hidden)
     return 4 * (8 * shape.dim + 4 * heads + 4 * hidden)
 
 
 def optimizer_bytes(name: str, sizes: dict[str, torch.Size]) -> int:
-    """AdamW has two moments, Muon one of matrices, Adafactor a row and a column of a matrix."""
+    """The bytes of the optimizer's state, for the shapes `sizes` of the parameters by name.
+
+    AdamW stores two moments, Muon one for a matrix, Adafactor one row and one column for a matrix.
+    """
     if name == "adafactor":
         return sum(4 * (size[0] + size[1]) if len(size) == 2 else 4 * size.numel() for size in sizes.values())
     muon = {key for key, size in sizes.items() if name == "muon" and len(size) == 2 and key.startswith("blocks.")}
     return sum((4 if key in muon else 8) * size.numel() for key, size in sizes.items())
 
 
-def table(found: Estimate, devices: int, tracked: dict[str, int] | None = None) -> str:
-    """The estimate for `devices` devices as lines of text, and beside it what `audiopalm.lm.tracking.track` found."""
-    memory = [(name, getattr(found, name)) for name in
+def table(needs: Estimate, devices: int, tracked: dict[str, int] | None = None) -> str:
+    """The estimate for `devices` devices as lines of text, then the result of `audiopalm.lm.tracking.track`."""
+    memory = [(name, getattr(needs, name)) for name in
               ("weights", "gradients", "optimizer", "activations", "logits", "gathered", "memory")]
-    lines = [f"{found.parameters / 1e6:.0f} M parameters, {found.tokens_per_step} tokens a step, "
-             f"{found.tokens / 1e9:.2f} G tokens"]
+    lines = [f"{needs.parameters / 1e6:.0f} M parameters, {needs.tokens_per_step} tokens a step, "
+             f"{needs.tokens / 1e9:.2f} G tokens"]
     lines += [f"{name:12s} {value / GIB:8.2f} GiB{' in all, of one device' if name == 'memory' else ''}"
               for name, value in memory]
-    lines.append(f"{found.operations:.2e} operations: {found.device_hours:.0f} device hours, "
-                 f"{found.device_hours / devices:.0f} h on {devices} (estimates)")
+    lines.append(f"{needs.operations:.2e} operations: {needs.device_hours:.0f} device hours, "
+                 f"{needs.device_hours / devices:.0f} h on {devices} (estimates)")
     if tracked:
         kinds = ", ".join(f"{kind} {number / GIB:.2f}" for kind, number in tracked.items() if number and kind != TOTAL)
         lines.append(f"{'tracked':12s} {tracked[TOTAL] / GIB:8.2f} GiB at the peak of a step, of one device: {kinds}")

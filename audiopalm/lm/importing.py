@@ -1,4 +1,4 @@
-"""Stage 7 with --init_lm or --init_pack: an LM that was trained elsewhere, as a folder that stage 8 starts from."""
+"""Stage 7 with --init_lm or --init_pack: a trained LM becomes the folder that stage 8 starts from."""
 
 import logging
 import math
@@ -19,10 +19,10 @@ from audiopalm.vocabulary.text import tokenizer_of_lm
 
 
 def import_text_lm(init_lm: str, vocabulary_dir: Path, output: Path, seed: int) -> None:
-    """Write the text LM of the folder or hub id `init_lm` to `output`; `seed` stands in config.json.
+    """Write the text LM of the folder or hub id `init_lm` to `output`; its config.json records `seed`.
 
-    A finished output of the same LM is left alone. Raises AudioPaLMError when the vocabulary was not made from the
-    tokenizer of the LM, and when `output` was made from anything else.
+    A finished output of the same LM stays as it is. Raises AudioPaLMError if the vocabulary was not made from the
+    tokenizer of the LM, and if `output` was made from another LM.
     """
     vocabulary, _ = load_vocabulary(vocabulary_dir)
     folder = find_pretrained(init_lm)
@@ -38,37 +38,37 @@ def import_text_lm(init_lm: str, vocabulary_dir: Path, output: Path, seed: int) 
             config, weights = stored_pretrained(folder)
             save_model(output, config, weights, vocabulary.layout_hash, seed)
             logging.info("%s: %s, %.1f M parameters, from %s", output, config.family,
-                         sum(math.prod(one.shape) for one in weights.values()) / 1e6, init_lm)
+                         sum(math.prod(weight.shape) for weight in weights.values()) / 1e6, init_lm)
 
 
 def check_text_lm(folder: Path) -> None:
-    """Raise AudioPaLMError for an export of our own: a joint LM, which would get audio rows a second time."""
+    """Raise AudioPaLMError if `folder` is an export of our own joint LM, which would get audio rows a second time."""
     if (folder / EXPORT_FILE).exists():
         raise AudioPaLMError(f"{folder} is the export of a joint LM, which has audio ids already; to go on training "
                              "it, give the pack of its recipe: --init_pack")
 
 
 def import_pack_lm(pack: Path, vocabulary_dir: Path, output: Path, seed: int) -> None:
-    """Write the joint LM of a pack to `output`, with rows of zeros for the text ids that `vocabulary_dir` has more.
+    """Write the joint LM of a pack to `output`, with a row of zeros for each additional text id of `vocabulary_dir`.
 
-    The logits of all ids that the LM knew stay the same, bit for bit. A finished output of the same pack is left alone.
-    Raises AudioPaLMError when the vocabulary is not that of the pack with more pieces, and when `output` was made from
-    anything else.
+    The logits of all old ids stay the same, bit for bit. A finished output of the same pack stays as it is. Raises
+    AudioPaLMError if the vocabulary is not that of the pack with additional pieces, and if `output` was made from
+    another model.
     """
     check_manifest(pack)
-    (known, _), (vocabulary, _) = load_vocabulary(pack / "vocabulary"), load_vocabulary(vocabulary_dir)
+    (old, _), (vocabulary, _) = load_vocabulary(pack / "vocabulary"), load_vocabulary(vocabulary_dir)
     check_extension(pack / "vocabulary", vocabulary_dir)
-    vocabulary.check_units(known.units_sha256, str(pack))
-    made_from = {"pack": hash_model(pack / "lm"), "known": known.layout_hash, "vocabulary": vocabulary.layout_hash,
+    vocabulary.check_units(old.units_sha256, str(pack))
+    made_from = {"pack": hash_model(pack / "lm"), "known": old.layout_hash, "vocabulary": vocabulary.layout_hash,
                  "seed": seed}
     with locked(output, "import_lm"):
         if begin(output, "model.safetensors", made_from):
             trained = read_trained(pack / "lm")
-            config, weights = stored_model(pack / "lm", known, "stage 8 (finetune)")
-            if config.vocabulary_size != known.size:
+            config, weights = stored_model(pack / "lm", old, "stage 8 (finetune)")
+            if config.vocabulary_size != old.size:
                 raise AudioPaLMError(f"{pack}/lm has {config.vocabulary_size} ids, {pack}/vocabulary "
-                                     f"{known.size}: it is no joint LM; make the pack by stage 14")
-            number = vocabulary.text_size - known.text_size
-            config, weights = extended(config, weights, number, behind=known.text_size)
+                                     f"{old.size}: it is no joint LM; make the pack by stage 14")
+            number = vocabulary.text_size - old.text_size
+            config, weights = extended(config, weights, number, text_rows=old.text_size)
             save_model(output, config, weights, vocabulary.layout_hash, seed, trained)
             logging.info("%s: the LM of %s with %d more text ids", output, pack, number)

@@ -1,11 +1,14 @@
-"""The weights that a training of the language model starts from: drawn, or those of an LM, with rows for audio ids.
+"""The initial weights of a training of the language model: random, or those of an LM with rows for audio ids.
 
-A model is described on the meta device, and its weights are made one at a time when `audiopalm.training.parallel.fill`
-asks for them. A process that holds a shard keeps its own rows only, and has the same values as one that holds all.
+A model is built on the meta device, and its weights are made one at a time when `audiopalm.training.parallel.fill`
+asks for them. A process with a shard stores its own rows only. Their values are the same as in a process with the
+whole model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +23,7 @@ from audiopalm.vocabulary.joint import Vocabulary
 
 @dataclass(frozen=True)
 class InitialModel:
-    """A model on the meta device, and its first weights by name."""
+    """A model on the meta device, and its initial weights by name."""
 
     model: Decoder
     weights: dict[str, Stored]
@@ -33,7 +36,7 @@ class InitialModel:
 
 
 def text_lm(config: ModelConfig) -> InitialModel:
-    """A model whose weights are drawn, from torch's seed as it is now and their names."""
+    """A model with random weights, which depend on torch's current seed and on their names."""
     drawn = _DrawnWeights()
     with torch.device("meta"), drawn:
         model = Decoder(config)
@@ -42,8 +45,12 @@ def text_lm(config: ModelConfig) -> InitialModel:
 
 
 def joint_lm(init_lm: str | Path, vocabulary: Vocabulary, dropout: float, audio_rows: str) -> InitialModel:
-    """The LM of `init_lm`. A text LM gets the audio rows behind its vocabulary, which start as `audio_rows` says; a
-    joint LM, of stage 7 with --init_pack or of stage 8, has them already and goes on as it is."""
+    """The LM of the folder `init_lm`, with rows for audio ids.
+
+    A text LM gets them after its vocabulary, initialised by `audio_rows` (one of INITIALISATIONS). A joint LM, from
+    stage 7 with --init_pack or from stage 8, already has them and stays as it is. Raises AudioPaLMError if the LM does
+    not fit `vocabulary`.
+    """
     config, weights = stored_model(init_lm, vocabulary, "stage 7 (textlm)")
     config.dropout = dropout
     config, weights = extended(config, weights, vocabulary.size - config.vocabulary_size, audio_rows)
@@ -52,13 +59,14 @@ def joint_lm(init_lm: str | Path, vocabulary: Vocabulary, dropout: float, audio_
 
 
 class _DrawnWeights(TorchFunctionMode):
-    """Under it, `normal_` draws nothing, and `deviations` has the standard deviation that it was last called with."""
+    """While it is active, `normal_` draws nothing; `deviations` records the last standard deviation per tensor."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.deviations: dict[int, float] = {}  # {id of a tensor: standard deviation}
 
-    def __torch_function__(self, function, types, arguments=(), options=None):
+    def __torch_function__(self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (),
+                           options: dict[str, Any] | None = None) -> Any:
         options = options or {}
         if getattr(function, "__name__", "") != "normal_":  # of torch.nn.init
             return function(*arguments, **options)
@@ -68,7 +76,10 @@ class _DrawnWeights(TorchFunctionMode):
 
 
 def _draw(seed: int, value: nn.Parameter, deviation: float | None) -> Stored:
-    """A weight that is drawn whole each time; those of norms are ones."""
+    """The initial values of `value`: normal with the standard deviation `deviation`, or ones for None (norms).
+
+    Every read draws the whole weight, so that a shard gets the same values.
+    """
     def rows(first: int, last: int) -> Tensor:
         if deviation is None:
             return torch.ones(last - first, *value.shape[1:])

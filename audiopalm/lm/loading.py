@@ -26,7 +26,7 @@ def load_decoder(directory: str | Path, vocabulary: Vocabulary, made_by: str) ->
 
 
 def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dict[str, str | int]:
-    """`model_sha256`, `vocabulary_hash` and, unless the folder is an export, `model_seed`.
+    """The keys `model_sha256`, `vocabulary_hash` and, unless the folder is an export, `model_seed` of a result.
 
     Raises AudioPaLMError for a folder without weights.
     """

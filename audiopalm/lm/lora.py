@@ -1,12 +1,12 @@
-"""LoRA (arXiv 2106.09685) by the package peft: the weights that a training starts from are frozen, and each linear
-layer of the blocks gets an adapter, two thin matrices A and B: `W x + alpha / rank * B A x`.
+"""LoRA (arXiv 2106.09685) by the package peft.
 
-Audio ids are new to a text LM, so their rows of the embedding, and of a head that is not tied to it, are trained whole.
-Text rows are frozen. A finished training is merged into an ordinary model.
+The initial weights are frozen, and each linear layer of the blocks gets an adapter of two thin matrices A and B:
+`W x + alpha / rank * B A x`. Audio ids are new to a text LM, so their rows of the embedding, and of a head that is not
+tied to it, are trained in full. Text rows are frozen. A finished training is merged into an ordinary model.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,14 @@ from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.optional import load_peft
 from audiopalm.core.tensors import Stored, joined
-from audiopalm.core.weights import described
+from audiopalm.core.weights import build_empty
 from audiopalm.lm.initial import InitialModel
 from audiopalm.lm.model import MAX_DIM, Decoder, ModelConfig
 from audiopalm.lm.storage import VOCABULARY_WEIGHTS, named_seed
 
 LAYERS = ("query", "key", "value", "output", "gate", "up", "down")  # linear layers of a block
-A, B = ".lora_A.default.weight", ".lora_B.default.weight"  # of peft
-BASE = ".base_layer"
+A, B = ".lora_A.default.weight", ".lora_B.default.weight"  # peft's names of the two matrices of an adapter
+BASE = ".base_layer"  # peft's name of the layer that has an adapter
 
 
 @dataclass
@@ -33,7 +33,7 @@ class AdapterConfig:
 
     rank: int = ranged(16, low=1, high=MAX_DIM)
     alpha: float = ranged(32.0, above=0)  # the output of an adapter is multiplied by alpha / rank
-    dropout: float = ranged(0.0, low=0, high=0.99)  # of the input of an adapter
+    dropout: float = ranged(0.0, low=0, high=0.99)  # on the input of an adapter
     target: list[str] = chosen(list(LAYERS), LAYERS)  # layers that get an adapter, in every block
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class AdapterConfig:
 
 
 class SplitRows(nn.Module):
-    """A matrix of a row for each id: frozen rows of text ids, then trained rows of audio ids."""
+    """A matrix with a row for each id: frozen rows of text ids, then trained rows of audio ids."""
 
     def __init__(self, text: int, audio: int, dim: int):
         super().__init__()
@@ -56,12 +56,12 @@ class SplitRows(nn.Module):
         return torch.where((audio >= 0).unsqueeze(-1), rows, F.embedding(ids.clamp(max=len(self.text) - 1), self.text))
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """`[..., dim]` -> `[..., text + audio]`; the gradient of the text rows is never computed."""
+        """Hidden states `[..., dim]` -> logits `[..., text + audio]`. Text rows get no gradient."""
         return torch.cat([F.linear(hidden, self.text), F.linear(hidden, self.audio)], dim=-1)
 
 
 class AdaptedDecoder(Decoder):
-    """A decoder in which adapters and the rows behind the first `text` ones are trained, and nothing else."""
+    """A decoder in which only the adapters and the rows after the first `text` rows are trained."""
 
     def __init__(self, config: ModelConfig, lora: AdapterConfig, text: int):
         super().__init__(config)
@@ -74,7 +74,7 @@ class AdaptedDecoder(Decoder):
                                                      target_modules=list(lora.target)), self.blocks)
         for module in self.blocks.modules():
             if hasattr(module, "cast_input_dtype_enabled"):
-                module.cast_input_dtype_enabled = False  # it would make float32 of bfloat16, and autocast the reverse
+                module.cast_input_dtype_enabled = False  # it converts bfloat16 to float32, and autocast converts back
 
     def scores(self, hidden: Tensor) -> Tensor:
         return (self.embedding if self.head is None else self.head).scores(hidden)
@@ -82,20 +82,20 @@ class AdaptedDecoder(Decoder):
 
 def frozen_weights(model: nn.Module) -> frozenset[str]:
     """The names of the parameters that are not trained."""
-    return frozenset(name for name, one in model.named_parameters() if not one.requires_grad)
+    return frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
 
 
 def adapted(initial: InitialModel, lora: AdapterConfig, text: int) -> InitialModel:
-    """`initial` with adapters that change nothing yet; its first `text` ids are text."""
-    model = described(lambda: AdaptedDecoder(initial.model.config, lora, text), "the weights")
-    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    """`initial` with adapters that do not change its output yet; the first `text` ids are text."""
+    model = build_empty(lambda: AdaptedDecoder(initial.model.config, lora, text), "the weights")
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logging.info("LoRA: %.2f M parameters are trained, in adapters and audio rows", trained / 1e6)
-    return InitialModel(model, {name: _first_values(name, value, initial.weights, text)
+    return InitialModel(model, {name: _initial_values(name, value, initial.weights, text)
                                 for name, value in model.state_dict().items()})
 
 
-def _first_values(name: str, value: Tensor, weights: Mapping[str, Stored], text: int) -> Stored:
-    """Those of `weights`; A is drawn as peft does, B is zero."""
+def _initial_values(name: str, value: Tensor, weights: Mapping[str, Stored], text: int) -> Stored:
+    """The initial values of the weight `name`: A is uniform as in peft, B is zero, all others come from `weights`."""
     if name.endswith(A):
         seed, limit = named_seed(name), value.shape[1] ** -0.5
         return _drawn(tuple(value.shape), lambda empty: empty.uniform_(
@@ -109,7 +109,7 @@ def _first_values(name: str, value: Tensor, weights: Mapping[str, Stored], text:
     return weights[name.replace(BASE, "")]
 
 
-def _drawn(shape: tuple[int, ...], draw) -> Stored:
+def _drawn(shape: tuple[int, ...], draw: Callable[[Tensor], Tensor]) -> Stored:
     return Stored(shape, torch.float32, lambda first, last: draw(torch.empty(shape))[first:last])
 
 
@@ -121,25 +121,25 @@ def _rows(whole: Stored, start: int, end: int) -> Stored:
 def merged(base: Mapping[str, Stored], trained: Mapping[str, Stored], lora: AdapterConfig) -> dict[str, Stored]:
     """The weights of an ordinary decoder, each made when it is needed.
 
-    base: the weights that training started from. trained: those of the adapted decoder that are not frozen, by name.
+    base: the initial weights of the training. trained: the trained weights of the adapted decoder, by name.
     """
-    found = {}
+    weights = {}
     for name, whole in base.items():
         stem, _, part = name.rpartition(".")
         if f"{stem}.audio" in trained:
             audio = trained[f"{stem}.audio"]
             text = whole.shape[0] - audio.shape[0]
-            found[name] = joined([(0, _rows(_as_float32(whole), 0, text)), (text, audio)])
+            weights[name] = joined([(0, _rows(_as_float32(whole), 0, text)), (text, audio)])
         elif part == "weight" and stem + A in trained:
-            found[name] = _with_adapter(whole, trained[stem + A], trained[stem + B], lora.alpha / lora.rank)
+            weights[name] = _with_adapter(whole, trained[stem + A], trained[stem + B], lora.alpha / lora.rank)
         else:
-            found[name] = _as_float32(whole)
-    return found
+            weights[name] = _as_float32(whole)
+    return weights
 
 
-def _as_float32(one: Stored) -> Stored:
-    """As a training has it, whatever the type in the file."""
-    return Stored(one.shape, torch.float32, lambda first, last: one.rows(first, last).float())
+def _as_float32(weight: Stored) -> Stored:
+    """The weight in the dtype of trainings, whatever its dtype in the file."""
+    return Stored(weight.shape, torch.float32, lambda first, last: weight.rows(first, last).float())
 
 
 def _with_adapter(whole: Stored, a: Stored, b: Stored, factor: float) -> Stored:

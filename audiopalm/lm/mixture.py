@@ -1,8 +1,9 @@
-"""The task mixture: which (task, language pair, utterance) comes next, reproducibly from the seed alone.
+"""The task mixture: the order of (task, language pair, utterance), reproducible from the seed alone.
 
 Batches are planned from lengths and then read. A chunk is CHUNK_BATCHES batches: chunk c draws its examples with the
-generator seeded by (seed, c) and packs them by their lengths, without reading any. So batch n depends on the seed, n
-and the data alone, and whoever needs it reads only what is in it. docs/data.md says what changes the order.
+generator seeded by (seed, c) and packs them by their lengths, without reading any. Batch n therefore depends on the
+seed, n and the data alone, and a process that needs it reads only its examples. docs/data.md lists the settings that
+change the order.
 """
 
 import itertools
@@ -24,17 +25,17 @@ from audiopalm.lm.trained import TrainedTask
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 
 CHUNK_BATCHES = 64  # batches whose examples are drawn and packed together
-DRAW = 256  # examples that are drawn at least at a time
+DRAW = 256  # at least this many examples are drawn at a time
 
 
 @dataclass
 class MixtureEntry:
     """A task with its share of the examples.
 
-    `sources` and `targets` are language codes, `speakers` who speaks the source, `corpora` of those that egs/joint puts
-    together, whose utterances are named `<corpus>-...`; empty for all there are. Its language pairs share the weight
-    evenly, or with a `temperature` T in proportion to n^(1/T) for pairs of n utterances (1: by size; the larger T, the
-    more even).
+    sources, targets: language codes. speakers: the speakers of the source. corpora: the corpora that egs/joint
+    combines; their utterances are named `<corpus>-...`. An empty list stands for all. The language pairs share the
+    weight evenly, or with a `temperature` T in proportion to n^(1/T) for pairs of n utterances: T = 1 is by size, and
+    a larger T is more even.
     """
 
     task: str
@@ -48,7 +49,7 @@ class MixtureEntry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One task in one language pair and the rows of the example set that can serve it, int32."""
+    """One task in one language pair. rows: int32 `[N]`, the rows of the example set that have all its fields."""
 
     task: Task
     source: str
@@ -58,28 +59,32 @@ class Cell:
 
 
 def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
-    """Entries -> cells: an entry's weight is shared by its language pairs. Raises when nothing can serve it."""
+    """Entries -> cells. The language pairs of an entry share its weight.
+
+    Raises AudioPaLMError for an entry without utterances and for an empty mixture.
+    """
     cells: list[Cell] = []
     for entry in entries:
         task = get_task(entry.task)
         for code in [*entry.sources, *entry.targets]:
             language_name(code)
         speaks = task.spoken is not None and task.spoken.field == AUDIO
-        found = []
+        pairs: list[tuple[str, str | None, np.ndarray]] = []
+        targets: list[str | None] = [*(entry.targets or examples.languages)] if task.translates else [None]
         for source in entry.sources or examples.languages:
-            for target in (entry.targets or examples.languages) if task.translates else [None]:
+            for target in targets:
                 if target != source:
                     rows = examples.select(examples.rows(task.fields(), source, target, speaks), entry.speakers,
                                            entry.corpora)
-                    found += [(source, target, rows)] if len(rows) else []
-        if not found:
+                    pairs += [(source, target, rows)] if len(rows) else []
+        if not pairs:
             raise AudioPaLMError(f"mixture: no utterance of {examples.data_dir} has {sorted(task.fields())} for task "
                                  f"{entry.task!r}, sources {entry.sources or 'all'}, targets {entry.targets or 'all'}, "
                                  f"speakers {entry.speakers or 'all'}, corpora {entry.corpora or 'all'}")
         power = 1 / entry.temperature if entry.temperature else 0.0
-        sizes = [len(rows) ** power for _, _, rows in found]
+        sizes = [len(rows) ** power for _, _, rows in pairs]
         cells += [Cell(task, source, target, rows, entry.weight * size / sum(sizes))
-                  for (source, target, rows), size in zip(found, sizes, strict=True)]
+                  for (source, target, rows), size in zip(pairs, sizes, strict=True)]
     if not cells:
         raise AudioPaLMError("mixture: it is empty; name at least one task")
     return cells
@@ -92,8 +97,11 @@ def trained_tasks(cells: list[Cell]) -> list[TrainedTask]:
 
 @dataclass(frozen=True)
 class Drawable:
-    """The rows of all cells that fit into a packed row, one cell after another, and their lengths, `[N]` each; of each
-    cell its number of rows, its first one and its share of the examples; the mean length of what is drawn."""
+    """The rows of the example set that fit into a packed row, cell after cell.
+
+    rows, lengths: `[N]`, the rows and their tokens. sizes, begins, shares: `[cells]`, the number of rows of each cell,
+    the index of its first row, and its share of the examples. mean: the expected length of a drawn example.
+    """
 
     rows: np.ndarray
     lengths: np.ndarray
@@ -105,7 +113,7 @@ class Drawable:
 
 @dataclass(frozen=True)
 class Plan:
-    """The examples of a chunk: `cell`, `row` and `length` of each `[N]`, and the examples in each packed row."""
+    """The examples of a chunk. cell, row, length: `[N]`. packed: the indices of the examples in each packed row."""
 
     chunk: int
     cell: np.ndarray
@@ -125,7 +133,7 @@ class Mixture:
         self._plan: Plan | None = None
 
     def prepare(self) -> None:
-        """Compute what is drawn from. Workers that are started afterwards share it."""
+        """Compute `drawable`. Workers that are started afterwards share its memory."""
         _ = self.drawable
 
     @cached_property
@@ -142,17 +150,17 @@ class Mixture:
                 logging.warning("left out %d of %d utterances of %s, which are longer than a row of %d tokens; %s has "
                                 "%d", np.sum(~fits), len(fits), decode_name(cell.task, cell.source, cell.target),
                                 self.row_length, self.examples.id(cell.rows[length.argmax()]), length.max())
-        sizes = np.array([len(one) for one in rows])
+        sizes = np.array([len(fitting) for fitting in rows])
         if not sizes.any():
             raise AudioPaLMError(f"mixture: no sequence fits into rows of {self.row_length} tokens; raise row_length")
         weights = np.array([cell.weight for cell in self.cells]) * (sizes > 0)
-        means = np.array([one.mean() if len(one) else 0.0 for one in lengths])
+        means = np.array([length.mean() if len(length) else 0.0 for length in lengths])
         shares = weights / weights.sum()
         return Drawable(np.concatenate(rows), np.concatenate(lengths), sizes,
                         np.concatenate([[0], np.cumsum(sizes)[:-1]]), shares, float(shares @ means))
 
     def cell_lengths(self, cell: Cell) -> np.ndarray:
-        """How many tokens each row of a cell has as a sequence, int64."""
+        """The number of tokens of each row of a cell as a sequence, int64 `[N]`."""
         return self.builder.lengths(cell.task, cell.source, cell.target,
                                     lambda field: self.lengths.count(field, cell.target, cell.rows))
 
@@ -161,35 +169,35 @@ class Mixture:
         return map(self.batch, itertools.count(first))
 
     def batch(self, number: int) -> PackedBatch:
-        """Batch `number`. Only its own examples are read."""
-        chunk, place = divmod(number, CHUNK_BATCHES)
+        """Batch `number`. Only its own examples are read. Raises AudioPaLMError if their lengths are not as indexed."""
+        chunk, index = divmod(number, CHUNK_BATCHES)
         plan = self._plan if self._plan is not None and self._plan.chunk == chunk else self.plan(chunk)
         self._plan = plan
-        rows = plan.packed[place * self.rows:(place + 1) * self.rows]
+        rows = plan.packed[index * self.rows:(index + 1) * self.rows]
         return collate([[self._read(plan, index) for index in row] for row in rows], self.row_length)
 
     def plan(self, chunk: int) -> Plan:
-        """Draw examples as long as they fill less than the rows of the chunk, and pack them by their lengths.
+        """Draw examples until they fill the rows of the chunk, and pack them by their lengths.
 
-        Packing leaves gaps, so that there are at least as many rows as wanted; a random choice of them is taken.
+        Packing leaves gaps, so that it returns at least as many rows as the chunk has; a random choice is used.
         """
         drawable = self.drawable
         random = np.random.default_rng([self.seed, chunk])
         wanted = CHUNK_BATCHES * self.rows
-        cells, places, total = [], [], 0
+        cells, indices, total = [], [], 0
         while total <= wanted * self.row_length:
             number = max(DRAW, int((wanted * self.row_length - total) / drawable.mean * 1.02))
             cell = random.choice(len(self.cells), size=number, p=drawable.shares)
-            place = drawable.begins[cell] + random.integers(drawable.sizes[cell])
+            index = drawable.begins[cell] + random.integers(drawable.sizes[cell])
             cells.append(cell)
-            places.append(place)
-            total += int(drawable.lengths[place].sum(dtype=np.int64))
-        cell, place = np.concatenate(cells), np.concatenate(places)
-        length = drawable.lengths[place].astype(np.int64)
+            indices.append(index)
+            total += int(drawable.lengths[index].sum(dtype=np.int64))
+        cell, index = np.concatenate(cells), np.concatenate(indices)
+        length = drawable.lengths[index].astype(np.int64)
         taken = int(np.searchsorted(np.cumsum(length), wanted * self.row_length, side="right"))
         packed = pack_rows(length[:taken], self.row_length)
         random.shuffle(packed)
-        return Plan(chunk, cell[:taken], drawable.rows[place[:taken]], length[:taken], packed[:wanted])
+        return Plan(chunk, cell[:taken], drawable.rows[index[:taken]], length[:taken], packed[:wanted])
 
     def _read(self, plan: Plan, index: int) -> Sequence:
         sequence = self.sequence(self.cells[plan.cell[index]], plan.row[index])
@@ -199,12 +207,14 @@ class Mixture:
         return sequence
 
     def sequence(self, cell: Cell, row: int) -> Sequence:
+        """Row `row` of the example set as a sequence of the cell's task."""
         return self.builder.sequence(cell.task, self.examples.example_at(row, cell.task.fields(), cell.target))
 
     def validation(self, per_task: int) -> dict[str, list[PackedBatch]]:
-        """{task name: batches of at most `per_task` sequences}, evenly from its language pairs, always the same.
+        """{task name: batches}, the same at every call.
 
-        A task whose sequences are all longer than a row is left out, with a warning.
+        Each task has at most `per_task` sequences, evenly from its language pairs. A task whose sequences are all
+        longer than a row is left out, with a warning.
         """
         grouped: dict[str, list[Sequence]] = {}
         for name in dict.fromkeys(cell.task.name for cell in self.cells):
@@ -219,7 +229,7 @@ class Mixture:
                 logging.warning("the task %s has no dev loss: all its dev sequences are longer than a row of %d tokens",
                                 name, self.row_length)
                 continue
-            rows = pack_rows([len(sequence.ids) for sequence in sequences], self.row_length)
+            rows = pack_rows(np.array([len(sequence.ids) for sequence in sequences]), self.row_length)
             packed = [[sequences[index] for index in row] for row in rows]
             batches[name] = [collate(packed[start:start + self.rows], self.row_length)
                              for start in range(0, len(packed), self.rows)]

@@ -2,12 +2,13 @@
 
 Pre-norm blocks of rotary grouped-query attention and a gated MLP, as in Gemma, Llama and Qwen. With `parallel_block`
 both are computed from one norm, as in PaLM. Other differences between the families are options of `ModelConfig`;
-audiopalm/lm/huggingface/ says which family has which.
+audiopalm/lm/huggingface/ sets these options for each family.
 
 Several documents may share a row ("packing"). `segments` numbers them, and attention stays within a document.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,17 +24,18 @@ from audiopalm.lm.attention import product_dtype
 from audiopalm.lm.packed_attention import Attend, dense_attention, packed_attention
 from audiopalm.lm.packed_sizes import Sizes, count_sizes, output_positions
 
-MAX_LOGITS = 2 ** 26  # in memory at once, 256 MiB in float32: 262 output tokens of a vocabulary of 256,000
-MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # no model is larger; a larger number is a mistake
-ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+MAX_LOGITS = 2 ** 26  # logits in memory at once, 256 MiB in float32: 262 output tokens of a vocabulary of 256,000
+MAX_VOCABULARY, MAX_DIM, MAX_LAYERS = 10 ** 7, 2 ** 18, 1000  # no model exceeds these; a larger number is a mistake
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 
 
 @dataclass
 class RopeScaling:
     """Llama 3's scaling of rotary frequencies, for sequences longer than those of the first training.
 
-    A frequency with fewer than `low_freq_factor` turns within `original_length` tokens is divided by `factor`, one
-    with more than `high_freq_factor` turns is unchanged, and those between are interpolated.
+    A frequency with fewer than `low_freq_factor` rotations within `original_length` tokens is divided by `factor`. A
+    frequency with more than `high_freq_factor` rotations is unchanged. Frequencies between are interpolated.
     """
 
     factor: float = ranged(above=0)
@@ -51,7 +53,7 @@ class ModelConfig:
     layers: int = ranged(6, low=1, high=MAX_LAYERS)
     heads: int = ranged(4, low=1, high=MAX_DIM)
     kv_heads: int = ranged(2, low=1, high=MAX_DIM)
-    head_dim: int | None = ranged(None, low=1, high=MAX_DIM)  # default: dim / heads
+    head_dim: int = ranged(0, low=0, high=MAX_DIM)  # 0: dim / heads
     hidden_dim: int = ranged(768, low=1, high=MAX_DIM)
     activation: str = chosen("silu", ACTIVATIONS)  # of the MLP's gate; Gemma has gelu_tanh
     rope_theta: float = ranged(10000.0, above=0)
@@ -64,7 +66,7 @@ class ModelConfig:
     qkv_bias: bool = False  # biases of queries, keys and values (Qwen2)
     query_key_norm: bool = False  # RMSNorm of each head's queries and keys (Qwen3, Gemma 3)
     post_norms: bool = False  # RMSNorm also after attention and MLP (Gemma 2, 3)
-    # scores are divided by the square root of it; default: head_dim (Gemma 2, 3)
+    # scores are divided by the square root of this; default: head_dim (Gemma 2, 3)
     attention_divisor: int | None = ranged(None, low=1)
     attention_cap: float | None = ranged(None, above=0)  # scores are limited to +-cap by tanh (Gemma 2)
     logit_cap: float | None = ranged(None, above=0)  # logits are limited to +-cap by tanh (Gemma 2)
@@ -75,7 +77,7 @@ class ModelConfig:
     # intended sequence length; stated in an export, not enforced here
     max_position_embeddings: int = ranged(2048, low=1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.head_dim = self.head_dim or self.dim // self.heads
         if self.head_dim < 2 or self.head_dim % 2 or self.heads % self.kv_heads:
             raise AudioPaLMError(f"decoder: head_dim {self.head_dim} (dim / heads) must be even, and heads "
@@ -98,9 +100,10 @@ class ArchitectureConfig:
 
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x ** 2) + eps) * weight`, over the last axis, in the dtype of the matrix products that follow.
+    """`x / sqrt(mean(x ** 2) + eps) * weight`, over the last axis, in the dtype of the matrix products after it.
 
-    Autocast would convert it again for each of these products: a tenth of the training of a small model.
+    Autocast would otherwise convert the result for each of these products, which costs a tenth of the training time of
+    a small model.
     """
 
     def __init__(self, dim: int, eps: float):
@@ -119,12 +122,12 @@ def optional_norm(enabled: bool, dim: int, eps: float) -> nn.Module:
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float,
                   scaling: RopeScaling | None = None) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[B, 1, T, head_dim]` for positions `[B, T]` (Su et al., arXiv 2104.09864)."""
+    """Cosines and sines, float32 `[B, 1, T, head_dim]`, for positions `[B, T]` (Su et al., arXiv 2104.09864)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
     if scaling is not None:
-        turns = frequencies * (scaling.original_length / (2 * math.pi))
+        rotations = frequencies * (scaling.original_length / (2 * math.pi))
         low, high = scaling.low_freq_factor, scaling.high_freq_factor
-        unscaled = ((turns - low) / (high - low)).clamp(0, 1)
+        unscaled = ((rotations - low) / (high - low)).clamp(0, 1)
         frequencies = frequencies * (unscaled + (1 - unscaled) / scaling.factor)
     angles = positions[:, None, :, None].float() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
@@ -153,12 +156,12 @@ class Attention(nn.Module):
         self.key_norm = optional_norm(config.query_key_norm, config.head_dim, config.norm_eps)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
-        """`x` `[B, T, dim]` -> `[B, T, dim]`; `attend` is one of `packed_attention` or `dense_attention`."""
+        """`x` `[B, T, dim]` -> `[B, T, dim]`; `attend` comes from `packed_attention` or `dense_attention`."""
         attended = attend(*self.project(x, rotary), self.scale, self.cap)
         return self.output(attended.transpose(1, 2).reshape(*x.shape[:2], -1))
 
     def project(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries `[B, heads, T, head_dim]`, keys and values `[B, kv_heads, T, head_dim]`; both first are rotated."""
+        """Rotated queries `[B, heads, T, head_dim]`, rotated keys and plain values `[B, kv_heads, T, head_dim]`."""
         batch, length, _ = x.shape
         queries = self.query_norm(self.query(x).view(batch, length, self.heads, -1)).transpose(1, 2)
         keys = self.key_norm(self.key(x).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
@@ -230,19 +233,19 @@ class Decoder(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """`[vocabulary_size, dim]`"""
+        """The matrix of the softmax, `[vocabulary_size, dim]`."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     @property
     def window(self) -> int | None:
-        """Tokens that a token of the local layers attends to; None without such layers."""
+        """The number of tokens that a token of the local layers attends to; None without such layers."""
         return self.config.window if self.config.local_layers else None
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[bool, Attend]) -> Tensor:
         """Final hidden states `[B, T, dim]`.
 
-        ids, positions: int64 `[B, T]`. mask: bool `[B, 1, T, T]`, True where a query attends to a key, or what
-        `attention_in` returns for packed documents.
+        ids, positions: int64 `[B, T]`. mask: bool `[B, 1, T, T]`, True where a query attends to a key, or the result
+        of `attention_in` for packed documents.
         """
         config = self.config
         attends = dense_attention(mask, self.window) if isinstance(mask, Tensor) else mask
@@ -268,11 +271,11 @@ class Decoder(nn.Module):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """`[..., vocabulary_size]` in the dtype of products: logits before the cap."""
+        """Logits before the cap, `[..., vocabulary_size]`, in the dtype of matrix products."""
         return F.linear(hidden, self.head_weight)
 
     def attention_in(self, segments: Tensor, sizes: Sizes) -> dict[bool, Attend]:
-        """How the tokens of packed rows attend, for `hidden`; arguments as in `forward`."""
+        """The attention of packed rows, an argument of `hidden`; arguments as in `forward`."""
         dtype = product_dtype(segments.device, self.norm.weight.dtype)
         return packed_attention(segments, sizes, self.window, dtype, self.config.head_dim, self.config.attention_cap)
 
@@ -281,10 +284,10 @@ class Decoder(nn.Module):
         """Summed cross entropy over the output tokens of packed rows, and the number of these tokens.
 
         ids, segments, positions, targets: int64 `[B, T]`. `segments` numbers the documents of a row from 1; 0 is
-        padding. `targets` is the next token where it belongs to an output, else -100. sizes: those of this batch,
-        counted where its tensors were still on the host; without them a GPU is asked, which makes the host wait.
+        padding. `targets` is the next token where it belongs to an output, else -100. sizes: the result of
+        `count_sizes` for this batch, taken while its tensors were on the host. Without it, the host waits for the GPU.
 
-        Logits, the largest tensor, are computed at output positions only, at most MAX_LOGITS at a time. If that takes
+        Logits, the largest tensor, are computed at output positions only, at most MAX_LOGITS at a time. If there are
         several pieces, each piece is recomputed in the backward pass.
         """
         sizes = count_sizes(segments, targets) if sizes is None else sizes

@@ -1,13 +1,13 @@
-"""Attention within the documents of packed rows, and the one place where its kernel is chosen by device.
+"""Attention within the documents of packed rows. `packed_attention` chooses the kernel by device and precision.
 
 | device | precision, model | kernel | reason |
 | --- | --- | --- | --- |
-| CPU | all | products with a dense mask: `DenseAttention` | the fastest one there |
+| CPU | all | products with a dense mask: `DenseAttention` | the fastest kernel on a CPU |
 | CUDA | 16 bits, no cap on scores | FlashAttention: `VariableLengthAttention` | no mask, and nothing to compile |
-| CUDA | float32, or a cap (Gemma 2) | Flex attention: `FlexAttention` | FlashAttention has neither |
+| CUDA | float32, or a cap (Gemma 2) | Flex attention: `FlexAttention` | FlashAttention supports neither |
 
-Neither CUDA kernel copies grouped keys or waits for the device: what shapes depend on is counted on the host (`Sizes`).
-The decode step has its own choice in audiopalm/lm/generation/cache.py.
+Neither CUDA kernel copies grouped keys or makes the host wait: the numbers on which shapes depend are counted on the
+host (`Sizes`). The attention of the decode step is chosen in audiopalm/lm/generation/cache.py.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,16 @@ from audiopalm.lm.packed_sizes import Sizes
 Attend = Callable[[Tensor, Tensor, Tensor, float | None, float | None], Tensor]
 
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
-FLASH_HEAD_DIM, FLASH_HEAD_STEP = 256, 8  # FlashAttention takes heads up to this size, in multiples
+FLASH_HEAD_DIM, FLASH_HEAD_STEP = 256, 8  # FlashAttention supports multiples of the second number up to the first
 
 
 def packed_attention(segments: Tensor, sizes: Sizes, window: int | None, dtype: torch.dtype, head_dim: int,
                      cap: float | None) -> dict[bool, Attend]:
-    """{whether a layer has the window: its attention} in rows of documents numbered by `segments` int64 `[B, T]`.
+    """{whether a layer has the window: its attention} in rows of packed documents.
 
-    A token attends to the tokens of its document up to itself, in a layer with the window to the last `window` of
-    them. Padding (segment 0) is a document too. dtype: that of queries and keys.
+    segments: int64 `[B, T]`, the number of each token's document. A token attends to the tokens of its document up to
+    itself; in a layer with the window, to the last `window` of these. Padding (segment 0) counts as a document. dtype:
+    of queries and keys.
     """
     if segments.device.type == "cpu":
         return dense_attention(packed_mask(segments), window)
@@ -46,7 +47,10 @@ def packed_attention(segments: Tensor, sizes: Sizes, window: int | None, dtype: 
 
 
 def dense_attention(mask: Tensor, window: int | None) -> dict[bool, Attend]:
-    """The same by a mask bool `[B, 1, T, S]`, True where a query attends to a key."""
+    """{whether a layer has the window: its attention} by a dense mask.
+
+    mask: bool `[B, 1, T, S]`, True where a query attends to a key.
+    """
     attends: dict[bool, Attend] = {False: DenseAttention(mask)}
     if window is not None:
         attends[True] = DenseAttention(within_window(mask, window))
@@ -54,7 +58,7 @@ def dense_attention(mask: Tensor, window: int | None) -> dict[bool, Attend]:
 
 
 class DenseAttention:
-    """Attention under a mask in memory. bias: of `attention_bias`, `[B, 1, T, S]`."""
+    """Attention with a mask in memory. bias: of `attention_bias`, `[B, 1, T, S]`."""
 
     def __init__(self, mask: Tensor):
         self.bias = attention_bias(mask)
@@ -79,12 +83,12 @@ def packed_mask(segments: Tensor) -> Tensor:
 def within_window(mask: Tensor, window: int) -> Tensor:
     """`mask` `[B, 1, T, S]` without the keys that are `window` or more tokens before the query.
 
-    The last query is at the last key. Documents are contiguous, so the distance in a row is that in the document.
+    The last query is at the last key. Documents are contiguous, so distances in the row and in the document are equal.
     """
     queries, keys = mask.shape[-2:]
     return mask & torch.ones(queries, keys, dtype=torch.bool, device=mask.device).triu(keys - queries - window + 1)
 
 
 def per_query_head(heads: Tensor, groups: int) -> Tensor:
-    """Keys or values `[B, kv_heads, S, head_dim]`, each repeated for the `groups` query heads that it serves."""
+    """Keys or values `[B, kv_heads, S, head_dim]` -> `[B, kv_heads * groups, S, head_dim]`, one for each query head."""
     return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)

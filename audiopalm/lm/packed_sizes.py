@@ -1,4 +1,4 @@
-"""What shapes depend on in packed rows, counted on the host, so that no step waits for a GPU."""
+"""The numbers in packed rows on which shapes depend. They are counted on the host, so that no step waits for a GPU."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ OUTPUT_STEP = 128  # on a GPU, counts are rounded up to this, so that few differ
 
 
 class Sizes(NamedTuple):
-    """What shapes depend on in a packed batch, as numbers on the host."""
+    """The numbers of a packed batch on which shapes depend, as Python integers on the host."""
 
     documents: int  # runs of equal segments in all rows, padding included
     longest: int  # tokens of the longest document
@@ -20,7 +20,7 @@ class Sizes(NamedTuple):
 
 
 def count_sizes(segments: Tensor, targets: Tensor) -> Sizes:
-    """The sizes of segments and targets, int64 `[B, T]`; of tensors on a GPU the host has to wait for them."""
+    """The sizes of a batch from its segments and targets, int64 `[B, T]`. For tensors on a GPU the host waits."""
     starts = document_starts(segments).flatten().nonzero()[:, 0]
     ends = pad(starts[1:], (0, 1), value=segments.numel())
     return Sizes(len(starts), int((ends - starts).max()), int((targets != IGNORED).sum()))
@@ -29,7 +29,7 @@ def count_sizes(segments: Tensor, targets: Tensor) -> Sizes:
 def output_positions(targets: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
     """Positions int64 `[N]` in the flattened batch that have loss, and their targets `[N]`.
 
-    On a GPU N is rounded up; what is too much has the target IGNORED.
+    On a GPU N is rounded up; the additional positions have the target IGNORED.
     """
     flat, size = targets.flatten(), sizes.outputs
     if targets.device.type != "cpu":
@@ -40,9 +40,10 @@ def output_positions(targets: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
 
 
 def document_starts(segments: Tensor) -> Tensor:
-    """bool `[B, T]`: whether a token is the first one of a document; rows begin with one."""
+    """bool `[B, T]`, True for the first token of each document; every row begins with a document."""
     return pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
 
 
 def round_up(number: int, step: int) -> int:
+    """The smallest multiple of `step` that is not below `number`."""
     return -(-number // step) * step

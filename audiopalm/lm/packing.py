@@ -37,28 +37,31 @@ class PackedBatch:
 
 
 def pack_rows(lengths: np.ndarray, row_length: int) -> list[list[int]]:
-    """Indices of the sequences in each row, by best-fit decreasing: each goes, the longest first, into the row that it
-    fills best. No length may exceed `row_length`."""
+    """Indices of the sequences in each row, by best-fit decreasing.
+
+    Each sequence, the longest first, goes into the row with the least sufficient space. No length may exceed
+    `row_length`.
+    """
     lengths = np.asarray(lengths, dtype=np.int64)
     rows: list[list[int]] = []
-    free: list[int] = []  # sorted: for each row with space left, that space times `many`, plus the number of the row
-    many, shortest = max(len(lengths), 1), int(lengths.min(initial=row_length))
+    free: list[int] = []  # sorted; for each row with space left: space * base + number of the row
+    base, shortest = max(len(lengths), 1), int(lengths.min(initial=row_length))
     order = np.argsort(-lengths, kind="stable")
     for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        place = bisect_left(free, length * many)
-        if place == len(free):
+        best = bisect_left(free, length * base)
+        if best == len(free):
             space, row = row_length, len(rows)
             rows.append([])
         else:
-            space, row = divmod(free.pop(place), many)
+            space, row = divmod(free.pop(best), base)
         rows[row].append(index)
         if space - length >= shortest:
-            insort(free, (space - length) * many + row)
+            insort(free, (space - length) * base + row)
     return rows
 
 
 def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
-    """The batch of these rows of sequences. A target is the next id if that is an output of the same document."""
+    """The batch of these rows. A target is the next id if that is an output of the same document, else IGNORED."""
     ids, segments, positions = (np.zeros((len(rows), row_length), dtype=np.int64) for _ in range(3))
     targets = np.full((len(rows), row_length), IGNORED, dtype=np.int64)
     for r, row in enumerate(rows):
@@ -71,4 +74,5 @@ def collate(rows: list[list[Sequence]], row_length: int) -> PackedBatch:
             targets[r, start:end - 1] = np.where(sequence.is_output[1:], sequence.ids[1:], IGNORED)
             start = end
     utterances = [sequence.utterance for row in rows for sequence in row]
-    return PackedBatch(*(torch.from_numpy(array) for array in (ids, segments, positions, targets)), utterances)
+    return PackedBatch(torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(positions),
+                       torch.from_numpy(targets), utterances)

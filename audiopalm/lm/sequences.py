@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiopalm.data.examples import Example
-from audiopalm.tasks import AUDIO_FIELDS, Task
+from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
-CACHED_TEXTS = 4096  # a corpus may have millions
+CACHED_TEXTS = 4096  # not all texts: a corpus may have millions
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class SequenceBuilder:
 
     def value(self, field: str, example: Example) -> np.ndarray:
         """Ids of one field of an example in the joint vocabulary, int64 `[T]`."""
-        if field in AUDIO_FIELDS:
-            return example.fields[field].astype(np.int64) + self.vocabulary.text_size
-        return self.text(example.fields[field])
+        value = example.fields[field]
+        return self.text(value) if isinstance(value, str) else value.astype(np.int64) + self.vocabulary.text_size
 
     def prompt(self, task: Task, example: Example) -> np.ndarray:
-        """Tag, input and a newline, int64 `[T]`. For a task without a tag (the text LM), only <eos>, which begins a
-        document."""
+        """Tag, input and a newline, int64 `[T]`.
+
+        A task without a tag (the text LM) has the prompt <eos>, which begins a document.
+        """
         if not task.tag:
             return np.array([self.vocabulary.eos])
         tag = self.text(task.tag_text(example.source, example.target))
@@ -57,14 +58,17 @@ class SequenceBuilder:
         parts = [prompt]
         for number, output in enumerate(task.outputs, start=1):
             end = self.vocabulary.eos if number == len(task.outputs) else self.vocabulary.newline
-            parts += [self.value(output.field, example), [end]]
+            parts += [self.value(output.field, example), np.array([end])]
         ids = np.concatenate(parts).astype(np.int64)
         is_output = np.arange(len(ids)) >= len(prompt)
         return Sequence(example.utterance, ids, is_output)
 
     def lengths(self, task: Task, source: str, target: str | None, count: Callable[[str], np.ndarray]) -> np.ndarray:
-        """How many ids `sequence` gives, int64 `[N]`, where a field has `count(field)` tokens, `[N]`."""
-        length = sum((count(output.field) + 1 for output in task.outputs), np.int64(0))
+        """The lengths of `sequence` for N examples, int64 `[N]`.
+
+        count: returns the number of tokens of a field in each example, int64 `[N]`.
+        """
+        length = sum((count(output.field) + 1 for output in task.outputs), np.zeros(1, dtype=np.int64))
         if not task.tag:
             return length + 1
         return length + len(self.text(task.tag_text(source, target))) + count(task.input) + 1

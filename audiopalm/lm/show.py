@@ -6,7 +6,7 @@ from audiopalm.lm.packing import IGNORED, PackedBatch
 from audiopalm.vocabulary.joint import Vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
-MAX_SHOWN = 12  # ids of a part
+MAX_SHOWN = 12  # of a longer part, only this many ids are shown
 
 
 def show_batch(batch: PackedBatch, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,13 +13,13 @@ from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import read_object, require, write_json
 from audiopalm.core.tensors import Stored, in_memory
-from audiopalm.core.weights import check_shapes, described, load_module, shapes_of, stored_weights, write_weights
+from audiopalm.core.weights import build_empty, check_shapes, load_module, shapes_of, stored_weights, write_weights
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.trained import KEY, TrainedTask, trained_to_json
 from audiopalm.vocabulary.joint import Vocabulary
 
 INITIALISATIONS = ("zero", "normal", "mean")
-VOCABULARY_WEIGHTS = ("embedding.weight", "head.weight")  # have a row for each id
+VOCABULARY_WEIGHTS = ("embedding.weight", "head.weight")  # matrices with a row for each id
 
 
 def save_model(directory: str | Path, config: ModelConfig, weights: Mapping[str, Tensor | Stored], vocabulary_hash: str,
@@ -40,18 +41,18 @@ def load_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> D
 
 
 def stored_model(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> tuple[ModelConfig, dict[str, Stored]]:
-    """Configuration and weights of the model in `directory`, each weight to be read when it is needed.
+    """Configuration and weights of the model in `directory`. Each weight is read when it is needed.
 
     Raises AudioPaLMError as `load_model` does.
     """
     path = Path(directory) / "model.safetensors"
     config = _read_config(Path(directory), vocabulary, made_by)
     weights = stored_weights(path, made_by)
-    expected = shapes_of(described(lambda: Decoder(config), path))
-    check_shapes({name: one.shape for name, one in weights.items()}, expected, path)
-    for name, one in weights.items():
-        if not one.dtype.is_floating_point:
-            raise AudioPaLMError(f"{path}: {name} is of type {one.dtype}, expected is a floating-point type")
+    expected = shapes_of(build_empty(lambda: Decoder(config), path))
+    check_shapes({name: weight.shape for name, weight in weights.items()}, expected, path)
+    for name, weight in weights.items():
+        if not weight.dtype.is_floating_point:
+            raise AudioPaLMError(f"{path}: {name} is of type {weight.dtype}, expected is a floating-point type")
     return config, weights
 
 
@@ -66,60 +67,60 @@ def _read_config(directory: Path, vocabulary: Vocabulary, made_by: str) -> Model
     return config
 
 
-def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero", behind: int | None = None) -> Decoder:
+def extend_vocabulary(model: Decoder, number: int, initialisation: str = "zero",
+                      text_rows: int | None = None) -> Decoder:
     """A copy of `model` whose vocabulary has `number` more rows; see `extended`."""
     weights = {name: in_memory(value) for name, value in model.state_dict().items()}
-    config, weights = extended(model.config, weights, number, initialisation, behind)
-    copy = described(lambda: Decoder(config), "the weights")
-    copy.load_state_dict({name: one.whole().clone() for name, one in weights.items()}, assign=True)
+    config, weights = extended(model.config, weights, number, initialisation, text_rows)
+    copy = build_empty(lambda: Decoder(config), "the weights")
+    copy.load_state_dict({name: weight.whole().clone() for name, weight in weights.items()}, assign=True)
     return copy
 
 
 def extended(config: ModelConfig, weights: Mapping[str, Stored], number: int, initialisation: str = "zero",
-             behind: int | None = None) -> tuple[ModelConfig, dict[str, Stored]]:
-    """Configuration and weights of a model whose vocabulary has `number` more rows behind the first `behind` ones, the
-    text rows; without `behind`, all rows are text (paper 3.2).
+             text_rows: int | None = None) -> tuple[ModelConfig, dict[str, Stored]]:
+    """Configuration and weights of a model whose vocabulary has `number` more rows (paper 3.2).
 
-    initialisation of the new rows: `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
-    or `mean` (the mean of the text rows). The logits of the known ids do not change, bit for bit.
+    text_rows: the number of text rows, after which the new rows are inserted; by default all rows are text.
+    initialisation: of the new rows; `zero` as in the paper, `normal` (mean 0, the standard deviation of the text rows)
+    or `mean` (the mean of the text rows). The logits of the old ids do not change, bit for bit. Raises AudioPaLMError
+    for an unknown initialisation.
     """
     if initialisation not in INITIALISATIONS:
         raise AudioPaLMError(f"unknown initialisation {initialisation!r}; {nearest(initialisation, INITIALISATIONS)}")
-    found = dict(weights)
+    longer = dict(weights)
     for name in VOCABULARY_WEIGHTS:
-        if number and name in found:
-            found[name] = _with_more_rows(found[name], number, initialisation, behind, named_seed(name))
-    return replace(config, vocabulary_size=config.vocabulary_size + number), found
+        if number and name in longer:
+            longer[name] = _with_more_rows(longer[name], number, initialisation, text_rows, named_seed(name))
+    return replace(config, vocabulary_size=config.vocabulary_size + number), longer
 
 
 def named_seed(name: str) -> int:
-    """A seed for the random numbers of one weight: whoever draws them alone has the same as who draws all."""
+    """The seed of one weight, from torch's seed and the name. It does not depend on which other weights are drawn."""
     return int.from_bytes(hashlib.sha256(f"{torch.initial_seed()} {name}".encode()).digest()[:4], "little")
 
 
-def _with_more_rows(known: Stored, number: int, initialisation: str, behind: int | None, seed: int) -> Stored:
-    """The matrix `known`, which has a row for each id, with `number` rows more. A shard reads its own rows only."""
-    start = known.shape[0] if behind is None else behind
-    new: list[Tensor] = []  # made once
+def _with_more_rows(old: Stored, number: int, initialisation: str, text_rows: int | None, seed: int) -> Stored:
+    """The matrix `old`, which has a row for each id, with `number` more rows. A shard reads its own rows only."""
+    start = old.shape[0] if text_rows is None else text_rows
 
-    def more() -> Tensor:
-        if not new:
-            rows = torch.zeros(number, known.shape[1], dtype=known.dtype)
-            if initialisation == "normal":
-                rows.normal_(std=float(known.rows(0, start).std()), generator=torch.Generator().manual_seed(seed))
-            elif initialisation == "mean":
-                rows += known.rows(0, start).mean(dim=0)
-            new.append(rows)
-        return new[0]
+    @cache
+    def new() -> Tensor:
+        rows = torch.zeros(number, old.shape[1], dtype=old.dtype)
+        if initialisation == "normal":
+            rows.normal_(std=float(old.rows(0, start).std()), generator=torch.Generator().manual_seed(seed))
+        elif initialisation == "mean":
+            rows += old.rows(0, start).mean(dim=0)
+        return rows
 
     def rows(first: int, last: int) -> Tensor:
         parts = []
         if first < start:
-            parts.append(known.rows(first, min(last, start)))
+            parts.append(old.rows(first, min(last, start)))
         if first < start + number and last > start:
-            parts.append(more()[max(first - start, 0):last - start])
+            parts.append(new()[max(first - start, 0):last - start])
         if last > start + number:
-            parts.append(known.rows(max(first - number, start), last - number))
+            parts.append(old.rows(max(first - number, start), last - number))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    return Stored((known.shape[0] + number, *known.shape[1:]), known.dtype, rows)
+    return Stored((old.shape[0] + number, *old.shape[1:]), old.dtype, rows)

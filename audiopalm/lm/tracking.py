@@ -1,8 +1,8 @@
-"""What a training step needs of a device, counted by torch's own memory trackers while the step runs without data.
+"""The memory of a training step on a device, counted by torch's own memory trackers while the step runs without data.
 
 The model, its shards, the forward pass, the backward pass and the optimizer's step run on fake tensors in a fake group
-of processes, so that 8B parameters on 64 devices take seconds on any machine. Every tensor is counted, also temporary
-ones. Not counted: working memory inside kernels, and fragments.
+of processes, so that 8B parameters on 64 devices take seconds on any machine. Every tensor is counted, including
+temporary tensors. Working memory inside kernels and fragmentation are not counted.
 """
 
 from collections.abc import Iterator
@@ -37,10 +37,11 @@ class _GpuDecoder(Decoder):
         return {local: VariableLengthAttention(segments, sizes, window) for local, window in windows.items()}
 
 
-class _Answers(TorchDispatchMode):
-    """Answers optimizers that read a number, which fake tensors do not have."""
+class _Numbers(TorchDispatchMode):
+    """Returns 1.0 where an optimizer reads a number from a fake tensor, which has none."""
 
-    def __torch_dispatch__(self, operator: Any, types: Any, arguments: tuple = (), options: dict | None = None) -> Any:
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: tuple[Any, ...] = (),
+                           options: dict[str, Any] | None = None) -> Any:
         if operator is torch.ops.aten._local_scalar_dense.default:
             return 1.0
         return operator(*arguments, **(options or {}))
@@ -61,18 +62,18 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
         if sharded:
             if len(optimizers) > 1:
                 raise AudioPaLMError(f"optimizer {config.optimizer.name} cannot be tracked on shards: it is two "
-                                     "optimizers, and the tracker follows one; give optimizer.name=adamw")
+                                     "optimizers, and the tracker supports one; give optimizer.name=adamw")
             tracker = FSDPMemTracker(model, *optimizers)
         else:
             tracker = MemTracker()
             tracker.track_external(model, *optimizers)
-        # Peaks of single modules are slow to follow, and nobody reads them.
-        tracker._update_peak_stats = lambda state: keep_peak(tracker)
+        # The peaks of single modules are slow to count and not used here.
+        tracker._update_peak_stats = lambda state: record_peak(tracker)
         inputs = batch(config, output_share)
         bf16 = config.training.precision != "32-true"
-        for _ in range(2):  # in the first step there is no optimizer's state yet
+        for _ in range(2):  # the optimizer has no state before its first step
             tracker.reset_mod_stats()
-            with tracker, _Answers():
+            with tracker, _Numbers():
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss, _ = model(*inputs)
                 loss.backward()
@@ -83,8 +84,8 @@ def track(shape: ModelConfig, config: LMConfig, devices: int, output_share: floa
     return {str(getattr(kind, "value", kind)): number for kind, number in peak.items()}
 
 
-def keep_peak(tracker: MemTracker) -> None:
-    """Remember the kinds of tensors at the moment at which all tensors take most."""
+def record_peak(tracker: MemTracker) -> None:
+    """Record the bytes by kind of tensor if the sum over all kinds is the largest so far."""
     for device, kinds in tracker._curr_mem_snap.items():
         if tracker._peak_mem.get(device, 0) < kinds["Total"]:
             tracker._peak_mem[device], tracker._peak_mem_snap[device] = kinds["Total"], dict(kinds)
@@ -92,7 +93,7 @@ def keep_peak(tracker: MemTracker) -> None:
 
 @contextmanager
 def processes(number: int) -> Iterator[DeviceMesh]:
-    """The mesh of a group of `number` processes that consists of this one; the others' messages are made up."""
+    """The mesh of a fake group of `number` processes: this process is real, the messages of the others are made up."""
     distributed.init_process_group("fake", rank=0, world_size=number, store=FakeStore())
     try:
         yield init_device_mesh("cpu", (number,), mesh_dim_names=("data_parallel",))
@@ -101,7 +102,10 @@ def processes(number: int) -> Iterator[DeviceMesh]:
 
 
 def batch(config: LMConfig, output_share: float) -> tuple[Tensor | Sizes, ...]:
-    """Full rows of one document, of whose tokens `output_share` have loss; the tensors are fake."""
+    """The arguments of `Decoder.forward` for full rows of one document each, with fake tensors.
+
+    output_share: the fraction of the tokens that have loss.
+    """
     rows, length = config.batch.rows, config.batch.row_length
     ids = torch.zeros(rows, length, dtype=torch.int64)
     targets = torch.full_like(ids, IGNORED)

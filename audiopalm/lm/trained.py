@@ -1,6 +1,6 @@
 """The tasks and languages that a language model was trained on, as its folder states them.
 
-Stage 8 writes the list as the key `trained` of config.json; an export for transformers has it in trained.json.
+Stage 8 writes the list as the key `trained` of config.json. An export for transformers has the list in trained.json.
 """
 
 from collections.abc import Iterable
@@ -24,27 +24,27 @@ class TrainedTask:
 
 
 def trained_to_json(tasks: Iterable[TrainedTask]) -> list[dict[str, Any]]:
-    """Each of `tasks` once, sorted: the value of the key `trained`."""
-    return [asdict(one) for one in sorted(set(tasks), key=lambda one: (one.task, one.source, one.target or ""))]
+    """The value of the key `trained`: `tasks` without repetitions, sorted."""
+    return [asdict(task) for task in sorted(set(tasks), key=lambda task: (task.task, task.source, task.target or ""))]
 
 
 def trained_from_json(values: Any, where: str) -> list[TrainedTask]:
-    """The inverse of `trained_to_json`; raises AudioPaLMError for what is not such a list."""
+    """The inverse of `trained_to_json`. Raises AudioPaLMError if `values` is not such a list."""
     try:
-        found = [TrainedTask(**one) for one in values]
-        if not all(isinstance(one.task, str) and isinstance(one.source, str) and isinstance(one.target, str | None)
-                   for one in found):
+        tasks = [TrainedTask(**value) for value in values]
+        if not all(isinstance(task.task, str) and isinstance(task.source, str) and isinstance(task.target, str | None)
+                   for task in tasks):
             raise TypeError
     except TypeError:
         raise AudioPaLMError(f"{where}: {KEY!r} is not a list of task, source and target; run stage 8 (finetune) "
                              "again") from None
-    return found
+    return tasks
 
 
 def read_trained(directory: str | Path) -> list[TrainedTask]:
-    """What the model in `directory`, a folder of stage 8 or an export of it, was trained on.
+    """The tasks that the model in `directory`, a folder of stage 8 or its export, was trained on.
 
-    Raises AudioPaLMError where the folder does not say it.
+    Raises AudioPaLMError if the folder does not list them.
     """
     path = Path(directory) / EXPORT_FILE
     if not path.exists():
@@ -52,10 +52,10 @@ def read_trained(directory: str | Path) -> list[TrainedTask]:
     values = read_json(path, "stage 8 (finetune)")
     if KEY not in values:
         raise AudioPaLMError(f"{path} does not say which tasks and languages the model was trained on; run stage 8 "
-                             "(finetune) again, and export again what was exported")
+                             "(finetune) again, and repeat its exports")
     return trained_from_json(values[KEY], str(path))
 
 
 def write_trained(directory: str | Path, tasks: Iterable[TrainedTask]) -> None:
-    """trained.json of an export."""
+    """Write trained.json of an export."""
     write_json(Path(directory) / EXPORT_FILE, {KEY: trained_to_json(tasks)})

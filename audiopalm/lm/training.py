@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -51,20 +51,20 @@ class LMConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     dropout: float = ranged(0.0, low=0, high=0.99)
-    audio_rows: str = chosen("zero", INITIALISATIONS)  # how new rows start; the paper: zero
-    recompute: bool = free(False)  # a third more work, and memory for the activations of one block in place of all
-    compile: bool = free(False)  # torch.compile of every block: on a GPU fewer and larger kernels, after minutes
-    lora: AdapterConfig | None = None  # train adapters and audio rows; the paper, and the default: all weights
+    audio_rows: str = chosen("zero", INITIALISATIONS)  # initialisation of new rows; the paper: zero
+    recompute: bool = free(False)  # a third more computation, but activations of one block at a time in memory
+    compile: bool = free(False)  # torch.compile of every block: fewer and larger kernels on a GPU; takes minutes
+    lora: AdapterConfig | None = None  # train adapters and audio rows; the paper and the default: all weights
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.optimizer.name == "muon":
             raise AudioPaLMError("lora: optimizer.name muon makes updates of whole matrices orthogonal, an adapter is "
-                                 "two thin ones; give adamw or adafactor")
+                                 "two thin matrices; give adamw or adafactor")
 
 
 @dataclass(frozen=True)
 class LMData:
-    """What a language model is trained on: `examples` and `dev`, by `vocabulary` and `tokenizer`, from `init_lm`."""
+    """The inputs of a training: the vocabulary, the training set `examples`, the dev set, and the initial LM."""
 
     vocabulary: Vocabulary
     tokenizer: TextTokenizer
@@ -75,52 +75,63 @@ class LMData:
     def __post_init__(self) -> None:
         for examples in (self.examples, self.dev):
             if examples.meta:
-                self.vocabulary.check_units(examples.meta["units_sha256"], examples.tokens)
+                self.vocabulary.check_units(examples.meta["units_sha256"], str(examples.tokens or examples.data_dir))
 
     def mixture(self, config: LMConfig, examples: ExampleSet, seed: int) -> Mixture:
-        """The task mixture over `examples`, one of the two sets."""
+        """The task mixture over `examples`, the training set or the dev set."""
         builder = SequenceBuilder(self.vocabulary, self.tokenizer)
         return Mixture(config.mixture, examples, builder, config.batch.row_length, config.batch.rows, seed)
 
     def made_from(self) -> dict[str, Any]:
-        """Hashes of everything that changes the result."""
+        """Hashes of all inputs that change the result."""
         return {"vocabulary": self.vocabulary.layout_hash, "init_lm": hash_model(self.init_lm),
                 "train": self.examples.hashes(), "dev": self.dev.hashes()}
 
 
-def read_data(vocabulary: str | Path, train_set: tuple[Any, ...], dev_set: tuple[Any, ...],
-              init_lm: str | None) -> LMData:
-    """The inputs of a training; each set has the arguments of `ExampleSet`."""
+class SetPaths(NamedTuple):
+    """The folders of a set, as `ExampleSet` describes them."""
+
+    data_dir: str | Path
+    tokens: str | Path | None = None
+    text_dir: str | Path | None = None
+    distorted: tuple[tuple[str, str], ...] = ()
+
+
+def read_data(vocabulary: str | Path, train_set: SetPaths, dev_set: SetPaths, init_lm: str | None) -> LMData:
+    """The inputs of a training. Raises AudioPaLMError as `ExampleSet` does, and for a vocabulary of other units."""
     return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set, saved=True), ExampleSet(*dev_set, saved=True),
                   init_lm)
 
 
 def train(config: LMConfig, data: LMData, output: Path, seed: int) -> None:
-    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a checkpoint if there is one."""
+    """Train, and write config.json, model.safetensors and log.jsonl to `output`. Resumes from a checkpoint there.
+
+    Raises AudioPaLMError for adapters without an initial LM, and if `output` was made with other settings.
+    """
     if config.lora is not None:
         load_peft()
         if data.init_lm is None:
-            raise AudioPaLMError("lora: adapters need an LM whose weights they leave as they are; give --init_lm, or "
-                                 "leave `lora` out")
+            raise AudioPaLMError("lora: adapters need an LM that is trained already; give --init_lm, or leave "
+                                 "`lora` out")
     made_from = {"config": settings_of(config), "seed": seed, **data.made_from()}
     run = Run(output, "model.safetensors", seed, config.training, made_from)
     run_training(run, lambda fabric: LMTraining(config, data, output, seed, fabric))
 
 
 def first_batch(config: LMConfig, data: LMData, seed: int) -> str:
-    """The first batch of a training as a person reads it."""
+    """The first batch of a training as text."""
     return show_batch(next(data.mixture(config, data.examples, seed).batches()), data.vocabulary, data.tokenizer)
 
 
 def initial_model(config: LMConfig, vocabulary: Vocabulary, init_lm: str | Path | None) -> InitialModel:
-    """A text LM from nothing, or the LM of `init_lm` with audio rows."""
+    """A text LM with random weights, or the LM of `init_lm` with audio rows."""
     if init_lm is None:
         return text_lm(ModelConfig(vocabulary.text_size, **to_dict(config.model), dropout=config.dropout))
     return joint_lm(init_lm, vocabulary, config.dropout, config.audio_rows)
 
 
 class LMTraining(Training):
-    """The decoder on a task mixture; every output token of a step weighs the same."""
+    """The decoder on a task mixture. All output tokens of a step have the same weight."""
 
     shardable = True
 
@@ -155,12 +166,12 @@ class LMTraining(Training):
         yield Loss(loss, count, counts={"tokens": batch.tokens, "outputs": count})
 
     def _inputs(self, batch: PackedBatch) -> tuple[torch.Tensor | Sizes, ...]:
-        """The arguments of `Decoder.forward`: tensors on the device, and sizes counted before they were sent there."""
+        """The arguments of `Decoder.forward`: tensors on the device, and sizes counted on the host."""
         tensors = self.fabric.to_device((batch.ids, batch.segments, batch.positions, batch.targets))
         return *tensors, count_sizes(batch.segments, batch.targets)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean loss per output token in nats, by task; a task without dev sequences has none."""
+        """Mean loss per output token in nats, by task. Tasks without dev sequences are missing."""
         losses = {}
         for name, group in self.validation.items():
             sums = [self.model(*self._inputs(batch)) for batch in group]
@@ -171,25 +182,25 @@ class LMTraining(Training):
         return batch.utterances
 
     def measure(self, counts: Mapping[str, float], seconds: float) -> dict[str, float]:
-        own = [counts[name] / self.fabric.world_size for name in ("tokens", "outputs")]
+        tokens, outputs = (counts[name] / self.fabric.world_size for name in ("tokens", "outputs"))
         return {"tokens_per_second": round(counts["tokens"] / seconds),
-                "matmul_share": round(self.speed.share(*own, seconds), 3)}
+                "matmul_share": round(self.speed.share(tokens, outputs, seconds), 3)}
 
     def finish(self, weights: Weights) -> None:
-        found = weights["model"]
+        final = weights["model"]
         if self.config.lora is not None:
-            found = merged(self.base.weights, found, self.config.lora)
-        save_model(self.output, self.model.config, found, self.data.vocabulary.layout_hash, self.seed,
+            final = merged(self.base.weights, final, self.config.lora)
+        save_model(self.output, self.model.config, final, self.data.vocabulary.layout_hash, self.seed,
                    trained_tasks(self.mixture.cells))
 
 
 class Speed:
-    """The share of a device's matrix products that a training performs."""
+    """The fraction of a device's peak matrix operations that a training performs (model FLOPs utilisation)."""
 
     def __init__(self, model: Decoder, device: torch.device, precision: str):
-        self.head = self.rest = 0  # operations for each output and for each token
-        for name, one in model.named_parameters():
-            operations = (6 if one.requires_grad else 4) * one.numel()
+        self.head = self.rest = 0  # operations per output and per token
+        for name, parameter in model.named_parameters():
+            operations = (6 if parameter.requires_grad else 4) * parameter.numel()
             if name.startswith("embedding." if model.config.tied else "head."):
                 self.head += operations
             elif not name.startswith("embedding."):
@@ -198,10 +209,10 @@ class Speed:
         self.peak: float | None = None
 
     def share(self, tokens: float, outputs: float, seconds: float) -> float:
-        """The share for `tokens`, `outputs` of which had logits: 6 operations for each weight that a token meets, 4 for
-        one that is frozen.
+        """The fraction for `tokens` tokens, including `outputs` tokens with logits, in `seconds` seconds.
 
-        Attention, padding and the optimizer are not counted.
+        A token costs 6 operations per weight, and 4 per frozen weight. Attention, padding and the optimizer are not
+        counted.
         """
         if self.peak is None:
             self.peak = peak_operations(self.dtype, self.device)

@@ -1,7 +1,7 @@
-"""Micro-batches by number: each process loads those that are its own, ahead of their use."""
+"""Micro-batches by number: each process loads its own ones ahead of their use."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -31,7 +31,7 @@ def load_ahead(load: Load, numbers: range, workers: int) -> Iterator[Any]:
                               worker_init_fn=end_worker_with_parent)
         return
     with ThreadPoolExecutor(1) as pool:
-        waiting = None
+        waiting: Future[Any] | None = None
         try:
             for number in numbers:
                 loading = pool.submit(load, number)

@@ -20,9 +20,9 @@ from audiopalm.training.parallel import gather
 class StepLog:
     """`log.jsonl`, one JSON object per logged step, and `tensorboard/` beside it.
 
-    Opened at `step`, both drop the rows that a killed run wrote after that step. Only one of several processes
-    `writes`. With `wandb_project` Weights & Biases gets the numbers too (WANDB_MODE=offline: in files beside the log),
-    and a resumed training goes on in its run. Raises AudioPaLMError where that package is missing.
+    Opened at `step`, both drop the rows that a killed run wrote after that step. Of several processes, only one
+    `writes`. With `wandb_project`, Weights & Biases gets the numbers too (WANDB_MODE=offline: in files beside the log),
+    and a resumed training continues its run there. Raises AudioPaLMError where the package wandb is missing.
     """
 
     def __init__(self, path: str | Path, step: int, writes: bool = True, wandb_project: str = ""):
@@ -46,6 +46,7 @@ class StepLog:
                                     id=hashlib.sha256(name.encode()).hexdigest()[:16])
 
     def write(self, step: int, **values: Any) -> None:
+        """Append a row; values may be numbers, None, and lists and dictionaries of these."""
         if not self.writes:
             return
         with open(self.path, "a", encoding="utf-8") as stream:
@@ -68,8 +69,8 @@ def scalars(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 class Window:
-    """What the losses since the last row of the log add up to; `state` goes into checkpoints, so that a resumed run
-    logs the same row.
+    """Sums of the losses since the last row of the log. Checkpoints hold `state`, so that a resumed run logs the same
+    row.
 
     `add` reads nothing back from the device: numbers stay tensors until `collect`.
     """
@@ -83,25 +84,25 @@ class Window:
         self._losses: list[tuple[int, Any]] = []
 
     def add(self, step: int, losses: Iterable[Any], names: Iterable[str]) -> None:
-        """The losses of one group in one step of this process, and the utterances that they are of."""
+        """Add the losses of one group in one step of this process; `names` are the utterances of its batches."""
         self._losses += [(step, loss) for loss in losses]
         self.names[step] = list(names)
 
     def collect(self, fabric: Fabric) -> int | None:
-        """Add up the losses of all processes. The first step with a loss that is not a number, None where all are."""
+        """Add up the losses of all processes. Return the first step with a loss that is not a number, else None."""
         totals = _numbers([loss.total for _, loss in self._losses])
         bad = min((step for (step, _), total in zip(self._losses, totals, strict=True) if not math.isfinite(total)),
                   default=None)
-        found = gather(fabric, [self._sums(), self._counts(), bad])
-        for sums, counts, _ in found:
+        gathered = gather(fabric, [self._sums(), self._counts(), bad])
+        for sums, counts, _ in gathered:
             for name, (value, number) in sums.items():
                 old = self.sums.setdefault(name, [0.0, 0.0])
                 self.sums[name] = [old[0] + value, old[1] + number]
             for name, number in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + number
         self._losses = []
-        if bads := [step for _, _, step in found if step is not None]:
-            return min(bads)
+        if bad_steps := [step for _, _, step in gathered if step is not None]:
+            return min(bad_steps)
         self.names = {}
         return None
 
@@ -117,6 +118,7 @@ class Window:
         return sums
 
     def _counts(self) -> dict[str, float]:
+        """{name: number} of this process since the last `collect`."""
         pairs = [pair for _, loss in self._losses for pair in loss.counts.items()]
         counts: dict[str, float] = {}
         for (name, _), number in zip(pairs, _numbers([number for _, number in pairs]), strict=True):
@@ -124,22 +126,23 @@ class Window:
         return counts
 
     def row(self) -> dict[str, float]:
-        """Means, by name."""
+        """{name: mean}."""
         return {name: round(value / max(number, 1e-9), 6) for name, (value, number) in self.sums.items()}
 
     def state(self) -> dict[str, Any]:
+        """The sums, as values of JSON."""
         return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}
 
 
 def _numbers(values: list[Any]) -> list[float]:
-    """Numbers, of which tensors are read from their device together."""
-    found = [value if not isinstance(value, Tensor) else 0.0 for value in values]
-    tensors: dict[tuple, list[int]] = {}
+    """Numbers and tensors as numbers. The tensors of one type are read from their device together."""
+    numbers = [value if not isinstance(value, Tensor) else 0.0 for value in values]
+    tensors: dict[tuple[torch.dtype, torch.device], list[int]] = {}
     for index, value in enumerate(values):
         if isinstance(value, Tensor):
             tensors.setdefault((value.dtype, value.device), []).append(index)
     for indices in tensors.values():
         read = torch.stack([values[index].detach().reshape(()) for index in indices]).tolist()
         for index, value in zip(indices, read, strict=True):
-            found[index] = float(value)
-    return found
+            numbers[index] = float(value)
+    return numbers

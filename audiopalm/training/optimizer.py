@@ -1,8 +1,9 @@
-"""`optimizer:` of every configuration: the optimizers, the learning-rate schedule and gradient clipping."""
+"""The section `optimizer:` of every configuration: the optimizers, the learning-rate schedule, gradient clipping."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from audiopalm.training.adafactor import Adafactor
 from audiopalm.training.muon import Muon
 from audiopalm.training.parallel import whole
 
-# schedule -> (share of the decay that is done, final rate / peak) -> share of the peak. `constant` are the paper's
-# PaLM runs, `exponential` its PaLM-2 runs.
+# {schedule: (fraction of the decay that is done, final rate / peak rate) -> rate / peak rate}. The paper's PaLM runs
+# are `constant`, its PaLM-2 runs `exponential`.
 SHAPES: dict[str, Callable[[float, float], float]] = {
     "constant": lambda done, floor: 1.0,
     "exponential": lambda done, floor: max(floor, 1e-8) ** done,
@@ -21,7 +22,7 @@ SHAPES: dict[str, Callable[[float, float], float]] = {
 }
 
 NAMES = ("adamw", "adafactor", "muon")
-OUTPUT_LAYERS = ("head", "ctc")  # names of layers that give logits: their weights do not decay
+OUTPUT_LAYERS = ("head", "ctc")  # names of the layers that output logits: their weights do not decay
 Optimizers = dict[str, torch.optim.Optimizer]  # {name in checkpoints: optimizer}
 Schedule = Callable[[int], float]  # step, from 0 -> learning rate
 
@@ -31,7 +32,7 @@ class OptimizerConfig:
     """An optimizer, its learning-rate schedule (warm-up, then `schedule` down to `final_rate`) and clipping."""
 
     name: str = chosen("adamw", NAMES)
-    learning_rate: float = ranged(2e-3, above=0)  # the peak
+    learning_rate: float = ranged(2e-3, above=0)  # at its peak, after the warm-up
     final_rate: float = ranged(1e-5, low=0)
     warmup_steps: int = ranged(100, low=0)
     schedule: str = chosen("cosine", tuple(SHAPES))
@@ -53,17 +54,18 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
-    """`adamw`, `adafactor` (the paper's, 3.5) or `muon` for all parameters that are not frozen; only matrices of linear
-    layers decay.
+    """`adamw`, `adafactor` (the paper's, 3.5) or `muon` for all parameters that require gradients.
 
-    Muon (arXiv 2502.16982) makes the updates of these matrices orthogonal, and AdamW updates everything else; its
-    learning rate is on AdamW's scale. The paper has no Muon: it is here because small models need fewer steps with it.
+    Weight decay applies to the matrices of linear layers only. With `muon`, Muon (arXiv 2502.16982) updates these
+    matrices, and AdamW all other parameters; the learning rate of both is on AdamW's scale. The paper does not use
+    Muon; small models need fewer steps with it.
     """
     matrices = [module.weight for name, module in model.named_modules()
                 if isinstance(module, nn.Linear) and name not in OUTPUT_LAYERS and module.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in chosen]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": config.weight_decay},
+                                    {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
         return {"optimizer": _adamw(groups, config)}
@@ -73,18 +75,18 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> Optimizers:
     return {"optimizer": muon, "adamw": _adamw(groups[1:], config)}
 
 
-def _adamw(groups: list[dict], config: OptimizerConfig) -> torch.optim.AdamW:
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas), eps=1e-9, fused=True)
 
 
 @dataclass
 class UpdateGroup:
-    """Parameters that are updated together: after one backward pass, by `optimizers`, at the rate of `schedule`.
+    """The parameters of `module`, updated together after a backward pass, by `optimizers` at the rate of `schedule`.
 
-    `clip` is the largest norm of their gradient. Parameters with a word of `clip_apart` in their name are clipped to
-    the same norm on their own: at a zero audio row the first RMSNorm has derivative 1/sqrt(eps), so that in the first
-    steps after the vocabulary is extended the embedding's gradient is huge and would shrink everybody else's to
-    nothing.
+    `clip` is the largest norm of their gradients. Parameters whose name contains a word of `clip_apart` are clipped to
+    the same norm separately. This is for the embedding: at a zero audio row the first RMSNorm has derivative
+    1/sqrt(eps), so in the first steps after the vocabulary is extended the embedding's gradient is huge, and clipping
+    all gradients together would shrink the other gradients to almost nothing.
     """
 
     module: nn.Module
@@ -97,11 +99,12 @@ class UpdateGroup:
         return list(self.module.parameters())
 
     def clip_gradients(self) -> None:
+        """Clip the gradients, those of `clip_apart` separately."""
         apart = [parameter for name, parameter in self.module.named_parameters()
                  if any(word in name for word in self.clip_apart)]
-        alone = {id(parameter) for parameter in apart}
-        for parameters in (apart, [one for one in self.module.parameters() if id(one) not in alone]):
-            clip(parameters, self.clip)
+        separate = {id(parameter) for parameter in apart}
+        clip(apart, self.clip)
+        clip([parameter for parameter in self.module.parameters() if id(parameter) not in separate], self.clip)
 
     def update(self, step: int) -> None:
         """Clip the gradients, let every optimizer make its step, and drop the gradients."""
@@ -120,7 +123,10 @@ def update_group(module: nn.Module, config: OptimizerConfig, steps: int,
 
 
 def clip(parameters: Iterable[Tensor], limit: float) -> None:
-    """Scale the gradients of `parameters` so that their norm is at most `limit`; sharded ones count as a whole."""
+    """Scale the gradients of `parameters` so that their common norm is at most `limit`.
+
+    Sharded gradients count in full, so every process must call this.
+    """
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     if parameters:
         norm = whole(torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters]))

@@ -1,7 +1,7 @@
 """Several processes train one model: DDP (each holds all of it) or FSDP2 (each holds a shard of every matrix).
 
-Whoever starts the processes, torchrun or Slurm, says how many there are (docs/stages.md); a process that is started
-alone trains alone. Lightning Fabric chooses devices and precision and sets up the process groups.
+The launcher of the processes, torchrun or Slurm, states their number (docs/stages.md); a process that is started alone
+trains alone. Lightning Fabric chooses devices and precision and sets up the process groups.
 """
 
 import json
@@ -25,9 +25,9 @@ from audiopalm.core.processes import LIBC, ONE_LINE
 from audiopalm.core.tensors import Stored
 
 STRATEGIES = ("ddp", "fsdp")
-BUCKET = 25_000_000  # numbers of gradients that are averaged by one message
-MMAP_THRESHOLD, MAPPED_BYTES = -3, 2 ** 17  # of glibc's mallopt: pieces that go back to the system when freed
-GRACE_SECONDS = 20.0  # within this time the launcher ends the other processes when one has failed
+BUCKET = 25_000_000  # values of gradients that are averaged in one message
+MMAP_THRESHOLD, MAPPED_BYTES = -3, 2 ** 17  # for glibc's mallopt: larger blocks go back to the system when freed
+GRACE_SECONDS = 20.0  # when a process has failed, the launcher ends the others within this time
 
 
 def world_size() -> int:
@@ -49,14 +49,14 @@ def start(precision: str) -> Fabric:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Of several processes that fail together, the first says why; the others wait until the launcher ends them.
+    """Where several processes fail together, only the first reports the error; the others wait for the launcher's end.
 
     Raises AudioPaLMError where the connection to another process is lost.
     """
     try:
         yield
     except (AudioPaLMError, RuntimeError, OSError) as error:
-        if ONE_LINE in os.environ:  # bin.start_ranks makes one line of what the ranks say
+        if ONE_LINE in os.environ:  # bin.start_ranks makes one line of the errors of all ranks
             raise
         lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         if world_size() == 1 or (isinstance(error, RuntimeError) and not lost):
@@ -71,7 +71,7 @@ def one_line() -> Iterator[None]:
 
 
 def gather(fabric: Fabric, value: Any) -> list[Any]:
-    """`value`, anything that JSON can hold, of every process, in the order of their ranks."""
+    """The `value` of every process, in the order of their ranks; any value of JSON."""
     if fabric.world_size == 1:
         return [value]
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(fabric.device)
@@ -86,30 +86,34 @@ def gather(fabric: Fabric, value: Any) -> list[Any]:
 
 
 def distribute(fabric: Fabric, strategy: str, module: nn.Module) -> None:
-    """Bring `module` to the device of this process: a shard of it with FSDP2, else all of it.
+    """Move `module` to the device of this process: a shard of it under FSDP2, otherwise all of it.
 
     A module on the meta device gets memory without values, for `fill`.
     """
     if strategy == "fsdp" and fabric.world_size > 1:
         shard(module, init_device_mesh(fabric.device.type, (fabric.world_size,)))
         if fabric.device.type == "cpu" and hasattr(LIBC, "mallopt"):
-            # glibc else keeps freed pieces of up to 32 MiB for later, and gathered weights leave holes of all sizes.
+            # By default glibc reserves freed blocks of up to 32 MiB, and gathered weights leave holes of all sizes.
             LIBC.mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
-    if any(one.is_meta for one in module.parameters()):
+    if any(parameter.is_meta for parameter in module.parameters()):
         module.to_empty(device=fabric.device)
     else:
         module.to(fabric.device)
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Every block is gathered while it computes; embedding, softmax and last norm belong to the whole model."""
+    """Shard `model` by FSDP2. Each of its `blocks` is gathered while it computes; embedding, output layer and last norm
+    are gathered with the model."""
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 def own_part(value: Tensor) -> tuple[Tensor, int]:
-    """(the rows of a tensor that this process holds, the number of the first of them)"""
+    """(the rows of a tensor that this process holds, the number of the first row); all rows where it is not sharded.
+
+    Raises ValueError for a tensor that is not sharded by rows.
+    """
     if not isinstance(value, DTensor):
         return value, 0
     if value.placements != (Shard(0),):
@@ -118,19 +122,19 @@ def own_part(value: Tensor) -> tuple[Tensor, int]:
     return value.to_local(), min(value.device_mesh.get_local_rank() * rows, len(value))
 
 
-@torch.no_grad()
 def fill(module: nn.Module, weights: Mapping[str, Stored], without: Container[str] = ()) -> None:
-    """Read the values of all parameters and buffers but those `without`, of a shard its own rows only."""
-    for name, value in module.state_dict().items():
-        if name in without:
-            continue
-        own, first = own_part(value)
-        if own.numel():
-            own.copy_(weights[name].rows(first, first + (len(own) if own.ndim else 1)))
+    """Read the values of all parameters and buffers except `without`; a process reads only the rows that it holds."""
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if name in without:
+                continue
+            own, first = own_part(value)
+            if own.numel():
+                own.copy_(weights[name].rows(first, first + (len(own) if own.ndim else 1)))
 
 
 def with_rows(own: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of which this process has the rows `own`, as it has rows of `parameter`."""
+    """A tensor that is sharded as `parameter` is, in which this process holds the rows `own`."""
     if not isinstance(parameter, DTensor):
         return own
     shape = torch.Size([len(parameter), *own.shape[1:]])
@@ -139,7 +143,7 @@ def with_rows(own: Tensor, parameter: Tensor) -> Tensor:
 
 
 def like_parameter(stored: Stored, parameter: Tensor) -> Tensor:
-    """The values of an optimizer for `parameter`: sharded like it where they have something for each of its rows."""
+    """A moment of an optimizer for `parameter`: sharded as the parameter is where it has the same number of rows."""
     if not isinstance(parameter, DTensor) or len(stored.shape) != parameter.ndim or stored.shape[0] != len(parameter):
         return stored.whole()
     own, first = own_part(parameter)
@@ -150,52 +154,58 @@ def like_parameter(stored: Stored, parameter: Tensor) -> Tensor:
 
 
 def whole(value: Tensor) -> Tensor:
-    """The whole of a tensor that processes may hold in shards; every process must call this."""
+    """The whole of a tensor that may be sharded; every process must call this."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def total(fabric: Fabric, value: Tensor) -> Tensor:
-    """The sum over all processes; it stays on the device."""
+    """Replace `value` by its sum over all processes, and return it; it stays on the device."""
     if fabric.world_size > 1:
         torch.distributed.all_reduce(value)
     return value
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:
-    """Every process gets the mean of all processes' gradients. FSDP2 has done this in the backward pass.
+    """Replace the gradients by their means over all processes. FSDP2 has done this in the backward pass.
 
-    A parameter that took no part in this process's loss counts as a gradient of zero.
+    A parameter without a gradient in this process counts with a gradient of zero.
     """
-    parameters = [one for one in parameters if one.requires_grad and not isinstance(one, DTensor)]
+    parameters = [parameter for parameter in parameters
+                  if parameter.requires_grad and not isinstance(parameter, DTensor)]
     if fabric.world_size == 1 or not parameters:
         return
-    for one in parameters:
-        if one.grad is None:
-            one.grad = torch.zeros_like(one)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     bucket: list[Tensor] = []
-    for one in [*parameters, None]:
-        if bucket and (one is None or sum(grad.numel() for grad in bucket) + one.numel() > BUCKET):
-            flat = torch.cat([grad.flatten() for grad in bucket])
-            torch.distributed.all_reduce(flat)
-            flat /= fabric.world_size
-            for grad, mean in zip(bucket, flat.split([grad.numel() for grad in bucket]), strict=True):
-                grad.copy_(mean.view_as(grad))
+    for parameter in parameters:
+        if bucket and sum(grad.numel() for grad in bucket) + parameter.numel() > BUCKET:
+            _average(bucket, fabric.world_size)
             bucket = []
-        if one is not None:
-            bucket.append(one.grad)
+        bucket.append(parameter.grad)
+    _average(bucket, fabric.world_size)
+
+
+def _average(gradients: list[Tensor], processes: int) -> None:
+    """Replace the gradients by their means over all processes, in one message."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= processes
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], factor: float | Tensor) -> None:
     """Multiply the gradients; a factor that is a tensor stays on the device."""
     if isinstance(factor, float) and factor == 1.0:
         return
-    grads = [own_part(one.grad)[0] for one in parameters if one.grad is not None]
+    grads = [own_part(parameter.grad)[0] for parameter in parameters if parameter.grad is not None]
     if grads:
         torch._foreach_mul_(grads, factor)
 
 
 def broadcast_module(fabric: Fabric, module: nn.Module) -> None:
-    """Every process gets the parameters and buffers of the first."""
+    """Replace the parameters and buffers by those of the first process; sharded tensors are left unchanged."""
     if fabric.world_size > 1:
         for tensor in module.state_dict().values():
             if not isinstance(tensor, DTensor):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed")  # but for auto, Lightning Fabric's names
-WORTH = 1.3  # bfloat16 must be this much faster at products: some is lost on conversions
+PRECISIONS = ("auto", "32-true", "bf16-mixed")  # the last two are Lightning Fabric's names
+MIN_SPEEDUP = 1.3  # bfloat16 products must be this much faster, because conversions take time
 
 
 def matrix_seconds(dtype: torch.dtype, size: int = 1024, device: str | torch.device = "cpu") -> float:
@@ -18,22 +18,22 @@ def matrix_seconds(dtype: torch.dtype, size: int = 1024, device: str | torch.dev
     for _ in range(5):
         start = time.perf_counter()
         product = left @ right
-        product[0, 0].item()  # a GPU is asked for the result, or else it would only have been told to begin
+        product[0, 0].item()  # waits for a GPU, which has only begun
         best = min(best, time.perf_counter() - start)
     return best
 
 
 def peak_operations(dtype: torch.dtype, device: str | torch.device = "cpu") -> float:
-    """Operations a second of matrix products, the best over several sizes: small products do not reach the peak."""
+    """Operations per second in matrix products, the best of several sizes: small products do not reach the peak."""
     sizes = (512, 1024, 2048) if torch.device(device).type == "cpu" else (2048, 4096, 8192)
     return max(2 * size ** 3 / matrix_seconds(dtype, size, device) for size in sizes)
 
 
 def choose_precision(wanted: str, output: str | Path) -> str:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true; another one of PRECISIONS stays as it is.
+    """Replace `auto` by bf16-mixed where that is faster, else by 32-true; return other PRECISIONS unchanged.
 
-    The choice stands in `output`/precision.txt: a resumed run, and every process of one run, take the same, whatever
-    the load of the machine makes them measure.
+    The choice is stored in `output`/precision.txt. A resumed run and all processes of a run read it there, because a
+    measurement depends on the load of the machine.
     """
     if wanted != "auto":
         return wanted
@@ -43,7 +43,7 @@ def choose_precision(wanted: str, output: str | Path) -> str:
         temporary = path.with_name(f"precision.{os.getpid()}.tmp")
         temporary.write_text(measured_precision(), encoding="utf-8")
         try:
-            os.link(temporary, path)  # of several processes the first decides
+            os.link(temporary, path)  # fails in all processes but the first
         except FileExistsError:
             pass
         temporary.unlink()
@@ -51,10 +51,11 @@ def choose_precision(wanted: str, output: str | Path) -> str:
 
 
 def measured_precision() -> str:
+    """bf16-mixed or 32-true: on a GPU by what it supports, on a CPU by the measured speed of matrix products."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     speed = matrix_seconds(torch.float32) / matrix_seconds(torch.bfloat16)
-    chosen = "bf16-mixed" if speed >= WORTH else "32-true"
+    chosen = "bf16-mixed" if speed >= MIN_SPEEDUP else "32-true"
     logging.info("precision %s: bfloat16 products take %.2f times as long as float32 here", chosen, 1 / speed)
     return chosen
 

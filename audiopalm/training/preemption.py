@@ -1,5 +1,6 @@
-"""SIGTERM asks a training to end, as schedulers do before they take a machine: it saves a checkpoint and ends with the
-exit code AGAIN, which tells who started it to start it again.
+"""SIGTERM, which schedulers send before they take a machine away: the training saves a checkpoint and ends.
+
+Its exit code is AGAIN, which tells the launcher to start it again.
 """
 
 import logging
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import torch
@@ -18,14 +20,14 @@ from audiopalm.core.processes import AGAIN
 
 @contextmanager
 def preemption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether any process has received SIGTERM, so that all of them end at the same step.
+    """Yield a function that returns whether any process has received SIGTERM, so that all end at the same step.
 
-    Every process must call it equally often. The answer comes over the CPU: no device has to wait for it.
+    Every process must call the function equally often. The answer is exchanged on the CPU: no device waits for it.
     """
     received = torch.zeros(1, dtype=torch.int32)
     group = torch.distributed.new_group(backend="gloo") if fabric.world_size > 1 else None
 
-    def note(*_) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         received[0] = 1
 
     def asked() -> bool:
@@ -43,7 +45,7 @@ def preemption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
 
 
 def leave(fabric: Fabric, output: Path, step: int) -> NoReturn:
-    """End this process when the checkpoint of `step` is saved; none ends before all have arrived here."""
+    """End this process, after the checkpoint of `step` is saved. The processes wait here for each other."""
     fabric.barrier()
     logging.warning("%s: ended by SIGTERM, and the checkpoint of step %d is saved; run the same command again to go on",
                     output, step)

@@ -1,7 +1,7 @@
-"""What a training was made from: `training.json` in its folder. A later call with anything else is refused.
+"""The record of a training: `training.json` in its folder. A later run with other settings or inputs is refused.
 
-The record holds all that changes the result: configuration, seed, vocabulary and hashes of the inputs. Settings that
-change nothing (`training.workers`, `training.log_every`, marked `free` in their dataclass) are left out of it.
+The record holds everything that changes the result: configuration, seed, vocabulary and hashes of the inputs. Settings
+that do not change it (`training.workers`, `training.log_every`, marked `free` in their dataclass) are left out.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256, write_json
 
 RECORD = "training.json"
-TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")  # of a data directory, also with `.<language>`
+TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")  # in a data directory, also as `<table>.<language>`
 
 
 def settings_of(config: Any) -> Any:
@@ -32,12 +32,15 @@ def settings_of(config: Any) -> Any:
 
 
 def hash_data(directory: str | Path | None) -> str | None:
-    """A hash of the tables of a data directory; None for no directory."""
+    """A hash of the tables of a data directory; None where `directory` is None."""
     return None if directory is None else _hash_tables(Path(directory), TABLES)
 
 
 def hash_tokens(directory: str | Path | None) -> str | None:
-    """A hash of meta.json and of which utterance has which tokens (stage 5), wherever the archives lie."""
+    """A hash of the token folder of stage 5: meta.json, the ids, and the names of the archives without their folders.
+
+    None where `directory` is None.
+    """
     return None if directory is None else _hash_tables(Path(directory), ("meta.json", "units", "codec"))
 
 
@@ -47,7 +50,7 @@ def _hash_tables(directory: Path, names: tuple[str, ...]) -> str:
         if path.is_file() and any(path.name == name or path.name.startswith(f"{name}.") for name in names):
             digest.update(path.name.encode() + b"\0")
             for line in path.read_bytes().split(b"\n"):
-                # An archive or audio file may lie elsewhere: only its name counts.
+                # An archive or audio file may be moved to another folder: only its name counts.
                 key, _, value = line.partition(b" ")
                 named = path.name.endswith(".scp") or path.name.startswith("wav.scp.")
                 digest.update(key + b" " + (value.rpartition(b"/")[2] if named else value) + b"\n")
@@ -55,36 +58,37 @@ def _hash_tables(directory: Path, names: tuple[str, ...]) -> str:
 
 
 def hash_model(directory: str | Path | None) -> str | None:
-    """A hash of the weights in a folder of a model; None for no folder, or one without weights."""
+    """A hash of the weights in the folder of a model; None where `directory` is None or has no weights."""
     if directory is None or not (Path(directory) / "model.safetensors").is_file():
         return None
     return sha256(Path(directory) / "model.safetensors")
 
 
 def digest(made_from: Mapping[str, Any]) -> str:
+    """SHA-256 of the content of a record."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def begin(output: Path, product: str, made_from: Mapping[str, Any]) -> bool:
-    """Write the record of a training that makes `output/product`; False if that is finished, of the same settings.
+    """Write the record of a training that makes `output/product`; False if it has been made with the same settings.
 
-    Raises AudioPaLMError with one line for each key that differs, where the folder was begun with other settings, and
-    where it holds a product without a record. How many processes train is not recorded: it changes nothing.
+    Raises AudioPaLMError where the folder was begun with other settings, with one line for each key that differs, and
+    where it holds the product without a record. The number of processes is not recorded: it does not change the result.
     """
     made_from = json.loads(json.dumps(made_from))
     path, finished = output / RECORD, (output / product).exists()
     if path.exists():
-        found = read_json(path)
-        if not isinstance(found, dict) or not isinstance(found.get("made_from"), dict):
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("made_from"), dict):
             raise AudioPaLMError(f"{path} is not the record of a training; remove {output} to train anew")
-        differing = differences(found["made_from"], made_from)
+        differing = differences(record["made_from"], made_from)
         if differing:
             state = "was trained" if finished else "was begun"
             raise AudioPaLMError(f"{output} {state} with other settings (old -> new); remove it to train anew, or "
                                  "give another output folder:\n  " + "\n  ".join(differing))
     elif finished:
-        raise AudioPaLMError(f"{output} holds {product} but no {RECORD}, which says what it was made from; remove "
-                             f"{output} to train anew, or give another output folder")
+        raise AudioPaLMError(f"{output} holds {product} but no {RECORD}, the record of its settings; remove {output} "
+                             "to train anew, or give another output folder")
     if finished:
         logging.info("%s is finished; remove it to train anew", output)
         return False

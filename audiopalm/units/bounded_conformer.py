@@ -23,6 +23,8 @@ def rotate(x: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Sequential):
+    """Pre-norm feed-forward with SiLU, `[B, T, dim]` -> `[B, T, dim]`."""
+
     def __init__(self, dim: int, dropout: float):
         super().__init__(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Dropout(dropout),
                          nn.Linear(2 * dim, dim), nn.Dropout(dropout))
@@ -31,7 +33,7 @@ class FeedForward(nn.Sequential):
 class ConformerBlock(nn.Module):
     """`[B, T, dim]` -> `[B, T, dim]`: feed-forward, attention, convolution, feed-forward.
 
-    A frame attends to `context` frames on each side.
+    A frame attends to `context` frames on each side. Raises AudioPaLMError for sizes that do not fit together.
     """
 
     def __init__(self, dim: int, heads: int, kernel: int, context: int, dropout: float):
@@ -61,6 +63,7 @@ class ConformerBlock(nn.Module):
         return self.norm(x + 0.5 * self.after(x))
 
     def attend(self, x: Tensor, valid: Tensor) -> Tensor:
+        """The attention output `[B, T, dim]`; arguments as in `forward`."""
         batch, frames, dim = x.shape
         query, key, value = self.project(x).view(batch, frames, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         position = torch.arange(frames, device=x.device)

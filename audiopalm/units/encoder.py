@@ -16,17 +16,21 @@ class SpeechEncoder(nn.Module):
     """An encoder and the codebook of its features. `config` is a dataclass with `size`, the number of codes."""
 
     config: Any
-    codebook: Tensor  # [size, dim of the features]
+    codebook: Tensor  # float32 [size, dim of the features]
 
     def features(self, samples: Tensor) -> Iterator[Tensor]:
-        """`[T]` at 16 kHz -> consecutive parts `[t, dim]` of bounded length, one row per unit, ceil(T / 640) rows."""
+        """Samples `[T]` at 16 kHz -> features in consecutive parts `[t, dim]` of bounded length.
+
+        A row is one unit; all parts together have ceil(T / 640) rows.
+        """
         raise NotImplementedError
 
 
 def count_units(samples: int) -> int:
+    """The number of units of a recording of `samples` samples; the last unit may be partly padding."""
     return -(-samples // HOP)
 
 
 def pad_to_units(samples: Tensor) -> Tensor:
-    """Append zeros to `[T]`, up to a whole number of units."""
+    """Samples `[T]` with zeros appended up to a whole number of units."""
     return nn.functional.pad(samples, (0, count_units(len(samples)) * HOP - len(samples)))

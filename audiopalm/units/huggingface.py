@@ -1,7 +1,8 @@
-"""The `huggingface` kind: a layer of a speech encoder of transformers, its 50 Hz averaged in pairs, clustered.
+"""The `huggingface` kind: k-means clusters of a layer of a speech encoder of transformers.
 
-What it was trained on decides what its units say. Families: wav2vec 2.0 and XLS-R (`wav2vec2`), HuBERT and mHuBERT
-(`hubert`), w2v-BERT 2.0 (`wav2vec2-bert`), the encoder of Whisper (`whisper`).
+Pairs of the encoder's 50 Hz frames are averaged to 25 Hz. What the units encode depends on the encoder's training.
+Families: wav2vec 2.0 and XLS-R (`wav2vec2`), HuBERT and mHuBERT (`hubert`), w2v-BERT 2.0 (`wav2vec2-bert`), the encoder
+of Whisper (`whisper`).
 """
 
 from collections.abc import Iterator
@@ -19,32 +20,34 @@ from audiopalm.core.files import read_json
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.units.encoder import HOP, SpeechEncoder, count_units
 
-WINDOW = 30 * SAMPLE_RATE  # samples that one pass hears of a longer recording: what Whisper was trained on
-SHORTEST = 1600  # samples; the convolutions of a shorter recording would have nothing to give
-# model_type of config.json -> the classes of transformers that encode and that make its input
+WINDOW = 30 * SAMPLE_RATE  # samples of a pass over a part of a longer recording; Whisper was trained on this length
+MIN_SAMPLES = 1600  # shorter recordings are padded, because the convolutions would return no frame
+# model_type of config.json -> transformers' classes of the encoder and of its feature extractor
 FAMILIES = {
     "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2FeatureExtractor"),
     "hubert": ("HubertModel", "Wav2Vec2FeatureExtractor"),
     "wav2vec2-bert": ("Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor"),
     "whisper": ("WhisperModel", "WhisperFeatureExtractor"),
 }
-NOT_KEPT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")  # of its config.json
+UNUSED_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")  # of its config.json
 
 
 @dataclass
 class HuggingFaceConfig:
-    layer: int = ranged(0, low=0, high=1000)  # whose output is clustered, from 1; those above it are not kept
-    last: bool = False  # it is the last of the pretrained encoder, so that a norm behind all layers belongs to it
-    # Whisper was trained on recordings padded to 30 s and hears them so; false hears their own length, many times
-    # faster, and gives other features. The others never pad.
+    """config.json for `kind: huggingface`."""
+
+    layer: int = ranged(0, low=0, high=1000)  # the layer whose output is clustered, from 1; higher layers are dropped
+    last: bool = False  # whether it is the last layer of the pretrained encoder, with the norm after all layers
+    # Whisper was trained on recordings padded to 30 s, and true pads them. false encodes recordings at their own
+    # length, which is many times faster and gives other features. The other families never pad.
     padded: bool = True
     size: int = ranged(1024, low=1, high=MAX_SIZE)  # codes
-    encoder: dict = field(default_factory=dict)  # its config.json. Set by training
-    extractor: dict = field(default_factory=dict)  # its preprocessor_config.json. Set by training
+    encoder: dict[str, Any] = field(default_factory=dict)  # the encoder's config.json. Set by training
+    extractor: dict[str, Any] = field(default_factory=dict)  # the encoder's preprocessor_config.json. Set by training
 
 
 class HuggingFaceUnits(SpeechEncoder):
-    """The layers up to the one that is clustered, and the input that they want."""
+    """The layers of the encoder up to the clustered layer, and the encoder's feature extractor."""
 
     def __init__(self, config: HuggingFaceConfig):
         super().__init__()
@@ -62,13 +65,13 @@ class HuggingFaceUnits(SpeechEncoder):
         for start in range(0, len(samples), WINDOW):
             part = samples[start:start + WINDOW]
             units = count_units(len(part))
-            hidden = self.hidden(functional.pad(part, (0, max(units * HOP, SHORTEST) - len(part))))
-            # Convolutions without padding give a frame less than two a unit: the last one stands for it.
-            places = torch.arange(2 * units, device=hidden.device).clamp(max=len(hidden) - 1)
-            yield hidden[places].view(units, 2, -1).mean(1)
+            hidden = self.hidden(functional.pad(part, (0, max(units * HOP, MIN_SAMPLES) - len(part))))
+            # Convolutions without padding return one frame less than two per unit; the last frame is repeated.
+            frames = torch.arange(2 * units, device=hidden.device).clamp(max=len(hidden) - 1)
+            yield hidden[frames].view(units, 2, -1).mean(1)
 
     def hidden(self, samples: Tensor) -> Tensor:
-        """`[T]` -> the output of the layer `[frames at 50 Hz, dim]`."""
+        """Samples `[T]` at 16 kHz -> the output of the layer `[frames at 50 Hz, dim]`."""
         unpadded = self.family == "whisper" and not self.config.padded
         options = {"padding": False, "truncation": False} if unpadded else {}
         inputs = self.extractor(samples.cpu().numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt", **options)
@@ -79,6 +82,7 @@ class HuggingFaceUnits(SpeechEncoder):
 
 
 def import_transformers() -> Any:
+    """The module transformers. Raises AudioPaLMError if it is not installed."""
     try:
         import transformers
     except ImportError:
@@ -88,10 +92,10 @@ def import_transformers() -> Any:
 
 
 def bare_encoder(model: nn.Module, layer: int, last: bool) -> nn.Module:
-    """The encoder of `model` up to `layer`, such that `last_hidden_state` is what that layer puts out.
+    """The encoder of `model` up to `layer`, whose `last_hidden_state` is the output of that layer.
 
-    That is one of transformers' `hidden_states`. Only the last layer is followed by the norm that some families have
-    behind all layers: it is taken as the whole encoder gives it.
+    The output equals transformers' `hidden_states[layer]`. Some families have a norm after all layers; it is applied
+    only if `layer` is the last of the pretrained encoder (`last`).
     """
     family = model.config.model_type
     if family == "whisper":
@@ -108,7 +112,7 @@ def bare_encoder(model: nn.Module, layer: int, last: bool) -> nn.Module:
 
 
 def whisper_of_any_length(encoder: nn.Module, mel: Tensor) -> Tensor:
-    """Whisper's encoder without its demand for 30 s: `[B, bands, 2 T]` -> `[B, T, dim]`, by the first T positions."""
+    """Whisper's encoder for inputs of any length: `[B, bands, 2 T]` -> `[B, T, dim]`, with the first T positions."""
     x = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mel)))).transpose(1, 2)
     x = x + encoder.embed_positions.weight[:x.shape[1]]
     for layer in encoder.layers:
@@ -117,9 +121,9 @@ def whisper_of_any_length(encoder: nn.Module, mel: Tensor) -> Tensor:
 
 
 def read_huggingface(directory: Path, layer: int, padded: bool, size: int) -> HuggingFaceUnits:
-    """The first `layer` layers of the encoder in `directory`, in float32; the codebook is still empty.
+    """The first `layer` layers of the encoder in `directory`, in float32, with a codebook of zeros.
 
-    Raises AudioPaLMError for a family that is not in the table, a layer that the encoder does not have, missing files
+    Raises AudioPaLMError for a family that is not in FAMILIES, a layer that the encoder does not have, missing files
     and weights in other formats than safetensors.
     """
     transformers = import_transformers()
@@ -142,7 +146,7 @@ def read_huggingface(directory: Path, layer: int, padded: bool, size: int) -> Hu
     setattr(model.config, name, layer)
     if family == "whisper":
         model.config.decoder_layers = 0
-    encoder = {key: value for key, value in model.config.to_diff_dict().items() if key not in NOT_KEPT}
+    encoder = {key: value for key, value in model.config.to_diff_dict().items() if key not in UNUSED_KEYS}
     config = HuggingFaceConfig(layer, layer == layers, padded, size, encoder, extractor.to_dict())
     units = HuggingFaceUnits(config)
     units.encoder.load_state_dict(bare_encoder(model, layer, config.last).state_dict())

@@ -1,4 +1,4 @@
-"""K-means on features of speech; the kinds that need no other training: `log-mel`, and `huggingface`."""
+"""K-means on features of speech, and the kinds that need no other training: `log-mel` and `huggingface`."""
 
 import logging
 import time
@@ -11,6 +11,7 @@ import torch
 from audiopalm.core.config import ranged
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import inference_mode
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.kmeans import kmeans
 from audiopalm.core.lock import locked
@@ -26,12 +27,16 @@ from audiopalm.units.registry import save_units
 
 @dataclass
 class KMeansConfig:
-    frames: int = ranged(262144, low=1)  # of 40 ms, of random recordings, that k-means sees
+    """`kmeans:` of conf/units.yaml."""
+
+    frames: int = ranged(262144, low=1)  # frames of 40 ms that are clustered, from random recordings
     iterations: int = ranged(20, low=1)
 
 
 @dataclass
 class LogMelTraining:
+    """conf/units.yaml for `kind: log-mel`."""
+
     kind: str = "log-mel"
     model: LogMelConfig = field(default_factory=LogMelConfig)
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
@@ -39,17 +44,22 @@ class LogMelTraining:
 
 @dataclass
 class HuggingFaceTraining:
+    """conf/units.yaml for `kind: huggingface`."""
+
     kind: str = "huggingface"
     encoder: str = ""  # a folder in Hugging Face's layout, or a hub id
-    layer: int = ranged(0, low=0)  # whose output is clustered, from 1
-    padded: bool = True  # Whisper: hear every recording padded to 30 s, as it was trained; false is many times faster
+    layer: int = ranged(0, low=0)  # the layer whose output is clustered, from 1
+    padded: bool = True  # Whisper: pad every recording to 30 s, as in its training; false is many times faster
     size: int = ranged(1024, low=1)  # codes
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
 
 
 def train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed: int,
                   dev: str | Path | None = None) -> None:
-    """Write config.json and model.safetensors; k-means needs no dev set."""
+    """Write config.json and model.safetensors to `output`. The dev set is not used.
+
+    Raises AudioPaLMError in more than one process.
+    """
     require_one_process(output)
     made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data)}
     with locked(output, "training"):
@@ -65,9 +75,9 @@ def _train_log_mel(data: str | Path, config: LogMelTraining, output: Path, seed:
 
 def train_huggingface(data: str | Path, config: HuggingFaceTraining, output: Path, seed: int,
                       dev: str | Path | None = None) -> None:
-    """Write config.json and model.safetensors, which hold the encoder up to the layer: nothing else is needed later.
+    """Write config.json and model.safetensors to `output`, with the encoder up to the layer. The dev set is not used.
 
-    K-means needs no dev set.
+    Raises AudioPaLMError in more than one process, and if no encoder is given or it cannot be read.
     """
     if not config.encoder:
         raise AudioPaLMError("encoder: no speech encoder is named; give a folder or a hub id")
@@ -88,17 +98,17 @@ def _train_huggingface(data: str | Path, config: HuggingFaceTraining, directory:
 
 
 def require_one_process(output: Path) -> None:
-    """Raise AudioPaLMError where several processes were started."""
+    """Raise AudioPaLMError if several processes were started."""
     if world_size() > 1:
         raise AudioPaLMError(f"{output}: k-means alone runs in one process; start it with --num_nodes 1 and --ngpu 0 "
                              "or 1")
 
 
-@torch.inference_mode()
+@inference_mode
 def fit_codebook(model: SpeechEncoder, speech: SpeechList, config: KMeansConfig, seed: int) -> None:
     """Set the codebook to the k-means centroids of features of recordings drawn at random.
 
-    Memory holds `config.frames` rows of features and no more, however much speech there is.
+    Memory holds at most `config.frames` rows of features.
     """
     model.eval()
     started = time.monotonic()
@@ -109,11 +119,12 @@ def fit_codebook(model: SpeechEncoder, speech: SpeechList, config: KMeansConfig,
     for index in order:
         if filled == wanted:
             break
-        for part in model.features(torch.from_numpy(read_audio(speech[index].path)).to(model.codebook.device)):
-            kept = part[:wanted - filled]
-            points[filled:filled + len(kept)] = kept.cpu().numpy()
-            filled += len(kept)
-        heard += speech[index].samples
+        recording = speech[int(index)]
+        for part in model.features(torch.from_numpy(read_audio(recording.path)).to(model.codebook.device)):
+            part = part[:wanted - filled]
+            points[filled:filled + len(part)] = part.cpu().numpy()
+            filled += len(part)
+        heard += recording.samples
     encoded = time.monotonic()
     model.codebook.copy_(torch.from_numpy(kmeans(points[:filled], len(model.codebook), seed, config.iterations)))
     logging.info("codebook of %d codes from %d frames, %.2f h: encoding %.0f s, k-means %.0f s", len(model.codebook),

@@ -1,4 +1,4 @@
-"""The `log-mel` kind, a baseline without a trained encoder: k-means clusters of 40 ms of log-mel."""
+"""The `log-mel` kind, a baseline without a trained encoder: k-means clusters of log-mel frames of 40 ms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
 
 @dataclass
 class LogMelConfig:
+    """config.json for `kind: log-mel`."""
+
     bands: int = ranged(80, low=1, high=MAX_SIZE)
     size: int = ranged(1024, low=1, high=MAX_SIZE)  # codes
 

@@ -7,16 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from audiopalm.core.gradients import no_grad
 from audiopalm.data.mel import LogMel
 from audiopalm.units.bounded_conformer import ConformerBlock
 from audiopalm.units.encoder import MEL_HOP, SpeechEncoder, pad_to_units
 
 WINDOW = 500  # units per pass, 20 s; longer recordings take several passes
-MOST_UNITS = 20_000  # of a pass over several recordings, on a GPU
+MAX_UNITS = 20_000  # units of a pass over several recordings, on a GPU
 
 
 class MelConformer(SpeechEncoder):
-    """The part shared by both kinds. Subclasses define `encode`, whose output is quantised, and `reach`."""
+    """The base of both kinds. Subclasses define `encode`, whose output is quantised, and `reach`."""
 
     def __init__(self, bands: int, dim: int):
         super().__init__()
@@ -30,7 +31,7 @@ class MelConformer(SpeechEncoder):
 
     @property
     def reach(self) -> int:
-        """The number of frames on each side that a unit depends on, with subsampling and mel window."""
+        """The number of frames (40 ms) on each side that a unit depends on, with subsampling and mel window."""
         raise NotImplementedError
 
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ class MelConformer(SpeechEncoder):
             yield self.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
 
     def windows(self, frames: int) -> Iterator[tuple[int, int, int]]:
-        """(first unit of the window, first and last frame that it hears) of a recording of `frames` units.
+        """(first unit, first frame, end frame) of each window of a recording of `frames` units.
 
         Each window includes all frames that its units depend on, so that windows do not change the units.
         """
@@ -58,24 +59,25 @@ class MelConformer(SpeechEncoder):
             yield start, max(0, start - self.reach), min(frames, start + WINDOW + self.reach)
 
     def batch_features(self, recordings: list[Tensor]) -> list[Tensor]:
-        """Recordings `[T]` -> their features `[ceil(T / 640), dim]`, by passes over MOST_UNITS units of all of them."""
+        """Recordings `[T]` -> their features `[ceil(T / 640), dim]`, by passes over at most MAX_UNITS units of all."""
         mels = [self.log_mel(pad_to_units(samples)[None])[0] for samples in recordings]
         cuts = [(number, *window) for number, mel in enumerate(mels) for window in self.windows(len(mel) // 4)]
         cuts.sort(key=lambda cut: cut[3] - cut[2])
-        found: dict[tuple[int, int], Tensor] = {}
-        per_pass = max(1, MOST_UNITS // (WINDOW + 2 * self.reach))
-        for place in range(0, len(cuts), per_pass):
-            chosen = cuts[place:place + per_pass]
+        by_window: dict[tuple[int, int], Tensor] = {}
+        per_pass = max(1, MAX_UNITS // (WINDOW + 2 * self.reach))
+        for first_cut in range(0, len(cuts), per_pass):
+            chosen = cuts[first_cut:first_cut + per_pass]
             mel = pad_sequence([mels[number][4 * first:4 * last] for number, _, first, last in chosen], True)
             valid = valid_mask(torch.tensor([last - first for *_, first, last in chosen]), mel.shape[1] // 4)
             states = self.encode(mel, valid.to(mel.device, non_blocking=True))
             for row, (number, start, first, last) in zip(states, chosen, strict=True):
-                found[number, start] = row[start - first:min(start + WINDOW, last) - first]
-        return [torch.cat([found[number, start] for start, *_ in self.windows(len(mel) // 4)])
+                by_window[number, start] = row[start - first:min(start + WINDOW, last) - first]
+        return [torch.cat([by_window[number, start] for start, *_ in self.windows(len(mel) // 4)])
                 for number, mel in enumerate(mels)]
 
 
 def blocks(number: int, dim: int, heads: int, kernel: int, context: int, dropout: float) -> nn.ModuleList:
+    """`number` Conformer blocks; the other arguments are those of `ConformerBlock`."""
     return nn.ModuleList(ConformerBlock(dim, heads, kernel, context, dropout) for _ in range(number))
 
 
@@ -85,14 +87,14 @@ def valid_mask(frames: Tensor, longest: int) -> Tensor:
 
 
 def positions_of(mask: Tensor, device: torch.device) -> Tensor:
-    """Where a mask on the host is True, as positions int64 `[N]` in its flattened tensor, on `device`.
+    """The positions, int64 `[N]` on `device`, at which a flattened mask on the host is True.
 
-    Indexing by a mask on a GPU would make the host wait for the number of them.
+    Indexing by a mask on a GPU would make the host wait for N.
     """
     return mask.flatten().nonzero()[:, 0].to(device, non_blocking=True)
 
 
-@torch.no_grad()
+@no_grad
 def measure_scale(model: MelConformer, batches: list[tuple[Tensor, Tensor]]) -> None:
     """Set the mean and standard deviation of each mel band from batches (samples `[B, T]`, units `[B]`)."""
     frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP).to(samples.device)]

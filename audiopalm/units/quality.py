@@ -1,13 +1,15 @@
-"""How good units are: what of the phones they say, how evenly their codes are used, how many bits they take.
+"""Quality of units: agreement with phones, use of the codes, bit rate.
 
-Phones come from a forced alignment of English recordings with their texts by PocketSphinx (en-us model, CMUdict): it
-has no part in any tokenizer, so it favours none. Measured as HuBERT's units were (arXiv 2106.07447, section IV-C).
+Phones come from a forced alignment of English recordings with their texts by PocketSphinx (en-us model, CMUdict). It
+is not part of any tokenizer and therefore favours none. The measures are those of HuBERT's units (arXiv 2106.07447,
+section IV-C).
 """
 
 import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +22,12 @@ from audiopalm.units.registry import UnitTokenizer
 from audiopalm.units.usm_v2 import UnitModel
 from audiopalm.units.usm_v2_training import character_error_rate
 
-PAD = 0.3  # seconds of silence around a recording: the aligner wants some at both ends
+PAD = 0.3  # seconds of silence added at both ends of a recording, which the aligner needs
 ALIGNER_RATE = 100  # frames a second
 
 
 class PhoneAligner:
-    """Which phone is spoken when, by PocketSphinx."""
+    """Forced alignment of phones by PocketSphinx. Raises AudioPaLMError if it is not installed."""
 
     def __init__(self) -> None:
         try:
@@ -35,9 +37,10 @@ class PhoneAligner:
         self.decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", bestpath=False)
 
     def align(self, samples: np.ndarray, text: str) -> list[str] | None:
-        """`[T]`, its words -> the phone (`SIL` for none) at the middle of each unit, ceil(T / 640) of them.
+        """The phone at the middle of each unit, `SIL` for silence, ceil(T / 640) in all.
 
-        None where a word is not in the dictionary or the text cannot be what was spoken.
+        samples: float32 `[T]` at 16 kHz. text: the spoken words. Returns None if a word is not in the dictionary or no
+        alignment of the text with the recording is possible.
         """
         words = text.lower().split()
         if not words or any(self.decoder.lookup_word(word) is None for word in words):
@@ -45,10 +48,10 @@ class PhoneAligner:
         padded = np.pad(samples, round(PAD * SAMPLE_RATE))
         sound = (np.clip(padded, -1, 1) * 32767).astype("<i2").tobytes()
         self.decoder.set_align_text(" ".join(words))
-        if not self._hear(sound) or self.decoder.hyp() is None:
+        if not self._decode(sound) or self.decoder.hyp() is None:
             return None
-        self.decoder.set_alignment()  # of the words just found, once more by phones
-        if not self._hear(sound) or (alignment := self.decoder.get_alignment()) is None:
+        self.decoder.set_alignment()  # the next pass aligns the phones of the words just aligned
+        if not self._decode(sound) or (alignment := self.decoder.get_alignment()) is None:
             return None
         phones = ["SIL"] * (-(-len(padded) * ALIGNER_RATE // SAMPLE_RATE) + 1)
         for word in alignment:
@@ -59,7 +62,7 @@ class PhoneAligner:
         units = -(-len(samples) * UnitTokenizer.rate // SAMPLE_RATE)
         return [phones[min(first + step * unit, len(phones) - 1)] for unit in range(units)]
 
-    def _hear(self, sound: bytes) -> bool:
+    def _decode(self, sound: bytes) -> bool:
         try:
             self.decoder.start_utt()
             self.decoder.process_raw(sound, full_utt=True)
@@ -70,11 +73,11 @@ class PhoneAligner:
 
 
 def purity(phones: Iterable[str], codes: Iterable[int]) -> dict[str, float]:
-    """Of pairs of a phone and a code, one pair a unit.
+    """The agreement of phones and codes, one pair per unit.
 
-    phone_purity: share of units whose phone is the most frequent one of their code. code_purity: share whose code is
-    the most frequent one of their phone, lower with more codes. phone_information: the information that codes give
-    about phones, as a share of what there is to know; 1 if a code says its phone, and 0 by chance.
+    phone_purity: the fraction of units whose phone is the most frequent phone of their code. code_purity: the fraction
+    whose code is the most frequent code of their phone, lower with more codes. phone_information: the mutual
+    information of codes and phones divided by the entropy of phones; 1 if a code determines its phone, 0 by chance.
     """
     names, phone = np.unique(list(phones), return_inverse=True)
     values, code = np.unique(list(codes), return_inverse=True)
@@ -88,7 +91,11 @@ def purity(phones: Iterable[str], codes: Iterable[int]) -> dict[str, float]:
 
 
 def code_use(codes: np.ndarray, size: int) -> dict[str, float]:
-    """Of all units `[N]`: how many codes occur, how many would if all that do were as frequent, and bits a second."""
+    """The use of the codes by all units, int `[N]`, of a codebook of `size` codes.
+
+    codes_used: the number of codes that occur. perplexity: 2 to the entropy of the codes in bits. The bit rates are per
+    second, for codes of fixed length and by entropy.
+    """
     share = np.bincount(codes, minlength=size) / len(codes)
     bits = -(share[share > 0] * np.log2(share[share > 0])).sum()
     rate = UnitTokenizer.rate
@@ -96,8 +103,8 @@ def code_use(codes: np.ndarray, size: int) -> dict[str, float]:
             "bits_per_second": rate * math.log2(size), "entropy_bits_per_second": rate * bits}
 
 
-def measure_units(tokenizer: UnitTokenizer, data: str | Path, most: int = 300) -> dict:
-    """The figures of `data`, of at most `most` recordings evenly from all, and of at most `most` English ones."""
+def measure_units(tokenizer: UnitTokenizer, data: str | Path, most: int = 300) -> dict[str, Any]:
+    """The measures on at most `most` recordings of `data`, evenly from all; phones on at most `most` English ones."""
     items = list_speech(data)
     items = items[::-(-len(items) // most)]
     codes = np.concatenate([tokenizer.encode_one(read_audio(item.path)) for item in items])
@@ -105,8 +112,8 @@ def measure_units(tokenizer: UnitTokenizer, data: str | Path, most: int = 300) -
             **measure_phones(tokenizer, data, most)}
 
 
-def measure_phones(tokenizer: UnitTokenizer, data: str | Path, most: int) -> dict:
-    """Purity on English recordings; empty, and said so, where there are none or nothing that aligns them."""
+def measure_phones(tokenizer: UnitTokenizer, data: str | Path, most: int) -> dict[str, Any]:
+    """`purity` on English recordings. Without such recordings or PocketSphinx it logs a warning and is empty."""
     texts = english_speech(Path(data))
     texts = dict(list(texts.items())[::max(1, -(-len(texts) // most))])
     try:
@@ -141,11 +148,12 @@ def english_speech(data: Path) -> dict[str, str]:
 
 
 def round_all(figures: dict[str, float]) -> dict[str, float]:
+    """The figures rounded to four digits; integers stay integers."""
     return {name: round(float(value), 4) if isinstance(value, float) else value for name, value in figures.items()}
 
 
-def report_units(units: Path, data: Path, most: int = 300) -> dict:
-    """Measure the tokenizer in `units` on at most `most` recordings of `data`; write and return its report.json."""
+def report_units(units: Path, data: Path, most: int = 300) -> dict[str, Any]:
+    """Measure the tokenizer in `units` on at most `most` recordings of `data`. Writes and returns its report.json."""
     tokenizer = UnitTokenizer.load(units)
     report = measure_units(tokenizer, data, most)
     if isinstance(tokenizer.model, UnitModel):

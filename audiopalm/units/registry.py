@@ -1,10 +1,11 @@
-"""Speech -> unit ids at 25 Hz, by one of four kinds of encoders, each with a codebook behind it.
+"""Speech -> unit ids at 25 Hz, by one of four kinds of encoders, each with a codebook.
 
-Encoding and the search for the nearest code are one pass; features are never written.
+Encoding and the search for the nearest code are one pass. Features are never written.
 """
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from audiopalm.core.config import find_kind, from_dict, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object, require, write_json
+from audiopalm.core.gradients import inference_mode
 from audiopalm.core.quantiser import nearest as nearest_codes
 from audiopalm.core.weights import load_module, write_weights
 from audiopalm.data.audio import check_samples
@@ -24,9 +26,9 @@ from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 from audiopalm.units.w2v_bert import W2vBert, W2vBertConfig
 
 MADE_BY = "stage 3 (units)"
-RECORDINGS = 64  # in common passes on a GPU
-# `kind` of config.json -> the class of its other settings, the encoder
-KINDS: dict[str, tuple[type, type[SpeechEncoder]]] = {
+RECORDINGS = 64  # recordings that share their passes on a GPU
+# `kind` of config.json -> the classes of its configuration and of its encoder
+KINDS: dict[str, tuple[type[Any], type[SpeechEncoder]]] = {
     "usm-v2": (UnitConfig, UnitModel),
     "w2v-bert": (W2vBertConfig, W2vBert),
     "huggingface": (HuggingFaceConfig, HuggingFaceUnits),
@@ -50,7 +52,7 @@ class UnitTokenizer:
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "UnitTokenizer":
         """Read config.json and model.safetensors of stage 3.
 
-        Raises AudioPaLMError when they are missing, of an unknown kind or of different trainings.
+        Raises AudioPaLMError if they are missing, of an unknown kind or of different trainings.
         """
         path = Path(directory) / "config.json"
         settings = read_object(path, MADE_BY)
@@ -59,44 +61,46 @@ class UnitTokenizer:
         config = from_dict(config_class, settings, str(path))
         weights = require(Path(directory) / "model.safetensors", MADE_BY)
         model = load_module(lambda: model_class(config), weights, MADE_BY,
-                            first_on="cpu" if kind == "huggingface" else "meta")
+                            build_on="cpu" if kind == "huggingface" else "meta")
         if codes not in (None, tensor_sha256(model.codebook)):
             raise AudioPaLMError(f"the codebook in {weights} is not the one of {path}; remove both and run {MADE_BY} "
                                  "again")
         return cls(model.to(device))
 
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        """Recordings `[samples]` float at 16 kHz -> ids `[ceil(samples / 640)]` int64 each.
+        """Recordings, float32 `[samples]` at 16 kHz -> ids, int64 `[ceil(samples / 640)]` each.
 
-        On a CPU every recording passes alone, because a matrix product may round differently in a larger batch: so the
-        ids of a recording never depend on its company. Nothing is lost by that. On other devices the recordings pass
-        together if the encoder can do that, RECORDINGS at a time.
+        On a CPU, every recording has passes of its own, which are as fast as common ones. Matrix products may round
+        differently in a larger batch, so that ids would depend on the other recordings. On other devices, RECORDINGS
+        recordings share their passes if the encoder supports it.
         """
         if self.model.codebook.device.type != "cpu" and isinstance(self.model, MelConformer):
             return [ids for first in range(0, len(audio), RECORDINGS)
                     for ids in self.encode_batch(audio[first:first + RECORDINGS])]
         return [self.encode_one(samples) for samples in audio]
 
-    @torch.inference_mode()
+    @inference_mode
     def encode_batch(self, audio: list[np.ndarray]) -> list[np.ndarray]:
-        """What `encode` computes, with the recordings in common passes; one copy to the host."""
+        """`encode` with common passes for all recordings and one copy to the host."""
         codebook = self.model.codebook
-        samples = [torch.from_numpy(check_samples(one)).to(codebook.device, non_blocking=True) for one in audio]
+        samples = [torch.from_numpy(check_samples(recording)).to(codebook.device, non_blocking=True)
+                   for recording in audio]
         features = self.model.batch_features(samples)
         ids = nearest_codes(torch.cat(features), codebook).cpu().numpy()
-        return np.split(ids, np.cumsum([len(one) for one in features])[:-1])
+        return np.split(ids, np.cumsum([len(rows) for rows in features])[:-1])
 
-    @torch.inference_mode()
+    @inference_mode
     def encode_one(self, samples: np.ndarray) -> np.ndarray:
+        """`encode` for one recording."""
         codebook = self.model.codebook
         parts = self.model.features(torch.from_numpy(check_samples(samples)).to(codebook.device))
         return torch.cat([nearest_codes(part, codebook) for part in parts]).cpu().numpy()
 
 
-def kind_of(settings: dict, path: Path) -> str:
-    """Take `kind` out of the settings of `path`; before there was a choice all were usm-v2."""
+def kind_of(settings: dict[str, Any], path: Path) -> str:
+    """Remove `kind` from the settings of `path` and return it; usm-v2 in old files without `kind`."""
     find_kind(settings, KINDS, "usm-v2", path)
-    return settings.pop("kind")
+    return str(settings.pop("kind"))
 
 
 def save_units(model: SpeechEncoder, output: Path) -> None:
@@ -108,4 +112,5 @@ def save_units(model: SpeechEncoder, output: Path) -> None:
 
 
 def tensor_sha256(tensor: Tensor) -> str:
+    """The SHA-256 of a tensor's bytes."""
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -23,17 +23,17 @@ from audiopalm.units.encoder import HOP
 
 @dataclass
 class SpeechBatchConfig:
-    """A micro-batch: recordings of similar length, `seconds` in all with their padding."""
+    """A micro-batch: recordings of similar length, at most `seconds` in all, padding included."""
 
     seconds: float = ranged(12.0, above=0)
     longest_seconds: float = ranged(16.0, above=0)  # longer recordings are left out
-    dev_recordings: int = ranged(64, low=1)  # of the dev set, evenly spread
+    dev_recordings: int = ranged(64, low=1)  # recordings of the dev set, evenly spread
 
 
 def select_speech(data: str | Path, config: SpeechBatchConfig, with_text: bool) -> SpeechList:
-    """The recordings of a data directory that batches may hold; says how many are left out and why.
+    """The recordings of a data directory that batches may contain. Logs how many are left out and why.
 
-    Raises AudioPaLMError where none is left.
+    Raises AudioPaLMError if none remains.
     """
     every = open_speech(data)
     short = every.where(every.samples <= config.longest_seconds * SAMPLE_RATE)
@@ -51,14 +51,15 @@ def select_speech(data: str | Path, config: SpeechBatchConfig, with_text: bool) 
 
 
 def dev_batches(data: str | Path | None, config: SpeechBatchConfig, with_text: bool) -> list[list[Speech]]:
-    """Recordings of the dev set in batches, always the same ones; none without a dev set."""
+    """Recordings of the dev set in batches, the same at every call; empty without a dev set."""
     if data is None:
         return []
     speech = select_speech(data, config, with_text)
     speech = speech[::-(-len(speech) // config.dev_recordings)]
-    batches, seen = [], 0
+    batches: list[list[Speech]] = []
+    seen = 0
     for batch in length_batches(speech.samples, int(config.seconds * SAMPLE_RATE), 0):
-        batches.append([speech[index] for index in batch])
+        batches.append([speech[index] for index in batch.tolist()])
         seen += len(batch)
         if seen == len(speech):
             return batches
@@ -67,7 +68,10 @@ def dev_batches(data: str | Path | None, config: SpeechBatchConfig, with_text: b
 
 def plan_batches(speech: SpeechList, config: SpeechBatchConfig, number: int, seed: int, short: int = 0,
                  short_share: float = 1.0) -> "BatchPlan":
-    """`number` batches of indices into `speech`; the first `short` of them have the shortest `short_share` only."""
+    """`number` batches of indices into `speech`.
+
+    The first `short` batches use only the shortest recordings, a fraction `short_share` of all.
+    """
     most = int(config.seconds * SAMPLE_RATE)
     shortest = np.argsort(speech.samples, kind="stable")[:max(1, int(len(speech) * short_share))]
     first = itertools.islice(length_batches(speech.samples[shortest], most, seed), short)
@@ -75,8 +79,8 @@ def plan_batches(speech: SpeechList, config: SpeechBatchConfig, number: int, see
     return BatchPlan(itertools.chain((shortest[batch] for batch in first), rest))
 
 
-class BatchPlan(Sequence):
-    """Batches of indices, int32 arrays, one after another in one array: lists of Python take ten times as much."""
+class BatchPlan:
+    """Batches of indices, int32 arrays, stored in one array. Lists of Python would take ten times the memory."""
 
     def __init__(self, batches: Iterable[np.ndarray]):
         sizes = array("i")
@@ -93,8 +97,8 @@ class BatchPlan(Sequence):
         return self._indices[self._begins[number]:self._begins[number + 1]]
 
 
-def _counted(batches: Iterable[np.ndarray], sizes: array) -> Iterator[int]:
-    """All indices; the sizes of the batches are added to `sizes`."""
+def _counted(batches: Iterable[np.ndarray], sizes: "array[int]") -> Iterator[int]:
+    """The indices of all batches; the sizes of the batches are appended to `sizes`."""
     for batch in batches:
         sizes.append(len(batch))
         yield from batch.tolist()
@@ -102,40 +106,44 @@ def _counted(batches: Iterable[np.ndarray], sizes: array) -> Iterator[int]:
 
 @dataclass
 class SpeechBatch:
-    samples: Tensor  # [B, T] at 16 kHz, as the encoder hears them
-    clean: Tensor  # [B, T], the same without distortion
-    frames: Tensor  # [B] units; stays on the host
-    targets: Tensor  # [characters of all texts]
-    target_lengths: Tensor  # [B]; stays on the host
+    """A batch of recordings with their texts as classes of CTC."""
+
+    samples: Tensor  # float32 [B, T] at 16 kHz, the encoder's input
+    clean: Tensor  # float32 [B, T], the same recordings without distortion
+    frames: Tensor  # int64 [B], lengths in units; stays on the host
+    targets: Tensor  # int64 [characters of all texts]
+    target_lengths: Tensor  # int64 [B]; stays on the host
     paths: list[str]  # of the recordings, for messages
 
     def to(self, device: torch.device) -> "SpeechBatch":
-        """The same with samples and targets on `device`. Lengths stay on the host, which reads them."""
+        """This batch with samples and targets on `device`. Lengths stay on the host, which reads them."""
         samples, clean, targets = (tensor.to(device, non_blocking=True)
                                    for tensor in (self.samples, self.clean, self.targets))
         return SpeechBatch(samples, clean, self.frames, targets, self.target_lengths, self.paths)
 
 
 def make_batch(items: list[Speech], characters: str, distortion: "RandomDistortion | None" = None) -> SpeechBatch:
-    """The batch of these recordings, distorted by `distortion`."""
+    """The batch of these recordings, distorted by `distortion`; class i of CTC is the character `characters[i - 1]`."""
     index = {character: position for position, character in enumerate(characters, start=1)}
-    if distortion is None:
-        audio = [(samples, samples) for samples in (read_audio(item.path) for item in items)]
-        texts = [item.text for item in items]
-    else:
-        audio, texts = zip(*(distortion.distort(item) for item in items), strict=True)
-    frames = [-(-len(samples) // HOP) for samples, _ in audio]
-    padded = np.zeros((2, len(audio), max(frames) * HOP), dtype=np.float32)
-    for row, pair in enumerate(audio):
-        for place, samples in enumerate(pair):
-            padded[place, row, :len(samples)] = samples
-    targets = [[index[character] for character in text if character in index] for text in texts]
-    return SpeechBatch(*torch.from_numpy(padded), torch.tensor(frames), torch.tensor(sum(targets, [])),
-                       torch.tensor([len(target) for target in targets]), [item.path for item in items])
+    examples = [_undistorted(item) if distortion is None else distortion.distort(item) for item in items]
+    frames = [-(-len(samples) // HOP) for (samples, _), _ in examples]
+    samples, clean = np.zeros((2, len(examples), max(frames) * HOP), dtype=np.float32)
+    for row, ((distorted, undistorted), _) in enumerate(examples):
+        samples[row, :len(distorted)] = distorted
+        clean[row, :len(undistorted)] = undistorted
+    targets = [[index[character] for character in text if character in index] for _, text in examples]
+    return SpeechBatch(torch.from_numpy(samples), torch.from_numpy(clean), torch.tensor(frames),
+                       torch.tensor(sum(targets, [])), torch.tensor([len(target) for target in targets]),
+                       [item.path for item in items])
+
+
+def _undistorted(item: Speech) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    samples = read_audio(item.path)
+    return (samples, samples), item.text
 
 
 class RandomDistortion:
-    """Random distortions of the recordings of one batch, which `seed` decides."""
+    """Random distortions of the recordings of one batch, reproducible from `seed`."""
 
     def __init__(self, config: DistortionConfig, speech: Sequence[Speech], longest_seconds: float,
                  seed: tuple[int, ...]):
@@ -143,34 +151,35 @@ class RandomDistortion:
         self.longest = longest_seconds * SAMPLE_RATE
 
     def distort(self, item: Speech) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-        """Distorted samples `[T]`, clean samples `[T]` and the text; both recordings' texts where two are joined."""
+        """Distorted and clean samples, float32 `[T]` each, and the text; two joined recordings have both texts."""
         samples, text = read_audio(item.path), item.text
         if self.random.random() >= self.config.share:
             return (samples, samples), text
-        other = self.speech[self.random.integers(len(self.speech))]
+        other = self.speech[int(self.random.integers(len(self.speech)))]
         if self.random.random() < self.config.join and other.samples + item.samples < self.longest:
             samples = join([samples, read_audio(other.path)], self.random)
             text = f"{text} {other.text}"
         return distort(samples, self.config, self.random, self.speaker), text
 
     def speaker(self, random: np.random.Generator) -> np.ndarray:
-        """The samples of any recording, for babble."""
-        return read_audio(self.speech[random.integers(len(self.speech))].path)
+        """The samples of a random recording, for babble noise."""
+        return read_audio(self.speech[int(random.integers(len(self.speech)))].path)
 
 
 def augment(mel: Tensor, clean: Tensor, frames: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Other tempo, voice, channel, loudness and noise, and SpecAugment.
+    """Random tempo, voice, channel, loudness and noise, and SpecAugment.
 
-    Log-mels `[B, 4 T, bands]` of `frames` `[B]` units, and those of the clean speech -> both of another length, with
-    their frames; the clean ones have nothing but the other tempo.
+    mel, clean: log-mels `[B, 4 T, bands]` of the speech and of its clean version. frames: `[B]`, their units. mean:
+    `[bands]`, the value of masked bands and frames. Returns both log-mels, of another length, and their units. Only the
+    tempo of `clean` changes.
     """
     (batch, _, bands), device = mel.shape, mel.device
     tempo = torch.empty(()).uniform_(0.93, 1.08).item()
     length = max(1, round(mel.shape[1] / 4 * tempo)) * 4
-    mel, clean = (functional.interpolate(one.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
-                  for one in (mel, clean))
+    mel, clean = (functional.interpolate(log_mel.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
+                  for log_mel in (mel, clean))
     frames = (frames * tempo).ceil().long().clamp(1, length // 4)
-    # Moving the formants, by one factor for each utterance, makes one voice into many.
+    # Shifting the formants by a factor per utterance changes the voice.
     factor = torch.empty(batch, 1, device=device).uniform_(0.9, 1.12)
     position = (torch.arange(bands, device=device) * factor).clamp(0, bands - 1.001)
     low, weight = position.long(), position.frac()[:, None, :]
@@ -184,10 +193,10 @@ def augment(mel: Tensor, clean: Tensor, frames: Tensor, mean: Tensor) -> tuple[T
     noise = noise + torch.randn(batch, 1, 4, device=device) * 0.5 @ wave
     mel = torch.logaddexp(mel, noise + 0.3 * torch.randn_like(mel))
     for dim, most, number in ((2, bands // 8, 1), (1, 10, 1 + length // 200)):
-        places = torch.arange(mel.shape[dim], device=device)
+        positions = torch.arange(mel.shape[dim], device=device)
         for _ in range(number):
             width = torch.randint(most, (batch, 1), device=device)
             start = (torch.rand(batch, 1, device=device) * mel.shape[dim]).long()
-            hidden = (places >= start) & (places < start + width)
+            hidden = (positions >= start) & (positions < start + width)
             mel = torch.where(hidden[:, None, :] if dim == 2 else hidden[:, :, None], mean, mel)
     return mel, clean, frames

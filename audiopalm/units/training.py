@@ -1,6 +1,6 @@
-"""The kinds of units that stage 3 makes, chosen by `kind` of its configuration."""
+"""The trainings of stage 3, chosen by `kind` of its configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ TRAININGS: dict[str, tuple[type, Callable[[Path, Any, Path, int, Path | None], N
 }
 
 
-def load_training(path: str | Path | None, overrides: list[str] = ()) -> Any:
-    """The configuration of the kind that the YAML file or an override `kind=...` names; usm-v2 where none does."""
+def load_training(path: str | Path | None, overrides: Iterable[str] = ()) -> Any:
+    """The configuration of the kind that the YAML file or an override `kind=...` names; usm-v2 by default."""
     return load_kind_config(path, overrides, {kind: training for kind, (training, _) in TRAININGS.items()}, "usm-v2")
 
 
 def train(data: Path, config: Any, output: Path, seed: int, dev: Path | None = None) -> None:
-    """Train the units of `config` on the speech of the data directory `data`; dev losses are of `dev`."""
+    """Train the units of `config` on the speech of the data directory `data`; the dev losses are measured on `dev`."""
     TRAININGS[config.kind][1](data, config, output, seed, dev)

@@ -12,6 +12,8 @@ from audiopalm.units.mel_conformer import MelConformer, blocks
 
 @dataclass
 class UnitConfig:
+    """config.json for `kind: usm-v2`."""
+
     bands: int = ranged(80, low=1, high=MAX_SIZE)
     dim: int = ranged(192, low=1, high=MAX_SIZE)
     heads: int = ranged(4, low=1, high=MAX_SIZE)
@@ -22,7 +24,7 @@ class UnitConfig:
     dropout: float = ranged(0.0, low=0, high=0.99)
     code_dim: int = ranged(32, low=1, high=MAX_SIZE)
     size: int = ranged(512, low=1, high=MAX_SIZE)  # codes
-    characters: str = ""  # of the CTC head, which has one class more: 0 is blank. Set by training
+    characters: str = ""  # of the CTC head, whose class 0 is blank and class i is character i - 1. Set by training
 
 
 class UnitModel(MelConformer):
@@ -58,7 +60,7 @@ class UnitModel(MelConformer):
         return self.code_norm(self.to_code(x).float())
 
     def classify(self, codes: Tensor, valid: Tensor) -> Tensor:
-        """Codes or latents `[B, T, code_dim]` -> log-probabilities of characters `[B, T, 1 + characters]`."""
+        """Codes or latents `[B, T, code_dim]` -> log probabilities of characters `[B, T, 1 + characters]`."""
         x = self.from_code(codes)
         for block in self.head:
             x = block(x, valid)

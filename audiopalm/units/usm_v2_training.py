@@ -15,6 +15,7 @@ from torch.nn import functional
 from audiopalm.core.config import ranged
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import no_grad
 from audiopalm.core.kmeans import kmeans
 from audiopalm.data.distortion import DistortionConfig
 from audiopalm.data.speech import Speech
@@ -39,7 +40,7 @@ from audiopalm.units.speech_batches import (
 )
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 
-SCALE_BATCHES = 4  # of the first ones, that the scale of log-mels is measured on
+SCALE_BATCHES = 4  # the scale of log-mels is measured on this many of the first batches
 
 
 @dataclass
@@ -70,7 +71,10 @@ class UnitTraining:
 
 
 def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int, dev: str | Path | None = None) -> None:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+    """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
+
+    Raises AudioPaLMError if no steps remain for the quantiser.
+    """
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "quantiser needs steps of its own")
@@ -80,7 +84,7 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int,
 
 
 class UsmTraining(Training):
-    """CTC and the spectrum, from `quantise_from` on through the quantiser."""
+    """The CTC loss and the spectrum loss, from step `quantise_from` on through the quantiser."""
 
     def __init__(self, config: UnitTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
                  fabric: Fabric):
@@ -92,7 +96,7 @@ class UsmTraining(Training):
         self.modules = {"model": self.model}
         self.comparable_from, self.quantised = config.quantise_from, False
         per_step = config.training.micro_batches
-        self.number = config.training.steps * per_step  # micro-batches; those of k-means come after them
+        self.number = config.training.steps * per_step  # micro-batches of the training; those of k-means come after
         self.first_distorted = config.augment_from * per_step
         self.plan = plan_batches(self.speech, config.batch, self.number + config.kmeans_batches, seed,
                                  config.short_steps * per_step, config.short_share)
@@ -102,7 +106,8 @@ class UsmTraining(Training):
         if self.first_distorted <= number < self.number and config.distortion.share > 0:
             distortion = RandomDistortion(config.distortion, self.speech, config.batch.longest_seconds,
                                           (self.seed, number))
-        return make_batch([self.speech[index] for index in self.plan[number]], config.model.characters, distortion)
+        recordings = [self.speech[index] for index in self.plan[number].tolist()]
+        return make_batch(recordings, config.model.characters, distortion)
 
     def update_groups(self) -> dict[str, UpdateGroup]:
         return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps)}
@@ -126,36 +131,37 @@ class UsmTraining(Training):
         yield Loss(total, values={"ctc": (ctc.detach(), 1), "spectrum": (heard.detach(), 1)})
 
     def losses(self, batch: SpeechBatch, augmented: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """CTC in nats a character, the squared errors of the spectrum and of the latents to their codes."""
+        """The CTC loss in nats per character, and the squared errors of the spectrum and of latents to their codes."""
         model = self.model
         with torch.no_grad(), full_precision(self.device):
             mel, clean, frames = model.log_mel(batch.samples), model.log_mel(batch.clean), batch.frames
             if augmented:
                 mel, clean, frames = augment(mel, clean, frames, model.mean)
             spoken = valid_mask(frames, mel.shape[1] // 4)
-            places, valid = positions_of(spoken, mel.device), spoken.to(mel.device, non_blocking=True)
+            positions, valid = positions_of(spoken, mel.device), spoken.to(mel.device, non_blocking=True)
             spectrum = voiceless(model, clean, valid)
         latents = codes = model.encode(mel, valid)
         pull = latents.new_zeros(())
         if self.quantised:
-            chosen = latents.flatten(0, 1).index_select(0, places)
-            quantised, _ = model.quantiser(chosen)
-            codes = latents.flatten(0, 1).index_copy(0, places, quantised).view_as(latents)
-            pull = functional.mse_loss(chosen, quantised.detach())
+            spoken_latents = latents.flatten(0, 1).index_select(0, positions)
+            quantised, _ = model.quantiser(spoken_latents)
+            codes = latents.flatten(0, 1).index_copy(0, positions, quantised).view_as(latents)
+            pull = functional.mse_loss(spoken_latents, quantised.detach())
         scores, sound = model.classify(codes, valid), model.sound(codes)
         ctc = functional.ctc_loss(scores.transpose(0, 1), batch.targets, frames, batch.target_lengths, reduction="sum",
                                   zero_infinity=True) / max(len(batch.targets), 1)
-        mels = (4 * places[:, None] + torch.arange(4, device=places.device)).flatten()
-        heard = functional.mse_loss(*(one.flatten(0, 1).index_select(0, mels) for one in (sound, spectrum)))
+        frames_of_mel = (4 * positions[:, None] + torch.arange(4, device=positions.device)).flatten()
+        heard = functional.mse_loss(*(log_mel.flatten(0, 1).index_select(0, frames_of_mel)
+                                      for log_mel in (sound, spectrum)))
         return ctc, heard, pull
 
     def evaluate(self) -> dict[str, float]:
-        """Means over the dev batches; `loss` is what the training minimises, without the pull to the codes."""
+        """Means over the dev batches. `loss` is the training loss without the pull to the codes."""
         if not self.dev:
             return {}
-        found = [self.losses(make_batch(items, self.config.model.characters).to(self.device), augmented=False)
-                 for items in self.dev]
-        ctc, heard = (sum(float(losses[place]) for losses in found) / len(found) for place in (0, 1))
+        by_batch = [self.losses(make_batch(items, self.config.model.characters).to(self.device), augmented=False)
+                    for items in self.dev]
+        ctc, heard = (sum(float(losses[number]) for losses in by_batch) / len(by_batch) for number in (0, 1))
         return {"ctc": ctc, "spectrum": heard, "loss": ctc + self.config.spectrum * heard}
 
     def utterances(self, batch: SpeechBatch) -> list[str]:
@@ -166,15 +172,15 @@ class UsmTraining(Training):
 
 
 def voiceless(model: UnitModel, mel: Tensor, valid: Tensor) -> Tensor:
-    """Scaled log-mels `[B, 4 T, bands]` less their mean over the recording, which is voice and channel."""
+    """Scaled log-mels `[B, 4 T, bands]` minus their mean over the recording, which represents voice and channel."""
     scaled = (mel - model.mean) / model.scale
     weight = valid.repeat_interleave(4, dim=1)[:, :, None].float()
     return scaled - (scaled * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
 
 
-@torch.no_grad()
+@no_grad
 def start_codebook(model: UnitModel, batches: list[SpeechBatch], seed: int) -> None:
-    """Set the codebook by k-means on latents of speech as it is, without augmentation."""
+    """Set the codebook by k-means on latents of speech without augmentation."""
     model.eval()
     latents = []
     for batch in batches:
@@ -186,9 +192,9 @@ def start_codebook(model: UnitModel, batches: list[SpeechBatch], seed: int) -> N
     logging.info("codebook of %d codes from %d latents", len(model.quantiser.codebook), sum(map(len, latents)))
 
 
-@torch.no_grad()
+@no_grad
 def character_error_rate(model: UnitModel, speech: list[Speech]) -> float:
-    """Of CTC behind the quantiser, on the recordings that have a text."""
+    """The character error rate of CTC after the quantiser, on the recordings with a text."""
     model.eval()
     items = [item for item in speech if item.text]
     heard = []

@@ -1,12 +1,12 @@
 """The `w2v-bert` kind: a Conformer trained on speech without texts; one of its middle layers is clustered.
 
 w2v-BERT (arXiv 2108.06209) masks speech. The first blocks learn to distinguish the code of a masked frame from those of
-other frames (contrastive loss), the blocks after them to predict it (masked prediction).
+other frames (contrastive loss). The blocks after them learn to predict it (masked prediction).
 
-In the paper the codes are learned jointly; on egs/mini only 6 of 256 codes were in use after 400 steps. Here they are
-k-means clusters of log-mel, which cannot collapse, as HuBERT's first codes are clusters of MFCCs (arXiv 2106.07447).
-The Conformer is that of usm-v2: its attention is bounded, so units depend on nearby frames only, and recordings of any
-length are encoded in parts.
+In the paper the codes are learned jointly. On egs/mini only 6 of 256 such codes were in use after 400 steps. Our codes
+are k-means clusters of log-mel, which cannot collapse; HuBERT's first codes are clusters of MFCCs (arXiv 2106.07447).
+The Conformer is that of usm-v2. Its attention is bounded, so that units depend on nearby frames only, and recordings of
+any length are encoded in parts.
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,26 @@ from audiopalm.units.mel_conformer import MelConformer, blocks, positions_of
 
 @dataclass
 class W2vBertConfig:
+    """config.json for `kind: w2v-bert`."""
+
     bands: int = ranged(80, low=1, high=MAX_SIZE)
     dim: int = ranged(512, low=1, high=MAX_SIZE)
     heads: int = ranged(8, low=1, high=MAX_SIZE)
     kernel: int = ranged(9, low=1, high=MAX_SIZE)  # frames of the Conformer's depthwise convolutions
     context: int = ranged(25, low=1, high=MAX_SIZE)  # frames of attention to each side
     contrastive_blocks: int = ranged(6, low=1, high=1000)
-    masked_blocks: int = ranged(6, low=0, high=1000)  # behind the contrastive ones
-    layer: int = ranged(8, low=1)  # the block whose output is clustered, from 1; the tokenizer runs none behind it
+    masked_blocks: int = ranged(6, low=0, high=1000)  # after the contrastive blocks
+    layer: int = ranged(8, low=1)  # the block whose output is clustered, from 1; the tokenizer runs no block after it
     dropout: float = ranged(0.1, low=0, high=0.99)
-    # clusters of log-mel that training predicts; they are not the units
+    # clusters of log-mel that the training predicts; they are not the units
     target_codes: int = ranged(500, low=1, high=MAX_SIZE)
     target_dim: int = ranged(256, low=1, high=MAX_SIZE)
     size: int = ranged(1024, low=1, high=MAX_SIZE)  # units
 
 
 class W2vBert(MelConformer):
+    """The encoder, its codebook, and two heads for training: contrastive, and masked prediction."""
+
     def __init__(self, config: W2vBertConfig):
         super().__init__(config.bands, config.dim)
         self.config = config
@@ -66,28 +70,32 @@ class W2vBert(MelConformer):
         return ((mel - self.mean) / self.scale).unflatten(1, (-1, 4)).flatten(2)
 
     def losses(self, mel: Tensor, valid: Tensor, masked: Tensor) -> dict[str, Tensor]:
-        """The two losses, whose sum is trained, for log-mel `[B, 4 T, bands]` with masked frames `masked` `[B, T]`,
-        which are on the host."""
-        places, recording = positions_of(masked, mel.device), masked.nonzero()[:, 0].to(mel.device, non_blocking=True)
-        codes = nearest(self.frames(mel).flatten(0, 1).index_select(0, places), self.centres)
+        """The contrastive loss and the loss of masked prediction, both 0-d. Their sum is minimised.
+
+        mel: log-mel `[B, 4 T, bands]`. valid: bool `[B, T]`, False on padding. masked: bool `[B, T]`, the masked
+        frames, on the host.
+        """
+        recording = masked.nonzero()[:, 0].to(mel.device, non_blocking=True)
+        positions = positions_of(masked, mel.device)
+        codes = nearest(self.frames(mel).flatten(0, 1).index_select(0, positions), self.centres)
         hidden = masked.to(mel.device, non_blocking=True)[:, :, None]
         x = torch.where(hidden, self.mask_vector, self.subsample(mel, valid))
         for block in self.blocks[:self.config.contrastive_blocks]:
             x = block(x, valid)
-        guess = self.guess(x.flatten(0, 1).index_select(0, places)).float()
+        guess = self.guess(x.flatten(0, 1).index_select(0, positions)).float()
         for block in self.blocks[self.config.contrastive_blocks:]:
             x = block(x, valid)
-        logits = self.head(x.flatten(0, 1).index_select(0, places)).float()
+        logits = self.head(x.flatten(0, 1).index_select(0, positions)).float()
         return {"contrastive": contrast(guess, self.targets[codes], codes, recording),
                 "masked": functional.cross_entropy(logits, codes)}
 
 
 def contrast(guess: Tensor, chosen: Tensor, codes: Tensor, recording: Tensor) -> Tensor:
-    """Cross-entropy of identifying the code of each of N masked frames among those of its recording.
+    """The cross-entropy of identifying the code of each of N masked frames among the codes of its recording, 0-d.
 
     guess: predictions `[N, target_dim]`. chosen: the vectors `[N, target_dim]` of `codes` `[N]`. recording: `[N]`.
     Logits are cosines divided by 0.1, as in wav2vec 2.0. The negatives are all masked frames of the recording with
-    other codes; the paper draws 100 of them.
+    other codes. The paper draws 100 negatives.
     """
     cosine = functional.normalize(guess, dim=-1) @ functional.normalize(chosen, dim=-1).T / 0.1
     own = torch.eye(len(guess), dtype=torch.bool, device=guess.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import no_grad
 from audiopalm.core.kmeans import kmeans
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
@@ -49,14 +50,17 @@ class W2vBertTraining:
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(
         learning_rate=5e-4, warmup_steps=2000, weight_decay=0.01))
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
-    target_batches: int = ranged(16, low=1)  # whose frames are clustered into the codes that training predicts
+    target_batches: int = ranged(16, low=1)  # batches whose frames are clustered into the codes that training predicts
     mask_start: float = ranged(0.08, above=0, high=1)  # the fraction of frames that begin a masked span
     mask_span: int = ranged(5, low=1)  # frames of 40 ms
 
 
 def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed: int,
                    dev: str | Path | None = None) -> None:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+    """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
+
+    Raises AudioPaLMError if `config.model.layer` is not one of the blocks.
+    """
     depth = config.model.contrastive_blocks + config.model.masked_blocks
     if not 1 <= config.model.layer <= depth:
         raise AudioPaLMError(f"model.layer is {config.model.layer}, there are blocks 1 to {depth}")
@@ -66,7 +70,7 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
 
 
 class W2vBertUnits(Training):
-    """The contrastive and the masked loss; the codebook is clustered when the encoder is trained."""
+    """The contrastive and the masked loss. The codebook is clustered after the training of the encoder."""
 
     def __init__(self, config: W2vBertTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
                  fabric: Fabric):
@@ -79,7 +83,7 @@ class W2vBertUnits(Training):
         self.plan = plan_batches(self.speech, config.batch, number, seed)
 
     def load(self, number: int) -> SpeechBatch:
-        return make_batch([self.speech[index] for index in self.plan[number]], "")
+        return make_batch([self.speech[index] for index in self.plan[number].tolist()], "")
 
     def update_groups(self) -> dict[str, UpdateGroup]:
         return {"model": update_group(self.model, self.config.optimizer, self.config.training.steps)}
@@ -108,13 +112,13 @@ class W2vBertUnits(Training):
         return self.model.losses(mel, valid.to(mel.device, non_blocking=True), masked)
 
     def evaluate(self) -> dict[str, float]:
-        """Means over the dev batches, whose masks are the same every time; `loss` is the sum that is minimised."""
+        """Means over the dev batches, whose masks are the same every time. `loss` is the sum of both losses."""
         if not self.dev:
             return {}
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            found = [self.losses(make_batch(items, "").to(self.device)) for items in self.dev]
-        means = {name: sum(float(losses[name]) for losses in found) / len(found) for name in found[0]}
+            by_batch = [self.losses(make_batch(items, "").to(self.device)) for items in self.dev]
+        means = {name: sum(float(losses[name]) for losses in by_batch) / len(by_batch) for name in by_batch[0]}
         return means | {"loss": sum(means.values())}
 
     def utterances(self, batch: SpeechBatch) -> list[str]:
@@ -125,9 +129,9 @@ class W2vBertUnits(Training):
         save_units(self.model, self.output)
 
 
-@torch.no_grad()
+@no_grad
 def start_targets(model: W2vBert, batches: list[SpeechBatch], seed: int) -> None:
-    """Set the codes that training predicts: clusters of the frames of `batches`."""
+    """Set the codes that training predicts to the k-means clusters of the frames of `batches`."""
     frames = [model.frames(model.log_mel(batch.samples)).flatten(0, 1).index_select(0, positions_of(
         valid_mask(batch.frames, int(batch.frames.max())), batch.samples.device)) for batch in batches]
     model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).cpu().numpy(), len(model.centres), seed)))

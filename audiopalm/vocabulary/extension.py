@@ -1,7 +1,7 @@
-"""More pieces for the text tokenizer of a packed model. They get the ids behind the known ones.
+"""New pieces for the text tokenizer of a packed model. Their ids follow the existing ids.
 
-A text in a language that the model knows keeps its ids, so that the model answers it as before: pieces that would
-change the ids of such a text are left out.
+The texts of the languages that the model was trained on must keep their ids, so that the model answers as before: new
+pieces that would change the ids of such a text are left out.
 """
 
 from collections.abc import Iterable
@@ -12,27 +12,28 @@ import sentencepiece
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, sha256
-from audiopalm.vocabulary.text import learn_pieces, tokenizer_file
+from audiopalm.vocabulary.text import learn_pieces, sentencepiece_messages, tokenizer_file
 
-# Pieces that every model of `learn_pieces` has: the bytes, <unk>, <s>, </s> and the newline.
+# The number of pieces that every model of `learn_pieces` has: the bytes, <unk>, <s>, </s> and the newline.
 COMMON_PIECES = 260
 
 
 def is_extensible(file: Path) -> bool:
-    """Whether `extend_tokenizer` can add pieces: to unigram models, as those of stage 6, not to others of text LMs."""
-    return file.suffix == ".model" and _read(file).trainer_spec.model_type == _unigram()
+    """Whether `extend_tokenizer` can add pieces to a tokenizer: it can if this is a unigram model, as of stage 6."""
+    unigram = sentencepiece_messages().TrainerSpec.UNIGRAM
+    return file.suffix == ".model" and bool(_read(file).trainer_spec.model_type == unigram)
 
 
 def extend_tokenizer(file: Path, output: Path, texts: Iterable[str], known_texts: Iterable[str], number: int) -> int:
-    """Write the SentencePiece model `file` with at most `number` more pieces, learned from `texts`, to `output`.
+    """Write the SentencePiece model `file` with at most `number` new pieces, learned from `texts`, to `output`.
 
-    Ids and scores of the known pieces do not change, and the ids of `known_texts` stay as they are. Returns how many
-    pieces were added. Raises AudioPaLMError where `number` is less than the characters of `texts`.
+    Ids and scores of the old pieces do not change, nor do the ids of `known_texts`. Returns the number of new pieces.
+    Raises AudioPaLMError where `number` is less than the number of different characters in `texts`.
     """
     old = _read(file)
     pieces = _new_pieces(old, texts, number)
     known = sorted(set(known_texts))
-    while pieces:  # a piece that leaves can let another one in, so until none is used
+    while pieces:  # repeated, because known texts may use another new piece when one is removed
         processor = sentencepiece.SentencePieceProcessor(model_proto=_with(old, pieces).SerializeToString())
         used = {index - len(old.pieces) for ids in processor.encode(known) for index in ids}
         if not any(index >= 0 for index in used):
@@ -44,7 +45,10 @@ def extend_tokenizer(file: Path, output: Path, texts: Iterable[str], known_texts
 
 
 def check_extension(old_directory: Path, new_directory: Path) -> None:
-    """Raise AudioPaLMError unless the tokenizer of one directory of stage 6 is that of another one with more pieces."""
+    """Raise AudioPaLMError unless the new tokenizer is the old one, or the old one with pieces appended.
+
+    Both directories are those of stage 6.
+    """
     old, new = tokenizer_file(old_directory), tokenizer_file(new_directory)
     if sha256(old) == sha256(new):
         return
@@ -57,13 +61,16 @@ def check_extension(old_directory: Path, new_directory: Path) -> None:
 
 
 def _new_pieces(old: Any, texts: Iterable[str], number: int) -> list[tuple[str, float]]:
-    """Pieces with scores of a model trained on `texts` that `old` lacks. Scores stay between those of `old`, because
-    SentencePiece derives the scores of unknown characters and of the newline from the lowest and the highest."""
+    """(piece, score) of a model that is trained on `texts`, without the pieces of `old`.
+
+    Scores are clipped to the range of the old scores, because SentencePiece derives the scores of unknown characters
+    and of the newline from the lowest and the highest score.
+    """
     try:
         model = _parse(learn_pieces(texts, number + COMMON_PIECES))
     except RuntimeError as error:
-        raise AudioPaLMError(f"{number} new pieces cannot be learned ({' '.join(str(error).split())[-120:]}); give "
-                             "more of them, --vocabulary_args new_pieces=N, or none at all, 0") from None
+        raise AudioPaLMError(f"{number} new pieces cannot be learned ({' '.join(str(error).split())[-120:]}); allow "
+                             "more by --vocabulary_args new_pieces=N, or none by new_pieces=0") from None
     known = {piece.piece for piece in old.pieces}
     scores = [piece.score for piece in old.pieces if piece.type == piece.NORMAL]
     return [(piece.piece, min(max(piece.score, min(scores)), max(scores))) for piece in model.pieces
@@ -71,6 +78,7 @@ def _new_pieces(old: Any, texts: Iterable[str], number: int) -> list[tuple[str, 
 
 
 def _with(old: Any, pieces: list[tuple[str, float]]) -> Any:
+    """A copy of the model `old` with the (piece, score) appended."""
     model = type(old)()
     model.CopyFrom(old)
     for piece, score in pieces:
@@ -84,10 +92,5 @@ def _read(file: Path) -> Any:
 
 
 def _parse(content: bytes) -> Any:
-    from sentencepiece import sentencepiece_model_pb2
-    return sentencepiece_model_pb2.ModelProto.FromString(content)
-
-
-def _unigram() -> int:
-    from sentencepiece import sentencepiece_model_pb2
-    return sentencepiece_model_pb2.TrainerSpec.UNIGRAM
+    """The `ModelProto` message in the content of a SentencePiece model."""
+    return sentencepiece_messages().ModelProto.FromString(content)

@@ -16,11 +16,11 @@ from audiopalm.core.files import read_object, sha256, write_json
 from audiopalm.vocabulary.text import TextTokenizer, load_tokenizer, tokenizer_file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """Sizes and hashes of both tokenizers, the two end tokens, and the language codes of the training texts.
 
-    eos: the id that ends a document. newline: the id that ends the parts of a sequence before the last.
+    eos: the id that ends a document. newline: the id that ends every part of a sequence except the last.
     """
 
     text_size: int = ranged(low=1)
@@ -33,6 +33,7 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
+        """The number of ids, text and audio."""
         return self.text_size + self.audio_size
 
     @property
@@ -42,10 +43,11 @@ class Vocabulary:
         return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, directory: str | Path) -> None:
+        """Write vocabulary.json into `directory`."""
         write_json(Path(directory) / "vocabulary.json", {**asdict(self), "layout_hash": self.layout_hash})
 
     def check(self, other_hash: str, what: str) -> None:
-        """Raise AudioPaLMError if `what` was made with a vocabulary of another layout hash."""
+        """Raise AudioPaLMError if `other_hash`, the layout hash that `what` was made with, is not this one."""
         if other_hash != self.layout_hash:
             raise AudioPaLMError(
                 f"vocabulary mismatch: {what} was made with vocabulary {other_hash}, this one is {self.layout_hash}; "
@@ -53,7 +55,7 @@ class Vocabulary:
             )
 
     def check_units(self, other_sha256: str, what: str) -> None:
-        """Raise AudioPaLMError if `what`, a folder of stage 5, has other units than this vocabulary."""
+        """Raise AudioPaLMError if the units of `what`, a folder of stage 5, are not those of this vocabulary."""
         if other_sha256 != self.units_sha256:
             raise AudioPaLMError(f"{what} was made with units {other_sha256}, the vocabulary with {self.units_sha256}; "
                                  "run stages 5 and 6 again")
@@ -63,22 +65,27 @@ def make_vocabulary(directory: str | Path, units_size: int, units_sha256: str, l
                     text_size: int | None = None, eos: int = -1) -> Vocabulary:
     """Append `units_size` audio ids to the text ids of the tokenizer in `directory` and save vocabulary.json.
 
-    For the tokenizer of a text LM: text_size is the number of rows of its embedding, which may exceed the number of
-    ids. eos is its end-of-document id, if the tokenizer does not state it.
+    For the tokenizer of a text LM: text_size is the number of rows of the LM's embedding, which may exceed the number
+    of ids; eos is its end-of-document id, used if the tokenizer does not state one. Raises AudioPaLMError for a
+    tokenizer with more ids than text_size.
     """
     file = tokenizer_file(directory)
     tokenizer = load_tokenizer(file, eos)
     text_size = text_size or tokenizer.size
     if tokenizer.size > text_size:
-        raise AudioPaLMError(f"{file} has {tokenizer.size} ids, the text LM {text_size} rows: they are not of one LM")
-    vocabulary = Vocabulary(text_size, units_size, tokenizer.eos, tokenizer.newline, sha256(file), units_sha256,
-                            languages)
+        raise AudioPaLMError(f"{file} has {tokenizer.size} ids, but the text LM has {text_size} rows: they do not "
+                             "belong to the same LM")
+    vocabulary = Vocabulary(text_size=text_size, audio_size=units_size, eos=tokenizer.eos, newline=tokenizer.newline,
+                            text_sha256=sha256(file), units_sha256=units_sha256, languages=languages)
     vocabulary.save(directory)
     return vocabulary
 
 
 def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
-    """The vocabulary and its text tokenizer. Raises AudioPaLMError if the tokenizer has been replaced."""
+    """The vocabulary and its text tokenizer, from a directory of stage 6.
+
+    Raises AudioPaLMError for a missing or damaged file, and if the tokenizer is not that of vocabulary.json.
+    """
     directory = Path(directory)
     path = directory / "vocabulary.json"
     values = read_object(path, "stage 6 (vocabulary)", {"layout_hash": str})
@@ -86,8 +93,9 @@ def load_vocabulary(directory: str | Path) -> tuple[Vocabulary, TextTokenizer]:
     vocabulary = from_dict(Vocabulary, values, str(path))
     vocabulary.check(stated, str(path))
     file = tokenizer_file(directory)
-    if (found := sha256(file)) != vocabulary.text_sha256:
-        raise AudioPaLMError(f"{file} has SHA-256 {found}, vocabulary.json says {vocabulary.text_sha256}")
+    if (actual := sha256(file)) != vocabulary.text_sha256:
+        raise AudioPaLMError(f"{file} has SHA-256 {actual}, vocabulary.json states {vocabulary.text_sha256}; run stage "
+                             "6 (vocabulary) again")
     tokenizer = load_tokenizer(file, vocabulary.eos)
     ends = tokenizer.eos, tokenizer.newline
     if tokenizer.size > vocabulary.text_size or ends != (vocabulary.eos, vocabulary.newline):

@@ -1,9 +1,11 @@
 """Text tokenizers: a SentencePiece model (of stage 6 or of a text LM), or the tokenizer.json of a text LM."""
 
+import importlib
 import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import sentencepiece
@@ -12,26 +14,31 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
 
 NEWLINE = "\n"  # ends every part of a sequence (audiopalm/tasks.py), so it must be one token
-NEWLINE_BYTE = "<0x0A>"  # its name in tokenizers with byte tokens
-FILES = ("text.model", "tokenizer.json")  # its file in the directory of stage 6: SentencePiece, JSON
+NEWLINE_BYTE = "<0x0A>"  # the name of the newline in tokenizers with byte tokens
+FILES = ("text.model", "tokenizer.json")  # the tokenizer in the directory of stage 6: SentencePiece, JSON
 
 
 class TextTokenizer(Protocol):
-    """`encode` and `decode` between text and ids 0..size-1. `eos` ends a document. No special tokens are added."""
+    """Conversion between texts and ids 0..size-1. The id `eos` ends a document, `newline` a part of a sequence."""
 
     size: int
     eos: int
     newline: int
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; no special tokens are added."""
+        ...
 
     def decode(self, ids: list[int]) -> str:
-        """Ids without a token (unused rows of an embedding) are skipped."""
+        """The text of ids. Ids without a token (unused rows of an embedding) are skipped."""
         ...
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model, which states its own end-of-document id."""
+    """A SentencePiece model, which states its own end-of-document id.
+
+    Raises AudioPaLMError for a file that is no SentencePiece model, and for a model without a newline token.
+    """
 
     def __init__(self, file: str | Path):
         try:
@@ -56,7 +63,10 @@ class SentencePieceTokenizer:
 
 
 class JsonTokenizer:
-    """A tokenizer.json of the library `tokenizers`. Such a file does not state its end-of-document id, `eos`."""
+    """A tokenizer.json of the library `tokenizers`. Such a file does not state its end-of-document id, `eos`.
+
+    Raises AudioPaLMError where the library is not installed, for a damaged file, and for one without a newline token.
+    """
 
     def __init__(self, file: str | Path, eos: int):
         try:
@@ -86,9 +96,11 @@ class JsonTokenizer:
 
 
 def tokenizer_file(directory: str | Path) -> Path:
-    """The tokenizer file in the directory of stage 6."""
-    found = [Path(directory) / name for name in FILES if (Path(directory) / name).exists()]
-    return found[0] if found else require(Path(directory) / FILES[0], "stage 6 (vocabulary)")
+    """The tokenizer file in the directory of stage 6. Raises AudioPaLMError where there is none."""
+    for name in FILES:
+        if (Path(directory) / name).exists():
+            return Path(directory) / name
+    return require(Path(directory) / FILES[0], "stage 6 (vocabulary)")
 
 
 def load_tokenizer(file: Path, eos: int) -> TextTokenizer:
@@ -97,11 +109,22 @@ def load_tokenizer(file: Path, eos: int) -> TextTokenizer:
 
 
 def tokenizer_of_lm(lm: Path) -> Path:
-    """The tokenizer file of a text LM in Hugging Face's layout, or that of a directory of stage 6."""
+    """The tokenizer file of a text LM in Hugging Face's layout, or of a directory of stage 6.
+
+    Raises AudioPaLMError where there is none.
+    """
     for name in ("tokenizer.json", "tokenizer.model", "text.model"):
         if (lm / name).exists():
             return lm / name
-    raise AudioPaLMError(f"{lm} has neither tokenizer.json nor tokenizer.model, without which a text LM is of no use")
+    raise AudioPaLMError(f"{lm} has neither tokenizer.json nor tokenizer.model; a text LM is used with its tokenizer")
+
+
+def sentencepiece_messages() -> ModuleType:
+    """The module with SentencePiece's protocol buffer messages, such as `ModelProto`.
+
+    It is imported by name: it makes its classes when it is imported, so that type checkers do not see them.
+    """
+    return importlib.import_module("sentencepiece.sentencepiece_model_pb2")
 
 
 def take_tokenizer(lm: Path, directory: Path) -> None:
@@ -112,16 +135,16 @@ def take_tokenizer(lm: Path, directory: Path) -> None:
 
 
 def train_tokenizer(texts: Iterable[str], model: str | Path, size: int) -> None:
-    """Train a unigram SentencePiece model of at most `size` pieces and write it to `model`."""
+    """Train a unigram SentencePiece model of at most `size` pieces and write it to `model`; see `learn_pieces`."""
     with atomic_path(model) as temporary:
         temporary.write_bytes(learn_pieces(texts, size))
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:
-    """A unigram SentencePiece model of at most `size` pieces, as its file has it.
+    """Train a unigram SentencePiece model of at most `size` pieces; return the content of its file.
 
     Byte fallback makes every text encodable. Texts are not normalised, because tags have brackets and capitals. Raises
-    RuntimeError where `size` is less than the number of characters.
+    RuntimeError where `size` is less than the number of different characters.
     """
     stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

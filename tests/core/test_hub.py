@@ -163,7 +163,7 @@ def test_what_the_hub_refuses_is_one_line(hub, command, tmp_path):
     pack = write_pack(tmp_path / "pack")
     hub.repositories["me/other"], hub.commits["me/other"] = {"config.json": b"{}"}, 0
     refused = {
-        "HTTP 401: set HF_TOKEN to a token that may": upload(command, pack, "me/x", code=2, HF_TOKEN="hf_wrong"),
+        "HTTP 401: set HF_TOKEN to a token that has access": upload(command, pack, "me/x", code=2, HF_TOKEN="hf_wrong"),
         "to me/x: [Errno 111] Connection refused": upload(command, pack, "me/x", code=2, HF_ENDPOINT=NOWHERE),
         "HTTP 401: set HF_TOKEN": command("-c", FETCH, "me/none", HF_TOKEN="hf_wrong"),
         "[Errno 111] Connection refused": command("-c", FETCH, "me/none", HF_ENDPOINT=NOWHERE),

@@ -75,7 +75,9 @@ class Letters:
 
 
 def make_builder() -> SequenceBuilder:
-    return SequenceBuilder(Vocabulary(256, 12, 2, 3, "bytes", "units of the test", ["en", "es"]), Letters())
+    vocabulary = Vocabulary(text_size=256, audio_size=12, eos=2, newline=3, text_sha256="bytes",
+                            units_sha256="units of the test", languages=["en", "es"])
+    return SequenceBuilder(vocabulary, Letters())
 
 
 def same(left: PackedBatch, right: PackedBatch) -> bool:

@@ -177,7 +177,7 @@ def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
     values = json.loads(path.read_text())
     values["inputs"][AUDIO]["weights"].append(1.0)
     write_json(path, values)
-    with pytest.raises(AudioPaLMError, match=r"inputs\.audio has not 5 features"):
+    with pytest.raises(AudioPaLMError, match=r"inputs\.audio does not have 5 features"):
         Confidence.load(path, weights)
     assert read_trained(pack / "lm")
 

@@ -33,7 +33,7 @@ def test_a_batch_gives_the_ids_of_single_recordings(tokenizer):
 def test_common_passes_of_a_gpu_give_the_same_ids(tokenizer, monkeypatch):
     """Short and long recordings, the long ones cut, in several passes."""
     monkeypatch.setattr(mel_conformer, "WINDOW", 37)
-    monkeypatch.setattr(mel_conformer, "MOST_UNITS", 200)
+    monkeypatch.setattr(mel_conformer, "MAX_UNITS", 200)
     recordings = [noise(seconds, seed) for seed, seconds in enumerate((0.7, 4.0, 0.02, 2.0, 1.23))]
     for together, alone in zip(tokenizer.encode_batch(recordings), tokenizer.encode(recordings), strict=True):
         assert together.shape == alone.shape and np.mean(together != alone) < 0.01

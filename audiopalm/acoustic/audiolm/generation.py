@@ -1,4 +1,4 @@
-"""Generation with AudioLM's stages 2 and 3: codec tokens one at a time with a KV cache, many utterances at once."""
+"""Generation with AudioLM's stages 2 and 3: codec tokens one at a time with a KV cache, for a batch of utterances."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ from audiopalm.lm.generation.cache import CachedDecoder
 class GenerationConfig(WindowConfig):
     """The sampling of codes. Temperature 0 takes the most probable code. The windows are those of stage 2."""
 
-    temperature: float = ranged(0.8, low=0, high=100)  # of the coarse levels
-    fine_temperature: float = ranged(0.6, low=0, high=100)
+    temperature: float = ranged(0.8, low=0, high=100)  # of the coarse levels (stage 2)
+    fine_temperature: float = ranged(0.6, low=0, high=100)  # of the fine levels (stage 3)
 
 
 class AudioLMAcoustic(Acoustic):
@@ -37,7 +37,7 @@ class AudioLMAcoustic(Acoustic):
     generation: GenerationConfig
 
     def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
-        sizes, settings, lengths = self.model.config, self.generation, [len(one) for one in units]
+        sizes, settings, lengths = self.model.config, self.generation, [len(ids) for ids in units]
 
         def unit_context(window: Window) -> np.ndarray:
             prompt_units, _ = prompts[window.utterance]
@@ -62,8 +62,8 @@ def _run_stage(stage: Stage, lengths: list[int], config: WindowConfig, context_o
                prompts: list[np.ndarray], temperature: float, seed: list[int]) -> Generated:
     """The codes of one stage, `[2 * length, levels]` for each utterance.
 
-    context_of: returns the context of a window, `[N, context_levels]`, the prompt's first. prompts: codes
-    `[P, levels]` of each utterance's voice prompt.
+    context_of: returns the context of a window, `[N, context_levels]`, which begins with the prompt's. prompts: the
+    codes `[P, levels]` of each utterance's voice prompt.
     """
     def extend(windows: list[Window], generated: Generated) -> list[np.ndarray]:
         prefix = np.stack([np.concatenate([prompts[window.utterance], window.overlap_codes(generated)])
@@ -78,13 +78,13 @@ def _run_stage(stage: Stage, lengths: list[int], config: WindowConfig, context_o
 
 def generate_codes(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray, uniform: list[np.ndarray],
                    temperature: float) -> list[np.ndarray]:
-    """New codes `[n, levels]` of each sequence, after the codes `prefix [B, P, levels]`.
+    """New codes, int64 `[n, levels]`, of each sequence, after the codes `prefix` int64 `[B, P, levels]`.
 
-    contexts: `[N, context_levels]` of each sequence. uniform: random numbers in [0, 1), `[n, levels]` of each sequence;
-    sequences are sorted by n, the shortest first.
+    contexts: `[N, context_levels]` of each sequence. uniform: random numbers in [0, 1), `[n, levels]` of each sequence.
+    Sequences are sorted by n, the shortest first.
     """
-    device, frames = stage.decoder.embedding.weight.device, [len(one) for one in uniform]
-    draws = np.stack([np.pad(one, ((0, frames[-1] - len(one)), (0, 0))) for one in uniform])
+    device, frames = stage.decoder.embedding.weight.device, [len(numbers) for numbers in uniform]
+    draws = np.stack([np.pad(numbers, ((0, frames[-1] - len(numbers)), (0, 0))) for numbers in uniform])
     generated = torch.zeros(draws.shape, dtype=torch.long, device=device)
     draws = torch.from_numpy(draws).to(device)
     decoder, hidden, lengths = _prefill(stage, contexts, prefix, frames[-1])
@@ -103,7 +103,8 @@ def generate_codes(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray,
             if (frame + 1, level + 1) != (frames[-1], stage.levels):
                 token, position = stage.code_id(codes, prefix.shape[1] + frame, level)
                 inactive = decoder.slots - decoder.active_slots
-                token, position = (torch.cat([one[:, 0], one[:1, 0].expand(inactive)]) for one in (token, position))
+                token, position = (torch.cat([value[:, 0], value[:1, 0].expand(inactive)])
+                                   for value in (token, position))
                 hidden = decoder.step(token, lengths, position)
                 lengths = [length + 1 for length in lengths]
     return [codes[:count] for codes, count in zip(generated.cpu().numpy(), frames, strict=True)]
@@ -111,7 +112,7 @@ def generate_codes(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray,
 
 def _prefill(stage: Stage, contexts: list[np.ndarray], prefix: np.ndarray,
              frames: int) -> tuple[CachedDecoder, Tensor, list[int]]:
-    """A decoder that has read contexts and prefixes, with the capacity for `frames` more frames.
+    """The decoder after the prefill of contexts and prefixes, with the capacity for `frames` more frames.
 
     Also returns the hidden state of the last token in each slot, `[slots, dim]`, and the number of tokens in each slot.
     Inactive slots repeat the first sequence.

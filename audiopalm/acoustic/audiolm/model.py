@@ -1,13 +1,13 @@
 """AudioLM's stages 2 and 3 (arXiv 2209.03143, section 3.3): autoregressive language models of codec tokens.
 
-Stage 2 generates the coarse levels from units, stage 3 the fine levels from the coarse ones. Each is a `Decoder` with
-its own ids: first those of its context, then those of its codes, level by level. A sequence is the context, then the
-codec tokens frame by frame. Both begin with the voice prompt.
+Stage 2 generates the coarse levels from units, stage 3 the fine levels from the coarse levels. Each is a `Decoder` with
+its own ids: first the ids of its context, then those of its codes, level by level. A sequence is the context, then the
+codec tokens frame by frame. Context and codec tokens both begin with the voice prompt.
 
 This model differs from the paper:
 - The position of a token is its time, not its offset in the sequence. The context of a frame is next to the frame's
   codes, so that the model need not learn the distance.
-- Prompt and target are different utterances of a speaker, as in SoundStorm here. The prompt's tokens have loss too.
+- Prompt and target are different utterances of a speaker, as in our SoundStorm. The prompt's tokens also have loss.
 - At each step only the codes of one level are possible, in training and in generation.
 """
 
@@ -21,6 +21,7 @@ from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
 from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import no_grad
 from audiopalm.lm.model import ArchitectureConfig, Decoder
 from audiopalm.lm.model import ModelConfig as DecoderConfig
 
@@ -29,9 +30,9 @@ TABLE_SPREAD = 0.3  # initial distance between the tables of units and levels, r
 
 @dataclass
 class ModelConfig:
-    """Sizes of the model. Those that are 0 are filled in from the training tokens.
+    """Sizes of the model. A size of 0 is replaced by that of the training tokens.
 
-    `levels` may be fewer than the codec's; the codec then decodes without the finest levels.
+    If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
     """
 
     units_size: int = ranged(0, low=0, high=MAX_SIZE)
@@ -74,7 +75,7 @@ class Stage(nn.Module):
         return (code + self.first_code_id + level * self.size)[:, None], torch.full_like(code[:, None], position)
 
     def _positions(self, tokens: Tensor, stride: int, first: int) -> Tensor:
-        """Positions `[B, N * L]` of tokens `[B, N, L]`, one every `stride` frames, `first` being that of level 0."""
+        """Positions `[B, N * L]` of tokens `[B, N, L]`, one every `stride` frames; `first` is that of level 0."""
         frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * stride * self.positions_per_frame
         positions = frame + first + torch.arange(tokens.shape[2], device=tokens.device)
         return positions.flatten().expand(len(tokens), -1)
@@ -85,7 +86,10 @@ class Stage(nn.Module):
         return functional.linear(hidden, self.decoder.head_weight[first:first + self.size]).float()
 
     def forward(self, context: Tensor, codes: Tensor) -> Tensor:
-        """Hidden states `[B, T, levels, dim]`: [t, l] depends on the context and on the codes before [t, l]."""
+        """Hidden states `[B, T, levels, dim]`. The state [t, l] depends on the context and on the codes before [t, l].
+
+        context: int64 `[B, N, context_levels]`. codes: int64 `[B, T, levels]`.
+        """
         ids, positions = (torch.cat(pair, dim=1)[:, :-1]
                           for pair in zip(self.context_ids(context), self.code_ids(codes), strict=True))
         length = ids.shape[1]
@@ -95,7 +99,10 @@ class Stage(nn.Module):
 
 
 class AudioLM(nn.Module):
-    """Both stages. They share no weights and are trained together."""
+    """Stages 2 and 3. They share no weights and are trained together.
+
+    Raises AudioPaLMError unless there are both coarse and fine levels.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -107,7 +114,7 @@ class AudioLM(nn.Module):
         self.coarse = Stage(1, config.units_size, FRAMES_PER_UNIT, coarse, codes, config.coarse, config.dropout)
         self.fine = Stage(coarse, codes, 1, fine, codes, config.fine, config.dropout)
 
-    @torch.no_grad()
+    @no_grad
     def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
         """Initialise embeddings so that similar sounds have similar embeddings.
 

@@ -1,4 +1,4 @@
-"""A bidirectional Conformer with rotary attention, to its own frames and to those of an encoded prompt.
+"""A bidirectional Conformer with rotary attention to its own frames and to those of an encoded prompt.
 
 The frames of a prompt attend only to the prompt. Its keys and values (`Memory`) are computed once, for all iterations
 of decoding and, in training, for several targets. The result of a frame does not depend on padding.
@@ -16,7 +16,10 @@ Memory = list[Pair]  # keys and values of each block, `[B, heads, P, width]`
 
 
 def rotary_table(first: int, frames: int, width: int, device: torch.device) -> Pair:
-    """Cosine and sine `[frames, width]` of the rotary angles from position `first` on; `width` is that of a head."""
+    """Cosine and sine, float32 `[frames, width]`, of the rotary angles from position `first` on.
+
+    width: the number of axes of a head.
+    """
     frequency = ROTARY_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
     angle = torch.outer(torch.arange(first, first + frames, device=device, dtype=torch.float32), frequency)
     angle = torch.cat([angle, angle], dim=-1)
@@ -31,7 +34,7 @@ def rotate(heads: Tensor, table: Pair) -> Tensor:
 
 
 def zeros(layer: nn.Linear) -> nn.Linear:
-    """Set the last layer of a residual branch to zero, so that each block starts as the identity."""
+    """Set the last layer of a residual branch to zero, so that each block starts as the identity. Returns the layer."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -63,7 +66,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, table: Pair, prompt: Pair | None, bias: Tensor | None) -> tuple[Tensor, Pair]:
-        """The attention output `[B, T, dim]`, and the keys and values of these frames."""
+        """The attention output `[B, T, dim]`, and the keys and values of these frames, `[B, heads, T, width]` each."""
         batch, frames, dim = states.shape
         split = self.project(self.norm(states)).view(batch, frames, 3, self.heads, dim // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
@@ -76,7 +79,8 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Pre-norm gated depthwise convolution. Layer norm replaces batch norm: a result does not depend on the batch."""
+    """Pre-norm gated depthwise convolution. Layer norm replaces batch norm, so that results do not depend on the batch.
+    """
 
     def __init__(self, dim: int, kernel: int, dropout: float):
         super().__init__()

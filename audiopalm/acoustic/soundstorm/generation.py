@@ -1,8 +1,9 @@
-"""SoundStorm's iterative parallel decoding: from units and a voice prompt to codec tokens, many utterances at once."""
+"""SoundStorm's iterative parallel decoding from units and a voice prompt to codec tokens, for a batch of utterances."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from audiopalm.acoustic.soundstorm.model import SoundStorm, Voice
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 
-CPU_BATCH_FRAMES = 600  # the states of more do not stay in a processor's cache, and need more padding
+CPU_BATCH_FRAMES = 600  # the states of larger batches exceed a processor's cache, and need more padding
 PRECISIONS = ("32-true", "bf16-mixed")  # Lightning Fabric's names
 
 
@@ -30,7 +31,7 @@ class GenerationConfig(WindowConfig):
     # bf16-mixed: products in bfloat16; codes then depend slightly on the batch
     precision: str = chosen("32-true", PRECISIONS)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.iterations:
             raise AudioPaLMError("generation: iterations must name at least one number")
@@ -42,12 +43,12 @@ class SoundStormAcoustic(Acoustic):
     model: SoundStorm
     generation: GenerationConfig
 
-    def __init__(self, model: SoundStorm, generation: GenerationConfig, meta: dict | None = None):
+    def __init__(self, model: SoundStorm, generation: GenerationConfig, meta: dict[str, Any] | None = None):
         super().__init__(model, generation, meta)
         self.bf16 = generation.precision == "bf16-mixed"
         for module in self.model.encoder.modules():
             if self.bf16 and isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.bfloat16()  # once here; autocast would convert the weights at every pass
+                module.bfloat16()  # converted once here; autocast would convert the weights in every pass
 
     def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
         encode = _LastVoice(self._encode)
@@ -56,10 +57,10 @@ class SoundStormAcoustic(Acoustic):
             voice = encode([prompts[window.utterance] for window in windows])
             return self._extend(windows, units, voice, generated, seed)
 
-        return generate_in_windows([len(one) for one in units], self.model.config.levels, self.windows(), extend)
+        return generate_in_windows([len(ids) for ids in units], self.model.config.levels, self.windows(), extend)
 
     def windows(self) -> GenerationConfig:
-        """The settings of windows on this device: on a CPU batches are small."""
+        """The settings of windows on the model's device. Batches on a CPU are small."""
         if self.model.head_bias.device.type != "cpu":
             return self.generation
         return replace(self.generation, batch_frames=min(self.generation.batch_frames, CPU_BATCH_FRAMES))
@@ -77,7 +78,7 @@ class SoundStormAcoustic(Acoustic):
 
     def _extend(self, windows: list[Window], units: list[np.ndarray], voice: Voice, generated: Generated,
                 seed: int) -> list[np.ndarray]:
-        """The new frames `[n, levels]` of each window; `voice` has a row for each."""
+        """The new frames `[n, levels]` of each window; `voice` has a row for each window."""
         shape = (len(windows), max(window.frames for window in windows))
         unit_batch = np.zeros((shape[0], shape[1] // FRAMES_PER_UNIT), dtype=np.int64)
         codec_batch = np.full((*shape, self.model.config.levels), self.model.config.codec_size, dtype=np.int64)
@@ -102,7 +103,7 @@ class SoundStormAcoustic(Acoustic):
         return [iterations[min(level, len(iterations) - 1)] for level in range(self.model.config.levels)]
 
     def schedule(self, new: np.ndarray) -> np.ndarray:
-        """How many of the `new [B]` frames are still masked after each iteration, int64 `[iterations, B]`."""
+        """The number of the `new [B]` frames that are still masked after each iteration, int64 `[iterations, B]`."""
         return np.array([[still_masked(int(frames), iteration, iterations) for frames in new]
                          for iterations in self._iterations() for iteration in range(iterations)], dtype=np.int64)
 
@@ -110,12 +111,12 @@ class SoundStormAcoustic(Acoustic):
              uniform: Tensor, remaining: Tensor) -> Tensor:
         """Fill the frames `is_new [B, T]` of `codec [B, T, levels]` in place, level by level, and return it.
 
-        units: `[B, T / 2]`. lengths: `[B]`, frames without padding, None where there is none. uniform: random numbers
-        in [0, 1), `[2, iterations of all levels, B, T]`, for the samples and for the noise on the confidence.
-        remaining: of `schedule`.
+        units: int64 `[B, T / 2]`. lengths: int64 `[B]`, frames without padding; None means no padding. uniform: random
+        numbers in [0, 1), `[2, iterations of all levels, B, T]`, for the samples and for the noise on the confidence.
+        remaining: the result of `schedule`.
 
-        On a CPU codes are computed for masked frames alone. On other devices they are computed for all frames, as the
-        host would have to wait for the number of masked ones.
+        On a CPU, codes are computed for masked frames only. On other devices they are computed for all frames, because
+        the host would have to wait for the number of masked frames.
         """
         choose = self._choose_masked if codec.device.type == "cpu" else self._choose_everywhere
         step = 0
@@ -126,41 +127,46 @@ class SoundStormAcoustic(Acoustic):
                     states = self.model(units, codec, voice, lengths)
                 temperature = self.generation.temperature if iterations > 1 else self.generation.fine_temperature
                 tokens, confidence = choose(states, codec, level, temperature, uniform[0, step], masked)
-                kept = masked
+                accepted = masked
                 if iteration + 1 < iterations:
                     noise = self.generation.noise * (1 - (iteration + 1) / iterations)
                     draw = uniform[1, step].clamp(1e-7, 1 - 1e-7)
                     confidence = confidence - noise * torch.log(-torch.log(draw))
-                    kept = most_confident(confidence, masked, remaining[step])
-                codec[..., level] = torch.where(kept, tokens, codec[..., level])
-                masked = masked & ~kept
+                    accepted = most_confident(confidence, masked, remaining[step])
+                codec[..., level] = torch.where(accepted, tokens, codec[..., level])
+                masked = masked & ~accepted
                 step += 1
         return codec
 
     def _choose_masked(self, states: Tensor, codec: Tensor, level: int, temperature: float, uniform: Tensor,
                        masked: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and their log probabilities `[B, T]`; 0 where a frame is not masked."""
-        found = sample_codes(self.model.logits(states[masked], codec[masked], level), temperature, uniform[masked])
-        return tuple(one.new_zeros(masked.shape).masked_scatter_(masked, one) for one in found)
+        codes, scores = sample_codes(self.model.logits(states[masked], codec[masked], level), temperature,
+                                     uniform[masked])
+        return (codes.new_zeros(masked.shape).masked_scatter_(masked, codes),
+                scores.new_zeros(masked.shape).masked_scatter_(masked, scores))
 
     def _choose_everywhere(self, states: Tensor, codec: Tensor, level: int, temperature: float, uniform: Tensor,
                            masked: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes and their log probabilities `[B, T]`, of all frames."""
+        """Codes and their log probabilities `[B, T]` for all frames."""
         logits = self.model.logits(states.flatten(0, 1), codec.flatten(0, 1), level)
-        return tuple(one.view(masked.shape) for one in sample_codes(logits, temperature, uniform.flatten()))
+        codes, scores = sample_codes(logits, temperature, uniform.flatten())
+        return codes.view(masked.shape), scores.view(masked.shape)
 
 
 class _LastVoice:
-    """Encodes the prompts of a batch, each different one once, and again only where the next batch has other ones."""
+    """Encodes the distinct prompts of a batch, and caches the result for batches with the same prompts."""
 
     def __init__(self, encode: Callable[[list[Prompt]], Voice]):
-        self.encode, self.prompts, self.voice = encode, {}, None
+        self.encode = encode
+        self.prompts: dict[int, Prompt] = {}
+        self.voice: Voice | None = None
 
     def __call__(self, prompts: list[Prompt]) -> Voice:
-        """The encoded prompt of each row. Rows share one where `prompts` has the same object several times."""
-        different = {id(prompt): prompt for prompt in prompts}
-        if different.keys() != self.prompts.keys():
-            self.prompts, self.voice = different, self.encode(list(different.values()))
+        """The encoded prompt of each row. An object that occurs several times in `prompts` is encoded once."""
+        distinct = {id(prompt): prompt for prompt in prompts}
+        if self.voice is None or distinct.keys() != self.prompts.keys():
+            self.prompts, self.voice = distinct, self.encode(list(distinct.values()))
         row = {key: number for number, key in enumerate(self.prompts)}
         if len(prompts) == len(row) == 1:
             return self.voice
@@ -169,7 +175,7 @@ class _LastVoice:
 
 
 def most_confident(confidence: Tensor, masked: Tensor, remaining: Tensor) -> Tensor:
-    """The masked positions whose tokens are kept, bool `[B, T]`, so that `remaining [B]` of each row stay masked.
+    """The masked positions with the highest confidence, bool `[B, T]`; the other `remaining [B]` of a row stay masked.
 
     confidence: `[B, T]`. masked: bool `[B, T]`.
     """

@@ -6,13 +6,19 @@ import numpy as np
 
 
 def level_probabilities(levels: int, bias: float) -> np.ndarray:
-    """Probability `[levels]` of training each level. A `bias` of 1 is uniform (the paper); less favours low levels."""
+    """The probability of training each level, `[levels]`.
+
+    A `bias` of 1 is uniform (the paper); a smaller one favours low levels.
+    """
     weights = bias ** np.arange(levels)
     return weights / weights.sum()
 
 
 def draw_levels(random: np.random.Generator, batch: int, levels: int, bias: float) -> np.ndarray:
-    """The level `[B]` to train in each example. Stratified: a batch has each level in proportion to its probability."""
+    """The level to train in each example, int64 `[B]`.
+
+    The draw is stratified: each level occurs in a batch in proportion to its probability.
+    """
     edges = level_probabilities(levels, bias).cumsum()
     points = (random.permutation(batch) + random.random(batch)) / batch
     return np.minimum(np.searchsorted(edges, points, side="right"), levels - 1)
@@ -21,8 +27,8 @@ def draw_levels(random: np.random.Generator, batch: int, levels: int, bias: floa
 def draw_mask(random: np.random.Generator, cuts: np.ndarray, frames: int, whole_share: float) -> np.ndarray:
     """The masked frames of the trained level, bool `[B, frames]`.
 
-    Frames before `cuts[b]` are never masked. After it, a fraction `whole_share` of the examples has all frames masked;
-    the others have a fraction cos(u) masked, u ~ U[0, pi/2], at least one frame.
+    Frames before `cuts[b]` are never masked. From there on, all frames are masked in a fraction `whole_share` of the
+    examples. In the other examples, a fraction cos(u) with u ~ U[0, pi/2] is masked, but at least one frame.
     """
     mask = np.zeros((len(cuts), frames), dtype=bool)
     for row, cut in enumerate(cuts):
@@ -33,7 +39,10 @@ def draw_mask(random: np.random.Generator, cuts: np.ndarray, frames: int, whole_
 
 
 def still_masked(frames: int, iteration: int, iterations: int) -> int:
-    """The number of `frames` still masked after `iteration` (from 0) of `iterations`: a cosine schedule down to 0."""
+    """The number of frames out of `frames` that are still masked after `iteration` (from 0) of `iterations`.
+
+    It follows a cosine schedule down to 0.
+    """
     if iteration + 1 >= iterations:
         return 0
     return min(frames - 1, int(frames * math.cos(math.pi / 2 * (iteration + 1) / iterations)))
@@ -42,7 +51,7 @@ def still_masked(frames: int, iteration: int, iterations: int) -> int:
 def hide(codec: np.ndarray, mask: np.ndarray, levels: np.ndarray, cuts: np.ndarray, code: int) -> np.ndarray:
     """`codec [B, T, levels]` with the masked tokens replaced by `code`.
 
-    Masked are the frames `mask [B, T]` of level `levels [B]`, and all higher levels from frame `cuts [B]` on.
+    In level `levels [B]`, the frames `mask [B, T]` are masked. In all higher levels, the frames from `cuts [B]` on are.
     """
     level_index = np.arange(codec.shape[2])
     after_cut = np.arange(codec.shape[1]) >= cuts[:, None]

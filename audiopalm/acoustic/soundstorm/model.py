@@ -25,15 +25,16 @@ from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.soundstorm.conformer import Conformer, Memory
 from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import no_grad
 
-ERROR_SCALE = 6.0  # initial logits assume this multiple of the error variance; its loss at the start is the lowest
+ERROR_SCALE = 6.0  # initial logits assume this multiple of the error variance, which gives the lowest initial loss
 
 
 @dataclass
 class ModelConfig:
-    """Sizes of the model. Those that are 0 are filled in from the training tokens.
+    """Sizes of the model. A size of 0 is replaced by that of the training tokens.
 
-    `levels` may be fewer than the codec's; the codec then decodes without the finest levels.
+    If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
     """
 
     units_size: int = ranged(0, low=0, high=MAX_SIZE)
@@ -49,7 +50,7 @@ class ModelConfig:
 
 @dataclass
 class Voice:
-    """An encoded voice prompt: keys and values of each block, and a summary `[B, dim]`."""
+    """Encoded voice prompts: the keys and values of each block, and summaries `[B, dim]`."""
 
     memory: Memory
     summary: Tensor
@@ -60,7 +61,10 @@ class Voice:
 
 
 class SoundStorm(nn.Module):
-    """Predicts masked codec tokens from units, unmasked codec tokens and an encoded voice prompt."""
+    """Predicts masked codec tokens from units, unmasked codec tokens and an encoded voice prompt.
+
+    Raises AudioPaLMError for sizes that do not fit together.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -85,14 +89,14 @@ class SoundStorm(nn.Module):
         offsets = torch.arange(config.levels, device="cpu") * (config.codec_size + 1)  # see LogMel for the device
         self.register_buffer("offsets", offsets, persistent=False)
 
-    @torch.no_grad()
+    @no_grad
     def start_from(self, codebooks: Tensor, latents: UnitLatents) -> None:
         """Initialise the weights so that a unit predicts the codes of its average frame in the prompt's voice.
 
-        Code embeddings become the codec's vectors `codebooks [levels, codec_size, latent]`, projected to `dim` axes,
-        unit embeddings the average latents of their frames. Heads and biases measure the squared distance to each code,
-        relative to the initial error. This alone predicts a quarter of the codes of the first level; from random
-        embeddings minutes of training predict none.
+        Code embeddings become the codec's vectors `codebooks [levels, codec_size, latent]`, projected to `dim` axes.
+        Unit embeddings become the average latents of their frames. Heads and biases measure the squared distance to
+        each code, relative to the initial error. This initialisation predicts a quarter of the codes of the first
+        level without training. With random embeddings, minutes of training predict none.
         """
         levels, size, latent = codebooks.shape
         projection = torch.linalg.qr(torch.randn(max(self.config.dim, latent), min(self.config.dim, latent)))[0]
@@ -121,8 +125,8 @@ class SoundStorm(nn.Module):
     def forward(self, units: Tensor, codec: Tensor, voice: Voice, lengths: Tensor | None = None) -> Tensor:
         """Hidden states `[B, T, dim]`.
 
-        units: `[B, T / 2]`. codec: `[B, T, levels]`; masked entries are `codec_size`. lengths: `[B]`, frames without
-        padding; None means that there is no padding.
+        units: int64 `[B, T / 2]`. codec: int64 `[B, T, levels]`; masked entries are `codec_size`. lengths: int64 `[B]`,
+        frames without padding; None means no padding.
         """
         states = self._tokens(codec) + self._units(units) + voice.summary[:, None]
         return self.encoder(self.norm(states), voice.memory, lengths)[0]

@@ -1,4 +1,4 @@
-"""Continuous batching: which prompt is decoded in which slots of the KV cache."""
+"""Continuous batching: the assignment of prompts to slots of the KV cache."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from audiopalm.lm.model import Decoder
 
 
 class ContinuousBatch:
-    """Decodes many prompts in a limited number of slots: when a prompt is finished, a waiting one takes its slots.
+    """Decodes many prompts in a limited number of slots. A waiting prompt gets the slots of a finished prompt.
 
     Each prompt has a group of `width` adjacent slots: one for sampling, one per hypothesis for beam search.
 
@@ -49,7 +49,7 @@ class ContinuousBatch:
             self.lengths[slot] = len(prompt)
 
     def _shrink(self, groups: list[int]) -> None:
-        """Keep only the slots of these groups: no prompt waits for the others."""
+        """Drop the slots of all other groups. It is called when no prompt is waiting for them."""
         slots = [slot for group in groups for slot in self.slots_of(group)]
         self.decoder.select_slots(slots)
         inactive = self.decoder.slots - len(slots)
@@ -62,10 +62,11 @@ class ContinuousBatch:
         return [(group, prompt) for group, prompt in enumerate(self._prompt_of_group) if prompt is not None]
 
     def slots_of(self, group: int) -> list[int]:
+        """The slots of a group."""
         return list(range(group * self.width, (group + 1) * self.width))
 
     def release(self, group: int) -> None:
-        """The prompt of this group is finished: its slots become free."""
+        """Free the slots of a group whose prompt is finished."""
         self._prompt_of_group[group] = None
         for slot in self.slots_of(group):
             self.lengths[slot] = 0
@@ -75,7 +76,7 @@ class ContinuousBatch:
         return self.decoder.logits(self.hidden)
 
     def step(self, tokens: Tensor) -> None:
-        """Append `tokens`, int64 `[slots]`; the tokens of free slots have no effect."""
+        """One decode step with `tokens`, int64 `[slots]`. The tokens of free slots have no effect."""
         self.hidden = self.decoder.step(tokens, self.lengths)
         for group, _ in self.running():
             for slot in self.slots_of(group):

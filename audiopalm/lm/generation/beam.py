@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiopalm.core.gradients import inference_mode
 from audiopalm.lm.generation.batching import ContinuousBatch
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated, grammar, part_limits, required_capacity
@@ -14,13 +15,13 @@ from audiopalm.tasks import Task
 from audiopalm.vocabulary.joint import Vocabulary
 
 
-@torch.inference_mode()
+@inference_mode
 def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabulary: Vocabulary, config: DecodingConfig,
                 batch_size: int = 64) -> list[list[Generated]]:
     """At most `config.beam` answers to each of `prompts` (int64 `[T]`), the best first.
 
-    `batch_size` counts hypotheses, of all prompts together. A hypothesis whose part reaches the length limit counts as
-    truncated, because the model was not asked for another token there.
+    `batch_size` counts the hypotheses of all prompts together. A hypothesis whose part reaches the length limit counts
+    as truncated.
     """
     width = config.beam
     allowed, ends = grammar(task, vocabulary)
@@ -33,7 +34,7 @@ def beam_search(model: Decoder, prompts: list[np.ndarray], task: Task, vocabular
         running = batch.running()
         slots = [slot for group, _ in running for slot in batch.slots_of(group)]
         scores = _extension_scores(batch.logits()[slots], [beams[index] for _, index in running], allowed, ends)
-        # At most `width` candidates end an answer (one per hypothesis), so at least `width` others can go on.
+        # At most `width` candidates end an answer (one per hypothesis), so at least `width` others can be extended.
         best = scores.view(len(running), -1).topk(2 * width)
         tokens = [0] * len(batch.lengths)
         for (group, index), values, indices in zip(running, best.values.tolist(), best.indices.tolist(), strict=True):
@@ -79,16 +80,16 @@ class _Hypothesis:
 
 
 class _Beam:
-    """The hypotheses of one prompt, in the order of their slots, and those that have ended.
+    """The running hypotheses of one prompt, in the order of their slots, and the finished hypotheses.
 
     tokens, parents: the last token of each hypothesis, and the slot within the group of the hypothesis it extends.
-    shared: int `[width, width]`, how many answer tokens any two hypotheses have in common from the first on; their
-    cache is the same up to there.
+    shared: int `[width, width]`, the number of leading answer tokens that any two hypotheses have in common. Their
+    cache is equal up to there.
     """
 
     def __init__(self, prompt_tokens: int, limits: list[int], ends: list[int], config: DecodingConfig):
         self.prompt_tokens, self.limits, self.ends, self.config = prompt_tokens, limits, ends, config
-        # All first hypotheses are equal. Only one is possible, or else all would be extended alike.
+        # All initial hypotheses are equal. All but one are impossible, so that the search does not repeat itself.
         self.hypotheses = [_Hypothesis([[]], 0.0)] + [_Hypothesis([[]], -np.inf) for _ in range(config.beam - 1)]
         self.finished: list[_Hypothesis] = []
         self.tokens: list[int] = []
@@ -100,7 +101,9 @@ class _Beam:
 
         scores: log probabilities of the candidates, best first. indices: `parent * vocabulary_size + token` of each.
         """
-        width, hypotheses, tokens, parents = self.config.beam, [], [], []
+        width = self.config.beam
+        hypotheses: list[_Hypothesis] = []
+        tokens, parents = [], []
         for rank, (score, index) in enumerate(zip(scores, indices, strict=True)):
             parent, token = divmod(index, vocabulary_size)
             hypothesis = self.hypotheses[parent]
@@ -117,7 +120,11 @@ class _Beam:
         return True
 
     def _is_settled(self, hypotheses: list[_Hypothesis]) -> bool:
-        """Whether `beam` finished answers are at least as good as the best hypothesis, or none is possible."""
+        """Whether the search can stop.
+
+        It stops if `beam` finished hypotheses are at least as good as the best running one, or if all running ones are
+        impossible.
+        """
         penalty = self.config.length_penalty
         best = max(hypothesis.normalised(penalty) for hypothesis in hypotheses)
         better = [hypothesis for hypothesis in self.finished if hypothesis.normalised(penalty) >= best]
@@ -125,15 +132,17 @@ class _Beam:
 
     def answers(self) -> list[Generated]:
         """The best finished hypotheses, at most `beam`, the best first."""
-        ordered = sorted(self.finished, key=lambda one: -one.normalised(self.config.length_penalty))
-        return [Generated([np.array(part, dtype=np.int64) for part in one.parts], one.truncated, one.score,
-                          np.diff(one.at_ends, prepend=0.0).tolist())
-                for one in ordered[:self.config.beam]]
+        ordered = sorted(self.finished, key=lambda hypothesis: -hypothesis.normalised(self.config.length_penalty))
+        return [Generated([np.array(part, dtype=np.int64) for part in hypothesis.parts], hypothesis.truncated,
+                          hypothesis.score, np.diff(hypothesis.at_ends, prepend=0.0).tolist())
+                for hypothesis in ordered[:self.config.beam]]
 
 
 def _extension_scores(logits: Tensor, beams: list[_Beam], allowed: Tensor, ends: list[int]) -> Tensor:
-    """Log probability `[slots, V]` of each hypothesis extended by each token; minus infinity where the grammar or a
-    length limit forbids the token."""
+    """Log probability, float32 `[slots, V]`, of each hypothesis extended by each token.
+
+    It is minus infinity where the grammar or a length limit forbids the token.
+    """
     hypotheses = [(hypothesis, beam.limits) for beam in beams for hypothesis in beam.hypotheses]
     possible = allowed[[hypothesis.part for hypothesis, _ in hypotheses]]
     for row, (hypothesis, limits) in enumerate(hypotheses):

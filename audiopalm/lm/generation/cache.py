@@ -1,8 +1,8 @@
 """The decoder for generation: a KV cache with one slot per sequence, filled by prefill and decode steps.
 
-`CachedDecoder` computes what `Decoder.hidden` computes, either for one prompt (prefill, in chunks) or for one new token
-in every slot (decode step). It has no gradients. On a CPU in float32, cpu/kernels.py computes the attention of a
-decode step.
+`CachedDecoder` computes the hidden states of `Decoder.hidden`, either for one prompt (prefill, in chunks) or for one
+new token in every slot (decode step). It has no gradients. On a CPU in float32, cpu/kernels.py computes the attention
+of a decode step.
 
 A sequence starts at offset 0 of its slot, and no shape depends on the other slots. On a CPU in float32 a sequence
 therefore has the same result, bit for bit, in any batch.
@@ -20,10 +20,11 @@ from audiopalm.lm.attention import attend, attend_one, attention_bias
 from audiopalm.lm.generation.cpu import kernels
 from audiopalm.lm.generation.cpu.linear import MIN_ROWS
 from audiopalm.lm.generation.layers import PackedLayer, fast_norm, packed_weights
-from audiopalm.lm.model import Decoder, ModelConfig, rotary_tables
+from audiopalm.lm.model import Decoder, ModelConfig, RopeScaling, rotary_tables
 
-PREFILL_CHUNK = 256  # prompt tokens computed at once: the attention mask has 256 rows, however long the prompt is
+PREFILL_CHUNK = 256  # prompt tokens computed at once, which limits the rows of the attention mask
 MIN_KEYS, KEY_BLOCK = 64, 32  # attention lengths are rounded up to these, so that a row's sums do not depend on others
+AttendLayer = Callable[[int, PackedLayer, Tensor], Tensor]  # (index, layer, projected) -> attention output
 
 
 class CachedDecoder:
@@ -53,8 +54,9 @@ class CachedDecoder:
         scaling = config.rope_scaling if config.local_rope_theta is None else None
         positions = torch.arange(max(self.capacity, max_position), device=self.device)
         # {whether a layer is local: its cosines and sines}
-        self.rotary = {False: _rotary(positions, config, config.rope_theta, config.rope_scaling),
-                       True: _rotary(positions, config, theta, scaling) if config.local_layers else None}
+        self.rotary = {False: _rotary(positions, config, config.rope_theta, config.rope_scaling)}
+        if config.local_layers:
+            self.rotary[True] = _rotary(positions, config, theta, scaling)
         # Where each head of each slot begins in a cache tensor that is viewed as [-1, head_dim].
         self._slot_offsets = torch.arange(self.slots * config.kv_heads, device=self.device) * self.capacity
 
@@ -87,14 +89,14 @@ class CachedDecoder:
         return self._run_layers(ids, attend_chunk)
 
     def _attend_chunk(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, layer: PackedLayer) -> Tensor:
-        """Attention output `[T, heads, head_dim]` of queries `[T, heads, head_dim]` to keys and values `[kv_heads, S,
-        head_dim]`; bias `[T, S]`.
+        """Attention output `[T, heads, head_dim]` of a chunk.
 
-        On a CPU keys are repeated for every query head; on other devices the query heads of a key head become rows.
+        queries: `[T, heads, head_dim]`. keys, values: `[kv_heads, S, head_dim]`. bias: `[T, S]`. On a CPU, keys are
+        repeated for every query head. On other devices, the query heads of a key head become rows.
         """
         queries, cap = queries.transpose(0, 1), self.config.attention_cap
         if self.device.type == "cpu":
-            keys, values = (one.repeat_interleave(layer.groups, dim=0) for one in (keys, values))
+            keys, values = (heads.repeat_interleave(layer.groups, dim=0) for heads in (keys, values))
             return attend(queries[None], keys[None], values[None], bias, layer.scale, cap)[0].transpose(0, 1)
         rows = queries.reshape(len(keys), -1, layer.head_dim)
         output = attend(rows[None], keys[None], values[None], bias.repeat(layer.groups, 1), layer.scale, cap)[0]
@@ -104,9 +106,9 @@ class CachedDecoder:
              num_keys: int | None = None) -> Tensor:
         """One decode step: append `tokens`, int64 `[slots]`, and return their hidden states `[slots, dim]`.
 
-        lengths: the number of tokens in each slot before the step. Inactive slots need a token and a length too. Where
-        lengths are a tensor, int64 `[slots]`, `num_keys` bounds the tokens of a slot after the step: the device is
-        not asked for them.
+        lengths: the number of tokens in each slot before the step. Inactive slots also need a token and a length. With
+        lengths as a tensor, int64 `[slots]`, `num_keys` must be given: an upper bound of the tokens of a slot after the
+        step, so that the host need not read the lengths.
         """
         offsets = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths).to(self.device, non_blocking=True)
         positions = offsets if positions is None else positions
@@ -115,32 +117,33 @@ class CachedDecoder:
         num_keys = round_up_keys(max(lengths) + 1) if num_keys is None else num_keys
         return self._run_layers(tokens, self._torch_attention(num_keys, offsets, positions))
 
-    def _run_layers(self, ids: Tensor, attend: Callable) -> Tensor:
-        """Final hidden states `[N, dim]` of ids `[N]`. `attend(index, layer, projected)` is a layer's attention."""
+    def _run_layers(self, ids: Tensor, attend: AttendLayer) -> Tensor:
+        """Final hidden states `[N, dim]` of ids `[N]`."""
         scale = self.config.dim ** 0.5 if self.config.scale_embedding else 1.0
         x = F.embedding(ids, self.embedding) * scale
         for index, layer in enumerate(self.layers):
             x = layer(x, partial(attend, index, layer))
         return self.norm(x)
 
-    def _cpu_attention(self, offsets: Tensor, positions: Tensor) -> Callable:
+    def _cpu_attention(self, offsets: Tensor, positions: Tensor) -> AttendLayer:
         """Attention of a decode step by the CPU kernel. The new tokens are at `offsets`, int64 `[slots]`."""
         config, lengths = self.config, offsets.numpy()
         rotary = {local: [table.index_select(0, positions)[:, 0].numpy() for table in tables]
-                  for local, tables in self.rotary.items() if tables is not None}
+                  for local, tables in self.rotary.items()}
+        windows = {False: self.capacity, True: config.window or self.capacity}
 
         def attend_step(index: int, layer: PackedLayer, projected: Tensor) -> Tensor:
             local = index in config.local_layers
+            cosines, sines = rotary[local]
             output = torch.empty(len(projected), layer.heads * layer.head_dim)
-            kernels.attend_step(projected.numpy(), layer.heads, *rotary[local], self.keys[index].numpy(),
-                                self.values[index].numpy(), lengths, config.window if local else self.capacity,
-                                np.float32(layer.scale), np.float32(config.attention_cap or 0), self.active_slots,
-                                output.numpy())
+            kernels.attend_step(projected.numpy(), layer.heads, cosines, sines, self.keys[index].numpy(),
+                                self.values[index].numpy(), lengths, windows[local], np.float32(layer.scale),
+                                np.float32(config.attention_cap or 0), self.active_slots, output.numpy())
             return output
 
         return attend_step
 
-    def _torch_attention(self, num_keys: int, offsets: Tensor, positions: Tensor) -> Callable:
+    def _torch_attention(self, num_keys: int, offsets: Tensor, positions: Tensor) -> AttendLayer:
         """Attention of a decode step by PyTorch, to the first `num_keys` offsets of each slot."""
         config = self.config
         queries_at = offsets[:self.active_slots, None]
@@ -148,7 +151,7 @@ class CachedDecoder:
         biases = {False: self._per_head(visible)}
         if config.local_layers:
             biases[True] = self._per_head(visible & (self.offsets[:num_keys] > queries_at - config.window))
-        rotary = {local: tables and [table.index_select(0, positions) for table in tables]
+        rotary = {local: [table.index_select(0, positions) for table in tables]
                   for local, tables in self.rotary.items()}
         cache_rows = self._slot_offsets + offsets.repeat_interleave(config.kv_heads)
         head_dim, heads = config.head_dim, self.active_slots * config.kv_heads
@@ -176,7 +179,7 @@ class CachedDecoder:
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def select_slots(self, slots: list[int]) -> None:
-        """Keep only these slots, in this order. At least MIN_ROWS slots stay allocated."""
+        """Drop all other slots, and put these in this order. At least MIN_ROWS slots stay allocated."""
         self.active_slots = len(slots)
         slots = slots + [0] * (MIN_ROWS - len(slots))
         self.slots = len(slots)
@@ -199,10 +202,10 @@ class CachedDecoder:
 
 
 def round_up_keys(length: int) -> int:
-    """The number of keys that a sequence of `length` tokens attends to, masked ones included."""
+    """The number of keys that a sequence of `length` tokens attends to, including masked keys."""
     return max(-(-length // KEY_BLOCK) * KEY_BLOCK, MIN_KEYS)
 
 
-def _rotary(positions: Tensor, config: ModelConfig, theta: float, scaling) -> list[Tensor]:
-    """Cosines and sines `[positions, 1, head_dim]`."""
+def _rotary(positions: Tensor, config: ModelConfig, theta: float, scaling: RopeScaling | None) -> list[Tensor]:
+    """Cosines and sines, float32 `[positions, 1, head_dim]`."""
     return [table[0, 0][:, None] for table in rotary_tables(positions[None], config.head_dim, theta, scaling)]

@@ -1,4 +1,4 @@
-"""The choice of the next token in all slots at once, on the device, without the host: greedy or sampled."""
+"""The next token of all slots at once, greedy or sampled, computed on the device without the host."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,16 @@ from torch import Tensor
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.tasks import Task
 
-GREEDY = 1e-6  # what a temperature of 0 is replaced by where it must divide
+GREEDY = 1e-6  # replaces a temperature of 0 in the division by the temperature
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the tokens of each part are chosen: float32 and int64 `[parts]`. most: the largest `top_k` of sampled parts,
-    0 where no part is sampled."""
+    """The sampling settings of each part of an answer.
+
+    temperature, top_p: float32 `[parts]`. top_k: int64 `[parts]`. most: the largest `top_k` of the sampled parts, 0 if
+    no part is sampled.
+    """
 
     temperature: Tensor
     top_k: Tensor
@@ -22,7 +25,7 @@ class Sampling:
     most: int
 
     @classmethod
-    def of(cls, task: Task, config: DecodingConfig, vocabulary_size: int) -> "Sampling":
+    def from_config(cls, task: Task, config: DecodingConfig, vocabulary_size: int) -> "Sampling":
         parts = [config.sampling(output.is_audio) for output in task.outputs]
         most = max((min(top_k, vocabulary_size) for temperature, top_k, _ in parts if temperature > 0), default=0)
         temperature, top_k, top_p = zip(*parts, strict=True)
@@ -35,14 +38,14 @@ class Sampling:
 def choose_tokens(logits: Tensor, parts: Tensor, seeds: Tensor, numbers: Tensor, sampling: Sampling) -> Tensor:
     """The next token of each slot, int64 `[slots]`, from logits `[slots, V]` in which forbidden tokens are -inf.
 
-    parts, seeds, numbers: int64 `[slots]`: which part a slot is in, its seed, and how many tokens it has so far.
-    A sample is drawn by the Gumbel trick. It depends on the slot's own logits, seed and number only.
+    parts, seeds, numbers: int64 `[slots]`, the current part of each slot, its seed, and its number of tokens so far.
+    A sample is drawn by the Gumbel trick. It depends only on the slot's own logits, seed and number.
     """
     greedy = logits.argmax(dim=-1)
     if sampling.most == 0:
         return greedy
-    temperature, top_k, top_p = (one.index_select(0, parts)[:, None]
-                                 for one in (sampling.temperature, sampling.top_k, sampling.top_p))
+    temperature, top_k, top_p = (setting.index_select(0, parts)[:, None]
+                                 for setting in (sampling.temperature, sampling.top_k, sampling.top_p))
     best = logits.topk(sampling.most)
     values = best.values / temperature.clamp(min=GREEDY)
     values = values.masked_fill(torch.arange(sampling.most, device=logits.device) >= top_k, -torch.inf)
@@ -54,10 +57,10 @@ def choose_tokens(logits: Tensor, parts: Tensor, seeds: Tensor, numbers: Tensor,
 
 
 def uniform(seeds: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """Random numbers between 0 and 1, both excluded, float32 `[N, count]`, for seeds and numbers int64 `[N]`.
+    """Random numbers in the open interval (0, 1), float32 `[N, count]`, for seeds and numbers int64 `[N]`.
 
-    They are a hash of seed, number and column (the finaliser of SplitMix64), so that they need no state and are the
-    same on every device.
+    They are a hash of seed, number and column (the finaliser of SplitMix64). They need no state and are the same on
+    every device.
     """
     bits = seeds[:, None] * -7046029254386353131 + numbers[:, None] * 1442695040888963407
     bits = bits + torch.arange(1, count + 1, device=seeds.device) * -4417276706812531889
@@ -67,5 +70,5 @@ def uniform(seeds: Tensor, numbers: Tensor, count: int) -> Tensor:
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:
-    """int64 shifted to the right as if it had no sign."""
+    """Unsigned right shift of int64."""
     return (bits >> places) & (2 ** (64 - places) - 1)

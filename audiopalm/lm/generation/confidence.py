@@ -1,7 +1,7 @@
-"""How probable it is that an answer is right, and whether its input is of the kind that the model was trained on.
+"""The probability that an answer is right, and whether its input is of the kind that the model was trained on.
 
-`confidence.json` of a pack has the coefficients, which audiopalm/scoring/calibration.py fits on the dev set: a logistic
-regression for each kind of input (is it inside?), and one for each elementary task (is the answer right?).
+`confidence.json` of a pack holds the coefficients, which audiopalm/scoring/calibration.py fits on the dev set: a
+logistic regression for each kind of input (is it inside?), and one for each elementary task (is the answer right?).
 """
 
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 from audiopalm.data.examples import Example
-from audiopalm.lm.generation.evidence import INPUT_FEATURES, OF_A_TEXT, Probe, answer_task, of_answers, of_inputs
+from audiopalm.lm.generation.evidence import INPUT_FEATURES, TEXT_FEATURES, Probe, answer_task, of_answers, of_inputs
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
@@ -30,7 +30,7 @@ MADE_BY = "stage 14 (pack)"
 class Regression:
     """A logistic regression over standardised features.
 
-    mean, scale, weights: one number for each feature. threshold: the probability from which on the answer is yes.
+    mean, scale, weights: one number for each feature. threshold: the lowest probability that counts as yes.
     """
 
     mean: list[float]
@@ -47,8 +47,11 @@ class Regression:
 
 @dataclass(frozen=True)
 class Judgement:
-    """confidence: the probability that every word of the answer is right. inside: whether the input is of the kind that
-    the model was trained on."""
+    """The judgement of one answer.
+
+    confidence: the probability that every word of the answer is right. inside: whether the input is of the kind that
+    the model was trained on.
+    """
 
     confidence: float
     inside: bool
@@ -66,30 +69,30 @@ class Confidence:
 
     @classmethod
     def load(cls, path: str | Path, lm_sha256: str) -> "Confidence":
-        """Read confidence.json. Raises AudioPaLMError for a damaged file and for one of another language model."""
+        """Read confidence.json. Raises AudioPaLMError for a damaged file and for the file of another language model."""
         values = read_object(path, MADE_BY, {"model_sha256": str, "inputs": dict, "tasks": dict})
         if values["model_sha256"] != lm_sha256:
             raise AudioPaLMError(f"{path} was calibrated for another language model; run {MADE_BY} again")
         tables = {}
         for name, known in (("inputs", INPUT_FEATURES), ("tasks", TASKS)):
-            tables[name] = {key: from_dict(Regression, one, f"{path}: {name}.{key}")
-                            for key, one in values[name].items() if key in known}
-        found = cls(**tables)
-        for key, one in found.inputs.items():
-            _check_length(one, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
-        for key, one in found.tasks.items():
-            _check_length(one, len(INPUT_FEATURES[_input_of(key)]) + len(OF_A_TEXT), f"{path}: tasks.{key}")
-        return found
+            tables[name] = {key: from_dict(Regression, regression, f"{path}: {name}.{key}")
+                            for key, regression in values[name].items() if key in known}
+        for key, regression in tables["inputs"].items():
+            _check_length(regression, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
+        for key, regression in tables["tasks"].items():
+            _check_length(regression, len(INPUT_FEATURES[_input_of(key)]) + len(TEXT_FEATURES), f"{path}: tasks.{key}")
+        return cls(**tables)
 
     def to_json(self) -> dict[str, Any]:
-        return {name: {key: asdict(one) for key, one in table.items()}
+        """The tables of confidence.json."""
+        return {name: {key: asdict(regression) for key, regression in table.items()}
                 for name, table in (("inputs", self.inputs), ("tasks", self.tasks))}
 
     def judge(self, model: Decoder, builder: SequenceBuilder, trained: Collection[TrainedTask], task: Task,
               examples: Sequence[Example], answers: Sequence[Generated]) -> list[Judgement | None]:
-        """Judge the answers to examples of one language pair; None for what the calibration does not cover.
+        """Judge the answers to examples of one language pair; None for inputs that the calibration does not cover.
 
-        It costs a greedy answer of the probe unless the answer begins with it, and three forward passes.
+        It costs three forward passes, and a greedy decode of the probe unless the answer begins with its text.
         """
         covered = examples and task.input in self.inputs and name_of(task) in self.tasks
         probe = Probe.choose(task.input, examples[0].source, examples[0].target, trained) if covered else None
@@ -99,18 +102,19 @@ class Confidence:
         written = None
         first = task.outputs[0]
         if first.field == probe.write.outputs[0].field and probe.target in (None, examples[0].target):
-            written = [" ".join(builder.tokenizer.decode(list(one[0])).split()) for one in parts]
+            written = [" ".join(builder.tokenizer.decode(list(answer[0])).split()) for answer in parts]
         inputs, _ = of_inputs(model, builder, task.input, probe, examples, written)
         confidence, inside = judged(self.inputs[task.input], self.tasks[name_of(task)], inputs,
                                     of_answers(model, builder, task, examples, parts))
-        return [Judgement(float(one), bool(known)) for one, known in zip(confidence, inside, strict=True)]
+        return [Judgement(*judgement) for judgement in zip(confidence.tolist(), inside.tolist(), strict=True)]
 
 
 def judged(inside: Regression, right: Regression, inputs: np.ndarray,
            answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and whether the input is inside, `[N]` each, from the features of inputs and of answers.
+    """Confidence (float64) and whether the input is inside (bool), `[N]` each.
 
-    The confidence of an input that is outside is reduced: whether an answer is right was only fitted inside.
+    inputs, answers: their features, float64 `[N, F]`. The confidence of an input outside is reduced, because `right`
+    was fitted on inputs inside only.
     """
     probability = inside.probability(inputs)
     confidence = right.probability(np.hstack([inputs, answers])) * np.minimum(probability / inside.threshold, 1)
@@ -118,7 +122,7 @@ def judged(inside: Regression, right: Regression, inputs: np.ndarray,
 
 
 def name_of(task: Task) -> str:
-    """The key of a task in `Confidence.tasks`: the elementary task whose words its answer stands for."""
+    """The key of a task in `Confidence.tasks`: `tts`, or the name of its `answer_task`."""
     return "tts" if task.name == "tts" else answer_task(task).name
 
 
@@ -128,4 +132,4 @@ def _input_of(name: str) -> str:
 
 def _check_length(regression: Regression, length: int, where: str) -> None:
     if {len(regression.mean), len(regression.scale), len(regression.weights)} != {length}:
-        raise AudioPaLMError(f"{where} has not {length} features; run {MADE_BY} again")
+        raise AudioPaLMError(f"{where} does not have {length} features; run {MADE_BY} again")

@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from audiopalm.core.config import check_fields, ranged
 
-MAX_TOKENS = 20_000  # of a part; 800 s of audio
+MAX_TOKENS = 20_000  # in a part; 800 s of audio
 
 
 @dataclass
 class DecodingConfig:
-    """Greedy at temperature 0, else sampled: from the `top_k` most probable tokens, limited to the smallest set of the
-    most probable ones whose probabilities add up to `top_p`.
+    """The settings of a decode.
 
-    A `beam` above 1 selects beam search (beam.py) for both kinds of parts. With `rescore` the model then chooses the
-    answer whose speech it recognises best (rescoring.py).
+    Temperature 0 is greedy. Otherwise a token is sampled from the `top_k` most probable tokens, or from the smallest
+    set of them whose probabilities add up to `top_p`. A `beam` above 1 selects beam search (beam.py) for both kinds of
+    parts. With `rescore` the model then chooses the answer whose speech it recognises best (rescoring.py).
     """
 
     text_tokens: int = ranged(60, low=1, high=MAX_TOKENS)  # maximum length of a text part
     audio_tokens: int = ranged(300, low=1, high=MAX_TOKENS)  # maximum length of an audio part (25 units a second)
-    # a second maximum: times the tokens of the prompt, its tag included
+    # a second maximum, as a multiple of the tokens of the prompt, tag included
     text_tokens_per_input: float | None = ranged(None, above=0)
     audio_tokens_per_input: float | None = ranged(None, above=0)
     text_temperature: float = ranged(0.0, low=0, high=100)
@@ -27,12 +27,12 @@ class DecodingConfig:
     audio_temperature: float = ranged(0.0, low=0, high=100)
     audio_top_k: int = ranged(20, low=1)
     audio_top_p: float = ranged(1.0, above=0, high=1)
-    beam: int = ranged(1, low=1, high=64)  # memory grows with it
+    beam: int = ranged(1, low=1, high=64)  # hypotheses per prompt; memory grows in proportion
     # answers are ranked by log probability / tokens ** length_penalty
     length_penalty: float = ranged(1.0, low=-10, high=10)
     rescore: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, "decoding")
 
     def sampling(self, is_audio: bool) -> tuple[float, int, float]:

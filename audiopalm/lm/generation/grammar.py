@@ -1,4 +1,4 @@
-"""The grammar of answers: a task's outputs say which ids each part may have, which id ends it, and how long it may be.
+"""The grammar of answers: the allowed ids, the end token and the maximum length of each part, by the task's outputs.
 
 A text part consists of text ids, an audio part of audio ids. Every part ends with a newline, the last with <eos>.
 """
@@ -20,8 +20,8 @@ class Generated:
     """An answer of the model.
 
     parts: int64 `[T]` each, ids in the joint vocabulary without end tokens. truncated: whether a length limit
-    ended a part. score: the log probability of the answer, end tokens included. part_scores: that of each part, its
-    end token included; None where the search does not tell.
+    ended a part. score: the log probability of the answer, end tokens included. part_scores: the log probability of
+    each part, end token included; None if the search does not return it.
     """
 
     parts: list[np.ndarray]
@@ -30,7 +30,7 @@ class Generated:
     part_scores: list[float] | None = None
 
     def mean_scores(self) -> list[float] | None:
-        """The mean log probability of the tokens of each part, end token included: what a confidence is made of."""
+        """The mean log probability of the tokens of each part, end token included; None without `part_scores`."""
         if self.part_scores is None:
             return None
         return [score / (len(ids) + 1) for score, ids in zip(self.part_scores, self.parts, strict=True)]
@@ -51,7 +51,7 @@ def grammar(task: Task, vocabulary: Vocabulary) -> tuple[Tensor, list[int]]:
 
 
 def part_limits(task: Task, config: DecodingConfig, prompt_tokens: int) -> list[int]:
-    """The maximum length of each part, end token not counted, for a prompt of `prompt_tokens`."""
+    """The maximum length of each part, without end token, for a prompt of `prompt_tokens` tokens."""
     limits = {True: (config.audio_tokens, config.audio_tokens_per_input),
               False: (config.text_tokens, config.text_tokens_per_input)}
     return [tokens if per_input is None else min(tokens, math.ceil(per_input * prompt_tokens))

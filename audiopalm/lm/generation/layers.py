@@ -1,9 +1,10 @@
 """The layers of the decoder for generation: the weights of a layer's products are concatenated and packed.
 
-Packed weights are kept as long as the model: PACKED_WEIGHTS holds them until its weights change or it is deleted.
+PACKED_WEIGHTS caches the packed weights of a model until its weights change or the model is deleted.
 """
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,7 +15,9 @@ from audiopalm.lm.generation.cpu import kernels
 from audiopalm.lm.generation.cpu.linear import PackedLinear
 from audiopalm.lm.model import ACTIVATIONS, Block, Decoder, ModelConfig, RMSNorm, rotate
 
-PACKED_WEIGHTS: WeakKeyDictionary = WeakKeyDictionary()  # {model: (state of its weights, (packed layers, output head))}
+# {model: (state of its weights, (packed layers, output head))}
+PACKED_WEIGHTS: WeakKeyDictionary[Decoder, tuple[list[Any], tuple[list["PackedLayer"], PackedLinear]]] = (
+    WeakKeyDictionary())
 
 
 class PackedLayer:
@@ -30,8 +33,8 @@ class PackedLayer:
         self.heads, self.kv_heads, self.groups = config.heads, config.kv_heads, config.heads // config.kv_heads
         self.scale = config.head_dim ** -0.5 if attention.scale is None else attention.scale
         projections = [attention.query, attention.key, attention.value]
-        biases = [one.bias for one in projections] if config.qkv_bias else []
-        self.qkv = PackedLinear([one.weight for one in projections], biases)
+        biases = [projection.bias for projection in projections] if config.qkv_bias else []
+        self.qkv = PackedLinear([projection.weight for projection in projections], biases)
         self.output = PackedLinear([attention.output.weight], [])
         self.gate_up = PackedLinear([mlp.gate.weight, mlp.up.weight], [])
         self.down = PackedLinear([mlp.down.weight], [])
@@ -42,7 +45,7 @@ class PackedLayer:
         """`[N, dim]` -> `[N, dim]`.
 
         `attend` maps queries, keys and values `[N, heads + 2 * kv_heads, head_dim]`, not yet rotated, to the attention
-        output `[N, heads * head_dim]` or a view of it.
+        output: `N * heads * head_dim` numbers in this order.
         """
         normed = self.attention_norm(x)
         projected = self.qkv(normed).view(len(x), -1, self.head_dim)
@@ -60,7 +63,7 @@ class PackedLayer:
         return projected.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
 
     def split_rotated(self, projected: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same with queries and keys rotated; cosine and sine are `[N, 1, head_dim]`."""
+        """`split` with queries and keys rotated; cosine and sine are `[N, 1, head_dim]`."""
         queries, keys, values = self.split(projected)
         return rotate(queries, cosine, sine), rotate(keys, cosine, sine), values
 
@@ -84,7 +87,7 @@ def fast_norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def packed_weights(model: Decoder) -> tuple[list[PackedLayer], PackedLinear]:
-    """Packed layers and output head of `model`, packed again only after its weights have changed."""
+    """Packed layers and output head of `model`. They are packed again only after its weights have changed."""
     state = [(parameter.data_ptr(), None if parameter.is_inference() else parameter._version)
              for parameter in model.parameters()]
     if model not in PACKED_WEIGHTS or PACKED_WEIGHTS[model][0] != state:

@@ -1,11 +1,11 @@
 """Decode steps on a GPU in rounds: the host starts ROUND steps, then reads all their tokens in one copy.
 
-What decides about the next token (part, length, limits, seed) is on the device, so that no step waits for the host or
-the host for it. A slot whose answer ends within a round computes on until the end of the round, and its tokens are not
-read.
+The state that determines the next token (part, length, limits, seed) is on the device, so that neither the device nor
+the host waits within a round. A slot whose answer ends within a round continues to the end of the round, and these
+tokens are not read.
 
-With AUDIOPALM_CUDA_GRAPHS=1 a step is recorded once for each shape and replayed after that: the host then starts one
-graph in place of hundreds of kernels.
+With AUDIOPALM_CUDA_GRAPHS=1 a step is recorded once per shape and then replayed: the host starts one graph instead of
+hundreds of kernels.
 """
 
 import os
@@ -17,13 +17,15 @@ from torch import Tensor
 from audiopalm.lm.generation.batching import ContinuousBatch
 from audiopalm.lm.generation.choice import Sampling, choose_tokens
 
-ROUND = 16  # steps between two looks of the host
-KEYS = 256  # attention lengths are rounded up to a multiple of it: as many graphs, and shapes, occur
+ROUND = 16  # decode steps before the host reads the tokens
+KEYS = 256  # attention lengths are rounded up to a multiple of this, so that few shapes and graphs occur
 PART, COUNT, SEED, NUMBER, LENGTH, LIMITS = range(6)  # columns of the state; the limits of all parts come last
 
 
 class Rounds:
-    """The device's state of all slots of `batch`, int64 `[slots, 5 + parts]`, and what a round gives, `[slots, ROUND]`.
+    """The state of all slots of `batch` on the device, int64 `[slots, 5 + parts]`.
+
+    tokens, scores, cut: the results of a round, `[slots, ROUND]`; see `run`.
     """
 
     def __init__(self, batch: ContinuousBatch, bias: Tensor, ends: list[int], sampling: Sampling):
@@ -48,15 +50,20 @@ class Rounds:
             self.graphs = {}
 
     def set(self, slot: int, part: int, count: int, seed: int, number: int, limits: list[int]) -> None:
-        """The state of a slot that is decoding: tokens in this part and in all, and the largest length of each part."""
+        """Set the state of a slot that is decoding.
+
+        part: the current part. count, number: tokens in this part and in all parts. limits: the maximum length of each
+        part.
+        """
         if len(self.host) != self.batch.decoder.slots:
             self._allocate()
         self.host[slot] = [part, count, seed, number, self.batch.lengths[slot], *limits]
 
     def run(self, left: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Make ROUND steps, or `left` if that is less.
+        """Make ROUND decode steps, or `left` if that is less.
 
-        Returns tokens, their log probabilities, and whether a limit ended a part there, `[slots, steps]` each.
+        Returns the tokens (int64), their log probabilities (float32), and whether a length limit ended a part at the
+        token (bool), `[slots, steps]` each.
         """
         steps = min(ROUND, left)
         capacity = self.batch.decoder.capacity
@@ -67,11 +74,15 @@ class Rounds:
         for _ in range(steps):
             self._start(keys)
         self.batch.hidden = self.hidden.clone()
-        return tuple(one[:, :steps].cpu().numpy() for one in (self.tokens, self.scores, self.cut))
+        tokens, scores, cut = (results[:, :steps].cpu().numpy() for results in (self.tokens, self.scores, self.cut))
+        return tokens, scores, cut
 
     def _start(self, keys: int) -> None:
-        """One decode step, replayed where it was recorded. The first one for a shape is computed and then recorded, as
-        libraries allocate memory at their first call; recording computes nothing."""
+        """Start one decode step, from its recording if there is one.
+
+        The first step of a shape is computed before it is recorded, because libraries allocate memory at their first
+        call. Recording computes nothing.
+        """
         if self.graphs is None:
             self.decode_step(keys)
         elif keys in self.graphs:
@@ -84,9 +95,9 @@ class Rounds:
                 self.decode_step(keys)
 
     def decode_step(self, keys: int) -> None:
-        """Choose the next token of every slot, and compute its hidden state, attending to `keys` offsets of the cache.
+        """Choose the next token of every slot, and compute its hidden state with attention to the first `keys` offsets.
 
-        Everything is changed in place.
+        All tensors are changed in place.
         """
         decoder, state = self.batch.decoder, self.state
         part, count, length = state[:, PART], state[:, COUNT], state[:, LENGTH]

@@ -1,7 +1,7 @@
 """Greedy decoding and sampling with continuous batching: an answer does not depend on the batch it was decoded in.
 
-On a CPU the host looks at every token (below). On a GPU it looks every few tokens (rounds.py), and never waits in a
-decode step.
+On a CPU, the host reads every token. On a GPU, it reads the tokens of several decode steps at once (rounds.py) and
+never waits within a decode step.
 """
 
 import zlib
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiopalm.core.gradients import inference_mode
 from audiopalm.lm.generation.batching import ContinuousBatch
 from audiopalm.lm.generation.choice import Sampling, choose_tokens
 from audiopalm.lm.generation.config import DecodingConfig
@@ -24,8 +25,9 @@ class _Answer:
     """The answer of one prompt so far: the ids of its parts, and the log probability of each part."""
 
     def __init__(self, name: str, seed: int, limits: list[int]):
-        self.limits, self.parts, self.truncated, self.scores = limits, [[]], False, [0.0]
-        self.seed = zlib.crc32(name.encode()) + seed  # the utterance's own: its samples do not depend on the batch
+        self.limits, self.truncated, self.scores = limits, False, [0.0]
+        self.parts: list[list[int]] = [[]]
+        self.seed = zlib.crc32(name.encode()) + seed  # per utterance, so that samples do not depend on the batch
 
     @property
     def part(self) -> int:
@@ -53,7 +55,7 @@ class _Answer:
                          self.scores)
 
 
-@torch.inference_mode()
+@inference_mode
 def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: Task, vocabulary: Vocabulary,
              config: DecodingConfig, seed: int = 0, batch_size: int = 64) -> list[Generated]:
     """Answer `prompts` (int64 `[T]` each, see SequenceBuilder.prompt), `batch_size` of them at a time.
@@ -67,7 +69,7 @@ def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: 
     batch = ContinuousBatch(model, prompts, required_capacity(prompts, limits), batch_size)
     device = batch.decoder.device
     bias = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(device)
-    sampling = Sampling.of(task, config, vocabulary.size)
+    sampling = Sampling.from_config(task, config, vocabulary.size)
     if device.type == "cpu":
         token_by_token(batch, answers, bias, ends, sampling)
     else:
@@ -101,7 +103,7 @@ def token_by_token(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor,
 
 def in_rounds(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor, ends: list[int],
               sampling: Sampling) -> None:
-    """The same; the host reads the tokens of ROUND steps at once."""
+    """Decode all prompts of `batch`; the host reads the tokens of ROUND steps at once."""
     rounds = Rounds(batch, bias, ends, sampling)
     while batch.admit():
         running = [(slot, answers[index]) for slot, index in batch.running()]

@@ -16,9 +16,10 @@ from audiopalm.vocabulary.text import tokenizer_file
 
 
 def export(lm: Path, vocabulary_dir: Path, output: Path) -> None:
-    """Write the model of `lm` with its tokenizer to `output`, in place whole; an earlier export there is replaced.
+    """Write the model of `lm` with its tokenizer to the folder `output`, which appears complete or not at all.
 
-    Raises AudioPaLMError where `output` is anything else, and for a model that its family cannot express.
+    An earlier export at `output` is replaced. Raises AudioPaLMError if `output` is anything else, and for a model that
+    its family cannot express.
     """
     check_writable_folder(output)
     if output.exists() and not (output / "generation_config.json").exists():

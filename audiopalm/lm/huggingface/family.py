@@ -1,4 +1,4 @@
-"""What a family of Hugging Face models says in its config.json and how it names its weights; shared by all families."""
+"""The parts that the adapters of all Hugging Face families share: settings of config.json, and names of weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ Settings = dict[str, Any]  # a config.json of Hugging Face
 
 
 class Unsupported(Exception):
-    """A setting of a config.json, in words, that the decoder cannot express."""
+    """The decoder cannot express a setting of a config.json; the message names the setting."""
 
 
-# Modules of a layer, here -> there, as Llama has them; families with more norms name theirs in their own file.
+# Modules of a layer: our name -> Llama's name. Families with more norms name theirs in their own file.
 LAYER_NAMES = {
     "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
     "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj", "attention.value": "self_attn.v_proj",
@@ -25,20 +25,20 @@ LAYER_NAMES = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """One `model_type`.
+    """The adapter of one `model_type`.
 
-    read: its config.json -> fields of ModelConfig; raises Unsupported, or KeyError for a setting that is not there.
-    write: the other way, for a ModelConfig that `read` can give.
+    read: config.json -> fields of ModelConfig; raises Unsupported, and KeyError for a missing setting.
+    write: the inverse, for a ModelConfig that `read` can return.
     """
 
     architecture: str
     read: Callable[[Settings], dict[str, Any]]
     write: Callable[[ModelConfig], Settings]
     layer_names: dict[str, str]
-    norm_offset: float = 0.0  # there a norm multiplies by offset + weight, here by weight
+    norm_offset: float = 0.0  # the family's norms multiply by offset + weight, ours by weight
 
-    def there(self, name: str) -> str:
-        """The name there of a weight that is called `name` here."""
+    def family_name(self, name: str) -> str:
+        """The family's name of the weight that our decoder calls `name`."""
         *module, kind = name.split(".")
         if module[0] == "blocks":
             return f"model.layers.{module[1]}.{self.layer_names['.'.join(module[2:])]}.{kind}"
@@ -46,12 +46,12 @@ class Adapter:
         return f"{outside[module[0]]}.{kind}"
 
     def offset(self, name: str) -> float:
-        """What is to be added to the weight `name` (as called here) that comes from there."""
+        """The number that is added to the family's weight to get ours, which is called `name`."""
         return self.norm_offset if name.split(".")[-2].endswith("norm") else 0.0
 
 
 def expect(settings: Settings, key: str, *supported: Any) -> None:
-    """The first of `supported` is what a config.json without the key means."""
+    """Raise Unsupported unless `settings[key]` is in `supported`, whose first value is the default of the key."""
     value = settings.get(key, supported[0])
     if value not in supported:
         raise Unsupported(f"{key} {value!r} (supported: {', '.join(map(repr, supported))})")
@@ -63,13 +63,14 @@ def read_shape(settings: Settings) -> dict[str, Any]:
         "vocabulary_size": settings["vocab_size"], "dim": settings["hidden_size"],
         "layers": settings["num_hidden_layers"], "heads": settings["num_attention_heads"],
         "kv_heads": settings.get("num_key_value_heads") or settings["num_attention_heads"],
-        "head_dim": settings.get("head_dim"), "hidden_dim": settings["intermediate_size"],
+        "head_dim": settings.get("head_dim") or 0, "hidden_dim": settings["intermediate_size"],
         "norm_eps": settings.get("rms_norm_eps", 1e-6),
         "max_position_embeddings": settings.get("max_position_embeddings", 2048),
     }
 
 
 def write_shape(config: ModelConfig) -> Settings:
+    """The inverse of `read_shape`."""
     return {
         "vocab_size": config.vocabulary_size, "hidden_size": config.dim, "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads, "num_key_value_heads": config.kv_heads, "head_dim": config.head_dim,
@@ -93,7 +94,7 @@ def read_rope(settings: Settings, theta: float = 10000.0) -> dict[str, Any]:
 
 
 def write_rope(config: ModelConfig) -> Settings:
-    """In the keys of transformers 4, which 5 reads too."""
+    """The inverse of `read_rope`, in the keys of transformers 4, which transformers 5 also reads."""
     scaling = config.rope_scaling
     return {"rope_theta": config.rope_theta, "rope_scaling": None if scaling is None else {
         "rope_type": "llama3", "factor": scaling.factor, "low_freq_factor": scaling.low_freq_factor,
@@ -112,4 +113,5 @@ def read_layer_types(settings: Settings, is_local: Callable[[int], bool]) -> lis
 
 
 def write_layer_types(config: ModelConfig) -> list[str]:
+    """The inverse of `read_layer_types`: the type of every layer."""
     return ["sliding_attention" if layer in config.local_layers else "full_attention" for layer in range(config.layers)]

@@ -16,7 +16,7 @@ from audiopalm.lm.huggingface.family import (
 )
 from audiopalm.lm.model import ModelConfig
 
-# Four norms a layer; post_attention_layernorm is another one than in Llama.
+# A layer has four norms. Llama's post_attention_layernorm stands before the MLP, Gemma's right after the attention.
 NAMES = LAYER_NAMES | {
     "attention_post_norm": "post_attention_layernorm", "mlp_norm": "pre_feedforward_layernorm",
     "mlp_post_norm": "post_feedforward_layernorm",

@@ -1,4 +1,4 @@
-"""Language models in Hugging Face's layout: found, read into a Decoder, and written."""
+"""Language models in Hugging Face's layout, read into a Decoder and written."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ SHARD_BYTES = 5_000_000_000
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """config.json of `directory`; raises AudioPaLMError for a family or a setting that the decoder does not know."""
+    """config.json of `directory`. Raises AudioPaLMError for a family or a setting that the decoder does not support."""
     path = directory / "config.json"
     settings = read_object(path)
     family = str(settings.get("model_type"))
@@ -38,7 +38,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def read_eos(directory: Path) -> int:
-    """The id that ends a document; the first of them where a model has several."""
+    """The id that ends a document; the first where a model has several. Raises AudioPaLMError where there is none."""
     eos = read_object(directory / "config.json").get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos
     if not isinstance(eos, int) or isinstance(eos, bool) or eos < 0:
@@ -51,45 +51,46 @@ def read_pretrained(directory: Path) -> Decoder:
     config, weights = stored_pretrained(directory)
     with torch.device("meta"):
         model = Decoder(config)
-    model.load_state_dict({name: one.whole() for name, one in weights.items()}, assign=True)
+    model.load_state_dict({name: weight.whole() for name, weight in weights.items()}, assign=True)
     return model
 
 
 def stored_pretrained(directory: Path) -> tuple[ModelConfig, dict[str, Stored]]:
-    """Configuration and weights of `directory`, each weight to be read in float32 when it is needed.
+    """Configuration and weights of `directory`. Each weight is read in float32 when it is needed.
 
-    Raises AudioPaLMError for a model that cannot be computed here, and for weights that are missing, additional,
-    wrongly shaped or, when they are read, no finite numbers.
+    Raises AudioPaLMError for a model that the decoder cannot compute, and for weights that are missing, additional or
+    wrongly shaped. Reading a weight raises it for numbers that are not finite.
     """
     config, files = read_config(directory), _weight_files(directory)
     adapter = ADAPTERS[config.family]
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in Decoder(config).state_dict().items()}
-    here = {adapter.there(name): name for name in shapes}
-    if missing := sorted(here.keys() - files.keys()):
+    our_names = {adapter.family_name(name): name for name in shapes}
+    if missing := sorted(our_names.keys() - files.keys()):
         raise AudioPaLMError(f"{directory} lacks {len(missing)} weights of a {config.family} model, e.g. {missing[0]}")
-    unknown = sorted(name for name in files.keys() - here.keys()
+    unknown = sorted(name for name in files.keys() - our_names.keys()
                      if not name.endswith("rotary_emb.inv_freq") and not (config.tied and name == "lm_head.weight"))
     if unknown:
         raise AudioPaLMError(f"{directory} has {len(unknown)} weights that its config.json does not speak of, "
                              f"e.g. {unknown[0]}")
-    found = {}
+    weights = {}
     for file in sorted(set(files.values())):
-        for there, one in stored_weights(file).items():
-            if (name := here.get(there)) is None:
+        for family_name, weight in stored_weights(file).items():
+            if (name := our_names.get(family_name)) is None:
                 continue
-            if one.shape != shapes[name]:
-                raise AudioPaLMError(f"{file}: {there} has shape {one.shape}, by config.json it has {shapes[name]}")
-            found[name] = _converted(one, adapter.offset(name))
-    if missing := sorted(shapes.keys() - found.keys()):
+            if weight.shape != shapes[name]:
+                raise AudioPaLMError(f"{file}: {family_name} has shape {weight.shape}, by config.json it has "
+                                     f"{shapes[name]}")
+            weights[name] = _converted(weight, adapter.offset(name))
+    if missing := sorted(shapes.keys() - weights.keys()):
         raise AudioPaLMError(f"{directory / INDEX} names {len(missing)} weights that the files lack, e.g. "
-                             f"{adapter.there(missing[0])}")
-    return config, found
+                             f"{adapter.family_name(missing[0])}")
+    return config, weights
 
 
-def _converted(one: Stored, offset: float) -> Stored:
-    return Stored(one.shape, torch.float32,
-                  lambda first, last: one.rows(first, last).to(torch.float32, copy=True).add_(offset))
+def _converted(weight: Stored, offset: float) -> Stored:
+    return Stored(weight.shape, torch.float32,
+                  lambda first, last: weight.rows(first, last).to(torch.float32, copy=True).add_(offset))
 
 
 def _weight_files(directory: Path) -> dict[str, Path]:
@@ -110,9 +111,10 @@ def _weight_files(directory: Path) -> dict[str, Path]:
 
 
 def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int = SHARD_BYTES) -> None:
-    """config.json, generation_config.json and the weights in float32, in several files where they are large.
+    """Write config.json, generation_config.json and the weights in float32 to `directory`.
 
-    Raises AudioPaLMError for a model that its family cannot express, such as one of parallel blocks.
+    Weights of more than `shard_bytes` bytes become several files. Raises AudioPaLMError for a model that its family
+    cannot express, such as a model with parallel blocks.
     """
     config, state = _as_family(model)
     adapter = ADAPTERS[config.family]
@@ -122,17 +124,17 @@ def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int
         "architectures": [adapter.architecture], "model_type": config.family, "torch_dtype": "float32",
         "use_cache": True, **ends, **adapter.write(config)})
     shards: list[dict[str, Tensor]] = [{}]
-    room = shard_bytes
+    free_bytes = shard_bytes
     for name, value in state.items():
-        if value.nbytes > room and shards[-1]:
+        if value.nbytes > free_bytes and shards[-1]:
             shards.append({})
-            room = shard_bytes
-        shards[-1][adapter.there(name)] = value - adapter.offset(name)
-        room -= value.nbytes
+            free_bytes = shard_bytes
+        shards[-1][adapter.family_name(name)] = value - adapter.offset(name)
+        free_bytes -= value.nbytes
     names = [WEIGHTS] if len(shards) == 1 else [f"model-{number:05d}-of-{len(shards):05d}.safetensors"
                                                 for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
-        write_weights(directory / name, shard, {"format": "pt"})  # transformers 4 reads no others
+        write_weights(directory / name, shard, {"format": "pt"})  # transformers 4 demands this entry
     if len(shards) > 1:
         write_json(directory / INDEX, {
             "metadata": {"total_size": sum(value.nbytes for value in state.values())},
@@ -142,16 +144,16 @@ def write_pretrained(model: Decoder, directory: Path, eos: int, shard_bytes: int
 def _as_family(model: Decoder) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Configuration and weights of an equal model that the config.json of its family can describe."""
     config, state = replace(model.config, dropout=0.0), model.state_dict()
-    held = _written_and_read(config)
-    if config.scale_embedding and not held.scale_embedding:
-        # Inputs are embeddings times sqrt(dim): the family has no such factor, so the embeddings get it, and the
-        # softmax, which shared them, keeps them as they were.
+    readable = _written_and_read(config)
+    if config.scale_embedding and not readable.scale_embedding:
+        # Our inputs are embeddings times sqrt(dim), and the family has no such factor. The embeddings are therefore
+        # multiplied by it, and the softmax, which shared them, gets a copy of the original.
         state["head.weight"] = model.head_weight
         state["embedding.weight"] = model.embedding.weight * config.dim ** 0.5
         config = replace(config, scale_embedding=False, tied=False)
-        held = _written_and_read(config)
+        readable = _written_and_read(config)
     lost = [f"{field.name}={getattr(config, field.name)!r}" for field in fields(ModelConfig)
-            if getattr(config, field.name) != getattr(held, field.name)]
+            if getattr(config, field.name) != getattr(readable, field.name)]
     if lost:
         raise AudioPaLMError(f"models of the family {config.family} have no {', '.join(lost)}: this model cannot be "
                              "exported")

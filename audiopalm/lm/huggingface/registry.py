@@ -1,4 +1,4 @@
-"""Which adapter reads and writes which `model_type` of Hugging Face."""
+"""The adapter of each `model_type` of Hugging Face."""
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.lm.huggingface.family import Adapter
@@ -17,7 +17,10 @@ ADAPTERS = {
 
 
 def get_adapter(model_type: str, where: object) -> Adapter:
-    """Raises AudioPaLMError that names the nearest known type; `where` is the file that states `model_type`."""
+    """The adapter of `model_type`, which the file `where` states.
+
+    Raises AudioPaLMError for an unknown type and names the nearest known type.
+    """
     if model_type not in ADAPTERS:
         raise AudioPaLMError(f"{where}: model_type {model_type!r} cannot be read; {nearest(model_type, ADAPTERS)}")
     return ADAPTERS[model_type]

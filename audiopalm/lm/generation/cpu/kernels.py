@@ -4,18 +4,30 @@ A decode step computes little. PyTorch would need about forty calls per layer, e
 computation. The sums of a row do not depend on the other rows.
 """
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeAlias
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
 # The compiler may reorder sums, which lets it vectorise them. Infinities and NaN keep their meaning.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
-# Functions that a kernel calls are inlined. Else code that numba loads from its cache rounds differently from the code
-# of the process that compiled it.
+# Functions that a kernel calls are inlined. Otherwise code from numba's cache rounds differently from the code in the
+# process that compiled it.
 INLINE = "always"
 
+P = ParamSpec("P")
+Floats: TypeAlias = npt.NDArray[np.float32]
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def rms_norm(x, weight, eps, out):
+
+def compiled(inline: str = "never") -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """numba's decorator with the options of all kernels and with types: the type checker counts numba as untyped."""
+    return numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, inline=inline)
+
+
+@compiled()
+def rms_norm(x: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
     """`out = x / sqrt(mean(x ** 2) + eps) * weight`; `x` and `out` are float32 `[N, dim]`."""
     for row in range(x.shape[0]):
         total = np.float32(0)
@@ -26,8 +38,8 @@ def rms_norm(x, weight, eps, out):
             out[row, axis] = x[row, axis] * scale * weight[axis]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, inline=INLINE)
-def rotate_scaled(vector, cosine, sine, scale, out):
+@compiled(INLINE)
+def rotate_scaled(vector: Floats, cosine: Floats, sine: Floats, scale: np.float32, out: Floats) -> None:
     """`out = rotate(vector) * scale`, with `rotate` of audiopalm/lm/model.py; all vectors are `[head_dim]`."""
     half = len(vector) // 2
     for axis in range(half):
@@ -36,11 +48,11 @@ def rotate_scaled(vector, cosine, sine, scale, out):
         out[axis + half] = (high * cosine[axis + half] + low * sine[axis + half]) * scale
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, inline=INLINE)
-def attend_query(query, keys, values, cap, scores, out):
+@compiled(INLINE)
+def attend_query(query: Floats, keys: Floats, values: Floats, cap: np.float32, scores: Floats, out: Floats) -> None:
     """Attention of one `query` `[head_dim]` to `keys` and `values` `[S, head_dim]`, written to `out` `[head_dim]`.
 
-    `scores` `[>= S]` is working memory. Scores are limited to +-`cap` by tanh unless `cap` is 0.
+    `scores`, of at least S numbers, is working memory. Unless `cap` is 0, tanh limits the scores to +-`cap`.
     """
     tokens, head_dim = keys.shape
     highest = np.float32(-np.inf)
@@ -63,16 +75,18 @@ def attend_query(query, keys, values, cap, scores, out):
             out[axis] += probability * values[token, axis]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)
-def attend_step(projected, heads, cosines, sines, keys, values, lengths, window, scale, cap, active, out):
+@compiled()
+def attend_step(projected: Floats, heads: int, cosines: Floats, sines: Floats, keys: Floats, values: Floats,
+                lengths: npt.NDArray[np.int64], window: int, scale: np.float32, cap: np.float32, active: int,
+                out: Floats) -> None:  # twelve arguments: numba compiles no dataclasses
     """Attention of one new token in each of the first `active` slots; its key and value are written to the cache.
 
     projected: queries, keys and values `[slots, heads + 2 * kv_heads, head_dim]`, not yet rotated.
     cosines, sines: `[slots, head_dim]`, of the new token's position.
     keys, values: the cache of this layer, `[slots * kv_heads, capacity, head_dim]`.
     lengths: int64 `[slots]`, tokens in each slot before this step.
-    window: a token attends to this many latest tokens, itself included.
-    scale, cap: scores are products times `scale`, limited to +-`cap` by tanh unless `cap` is 0.
+    window: a token attends to this many of the latest tokens, itself included.
+    scale, cap: scores are products times `scale`. Unless `cap` is 0, tanh limits them to +-`cap`.
     out: `[slots, heads * head_dim]`; the rows of other slots become zero.
     """
     head_dim, capacity = projected.shape[2], keys.shape[1]

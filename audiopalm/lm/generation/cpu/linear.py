@@ -5,14 +5,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-MIN_ROWS = 4  # products of fewer rows add up in another order, which changes the last bits of a row
+MIN_ROWS = 4  # products of fewer rows are summed in another order, which changes the last bits of a row
 TYPICAL_ROWS = 32  # oneDNN chooses the layout of packed weights for this number of rows
 MIN_PACKED_WEIGHTS = 400_000  # smaller matrices are faster as a plain transposed product
-TESTED_ROWS = 70
+TESTED_ROWS = 70  # the independence of rows is tested for up to this many rows
 
 
 class PackedLinear:
-    """`x` `[N, in]` -> `[N, out]`, with the weights of several layers concatenated: one product instead of several.
+    """`x` `[N, in]` -> `[N, out]` by the concatenated weights of several layers: one product instead of several.
 
     The weights are copied once. On a CPU in float32, with N >= MIN_ROWS, a row of the result does not depend on the
     other rows, bit for bit.
@@ -25,8 +25,8 @@ class PackedLinear:
     """
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor]):
-        weight = torch.cat([one.detach() for one in weights]) if len(weights) > 1 else weights[0].detach()
-        self.bias = torch.cat([one.detach() for one in biases]) if biases else None
+        weight = torch.cat([part.detach() for part in weights]) if len(weights) > 1 else weights[0].detach()
+        self.bias = torch.cat([part.detach() for part in biases]) if biases else None
         exact = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
         self.packed = exact and (weight.numel() >= MIN_PACKED_WEIGHTS or not rows_are_independent(*weight.shape))
         if self.packed:
