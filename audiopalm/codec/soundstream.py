@@ -42,11 +42,10 @@ def build_generator(config: SoundStreamConfig) -> nn.Module:
 
 
 def build_quantiser(config: SoundStreamConfig) -> nn.Module:
-    """ESPnet's, with codes as wide as latents: its generator makes them 512 wide, and projections to learn first."""
-    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+    """One with codes as wide as latents: ESPnet's generator makes them 512 wide, and projections to learn first."""
+    from audiopalm.codec.soundstream_quantiser import Quantiser  # needs espnet2, as prepared by `optional.install`
 
-    return ResidualVectorQuantizer(dimension=config.hidden_dim, codebook_dim=config.hidden_dim, n_q=config.levels,
-                                   bins=config.size)
+    return Quantiser(config.hidden_dim, config.levels, config.size)
 
 
 def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:

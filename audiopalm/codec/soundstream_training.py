@@ -1,8 +1,9 @@
 """Training of SoundStream (arXiv 2107.03312) out of ESPnet's parts, espnet2.gan_codec.
 
 ESPnet's are the generator (SEANet encoder and decoder, residual vector quantiser with moving averages), both
-discriminators and all losses. Its Trainer and its GANCodecTask are not used: they resume at epochs only, and write
-pickles. audiopalm/training/loop.py trains it, as it trains everything else.
+discriminators and each loss. Losses are summed here, so that they stay on the device. ESPnet's Trainer and its
+GANCodecTask are not used: they resume at epochs only, and write pickles. audiopalm/training/loop.py trains it, as it
+trains everything else.
 """
 
 import logging
@@ -102,8 +103,7 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
         mel_loss_params={**MEL_LOSS, "alphas": config.window_weights}, use_dual_decoder=False,
         lambda_reconstruct=config.waveform_weight, lambda_mel=config.mel_weight,
         lambda_commit=config.codes_weight, lambda_quantization=config.codes_weight,
-        lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight,
-        cache_generator_outputs=True)  # one pass of the generator a step, for both losses
+        lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight)
     codec.generator.quantizer = build_quantiser(config.model)
     # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
     bandwidth = codec.generator.target_bandwidths[-1]
@@ -206,11 +206,12 @@ class SoundStreamCodecTraining(Training):
         crops = batch.to(self.device, non_blocking=True)
         if step < max(self.config.quantise_from, self.config.adversarial_from):
             loss, losses = reconstruction(self.codec, crops, None if self.quantised else self.config.plain_noise)
-        else:
-            judged = self.codec(crops, forward_generator=False)
-            yield Loss(judged["loss"], group="discriminator", values=_logged(judged["stats"]))
-            made = self.codec(crops)  # of the same pass of the generator, which ESPnet has kept
-            loss, losses = made["loss"], made["stats"]
+            yield Loss(loss, values=_logged(losses))
+            return
+        made = self.codec.generator(crops[:, None])[:3]  # one pass for both losses
+        loss, losses = discriminator_loss(self.codec, crops, made[0])
+        yield Loss(loss, group="discriminator", values=_logged(losses))
+        loss, losses = generator_loss(self.codec, crops, *made)
         yield Loss(loss, values=_logged(losses))
 
     def evaluate(self) -> dict[str, float]:
@@ -226,8 +227,42 @@ class SoundStreamCodecTraining(Training):
         save_soundstream(self.codec.generator, self.config.model, self.output)
 
 
-def _logged(stats: dict[str, Any]) -> dict[str, tuple[Any, float]]:
-    return {name: (value, 1) for name, value in stats.items() if name != "loss"}
+def _logged(losses: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
+    return {name: (value.detach(), 1) for name, value in losses.items()}
+
+
+def discriminator_loss(codec: nn.Module, crops: Tensor, made: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of ESPnet's discriminators, and {name in the log: loss}, all 0-d.
+
+    crops: `[N, samples]`. made: the generator's output for them, `[N, 1, samples]`. The same as ESPnet's
+    `SoundStream.forward`, which reads every loss from the device.
+    """
+    judged = codec.discriminator(made.detach())
+    real, fake = codec.discriminator_adv_loss(judged, codec.discriminator(crops[:, None]))
+    loss = real + fake
+    return loss, {"discriminator_loss": loss, "real_loss": real, "fake_loss": fake}
+
+
+def generator_loss(codec: nn.Module, crops: Tensor, made: Tensor, commit: Tensor,
+                   quantisation: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of all losses of ESPnet's generator, and {name in the log: loss}, all 0-d.
+
+    crops, made: as in `discriminator_loss`. commit, quantisation: the generator's other outputs, 0-d.
+    """
+    crops = crops[:, None]
+    judged = codec.discriminator(made)
+    with torch.no_grad():
+        real = codec.discriminator(crops)
+    adversarial = codec.generator_adv_loss(judged) * codec.lambda_adv
+    commit, quantisation = commit * codec.lambda_commit, quantisation * codec.lambda_quantization
+    waveform = codec.generator_reconstruct_loss(crops, made) * codec.lambda_reconstruct
+    codes = commit + quantisation
+    features = codec.feat_match_loss(judged, real) * codec.lambda_feat_match
+    mel = codec.lambda_mel * codec.mel_loss(made, crops)
+    return adversarial + codes + waveform + features + mel, {
+        "adv_loss": adversarial, "codec_loss": codes, "codec_commit_loss": commit,
+        "codec_quantization_loss": quantisation, "reconstruct_loss": waveform, "feat_match_loss": features,
+        "mel_loss": mel}
 
 
 def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,7 +280,7 @@ def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tupl
     waveform = codec.lambda_reconstruct * codec.generator_reconstruct_loss(crops, made)
     mel = codec.lambda_mel * codec.mel_loss(made, crops)
     return (mel + waveform + codes,
-            {"mel_loss": mel.detach(), "reconstruct_loss": waveform.detach(), "codec_loss": codes.detach()})
+            {"mel_loss": mel, "reconstruct_loss": waveform, "codec_loss": codes})
 
 
 def add_noise(latents: Tensor, most: float) -> Tensor:

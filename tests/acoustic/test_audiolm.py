@@ -6,7 +6,7 @@ import torch
 
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic, GenerationConfig
 from audiopalm.acoustic.audiolm.model import AudioLM, ModelConfig
-from audiopalm.acoustic.audiolm.training import with_own
+from audiopalm.acoustic.audiolm.training import draw, with_own
 from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.model import ArchitectureConfig
@@ -140,3 +140,11 @@ def test_a_share_of_the_past_is_the_models_own(acoustic):
     # a model that is sure of one code draws that
     own = with_own(stage, units, codes, 20, 1.0, np.random.default_rng(0))
     assert set(own[own != codes].tolist()) == {7}
+
+
+def test_codes_are_drawn_as_by_multinomial():
+    logits = torch.randn(2, 40, 20, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    expected = logits.softmax(-1).view(-1, 20).multinomial(1).view(2, 40)
+    torch.manual_seed(1)
+    assert torch.equal(draw(logits), expected)

@@ -1,6 +1,7 @@
 """Parts of the training of ESPnet's SoundStream: frozen encoder, start of weights and codebooks, losses."""
 
 import importlib.util
+import random
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from audiopalm.codec.soundstream_training import (
     SoundStreamTraining,
     add_noise,
     build_soundstream,
+    discriminator_loss,
+    generator_loss,
     start_codebooks,
     start_weights,
     train_soundstream,
@@ -116,3 +119,50 @@ def test_codebooks_start_at_the_latents_and_stay_there():
     for layer, codes in zip(vq.layers, before, strict=True):
         moved = (layer.codebook - codes).norm(dim=1) / codes.norm(dim=1)
         assert 0 < moved.median() < 0.1
+
+
+def test_losses_gradients_and_codebooks_are_espnets():
+    """The quantiser and the sums of losses are ours, so that the host does not wait for a GPU."""
+    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+
+    torch.manual_seed(0)
+    ours, espnets, crops = build_soundstream(CONFIGURATION), build_soundstream(CONFIGURATION), torch.randn(2, 5120)
+    espnets.generator.quantizer = ResidualVectorQuantizer(8, 8, n_q=3, bins=16)
+    espnets.cache_generator_outputs = True
+    for mine, theirs in zip(*(codec.generator.quantizer.vq.layers for codec in (ours, espnets)), strict=True):
+        theirs._codebook.threshold_ema_dead_code = mine._codebook.threshold_ema_dead_code = 1.0  # some are replaced
+    espnets.load_state_dict(ours.state_dict())
+    for _ in range(2):  # the first pass starts the codebooks by k-means
+        for codec in (ours, espnets):
+            torch.manual_seed(1)
+            random.seed(1)
+            codec.zero_grad()
+            if codec is ours:
+                made = codec.generator(crops[:, None])[:3]
+                logged = discriminator_loss(codec, crops, made[0])[1]
+                loss, losses = generator_loss(codec, crops, *made)
+            else:
+                expected = codec(crops, forward_generator=False)["stats"]
+                judged = codec(crops)
+                loss = judged["loss"]
+                expected |= {name: value for name, value in judged["stats"].items() if name != "loss"}
+            loss.backward()
+        assert {name: float(value.detach()) for name, value in (logged | losses).items()} == {
+            name: float(value) for name, value in expected.items()}
+        for mine, theirs in zip(ours.parameters(), espnets.parameters(), strict=True):
+            assert mine.grad is theirs.grad is None or torch.equal(mine.grad, theirs.grad)
+    for name, value in espnets.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_rare_codes_become_vectors_of_the_batch():
+    """As on a GPU, where every code gets a replacement and only rare ones take it."""
+    codebook = build_soundstream(CONFIGURATION).generator.quantizer.vq.layers[0]._codebook
+    codebook.threshold_ema_dead_code = 0.5
+    codebook.cluster_size.copy_(torch.tensor([0.4, 0.5] * 8))
+    codebook.embed.fill_(-1.0)
+    points = torch.arange(40.0).view(5, 8)
+    codebook.replace_rare(points)
+    assert all((points == code).all(1).any() for code in codebook.embed[::2])
+    assert torch.equal(codebook.embed_avg[::2], 0.5 * codebook.embed[::2])
+    assert (codebook.embed[1::2] == -1).all() and (codebook.cluster_size == 0.5).all()

@@ -25,6 +25,7 @@ WAITING = {
     aten.equal.default: "torch.equal", aten.nonzero.default: "nonzero", aten.masked_select.default: "masked_select",
     aten._unique2.default: "unique", aten.unique_consecutive.default: "unique_consecutive",
     aten.unique_dim.default: "unique", aten.bincount.default: "bincount",
+    aten.multinomial.default: "multinomial",  # has the host check the probabilities
     aten.repeat_interleave.Tensor: "repeat_interleave without output_size",
 }
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
@@ -131,6 +132,8 @@ def stand_in(operator: Any, arguments: tuple, options: dict) -> Any:
         return first.new_empty(1)
     if operator in (aten._unique2.default, aten.unique_consecutive.default):
         return first.flatten()[:some], torch.empty_like(first, dtype=torch.int64), first.new_empty(some)
+    if operator is aten.multinomial.default:
+        return torch.empty(*first.shape[:-1], arguments[1], dtype=torch.int64, device=first.device)
     if operator is aten.masked_select.default:
         return torch.empty(some, dtype=first.dtype, device=first.device)
     if operator in INDEXING:

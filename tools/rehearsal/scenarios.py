@@ -11,19 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiopalm.acoustic.audiolm.model import AudioLM
+from audiopalm.acoustic.audiolm.model import ModelConfig as AudioLMModelConfig
+from audiopalm.acoustic.audiolm.training import AudioLMConfig, AudioLMTraining
 from audiopalm.acoustic.corpus import Batch
 from audiopalm.acoustic.soundstorm.generation import GenerationConfig, SoundStormAcoustic
 from audiopalm.acoustic.soundstorm.model import ModelConfig as SoundStormModelConfig
 from audiopalm.acoustic.soundstorm.model import SoundStorm
-from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining, draw_masks
+from audiopalm.acoustic.soundstorm.training import SoundStormConfig, SoundStormTraining
 from audiopalm.codec.discriminator import SpectrogramDiscriminator
+from audiopalm.codec.soundstream import SoundStreamConfig
+from audiopalm.codec.soundstream_training import (
+    SoundStreamCodecTraining,
+    SoundStreamTraining,
+    build_soundstream,
+)
 from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining, MelDistance, SpectralTraining
 from audiopalm.lm.generation.batching import ContinuousBatch
 from audiopalm.lm.generation.choice import Sampling
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.rounds import Rounds
-from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.lm.model import ArchitectureConfig, Decoder, ModelConfig
 from audiopalm.lm.packed_sizes import count_sizes
 from audiopalm.lm.packing import IGNORED
 from audiopalm.tasks import get_task
@@ -82,20 +91,26 @@ def lm_decoding(device: torch.device, backward: Backward) -> Steps:
             yield f"decode step, {name}", torch.inference_mode()(lambda rounds=rounds: rounds.decode_step(256))
 
 
+def voice_batch(random: np.random.Generator, voices: int, targets: int) -> Batch:
+    """Prompts of 10 units of 30 and targets of 15, with three levels of 20 codes."""
+    return Batch(random.integers(0, 30, (voices, 10)), random.integers(0, 20, (voices, 20, 3)),
+                 random.integers(0, 30, (voices * targets, 15)), random.integers(0, 20, (voices * targets, 30, 3)),
+                 np.repeat(np.arange(voices), targets))
+
+
 def soundstorm(device: torch.device, backward: Backward) -> Steps:
     random = np.random.default_rng(0)
     model = SoundStorm(SoundStormModelConfig(30, 3, 20, dim=32, layers=2, heads=2, feedforward=64)).to(device)
-    batch = Batch(random.integers(0, 30, (2, 10)), random.integers(0, 20, (2, 20, 3)), random.integers(0, 30, (4, 15)),
-                  random.integers(0, 20, (4, 30, 3)), np.repeat(np.arange(2), 2))
+    batch = voice_batch(random, 2, 2)
     training = SoundStormTraining.__new__(SoundStormTraining)
     training.model, training.device, training.config = model, device, SoundStormConfig()
     training.corpus = SimpleNamespace(codec_size=20)
     group = update_group(model, OptimizerConfig(), 10)
 
     def step() -> None:
-        masked = draw_masks(random, batch.codec, 20, 0.8, 0.2, 0.0)
-        backward(training.masked_loss(batch, masked)[0])
-        group.update(3)
+        for loss in training.step((batch, random), 1):
+            backward(loss.total)
+            group.update(3)
 
     yield "SoundStorm, training", step
     acoustic = SoundStormAcoustic(model, GenerationConfig(iterations=[4, 1]))
@@ -107,6 +122,24 @@ def soundstorm(device: torch.device, backward: Backward) -> Steps:
     units, codec, is_new, lengths, uniform, remaining = map(acoustic._to_device, arrays)
     yield "SoundStorm, generation", lambda: torch.inference_mode()(acoustic.fill)(
         units, codec, voice, is_new, lengths, uniform, remaining)
+
+
+def audiolm(device: torch.device, backward: Backward) -> Steps:
+    random = np.random.default_rng(0)
+    stage = ArchitectureConfig(dim=32, layers=2, heads=2, kv_heads=1, hidden_dim=48)
+    model = AudioLM(AudioLMModelConfig(30, 3, 20, coarse_levels=1, coarse=stage, fine=stage, dropout=0.1,
+                                       fine_prompt_seconds=0.2, fine_seconds=0.4)).to(device).train()
+    training = AudioLMTraining.__new__(AudioLMTraining)
+    group = update_group(model, OptimizerConfig(), 10)
+    for own_share in (0.0, 0.5):
+        training.model, training.device, training.config = model, device, AudioLMConfig(own_share=own_share)
+
+        def step() -> None:
+            for loss in training.step((voice_batch(random, 2, 1), random), 1):
+                backward(loss.total)
+                group.update(3)
+
+        yield f"AudioLM, training{', with its own past' if own_share else ''}", step
 
 
 def speech_batch(device: torch.device) -> SpeechBatch:
@@ -174,5 +207,24 @@ def codec(device: torch.device, backward: Backward) -> Steps:
         lambda: used.model.decode_extended(used.model.look_up(ids), valid))
 
 
+def soundstream(device: torch.device, backward: Backward) -> Steps:
+    config = SoundStreamTraining(model=SoundStreamConfig(hidden_dim=8, filters=2, levels=3, size=16), scale_channels=16,
+                                 stft_channels=2, plain_noise=0.4, quantise_from=1, adversarial_from=2)
+    config.batch.crops, config.batch.crop_seconds = 2, 0.32
+    training = SoundStreamCodecTraining.__new__(SoundStreamCodecTraining)
+    training.config, training.device, training.codec = config, device, build_soundstream(config).to(device).train()
+    groups = training.update_groups()
+    for layer in training.codec.generator.quantizer.vq.layers:
+        layer._codebook.started = True  # as after the k-means before the first step with the quantiser
+    for number, name in enumerate(("plain", "quantised", "with discriminators")):
+        def step(number: int = number) -> None:
+            training.quantised = number >= 1
+            for loss in training.step(torch.zeros(2, 5120), number):
+                backward(loss.total)
+                groups[loss.group].update(3)
+
+        yield f"SoundStream, training, {name}", step
+
+
 SCENARIOS = {"language model, training": lm_training, "language model, decoding": lm_decoding, "SoundStorm": soundstorm,
-             "units": units, "codec": codec}
+             "AudioLM": audiolm, "units": units, "codec": codec, "SoundStream": soundstream}

@@ -52,7 +52,7 @@ class AudioLMTraining(AcousticTraining):
         stages, parts = {}, {}
         for level, logits, truth, _ in self.predictions(batch, random, self.config.own_share):
             value = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="sum")
-            parts[level] = (float(value.detach()), truth.numel())
+            parts[level] = (value.detach(), truth.numel())
             stages.setdefault(level < self.model.config.coarse_levels, []).append(value / truth.numel())
         return sum(sum(values) / len(values) for values in stages.values()), parts
 
@@ -96,9 +96,17 @@ def with_own(stage: Stage, context: Tensor, codes: Tensor, prompt: int, own_shar
     if own_share == 0:
         return codes
     hidden = stage(context, codes)
-    own = torch.stack([torch.distributions.Categorical(logits=stage.logits(hidden[:, :, level], level)).sample()
-                       for level in range(stage.levels)], dim=2)
+    own = torch.stack([draw(stage.logits(hidden[:, :, level], level)) for level in range(stage.levels)], dim=2)
     share = random.uniform(0, own_share, (len(codes), 1, 1))
-    replaced = torch.from_numpy(random.random(codes.shape) < share).to(codes.device)
+    replaced = random.random(codes.shape) < share
     replaced[:, :prompt] = False
-    return torch.where(replaced, own, codes)
+    return torch.where(to_device(replaced, codes.device), own, codes)
+
+
+def draw(logits: Tensor) -> Tensor:
+    """An index `[...]`, int64, drawn from the softmax of each row of `logits` `[..., size]`.
+
+    torch.multinomial draws the same way, but first has the host check the probabilities, for which it waits.
+    """
+    probabilities = logits.softmax(-1)
+    return (probabilities / torch.empty_like(probabilities).exponential_(1)).argmax(-1)

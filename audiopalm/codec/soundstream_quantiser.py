@@ -1,0 +1,74 @@
+"""ESPnet's residual vector quantiser, whose training does not make the host wait for the device.
+
+ESPnet's own class reads from the device, at every level of every step, whether the codebook has been started, whether
+codes must be replaced and how many. On a CPU the results are the same bit for bit.
+
+Import this module after `optional.install()`: it needs espnet2.
+"""
+
+import torch
+from einops import rearrange
+from espnet2.gan_codec.shared.quantizer.modules.core_vq import EuclideanCodebook
+from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+from torch import Tensor
+from torch.nn import functional
+
+
+class Codebook(EuclideanCodebook):
+    """One level's codes. `started` is what the host knows of the buffer `inited`, which is read once."""
+
+    started = False
+
+    def init_embed_(self, data: Tensor) -> None:
+        if not self.started:
+            super().init_embed_(data)
+            self.started = True
+
+    def expire_codes_(self, batch_samples: Tensor) -> None:
+        """Replace rarely chosen codes by random vectors of the batch `[..., dim]`."""
+        if batch_samples.device.type == "cpu":
+            super().expire_codes_(batch_samples)
+        else:
+            self.replace_rare(batch_samples.detach().flatten(0, -2))
+
+    @torch.no_grad()
+    def replace_rare(self, points: Tensor) -> None:
+        """`expire_codes_` by operators of fixed shapes, from `points` `[N, dim]`.
+
+        A replacement is drawn for every code: the host would have to wait for the number of rare ones.
+        """
+        drawn = points[torch.randint(len(points), self.cluster_size.shape, device=points.device)].to(self.embed.dtype)
+        rare = self.cluster_size < self.threshold_ema_dead_code
+        self.embed.copy_(torch.where(rare[:, None], drawn, self.embed))
+        self.embed_avg.copy_(torch.where(rare[:, None], drawn * self.threshold_ema_dead_code, self.embed_avg))
+        self.cluster_size.masked_fill_(rare, self.threshold_ema_dead_code)
+
+
+class Quantiser(ResidualVectorQuantizer):
+    """Residual quantiser of latents `[B, dim, T]` whose codes are as wide as the latents, without projections."""
+
+    def __init__(self, dim: int, levels: int, size: int):
+        super().__init__(dimension=dim, codebook_dim=dim, n_q=levels, bins=size)
+        for layer in self.vq.layers:
+            layer._codebook = Codebook(dim, size, kmeans_init=self.kmeans_init, kmeans_iters=self.kmeans_iters,
+                                       decay=self.decay, threshold_ema_dead_code=self.threshold_ema_dead_code)
+
+    def forward(self, x: Tensor, sample_rate: int,
+                bandwidth: float | None = None) -> tuple[Tensor, Tensor, float | None, Tensor]:
+        """Quantised latents `[B, dim, T]`, ids `[levels, B, T]`, `bandwidth`, and the commitment loss, 0 in evaluation.
+
+        `bandwidth` in kbit/s states the number of levels, see `get_num_quantizers_for_bandwidth`.
+        """
+        rest, total, ids, losses = x, torch.zeros_like(x), [], []
+        for layer in self.vq.layers[:self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)]:
+            points = rearrange(rest, "b d n -> b n d")
+            codes, chosen = layer._codebook(points)
+            if self.training:
+                codes = points + (codes - points).detach()
+                losses.append(functional.mse_loss(codes.detach(), points))
+            codes = rearrange(codes, "b n d -> b d n")
+            rest, total = rest - codes.detach(), total + codes
+            ids.append(chosen)
+        if not self.training:
+            return total, torch.stack(ids), bandwidth, x.new_zeros(())
+        return x + (total - x).detach(), torch.stack(ids), bandwidth, torch.stack(losses).mean()
