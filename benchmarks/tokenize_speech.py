@@ -94,7 +94,7 @@ def compare(name: str, model: SpeechEncoder, whole: torch.nn.Module | None, path
         best["dumped"] = min(best["dumped"], time.perf_counter() - started)
     ours = kaldiio.load_ark(str(folder / f"units.{name}.ark"))
     theirs = TokenArchive(dumped.with_suffix(".scp"))
-    same = np.concatenate([ids == theirs[key] for key, ids in ours]).mean()
+    same = np.concatenate([ids == theirs[str(number)] for number, (_, ids) in enumerate(ours)]).mean()
     size = os.path.getsize(f"{dumped}.features.ark")
     print(f"{name}: ours {best['ours']:.2f} s, dumped and labelled {best['dumped']:.2f} s, "
           f"{best['dumped'] / best['ours']:.1f} times as long, for {arguments.seconds} s of audio; {size / 1e6:.0f} MB "

@@ -1,5 +1,7 @@
 """The jobs of stage 5: shards of audio files to archives of unit ids or codec ids."""
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ from audiopalm.codec.registry import load_codec
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
-from audiopalm.data.archive import write_ark
+from audiopalm.core.lock import locked
 from audiopalm.data.audio import read_audio
+from audiopalm.data.growing_archive import GrowingArchive
 from audiopalm.stages.jobs import Result, work
 from audiopalm.units.registry import UnitTokenizer
 
@@ -21,7 +24,8 @@ from audiopalm.units.registry import UnitTokenizer
 class Shard:
     """Audio files `paths` whose ids of a `kind` ("units" or "codec") fill the archive `<stem>.ark`.
 
-    `<stem>.done` marks a whole archive and holds {path: `ark:offset`}.
+    `<stem>.done` marks a whole archive and holds {path: `ark:offset`}. Until then the archive grows in the folder
+    `<stem>.unfinished`, where the next run goes on behind the last whole recording.
     """
 
     kind: str
@@ -31,6 +35,10 @@ class Shard:
     @property
     def marker(self) -> Path:
         return Path(f"{self.stem}.done")
+
+    @property
+    def unfinished(self) -> Path:
+        return Path(f"{self.stem}.unfinished")
 
     def entries(self) -> dict[str, str]:
         """{path: `ark:offset`} of a finished shard; empty for a shard that is not finished."""
@@ -42,15 +50,27 @@ class Shard:
 
 def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], shard: Shard) -> Result:
     """Write the archive of a shard, then its marker."""
-    tokens = {}
-    for number, path in enumerate(shard.paths):
-        try:
-            tokens[str(number)] = encode([read_audio(path)])[0].reshape(-1)
-        except AudioPaLMError as error:
-            return Result(f"{path}: {error}")
-    table = write_ark(f"{shard.stem}.ark", tokens)
-    write_json(shard.marker, {"entries": {path: table[str(number)] for number, path in enumerate(shard.paths)}})
+    keys = [hashlib.sha256(path.encode()).hexdigest()[:16] for path in shard.paths]  # an entry tells whose ids it holds
+    try:
+        with locked(shard.unfinished, "encode_shards"):
+            with GrowingArchive(shard.unfinished / "ark", keys) as archive:
+                for path in shard.paths[len(archive):]:
+                    archive.append(encode_file(encode, path))
+                shard.marker.unlink(missing_ok=True)  # an earlier one states places in an earlier archive
+                entries = archive.finish(f"{shard.stem}.ark")
+            write_json(shard.marker, {"entries": dict(zip(shard.paths, entries, strict=True))})
+    except AudioPaLMError as error:
+        return Result(str(error))
+    shutil.rmtree(shard.unfinished, ignore_errors=True)
     return Result()
+
+
+def encode_file(encode: Callable[[list[np.ndarray]], list[np.ndarray]], path: str) -> np.ndarray:
+    """The ids of an audio file, flattened. Raises AudioPaLMError, with the path, for one that cannot be read."""
+    try:
+        return encode([read_audio(path)])[0].reshape(-1)
+    except AudioPaLMError as error:
+        raise AudioPaLMError(f"{path}: {error}") from None
 
 
 def encode_shards(todo: Path, done: Path, units: str, codec: str) -> None:

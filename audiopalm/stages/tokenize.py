@@ -1,11 +1,12 @@
 """Stage 5: speech -> unit ids and codec ids. Every audio file is encoded once; utterances that share it share its ids.
 
 Writes to --output: units.scp, units.<language>.scp for each wav.scp.<language>, codec.scp (source side, only with
---codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on after the last
-whole shard.
+--codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on behind the last
+whole recording of every shard.
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -22,8 +23,8 @@ from audiopalm.stages.encode_shards import Shard
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.units.registry import UnitTokenizer
 
-SHARD_SECONDS = 600  # of audio, at least: what a kill loses at most, per job
-MAX_SHARDS = 1000  # of a kind: shards of a large set grow in size, not in number
+SHARD_SECONDS = 600  # of audio in a shard, at least
+MAX_SHARDS = 128  # of a kind: shards of a large set grow in size, not in number
 
 
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
@@ -46,6 +47,8 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
             pass  # the work of a shard is the files that it leaves
         for data, output in sets.items():
             write_tables(data, output, planned[data], data not in units_only)
+            for stale in (output / "shards").glob("*.unfinished"):  # of shards that the set no longer has
+                shutil.rmtree(stale)
             write_index(data, output)
     logging.info("encoded %d shards, %.0f s", len(missing), time.monotonic() - started)
 

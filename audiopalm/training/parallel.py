@@ -75,14 +75,18 @@ def gather(fabric: Fabric, value: Any) -> list[Any]:
     if fabric.world_size == 1:
         return [value]
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(fabric.device)
-    lengths = torch.zeros(fabric.world_size, dtype=torch.int64, device=fabric.device)
-    torch.distributed.all_gather_into_tensor(lengths, torch.tensor([len(text)], device=fabric.device))
-    padded = torch.zeros(int(lengths.max()), dtype=torch.uint8, device=fabric.device)
+    lengths = _gather_rows(fabric, torch.tensor([len(text)], device=fabric.device))[:, 0].tolist()
+    padded = torch.zeros(max(lengths), dtype=torch.uint8, device=fabric.device)
     padded[:len(text)] = text
-    texts = torch.zeros(fabric.world_size * len(padded), dtype=torch.uint8, device=fabric.device)
-    torch.distributed.all_gather_into_tensor(texts, padded)
-    rows = texts.view(fabric.world_size, -1).cpu().numpy()
-    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths.tolist(), strict=True)]
+    rows = _gather_rows(fabric, padded).cpu().numpy()
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+
+
+def _gather_rows(fabric: Fabric, row: Tensor) -> Tensor:
+    """`row` `[N]`, of the same length everywhere, of every process: `[processes, N]`."""
+    rows = [torch.zeros_like(row) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(rows, row)
+    return torch.stack(rows)
 
 
 def distribute(fabric: Fabric, strategy: str, module: nn.Module) -> None:

@@ -1,5 +1,8 @@
 """Stage 5: one encoding per audio file, ids shared by alias, reruns that go on, tokenizers that must not be mixed."""
 
+import os
+
+import kaldiio
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,12 @@ from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import save_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
-from audiopalm.data.archive import TokenArchive
+from audiopalm.data.archive import TokenArchive, read_vector
 from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.stages import tokenize as stage
-from audiopalm.stages.jobs import Launcher
+from audiopalm.stages.encode_shards import Shard, encode_shard
+from audiopalm.stages.jobs import Launcher, Result
 from audiopalm.units.registry import UnitTokenizer, save_units
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 
@@ -123,6 +127,44 @@ def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):
     (output / "shards/units.0.done").unlink()
     failed = run_python(*command, OMP_NUM_THREADS="1")
     assert failed.returncode == 1 and "0.flac" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr
+
+
+def test_a_shard_goes_on_behind_its_last_whole_recording(folders):
+    """The first run ends with an error, the second finds an entry that was cut off when its process was killed."""
+    data, _, _, output = folders
+    paths = sorted(str(path) for path in data.glob("*.flac"))
+    shard, encoded = Shard("units", str(output / "units.0"), paths), []
+
+    def encode(audio: list[np.ndarray]) -> list[np.ndarray]:
+        encoded.append(len(audio[0]))
+        if len(encoded) == 3:
+            raise AudioPaLMError("it cannot be read")
+        return [np.arange(len(audio[0]) // 1000)]
+
+    assert encode_shard(encode, shard).error == f"{paths[2]}: it cannot be read"
+    assert len(encoded) == 3 and not shard.is_done() and not (output / "units.0.ark").exists()
+    growing = output / "units.0.unfinished/ark"
+    os.truncate(growing, growing.stat().st_size - 2)
+    assert encode_shard(encode, shard) == Result()
+    assert encoded == [7000, 12000, 17000, 12000, 17000, 22000]  # the second one anew, the first not
+    assert shard.is_done() and sorted(path.name for path in output.iterdir()) == ["units.0.ark", "units.0.done"]
+    assert [len(read_vector(entry)) for entry in shard.entries().values()] == [7, 12, 17, 22]
+    assert [len(ids) for _, ids in kaldiio.load_ark(str(output / "units.0.ark"))] == [7, 12, 17, 22]
+
+
+def test_an_unfinished_shard_of_other_recordings_is_begun_anew(folders):
+    data, _, _, output = folders
+    paths, encoded = sorted(str(path) for path in data.glob("*.flac")), []
+
+    def encode(audio: list[np.ndarray]) -> list[np.ndarray]:
+        encoded.append(len(audio[0]))
+        if len(encoded) == 2:
+            raise AudioPaLMError("it cannot be read")
+        return [np.arange(len(audio[0]) // 1000)]
+
+    assert encode_shard(encode, Shard("units", str(output / "units.0"), paths[:2])).error
+    assert encode_shard(encode, Shard("units", str(output / "units.0"), paths[1:3])) == Result()
+    assert encoded == [7000, 12000, 12000, 17000]
 
 
 def test_a_large_set_has_larger_shards_and_not_more(monkeypatch, tmp_path):
