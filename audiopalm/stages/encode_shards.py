@@ -19,9 +19,9 @@ from audiopalm.units.registry import UnitTokenizer
 
 @dataclass(frozen=True)
 class Shard:
-    """Audio files `paths` whose ids of a `kind` ("units" or "codec") fill the archive `<stem>.ark`.
+    """Audio files `paths` whose ids of a `kind` ("units" or "codec") are written to the archive `<stem>.ark`.
 
-    `<stem>.done` marks a whole archive and holds {path: `ark:offset`}.
+    `<stem>.done` marks a complete archive and contains {path: `ark:offset`}.
     """
 
     kind: str
@@ -37,11 +37,12 @@ class Shard:
         return read_json(self.marker)["entries"] if self.marker.exists() else {}
 
     def is_done(self) -> bool:
+        """Whether the archive is complete and has these paths in this order."""
         return list(self.entries()) == self.paths
 
 
 def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], shard: Shard) -> Result:
-    """Write the archive of a shard, then its marker."""
+    """Write the archive of a shard, then its marker. An error is returned as a result."""
     tokens = {}
     for number, path in enumerate(shard.paths):
         try:
