@@ -1,15 +1,15 @@
 """Stage 10: decode every task of the configuration on each set; a folder for each task and language pair.
 
-A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all answers in ESPnet's layout
-(`1best_recog/{text,token_int,score}` and so on), and meta.json last. Folders with meta.json are left alone, and of the
-others the shards that are whole, so a stopped decode goes on where it was.
+A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all hypotheses in ESPnet's layout
+(`1best_recog/{text,token_int,score}`, `2best_recog/...`), and meta.json last. A rerun leaves folders with meta.json as
+they are. In the other folders it decodes only the missing shards, so that an interrupted decode resumes.
 """
 
 import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,35 +33,40 @@ from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
-SHARD_BATCHES = 4  # batches in a shard: what a kill loses at most, per job
-PARTS = " | "  # between the texts of a combined answer, in ESPnet's `text`
+SHARD_BATCHES = 4  # batches in a shard; a killed job loses at most this many
+PARTS = " | "  # separates the texts of a combined answer in ESPnet's `text`
 
 
 @dataclass
 class DecodeEntry:
-    """A task to decode: all that the set allows and the model was trained on, unless `sources`, `targets`, `sets` or
-    `most` say fewer.
+    """A task to decode, by default in all language pairs that the set allows and the model was trained on.
+
+    `sources`, `targets` (language codes), `sets` (names) and `most` restrict it.
     """
 
     task: str
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     sets: list[str] = field(default_factory=list)
-    most: int | None = ranged(None, low=1)  # utterances of a language pair, the first by id
-    decoding: DecodingConfig | None = None  # its own settings instead of the common ones
-    untrained: bool = False  # also what the model was never trained on: zero-shot
+    most: int | None = ranged(None, low=1)  # maximum number of utterances per language pair, the first by id
+    decoding: DecodingConfig | None = None  # settings of this task instead of the common ones
+    untrained: bool = False  # whether to decode language pairs that the model was not trained on (zero-shot)
 
 
 @dataclass
 class DecodeConfig:
+    """The configuration of stage 10: the tasks, and the settings of those that have none of their own."""
+
     tasks: list[DecodeEntry]
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    # rows that are decoded at a time; a search has `beam` of them for each utterance
+    # Rows that are decoded at a time. Beam search has `beam` rows for each utterance.
     batch_size: int = ranged(64, low=1, high=10_000)
 
 
 @dataclass(frozen=True)
 class Job:
+    """A task in one language pair, and its utterances."""
+
     task: Task
     source: str
     target: str | None
@@ -70,7 +75,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The folder of the decode."""
+        """The name of the decode's folder."""
         return decode_name(self.task, self.source, self.target)
 
     @property
@@ -79,12 +84,13 @@ class Job:
 
 
 def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Collection[TrainedTask]) -> list[Job]:
-    """The tasks and languages for which the set has the input and a reference, and which the model was trained on.
+    """The jobs of a set: tasks and language pairs with inputs and references that the model was trained on.
 
     Raises AudioPaLMError for unknown tasks and languages, for languages that an entry names and the model was not
-    trained on, and where nothing is to be decoded.
+    trained on, and if there is no job.
     """
-    jobs, skipped = [], []
+    jobs: list[Job] = []
+    skipped: list[str] = []
     for entry in config.tasks:
         if entry.sets and set_name not in entry.sets:
             continue
@@ -92,7 +98,10 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
         in_order({*entry.sources, *entry.targets})
         possible = []
         for source in entry.sources or examples.languages:
-            for target in (entry.targets or examples.languages) if task.translates else [None]:
+            targets: Sequence[str | None] = [None]
+            if task.translates:
+                targets = entry.targets or examples.languages
+            for target in targets:
                 utterances = examples.utterances(task.scored_fields(), source, target) if target != source else []
                 if utterances:
                     possible.append(Job(task, source, target, utterances[:entry.most],
@@ -102,7 +111,7 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
         jobs += known
         skipped += [job.name for job in possible if job not in known]
     if skipped:
-        logging.info("%s: left out, for the model was not trained on them: %s", set_name,
+        logging.info("%s: left out, because the model was not trained on them: %s", set_name,
                      ", ".join(sorted(set(skipped))))
     if not jobs:
         raise AudioPaLMError(f"nothing to decode: no utterance of {examples.data_dir} fits a task of the configuration "
@@ -111,13 +120,13 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
 
 
 def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job]) -> None:
-    """Raise AudioPaLMError for an untrained pair whose languages are all named, and for a named language of which
-    nothing was trained."""
+    """Raise AudioPaLMError for an untrained pair whose languages are all named in the entry, and for a named language
+    without any trained pair."""
     for job in possible:
         named = [language for language, names in ((job.source, entry.sources), (job.target, entry.targets)) if names]
-        whole = len(named) == (2 if job.task.translates else 1)
-        same = [one for one in known if all(language in (one.source, one.target) for language in named)]
-        if named and job not in known and (whole or not same):
+        all_named = len(named) == (2 if job.task.translates else 1)
+        same = [other for other in known if all(language in (other.source, other.target) for language in named)]
+        if named and job not in known and (all_named or not same):
             raise AudioPaLMError(f"the model was not trained on {job.task.tag_text(job.source, job.target)}, which the "
                                  "configuration of stage 10 (decode) names; remove it there, or ask for it with "
                                  "`untrained: true`")
@@ -125,9 +134,9 @@ def _refuse_untrained(entry: DecodeEntry, possible: list[Job], known: list[Job])
 
 @dataclass(frozen=True)
 class DecodedSet:
-    """One set of stage 10: its data directory, its tokens, and the folder that gets its decodes.
+    """One set of stage 10: its data directory, its folder of tokens, and the folder for its decodes.
 
-    A set of texts alone has no tokens.
+    For a set with texts only, the folder of tokens does not exist.
     """
 
     data_dir: Path
@@ -137,33 +146,34 @@ class DecodedSet:
 
 def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: DecodeConfig, seed: int,
                 launcher: Launcher) -> None:
-    """Decode every task of `config` on each of `sets`, by the jobs of `launcher`; finished folders are left alone.
+    """Decode every task of `config` on each of `sets`, by the jobs of `launcher`; finished folders stay as they are.
 
-    Raises AudioPaLMError for missing inputs, for a vocabulary that is not the model's, and where a job fails.
+    lm: folder of stage 8. Raises AudioPaLMError for missing inputs, for a vocabulary that is not the model's, as `plan`
+    does, and if a job fails.
     """
     vocabulary, tokenizer = load_vocabulary(vocabulary_dir)
     model = describe(lm, vocabulary, "stage 8 (finetune)")
     trained = read_trained(lm)
     folders = []
-    for one in sets:
-        examples = read_set(one.data_dir, one.tokens)
+    for decoded_set in sets:
+        examples = read_set(decoded_set.data_dir, decoded_set.tokens)
         planned = {}
-        for job in plan(config, examples, one.data_dir.name, trained):
+        for job in plan(config, examples, decoded_set.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
-                    "decoding": to_dict(job.decoding) | {"seed": seed}, "set": one.data_dir.name, **model}
-            folder = Folder(one.output / job.name, meta, job, examples)
+                    "decoding": to_dict(job.decoding) | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
+            folder = Folder(decoded_set.output / job.name, meta, job, examples)
             planned[job.name] = folder.meta
             if not folder.is_finished():
                 folders.append(folder)
-        write_record(one.output, planned)
-    paths = [str(path) for one in sets for path in (one.data_dir, one.tokens)]
+        write_record(decoded_set.output, planned)
+    paths = [str(path) for decoded_set in sets for path in (decoded_set.data_dir, decoded_set.tokens)]
     decode(folders, launcher, ["--lm", str(lm), "--vocabulary", str(vocabulary_dir), "--sets", *paths,
                                "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
 
 
 def input_fingerprint(job: Job, examples: ExampleSet) -> str:
-    """SHA-256 of the utterances of a job and of what the model reads of each."""
+    """SHA-256 of the utterance ids of a job and of the inputs that the model reads."""
     digest = hashlib.sha256()
     for utterance in job.utterances:
         value = examples.example(utterance, {job.task.input}, job.target).fields.get(job.task.input, "")
@@ -173,25 +183,25 @@ def input_fingerprint(job: Job, examples: ExampleSet) -> str:
 
 
 class Folder:
-    """The decode of a task in one language pair: its settings, its shards, its tables."""
+    """The folder of a decode, that is, of a task in one language pair: its settings, its shards, its tables."""
 
-    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet):
+    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet) -> None:
         self.path, self.job, self.examples = path, job, examples
         self.meta = meta | {"input_sha256": input_fingerprint(job, examples)}
 
     def is_finished(self) -> bool:
-        """Whether the folder holds a whole decode of the same inputs by the same model and settings."""
+        """Whether the folder has a complete decode of the same inputs by the same model and settings."""
         if not (self.path / "meta.json").exists():
             return False
-        found = read_json(self.path / "meta.json")
-        if any(found.get(key) != value for key, value in self.meta.items()):
+        finished = read_json(self.path / "meta.json")
+        if any(finished.get(key) != value for key, value in self.meta.items()):
             return False
         logging.info("%s is finished", self.path)
         return True
 
     def clear(self) -> None:
-        """Remove all that an earlier decode, its speech included, has left; shards stay, and say what they are of."""
-        (self.path / "meta.json").unlink(missing_ok=True)  # first: without it the folder counts as not finished
+        """Remove all files of an earlier decode and its speech, except the shards, which state their own settings."""
+        (self.path / "meta.json").unlink(missing_ok=True)  # removed first: without it the folder is not finished
         for path in self.path.iterdir() if self.path.exists() else ():
             if not path.is_dir():
                 path.unlink()
@@ -199,7 +209,7 @@ class Folder:
                 shutil.rmtree(path)
 
     def shards(self, batch_size: int) -> list[Shard]:
-        """The utterances in shards, whose boundaries do not depend on the number of jobs."""
+        """The utterances in shards. Their boundaries do not depend on the number of jobs."""
         size = SHARD_BATCHES * max(batch_size // self.job.decoding.beam, 1)
         names = self.job.utterances
         return [Shard(str(self.path / "shards" / f"{number}.json"), str(self.examples.data_dir), self.meta,
@@ -259,7 +269,7 @@ def words(tokenizer: TextTokenizer, ids: Iterable[int]) -> str:
 
 def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
            tokenizer: TextTokenizer) -> None:
-    """Decode all folders by the same jobs, then write the tables of each."""
+    """Decode all folders in one run of the launcher, then write the tables of each folder."""
     began = time.monotonic()
     planned = []
     for folder in folders:
@@ -267,7 +277,7 @@ def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batc
         planned.append((folder, folder.shards(batch_size)))
     missing = [shard for _, shards in planned for shard in shards if shard.read() is None]
     for _ in run_jobs(launcher, "decode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
-        pass  # the work of a shard is the file that it leaves
+        pass  # the product of a shard is the file that it writes
     for folder, shards in planned:
         folder.finish(shards, vocabulary, tokenizer)
     logging.info("decoded %d shards, %.0f s", len(missing), time.monotonic() - began)

@@ -22,7 +22,7 @@ from audiopalm.units.registry import UnitTokenizer
 
 @dataclass(frozen=True)
 class Shard:
-    """Audio files `paths` whose ids of a `kind` ("units" or "codec") fill the archive `<stem>.ark`.
+    """Audio files `paths` whose ids of a `kind` ("units" or "codec") are written to the archive `<stem>.ark`.
 
     `<stem>.done` marks a whole archive and holds {path: `ark:offset`}. Until then the archive grows in the folder
     `<stem>.unfinished`, where the next run goes on behind the last whole recording.
@@ -45,6 +45,7 @@ class Shard:
         return read_json(self.marker)["entries"] if self.marker.exists() else {}
 
     def is_done(self) -> bool:
+        """Whether the archive is complete and has these paths in this order."""
         return list(self.entries()) == self.paths
 
 
