@@ -3,11 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from audiopalm.data.examples import Example
+from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.report.results_page import headline_table
 from audiopalm.scoring.headline import recipe_goals
 from audiopalm.scoring.results import read_rows
+from audiopalm.tasks import get_task
+from audiopalm.units.registry import UnitTokenizer
+from audiopalm.vocabulary.joint import load_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "egs" / "mini"
@@ -69,3 +76,49 @@ def test_readme_shows_the_results_of_the_mini_recipe():
     shown = readme.partition("<!-- RESULTS -->")[2].partition("<!-- /RESULTS -->")[0]
     goals = recipe_goals(MINI / "conf/goals.yaml")
     assert headline_table(read_rows(MINI / "results.json"), "mini", "test", goals) in shown
+
+
+def shown_sequence(path: Path) -> list[tuple[str, list[str]]]:
+    """The token sequence that a document shows: for each part `input` or `output`, and its ids; `...` may end them."""
+    parts = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        columns = re.split(r" {2,}", line)
+        if columns[0].strip() in ("input", "output") and len(columns) == 3:
+            parts.append((columns[0], columns[2].split()))
+        elif parts and re.fullmatch(r" {2,}[\d ]+", line):
+            parts[-1][1].extend(line.split())
+    return parts
+
+
+def test_the_token_sequence_of_the_documents_is_what_the_shipped_model_makes_of_the_utterance():
+    parts = shown_sequence(ROOT / "docs/index.md")
+    vocabulary, tokenizer = load_vocabulary(MINI / "pretrained/pack/vocabulary")
+    source, target = (np.array(parts[number][1], dtype=np.int64) - vocabulary.text_size for number in (1, 5))
+    fields = {"audio": source, "transcript": "seis dólares", "translation": "six dollars", "translated_audio": target}
+    builder = SequenceBuilder(vocabulary, tokenizer)
+    sequence = builder.sequence(get_task("asr+ast+s2st"), Example("x", "es", "en", fields))
+    assert sequence.ids.tolist() == [int(word) for _, words in parts for word in words]
+    assert sequence.is_output.tolist() == [kind == "output" for kind, words in parts for _ in words]
+
+    units = UnitTokenizer.load(MINI / "pretrained/pack/units")
+    for recording, cuts, shown in (("allison-es", [(437.79, 438.58), (462.27, 463.15)], source),
+                                   ("allison-en", [(349.80, 350.42), (366.12, 366.98)], target)):
+        encoded = units.encode_one(joined(MINI / f"corpus/recordings/{recording}.ogg", cuts))
+        # Another processor rounds otherwise, which may change a unit here and there.
+        assert len(encoded) == len(shown) and np.mean(encoded == shown) > 0.9
+
+
+def joined(path: Path, cuts: list[tuple[float, float]]) -> np.ndarray:
+    """float32 `[T]`: cuts of a recording in seconds, joined as stage 2 joins them."""
+    parts = []
+    for start, end in cuts:
+        samples, rate = soundfile.read(path, start=round(start * 16000), stop=round(end * 16000), dtype="float32")
+        assert rate == 16000
+        parts.append(samples)
+    return np.concatenate(parts)
+
+
+def test_the_readme_shows_the_beginning_of_the_same_sequence():
+    shown, whole = shown_sequence(ROOT / "README.md"), shown_sequence(ROOT / "docs/index.md")
+    assert shown == [(kind, ids if short[-1] != "..." else [*ids[:10], "..."])
+                     for (_, short), (kind, ids) in zip(shown, whole, strict=True)]
