@@ -162,8 +162,8 @@ def test_an_export_is_refused_as_a_text_lm(tmp_path, pack, digit_sets):
     """It has audio rows already, and stage 6 would add others."""
     call("export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary", "--output", tmp_path / "export")
     with pytest.raises(AudioPaLMError, match="which has audio ids already.*--init_pack"):
-        call("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1], "--init_lm", tmp_path / "export",
-             "--output", tmp_path / "vocabulary")
+        call("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1], "--init_lm",
+             tmp_path / "export", "--output", tmp_path / "vocabulary")
     assert not (tmp_path / "vocabulary").exists() or not list((tmp_path / "vocabulary").glob("*.json"))
 
 

@@ -76,7 +76,7 @@ def test_a_killed_training_goes_on_exactly_from_a_small_checkpoint(tmp_path, pre
     assert "model/embedding.audio" in names
     assert all(".lora_" in name for name in names - {"model/embedding.audio"}) and len(names) == 2 * 2 * len(LAYERS) + 1
     weights = sum(tensors[name].numel() for name in names)
-    assert 12 * weights < shard.stat().st_size < 12 * weights + 40_000  # each weight with its two moments, and the header
+    assert 12 * weights < shard.stat().st_size < 12 * weights + 40_000  # with two moments each, and the header
     resumed = train(prepared, output)
     check(resumed)
     assert "going on from step 4" in resumed.stderr
@@ -97,7 +97,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, prepared, whole, strateg
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_adapters_change_nothing_at_first_and_merge_as_peft_merges(tied):
-    """Text ids have the same logits bit for bit before training. After it the merged model agrees with the adapted one."""
+    """Before training text ids have the same logits bit for bit. Afterwards merged and adapted model agree."""
     config = ModelConfig(30, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=64, tied=tied, qkv_bias=True)
     first = text_lm(config).make()
     for name, parameter in first.named_parameters():
@@ -116,7 +116,8 @@ def test_adapters_change_nothing_at_first_and_merge_as_peft_merges(tied):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=0.1)
-        trained = {name: in_memory(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}
+        trained = {name: in_memory(parameter) for name, parameter in model.named_parameters()
+                   if parameter.requires_grad}
         ordinary = Decoder(longer).eval()
         ordinary.load_state_dict({name: tensor.whole() for name, tensor in merged(stored, trained, lora).items()})
         ids = torch.randint(0, 42, (2, 9))

@@ -218,7 +218,8 @@ def test_a_second_signal_ends_slurm_pl_while_scancel_hangs(tmp_path, slurm, star
     """With stand-ins for sbatch, squeue and scancel; the real queue says after a second that there is no job 17."""
     stand_in(tmp_path, "sbatch", "touch submitted", "echo 17")
     stand_in(tmp_path, "squeue", "echo 17")
-    stand_in(tmp_path, "scancel", "echo $$ > scancel.new", "mv scancel.new scancel.pid", "exec sleep 600")
+    stand_in(tmp_path, "scancel", "[ ! -e scancel.pid ] || exit 0", "echo $$ > scancel.new",
+             "mv scancel.new scancel.pid", "exec sleep 600")
     monkeypatch.setitem(slurm, "PATH", f"{tmp_path}:{slurm['PATH']}")
     process = start("log", "true")
     wait_until((tmp_path / "submitted").exists)
@@ -227,3 +228,4 @@ def test_a_second_signal_ends_slurm_pl_while_scancel_hangs(tmp_path, slurm, star
     process.terminate()
     assert process.wait(timeout=60) == -signal.SIGTERM
     os.kill(int((tmp_path / "scancel.pid").read_text()), signal.SIGKILL)  # the stand-in outlives slurm.pl
+    wait_until(lambda: not processes_with(f"PATH={tmp_path}:"))
