@@ -1,9 +1,31 @@
-"""A decoder that computes in no time, and what its answers are worth, computed the plain way."""
+"""A decoder that computes in no time, vocabularies for it, and the scores of its answers, computed without cache."""
 
 import numpy as np
 import torch
 
+from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.model import Decoder, ModelConfig
+from audiopalm.vocabulary.joint import Vocabulary
+
+FAMILIES = {"llama": {}, "mistral": {"window": 9, "local_layers": [0, 1]},
+            "gemma": {"window": 9, "local_layers": [0], "attention_cap": 5.0, "logit_cap": 9.0, "post_norms": True,
+                      "query_key_norm": True, "local_rope_theta": 100.0}}
+RANDOM = np.random.default_rng(0)
+PROMPTS = [RANDOM.integers(0, 50, length) for length in (7, 19, 300, 3, 40, 1, 11)]  # of VOCABULARY
+NAMES = list("abcdefg")  # of the utterances of PROMPTS
+
+
+def tiny_vocabulary(text_size: int, audio_size: int) -> Vocabulary:
+    """English and Spanish; <eos> is 2, the newline 5."""
+    return Vocabulary(text_size, audio_size, eos=2, newline=5, text_sha256="t", units_sha256="u",
+                      languages=["en", "es"])
+
+
+VOCABULARY = tiny_vocabulary(30, 20)
+
+
+def contents(answer: Generated) -> tuple:
+    return [part.tolist() for part in answer.parts], answer.truncated, answer.score
 
 
 def tiny(size: int = 50, seed: int = 0, spread: float = 0.2, **options) -> Decoder:
@@ -16,9 +38,9 @@ def tiny(size: int = 50, seed: int = 0, spread: float = 0.2, **options) -> Decod
 
 @torch.no_grad()
 def log_probability(model: Decoder, prompt: np.ndarray, answer: list[int]) -> float:
-    """Of an answer, token by token, without cache and batch."""
+    """The log probability of an answer after a prompt, computed in one pass without cache and batch."""
     ids = torch.tensor([[*prompt, *answer]])
     length = ids.shape[1]
     hidden = model.hidden(ids, torch.arange(length)[None], torch.ones(1, 1, length, length, dtype=torch.bool).tril())
     logs = model.logits(hidden)[0].log_softmax(dim=-1)
-    return sum(float(logs[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
+    return sum(float(logs[len(prompt) - 1 + position, token]) for position, token in enumerate(answer))

@@ -1,7 +1,4 @@
-"""A recipe around the driver egs/TEMPLATE/audiopalm.sh.
-
-A stand-in for Python records each command and makes its output.
-"""
+"""A recipe around the driver egs/TEMPLATE/audiopalm.sh. A stand-in for Python records the commands."""
 
 import os
 import re
@@ -16,7 +13,7 @@ PYTHON = """#!/usr/bin/env bash
 # called as: python -m audiopalm.bin.NAME ARGUMENTS...
 set -eu
 name=${2#audiopalm.bin.}
-if [ "$name" = launch ]; then  # the training itself, and what it would be launched by
+if [ "$name" = launch ]; then  # record the launcher, then go on as the training
     echo "${*:3:8}" >> launched.txt
     name=${11}
     set -- -m "audiopalm.bin.$name" "${@:12}"
@@ -50,7 +47,7 @@ esac
 
 
 def toy_recipe(tmp_path):
-    """A recipe directory with a link to the real driver; returns a function that runs its run.sh."""
+    """A recipe directory with a link to the real driver, as a function that runs its run.sh."""
     directory = tmp_path / "egs" / "toy"
     for name in ("units", "codec", "acoustic"):
         (directory / "pretrained" / "pack" / name).mkdir(parents=True)

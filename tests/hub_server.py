@@ -15,7 +15,7 @@ LARGE = 2000  # from this size on a file is uploaded apart from the commit, as L
 
 
 class Hub:
-    """What the server has: {repository: {file: bytes}}, the bytes of LFS objects by SHA-256, and what was asked."""
+    """What the server has: {repository: {file: bytes}}, the bytes of LFS objects by SHA-256, and the requests."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
@@ -74,12 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refuse(401, "", "Invalid username or password.")
         for method, pattern, function in ROUTES:
             if method == self.command.replace("HEAD", "GET") and (match := re.fullmatch(pattern, path)):
-                found = match.groupdict()
-                if found.get("repository", "") not in ("", *self.hub.repositories):
+                parts = match.groupdict()
+                if parts.get("repository", "") not in ("", *self.hub.repositories):
                     return self.refuse(404, "RepoNotFound", "Repository not found")
-                if found.pop("revision", None) not in (None, "main", self.hub.commit_id(found.get("repository", ""))):
+                if parts.pop("revision", None) not in (None, "main", self.hub.commit_id(parts.get("repository", ""))):
                     return self.refuse(404, "RevisionNotFound", "Invalid rev id")
-                return function(self, body, **found)
+                return function(self, body, **parts)
         return self.refuse(404, "EntryNotFound", "Entry not found")
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request
@@ -104,8 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def batch(self, body: bytes, repository: str) -> None:
         self.answer({"transfer": "basic", "objects": [
-            {**found, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{found['oid']}"}}}
-            for found in json.loads(body)["objects"]]}, headers={"Content-Type": "application/vnd.git-lfs+json"})
+            {**entry, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{entry['oid']}"}}}
+            for entry in json.loads(body)["objects"]]}, headers={"Content-Type": "application/vnd.git-lfs+json"})
 
     def put(self, body: bytes, oid: str) -> None:
         assert hashlib.sha256(body).hexdigest() == oid

@@ -1,11 +1,6 @@
-"""Commands of stages 6 to 10 on the digit sets, and what several tests of them start from."""
+"""Configurations and inputs of stages 6 to 10 on the digit sets."""
 
-import importlib
-import subprocess
-import sys
-
-import pytest
-from prestarted import run_python
+from commands import call
 
 CONFIG = """
 mixture: [{task: asr, weight: 2}, {task: mt}, {task: s2st}, {task: "asr+ast+s2st"}]
@@ -23,23 +18,8 @@ decoding: {text_tokens: 12, audio_tokens: 20}
 """
 
 
-def command(name: str, *args) -> subprocess.CompletedProcess:
-    return run_python("-m", f"audiopalm.bin.{name}", *args)
-
-
-def call(name: str, *args) -> None:
-    """The command in this process, which spares its start; errors are exceptions."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *map(str, args)])
-        importlib.import_module(f"audiopalm.bin.{name}").main()
-
-
-def check(result: subprocess.CompletedProcess) -> None:
-    assert result.returncode == 0, result.stderr
-
-
 class Prepared:
-    """Vocabulary, text LM and configurations of the digit sets in the folder `path`; only read by the tests."""
+    """Vocabulary, text LM and configurations of the digit sets in the folder `path`. Tests only read them."""
 
     def __init__(self, path, digit_sets):
         self.path = path
@@ -57,6 +37,6 @@ class Prepared:
                          "--init_lm", path / "textlm"]
 
     def decode(self, folder):
-        """The command for the LM in `folder`, into `folder`."""
+        """The name and arguments of the command that decodes with `folder`/lm into `folder`/decode."""
         return ["decode", "--lm", folder / "lm", "--vocabulary", self.path / "vocabulary", "--data_dir", self.dev_data,
                 "--tokens", self.dev_tokens, "--config", self.path / "decode.yaml", "--output", folder / "decode"]

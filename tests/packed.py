@@ -1,4 +1,4 @@
-"""A packed model of tiny random parts of the real kinds, and a recording for it."""
+"""A packed model with tiny random parts of the real kinds, and recordings for it."""
 
 import dataclasses
 import functools
@@ -45,7 +45,7 @@ def make_pack(root: Path) -> Path:
     units_sha256 = sha256(root / "units" / "model.safetensors")
     vocabulary = make_vocabulary(root / "vocabulary", 16, units_sha256, ["en", "es"])
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, hidden_dim=32))
-    lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the best of many: it speaks up to its limit
+    lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the largest
     save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0,
                trained=trained_on(TASKS.values()))
     codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,

@@ -1,11 +1,10 @@
-"""What the tests of slurm.pl and queue.pl share: calls of the program, a scheduler that leaves no process behind."""
+"""What the tests of run.pl, slurm.pl and queue.pl share: calls, logs, a scheduler that leaves no process behind."""
 
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +18,15 @@ PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 def processes_with(text: str) -> list[str]:
     """Commands of processes that have the text in their command line or environment."""
-    found = []
+    commands = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if text in command or text.encode() in (folder / "environ").read_bytes():
-                found.append(command)
+                commands.append(command)
         except OSError:
             continue
-    return found
-
-
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    return commands
 
 
 @contextmanager
@@ -48,9 +40,9 @@ def scheduler(script: str, *options: str) -> Iterator[Path]:
         yield Path(folder)
     finally:
         subprocess.run([program, "stop", folder], check=True, timeout=60)
-        left = processes_with(folder)
+        remaining = processes_with(folder)
         shutil.rmtree(folder)
-        assert left == []
+        assert remaining == []
 
 
 def run_to_end(program: Path, folder: Path, environment: dict, *arguments, code: int = 0) -> str:
@@ -63,7 +55,7 @@ def run_to_end(program: Path, folder: Path, environment: dict, *arguments, code:
 
 @contextmanager
 def starter(program: Path, folder: Path, environment: dict) -> Iterator[Callable[..., subprocess.Popen]]:
-    """A function that starts the program; what a test did not end is killed."""
+    """A function that starts the program. A program that a test has not ended is killed."""
     started = []
 
     def call(*arguments):
@@ -83,5 +75,5 @@ def ask(environment, *command) -> str:
 
 
 def output(log: Path) -> str:
-    """What the command wrote, without our lines."""
+    """The output of the command, without the lines that the launcher adds to the log."""
     return re.search(rf"^# Started at {DATE}\n((?:.*\n)*)# Accounting: .*\n# Ended .*\n\Z", log.read_text(), re.M)[1]

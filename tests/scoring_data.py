@@ -1,14 +1,16 @@
-"""A tiny decoded set: two Spanish speakers, one English one, real audio files, all tasks."""
+"""A tiny decoded set with real audio files and all tasks, stand-ins for models, and the command of stage 12."""
 
 import json
 import shutil
 
 import numpy as np
 import soundfile
+from commands import call
 
 from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.datadir import write_table
+from audiopalm.scoring import judge
 from audiopalm.scoring.results import ResultRow
 from audiopalm.stages.decode_record import spoken_fingerprint, write_record
 from audiopalm.tasks import TASKS
@@ -50,14 +52,14 @@ def write_decode(root, name, task, source, target, parts, audio=None, seed=0):
 
 
 def remove_decode(folder):
-    """As if stage 10 had not been asked for it."""
+    """Leave the set as if stage 10 had not decoded into `folder`."""
     shutil.rmtree(folder)
     record = folder.parent / "decodes.json"
     write_json(record, {name: meta for name, meta in read_json(record).items() if name != folder.name})
 
 
 def write_speech(folder, audio):
-    """What stages 10 and 11 leave of speech: units, prompts, recordings."""
+    """The files of stages 10 and 11 for a decode that speaks: units, prompts, recordings."""
     units, prompts = {name: np.arange(4) for name in audio}, {name: name for name in audio}
     write_table(folder / "units.scp", write_ark(folder / "units.ark", units))
     write_table(folder / "prompt.scp", prompts)
@@ -66,7 +68,7 @@ def write_speech(folder, audio):
 
 
 def write_set(tmp_path):
-    """All of a recipe folder that stages 12 and 13 read; the third output is silent."""
+    """The files of a recipe folder that stages 12 and 13 read. The model's speech for the third utterance is silent."""
     data = tmp_path / "dump/raw/test"
     recordings = {name: write_wav(tmp_path / f"audio/{name}.wav", 200 + 50 * i) for i, name in enumerate(SPANISH)}
     true = {name: write_wav(tmp_path / f"audio/{name}.en.wav", 210 + 50 * i) for i, name in enumerate(SPANISH)}
@@ -86,10 +88,28 @@ def write_set(tmp_path):
 
 
 class Parrot:
-    """A judge that hears the loudness as words; it needs no package."""
+    """A judge that hears the same words in all speech but silence."""
 
     package = "numpy"
     settings = ""
 
     def transcribe(self, samples):
         return "i have two" if samples.any() else ""
+
+
+def same_voice(file):
+    """In place of voice.embed_file: one speaker embedding for all files."""
+    return np.ones(2, dtype=np.float32)
+
+
+def replace_models(patch, embed=same_voice):
+    """Judge speech by Parrot, as the judge `parrot`, and take speaker embeddings from `embed`."""
+    patch.setitem(judge.JUDGES, "parrot", Parrot)
+    patch.setattr(judge, "_judges", {})
+    patch.setattr("audiopalm.scoring.voice.embed_file", embed)
+
+
+def run_score(*options, judges=""):
+    """Stage 12 in the folder of a recipe that write_set has made."""
+    call("score", "--decode_dir", "exp/decode", "--data_dir", "dump/raw", "--output", "exp/score", "--results",
+         "exp/results.json", "--report", "exp/RESULTS.md", "--processes", "1", "--judges", judges, *options)

@@ -1,11 +1,10 @@
-"""The web page, by its functions, with a tiny random model."""
+"""The functions of the web page, with a tiny random model."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import soundfile
-from packed import make_pack
+from packed import make_pack, spoken
 
 gradio = pytest.importorskip("gradio", reason="the web page needs gradio: pip install 'audiopalm[demo]'")
 
@@ -13,25 +12,22 @@ from audiopalm import demo  # noqa: E402
 from audiopalm.inference import AudioPaLM  # noqa: E402
 from audiopalm.lm.generation.config import DecodingConfig  # noqa: E402
 
-RECORDING = Path(__file__).parents[1] / "egs" / "mini" / "corpus" / "recordings" / "allison-es.ogg"
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     model = AudioPaLM.from_pretrained(make_pack(tmp_path_factory.mktemp("pack")))
-    model.decoding = DecodingConfig(text_tokens=5, audio_tokens=9)  # the random model speaks up to its limit
+    model.decoding = DecodingConfig(text_tokens=5, audio_tokens=9)  # the random model answers up to its limits
     return model
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("recordings") / "speech.wav"
-    with soundfile.SoundFile(RECORDING) as file:
-        soundfile.write(path, file.read(2 * file.samplerate), file.samplerate)
+    soundfile.write(path, spoken(2.0), 16000)
     return str(path)
 
 
-def test_menus_offer_what_the_model_was_trained_on(model):
+def test_menus_offer_the_tasks_and_languages_of_the_model(model):
     menus = demo.Menus(model)
     assert {name for _, name in menus.tasks} == {name for name in demo.TASKS if name != "lm"}
     assert menus.sources("mt") == [("Spanish", "es")] and menus.targets("mt", "es") == [("English", "en")]
@@ -47,7 +43,7 @@ def test_answers_are_those_of_the_model(model, recording):
     assert heard["visible"] and said["visible"] and "of computing" in notes
 
 
-def test_wrong_input_is_a_message(model, recording, tmp_path):
+def test_a_wrong_input_is_a_message_on_the_page(model, recording, tmp_path):
     answer = demo.Answering(model)
     (tmp_path / "bad.wav").write_bytes(b"<html>")
     soundfile.write(tmp_path / "long.wav", [0.0] * 16000 * 61, 16000)
@@ -64,7 +60,7 @@ def test_wrong_input_is_a_message(model, recording, tmp_path):
             answer(*arguments)
 
 
-def test_a_call_from_two_threads_gives_each_its_answer(model, recording):
+def test_two_threads_each_have_their_own_answer(model, recording):
     answer = demo.Answering(model)
     with ThreadPoolExecutor(2) as pool:
         spanish, english = pool.map(lambda code: answer("asr", code, None, recording, "", None)[0], ("es", "en"))

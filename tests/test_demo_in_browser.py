@@ -1,7 +1,7 @@
 """The web page in a headless browser. `audiopalm demo` serves a tiny random model from a process of its own.
 
-Nothing here can wait for ever: each wait has a timeout, `timeout` ends the server, and faulthandler ends a process of
-pytest that is stuck in the browser's driver and prints where.
+No wait is endless: each has a timeout, `timeout` ends the server, and faulthandler ends a process of pytest that is
+stuck in the driver of the browser, and prints where.
 """
 
 import faulthandler
@@ -43,7 +43,7 @@ TASK_LABELS = {
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """A pack whose random language model writes words: other pieces have a logit of 0."""
+    """A pack with a random language model that writes words, because all other pieces have a logit of 0."""
     root = make_pack(tmp_path_factory.mktemp("pack"))
     vocabulary, tokenizer = load_vocabulary(root / "vocabulary")
     weights = load_file(root / "lm" / "model.safetensors")
@@ -56,7 +56,7 @@ def pack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(pack):
-    """The same model in this process, for the answers that the page must show."""
+    """The same model in this process, which gives the answers that the page must show."""
     return AudioPaLM.from_pretrained(pack)
 
 
@@ -71,14 +71,14 @@ def recordings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_hosts():
-    """A proxy that answers nothing: what the server would ask of another host comes here and can be counted."""
+    """A proxy that does not answer. Requests of the server to other hosts come here and can be counted."""
     with socket.create_server((HOST, 0)) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
 def server(pack, other_hosts, tmp_path_factory):
-    """(address, process, its output) of `audiopalm demo`."""
+    """(address, process, file with its output) of `audiopalm demo`."""
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
@@ -118,7 +118,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, server):
-    """Opens the page as a new user; all that the pages of a test ask for must be of the server."""
+    """A function that opens the page as a new user. All requests of the pages must go to the server."""
     contexts, asked = [], set()
 
     def visit():
@@ -143,7 +143,7 @@ def choose(page, menu, label):
 
 
 def upload(page, path):
-    """Into the only player that is shown without a recording."""
+    """Upload into the only visible player without a recording."""
     empty = page.locator("input[type=file]")
     empty.set_input_files(path)
     empty.wait_for(state="detached")
@@ -154,14 +154,14 @@ def press(page):
 
 
 def wait_for_answer(page, answer, labels):
-    """Until the page shows the texts of `answer` under `labels`, and a player if it speaks."""
+    """Wait until the page shows the texts of `answer` under `labels`, and a player if the answer has audio."""
     boxes = page.locator("label:has(textarea[disabled])")
-    expected = [list(one) for one in zip(labels, answer.text.values(), strict=True)], answer.audio is not None
+    expected = [list(pair) for pair in zip(labels, answer.text.values(), strict=True)], answer.audio is not None
     deadline = time.monotonic() + WAIT
     while True:
-        texts = boxes.evaluate_all("boxes => boxes.filter(one => one.offsetParent).map("
-                                   "one => [one.querySelector('span').innerText.trim(), "
-                                   "one.querySelector('textarea').value])")
+        texts = boxes.evaluate_all("boxes => boxes.filter(box => box.offsetParent).map("
+                                   "box => [box.querySelector('span').innerText.trim(), "
+                                   "box.querySelector('textarea').value])")
         shown = texts, page.get_by_text("Spoken answer").is_visible()
         if shown == expected and page.get_by_text("s of computing").is_visible():
             return
@@ -169,7 +169,7 @@ def wait_for_answer(page, answer, labels):
         page.wait_for_timeout(100)
 
 
-def test_each_task(visit, model, recordings):
+def test_the_page_shows_the_answer_of_the_model_for_each_task(visit, model, recordings):
     page = visit()
     upload(page, recordings[0])
     for name, label in TASK_LABELS.items():
@@ -186,10 +186,10 @@ def test_each_task(visit, model, recordings):
             answer = model(text="uno dos", task=tag)
         press(page)
         wait_for_answer(page, answer, [language_name(row.output(part).language("es", "en")) for part in answer.text])
-    assert set(TASK_LABELS) == {one.task for one in model.trained} - {"lm"}
+    assert set(TASK_LABELS) == {trained.task for trained in model.trained} - {"lm"}
 
 
-def test_a_wrong_file_is_a_message(visit, model, recordings, tmp_path):
+def test_a_wrong_file_is_a_message_and_the_page_goes_on(visit, model, recordings, tmp_path):
     (tmp_path / "page.wav").write_bytes(b"<html>not found</html>")
     page = visit()
     upload(page, str(tmp_path / "page.wav"))
@@ -198,7 +198,7 @@ def test_a_wrong_file_is_a_message(visit, model, recordings, tmp_path):
     page.get_by_label("Clear").first.click()
     press(page)
     page.get_by_text("give a recording").first.wait_for()
-    upload(page, recordings[0])  # the page goes on
+    upload(page, recordings[0])
     press(page)
     wait_for_answer(page, model(recordings[0], "[ASR AST S2ST Spanish English]"), ["Spanish", "English"])
 
@@ -218,7 +218,7 @@ def test_two_users_at_once_each_have_their_own_answer(visit, model, recordings):
     wait_for_answer(pages[1], answers[1], ["English", "Spanish"])
 
 
-def test_the_server_asks_nobody_else_and_ends_at_once_while_a_page_is_open(visit, server, other_hosts):
+def test_the_server_asks_no_other_host_and_ends_while_a_page_is_open(visit, server, other_hosts):
     visit()
     _, process, log = server
     process.terminate()

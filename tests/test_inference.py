@@ -1,4 +1,4 @@
-"""The packed model by its class and by its command, with tiny random models of the real kinds and a real speaker."""
+"""The packed model by its class and its command, with tiny random models of all real kinds and a real speaker."""
 
 import io
 import json
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import command
 from packed import make_pack, spoken, tone
-from prestarted import run_python
 
 from audiopalm import AudioPaLM
 from audiopalm.answer import Segment, faded, join
@@ -42,7 +42,7 @@ def contents(answer):
             answer.truncated, answer.nbest)
 
 
-def test_every_modality(model, tmp_path):
+def test_a_call_answers_with_text_and_speech_of_its_task(model, tmp_path):
     soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
     combined = model(wav, task=ALL)
     assert set(combined.text) == {"asr", "ast"} and combined.audio.dtype == np.float32
@@ -58,7 +58,7 @@ def test_every_modality(model, tmp_path):
     assert said.audio is not None and np.abs(said.audio - again.audio).max() < 0.02  # the file has 16 bits
 
 
-def test_the_same_speech_in_every_form(model, tmp_path):
+def test_the_same_speech_in_every_form_has_the_same_units(model, tmp_path):
     samples = spoken()
     expected = model(samples, "[ASR Spanish]", sampling_rate=16000)
     assert len(expected.units) > 20
@@ -68,15 +68,15 @@ def test_the_same_speech_in_every_form(model, tmp_path):
     same = [path, str(path), buffer.getvalue(), (samples, 16000), (samples.astype(np.float64), 16000.0),
             (torch.from_numpy(samples), 16000), (torch.from_numpy(samples)[None], np.int64(16000)),
             (np.stack([samples, samples], axis=1), 16000)]
-    for one in same:
-        assert model(one, "[ASR Spanish]").units.tolist() == expected.units.tolist(), type(one)
+    for speech in same:
+        assert model(speech, "[ASR Spanish]").units.tolist() == expected.units.tolist(), type(speech)
     whole = (samples * 32768).round()
     close = [(whole.astype(np.int16), 16000), (torch.from_numpy(whole).short(), 16000),
              (whole.astype(np.float32), 16000), ((samples * 2.0 ** 31).astype(np.int32), 16000),
              (samples * 0.05, 16000), (samples + 0.1, 16000)]
-    for one in close:
-        found = model(one, "[ASR Spanish]").units
-        assert len(found) == len(expected.units) and np.mean(found == expected.units) > 0.9
+    for speech in close:
+        units = model(speech, "[ASR Spanish]").units
+        assert len(units) == len(expected.units) and np.mean(units == expected.units) > 0.9
     at_48 = np.interp(np.arange(len(samples) * 3) / 3, np.arange(len(samples)), samples)
     assert abs(len(model(at_48, "[ASR Spanish]", 48000).units) - len(expected.units)) <= 2
 
@@ -88,12 +88,13 @@ def test_48_khz_stereo_is_the_same_recording(tmp_path):
 
 
 @pytest.mark.parametrize("decoding", [SHORT, {**SHORT, "audio_temperature": 1.0}, DecodingConfig(6, 12, beam=3)])
-def test_a_list_is_answered_as_its_elements_are(model, decoding):
+def test_inputs_of_a_list_have_the_answers_of_single_calls(model, decoding):
     inputs = [(spoken(2.5, start), 16000) for start in (0, 3, 30, 50)] + [(np.zeros(16000), 16000),
                                                                           (spoken(20.0, 5), 16000)]
     together = model(inputs, ALL, decoding=decoding)
-    assert [contents(one) for one in together] == [contents(model(one, ALL, decoding=decoding)) for one in inputs]
-    assert len({tuple(one.units) for one in together}) == len(inputs)
+    assert [contents(answer) for answer in together] == [
+        contents(model(speech, ALL, decoding=decoding)) for speech in inputs]
+    assert len({tuple(answer.units) for answer in together}) == len(inputs)
     texts = ["uno", "dos tres"]
     both = model(text=texts, task="[TTS Spanish]", voice=[(spoken(), 16000), (spoken(3.0, 30), 16000)],
                  decoding=SHORT)
@@ -102,13 +103,13 @@ def test_a_list_is_answered_as_its_elements_are(model, decoding):
                                                decoding=SHORT))
 
 
-def test_n_best_and_settings_of_a_call(model):
+def test_a_call_takes_nbest_decoding_settings_and_a_seed(model):
     speech = spoken()
-    found = model(speech, "[ASR Spanish]", 16000, nbest=3, decoding={"text_tokens": 4})
-    scores = [score for _, score in found.nbest]
-    assert len(scores) == 3 and found.nbest[0][0] == found.text and len({text["asr"] for text, _ in found.nbest}) > 1
+    answer = model(speech, "[ASR Spanish]", 16000, nbest=3, decoding={"text_tokens": 4})
+    scores = [score for _, score in answer.nbest]
+    assert len(scores) == 3 and answer.nbest[0][0] == answer.text and len({text["asr"] for text, _ in answer.nbest}) > 1
     wide = model(speech, "[ASR Spanish]", 16000, decoding={"text_tokens": 4, "beam": 3})
-    assert wide.text == found.text and len(wide.nbest) == 1
+    assert wide.text == answer.text and len(wide.nbest) == 1
     drawn = [model(speech, "[ASR Spanish]", 16000, decoding={**SHORT, "text_temperature": 2.0}, seed=seed).text
              for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -120,17 +121,17 @@ def test_silence_has_an_empty_answer(model):
     assert answer.to_srt() == "" and list(model.stream(np.zeros(100), ALL, 16000)) == []
 
 
-def test_long_audio_streams_and_joins(model):
+def test_long_audio_is_answered_in_segments_that_can_be_streamed(model):
     sound = np.concatenate([spoken(25.0), np.zeros(16000, dtype=np.float32), spoken(6.0, 40)])
     answer = model(sound, ALL, 16000, decoding=SHORT)
     segments = list(model.stream(sound, ALL, 16000, decoding=SHORT))
     assert len(segments) == len(answer.segments) >= 4
-    for one, other in zip(segments, answer.segments, strict=True):
-        assert (one.start, one.end, one.text) == (other.start, other.end, other.text)
-        assert np.array_equal(one.audio, other.audio) and 0 < one.end - one.start <= 12.0
-    times = [time for one in segments for time in (one.start, one.end)]
+    for streamed, segment in zip(segments, answer.segments, strict=True):
+        assert (streamed.start, streamed.end, streamed.text) == (segment.start, segment.end, segment.text)
+        assert np.array_equal(streamed.audio, segment.audio) and 0 < streamed.end - streamed.start <= 12.0
+    times = [time for segment in segments for time in (segment.start, segment.end)]
     assert times == sorted(times) and times[-1] <= len(sound) / 16000
-    assert answer.text["ast"] == " ".join(filter(None, (one.text["ast"] for one in segments)))
+    assert answer.text["ast"] == " ".join(filter(None, (segment.text["ast"] for segment in segments)))
     entries = answer.to_srt("asr").split("\n\n")
     assert len(entries) == len(segments) and entries[0].startswith("1\n00:00:00,") and " --> " in entries[0]
     written = json.loads(answer.to_json())
@@ -149,14 +150,14 @@ def test_joined_speech_has_no_clicks():
     assert answer.nbest[0] == ({"asr": "a a a"}, -3.0) and [score for _, score in answer.nbest] == [-3.0, -4.0, -4.0]
 
 
-def test_threads_get_the_answers_of_single_calls(model):
+def test_threads_have_the_answers_of_single_calls(model):
     inputs = [(spoken(2.0, start), 16000) for start in (0, 4, 8, 30, 34, 50)]
-    expected = [contents(model(one, ALL, decoding=SHORT)) for one in inputs]
+    expected = [contents(model(speech, ALL, decoding=SHORT)) for speech in inputs]
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda one: contents(model(one, ALL, decoding=SHORT)), inputs)) == expected
+        assert list(pool.map(lambda speech: contents(model(speech, ALL, decoding=SHORT)), inputs)) == expected
 
 
-def test_zip_dtype_and_info(packed, model, tmp_path, monkeypatch):
+def test_a_zip_answers_as_its_folder_and_bfloat16_is_an_option(packed, model, tmp_path, monkeypatch):
     monkeypatch.setenv("AUDIOPALM_CACHE", str(tmp_path / "cache"))
     packed = shutil.copytree(packed, tmp_path / "pack")
     files = {path.relative_to(packed).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
@@ -174,13 +175,13 @@ def test_zip_dtype_and_info(packed, model, tmp_path, monkeypatch):
     json.dumps(info)
 
 
-def test_importing_the_package_is_light():
+def test_importing_the_package_does_not_import_torch():
     code = "import sys, audiopalm; assert 'torch' not in sys.modules; print(audiopalm.AudioPaLM.__name__)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "AudioPaLM\n"
 
 
-def test_a_loaded_model_has_imported_nothing_of_trainings(packed):
-    """Each of these takes a good part of a second; PyTorch's compiler, which brings sympy, takes two."""
+def test_loading_a_model_imports_no_package_of_trainings(packed):
+    """Each import takes a good part of a second; PyTorch's compiler, which imports sympy, takes two."""
     heavy = {"faiss", "lightning_fabric", "transformers", "pandas", "matplotlib", "sklearn", "jiwer", "sacrebleu",
              "torch._dynamo", "sympy"}
     code = f"import sys, audiopalm; audiopalm.AudioPaLM.from_pretrained({str(packed)!r}); " \
@@ -189,16 +190,15 @@ def test_a_loaded_model_has_imported_nothing_of_trainings(packed):
     assert result.stdout == "set()\n", result.stderr
 
 
-def test_command_writes_speech(packed, tmp_path):
+def test_the_command_prints_texts_and_writes_speech(packed, tmp_path):
     soundfile.write(wav := tmp_path / "x.wav", spoken(), 16000)
-    result = run_python("-m", "audiopalm.bin.infer", wav, "--task", ALL, "--out", out := tmp_path / "y.wav", "--model",
-                        packed)
+    result = command("infer", wav, "--task", ALL, "--out", out := tmp_path / "y.wav", "--model", packed)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("asr: ") and "\nast: " in result.stdout
     assert soundfile.info(out).samplerate == 16000
 
 
-def test_errors_of_the_command_are_one_line(packed, tmp_path):
-    result = run_python("-m", "audiopalm.bin.infer", tmp_path / "no.wav", "--task", "[ASR Spanish]", "--model", packed)
+def test_an_error_of_the_command_is_one_line(packed, tmp_path):
+    result = command("infer", tmp_path / "no.wav", "--task", "[ASR Spanish]", "--model", packed)
     assert result.returncode == 1 and "does not exist" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

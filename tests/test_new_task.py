@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from packed import make_pack
-from scoring_data import Parrot, write_wav
+from scoring_data import replace_models, write_wav
 
 from audiopalm import tasks
 from audiopalm.codec.registry import hash_codes
@@ -21,7 +21,6 @@ from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import save_model
 from audiopalm.report.results_page import markdown
-from audiopalm.scoring import judge, voice
 from audiopalm.scoring.results import select
 from audiopalm.scoring.score_run import ScoreOptions, score_run
 from audiopalm.stages.decode import DecodeConfig, DecodedSet, DecodeEntry, decode_sets
@@ -29,7 +28,7 @@ from audiopalm.stages.jobs import Launcher
 from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
 from audiopalm.vocabulary.joint import load_vocabulary
 
-# The rows: a translation that is spoken before it is written, and speech that is written down and then said again.
+# A translation that is spoken before it is written, and speech that is transcribed and then spoken again.
 ROWS = """
 from audiopalm import tasks
 for row in (tasks.Task("s2st+ast", "S2ST AST", tasks.AUDIO, (tasks._S2ST, tasks._AST), True),
@@ -41,7 +40,7 @@ SPANISH, ENGLISH = ["ana-es-1", "ana-es-2", "luis-es-1"], ["ana-en-1", "ana-en-2
 
 @pytest.fixture
 def new_rows(tmp_path, monkeypatch):
-    """The rows here, and in the jobs of stage 10, which are processes of their own."""
+    """The rows in this process and in the jobs of stage 10, which are processes of their own."""
     before = dict(tasks.TASKS)
     exec(ROWS, {})
     (tmp_path / "site").mkdir()
@@ -63,10 +62,9 @@ def make_set(root: Path, pack: Path) -> tuple[Path, Path]:
     write_table(data / "text.en", dict.fromkeys(SPANISH, "one two"))
     write_table(data / "utt2lang", {name: name.split("-")[1] for name in utterances})
     write_table(data / "utt2spk", {name: name.split("-")[0] for name in utterances})
-    for name, made in (("units", {one: random.integers(0, 16, 12) for one in utterances}),
-                       ("units.en", {one: random.integers(0, 16, 12) for one in SPANISH}),
-                       ("codec", {one: random.integers(0, 16, 2 * 24) for one in utterances})):
-        write_table(tokens / f"{name}.scp", write_ark(tokens / f"{name}.ark", made))
+    for name, ids, count in (("units", utterances, 12), ("units.en", SPANISH, 12), ("codec", utterances, 2 * 24)):
+        values = {utterance: random.integers(0, 16, count) for utterance in ids}
+        write_table(tokens / f"{name}.scp", write_ark(tokens / f"{name}.ark", values))
     hashes = {"units_sha256": sha256(pack / "units" / "model.safetensors"), "codes_sha256": hash_codes(pack / "codec")}
     write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 2,
                                       "codec_size": 16, **hashes})
@@ -87,15 +85,13 @@ def train(pack: Path, lm: Path, data: Path, tokens: Path) -> None:
         (loss / outputs).backward()
         optimizer.step()
         optimizer.zero_grad()
-    # A logit of 0 is never the best of many: the answers reach their limits, so that there is something to speak.
+    # A logit of 0 is never the largest, so the answers reach their limits and hold something to speak.
     model.embedding.weight.data[[vocabulary.eos, vocabulary.newline]] = 0
     save_model(lm, model.config, model.state_dict(), vocabulary.layout_hash, 0, trained_tasks(mixture.cells))
 
 
 def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch):
-    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
-    monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr(voice, "embed_file", lambda file: voice.np.ones(2, dtype="float32"))
+    replace_models(monkeypatch)
     pack = make_pack(tmp_path / "pack")
     data, tokens = make_set(tmp_path, pack)
     train(pack, tmp_path / "lm", data, tokens)
@@ -113,28 +109,28 @@ def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch)
 
     rows = score_run(ScoreOptions(tmp_path / "decode", tmp_path / "raw", tmp_path / "score", "new", judges="parrot",
                                   processes=1))
-    found = {(row.task, row.part, row.languages, row.metric) for row in select(rows, system="model")}
+    scored = {(row.task, row.part, row.languages, row.metric) for row in select(rows, system="model")}
     voices = {("s2st+ast", "s2st", "es-en", metric) for metric in (
         "speaker_cosine", "speaker_win", "acoustic_consistency")}
     texts = {("s2st+ast", "ast", "es-en", "bleu"), ("s2st+ast", "ast", "es-en", "chrf"),
              *(("asr+tts", "asr", code, metric) for code in ("es", "en") for metric in ("wer", "cer"))}
     judged = {("s2st+ast", "s2st", "es-en", "asr_bleu"), ("s2st+ast", "s2st", "es-en", "asr_wer"),
               ("asr+tts", "tts", "en", "asr_wer")}
-    assert found == voices | texts | judged
+    assert scored == voices | texts | judged
     systems = {row.system for row in select(rows, part="tts")} | {row.system for row in select(rows, part="s2st")}
     assert systems == {"model", "true_tokens", "true_audio", "other", "other_prompt"}
     page = markdown(rows)
     assert "### s2st+ast" in page and "| en | tts | asr_wer |" in page
 
 
-def test_what_follows_from_a_row(new_rows):
-    found = {name: tasks.get_task(name) for name in ("s2st+ast", "asr+tts", "tts", "mt")}
-    assert tasks.parse_tag("[S2ST AST Spanish English]") == (found["s2st+ast"], "es", "en")
-    assert [output.language("es", "en") for output in found["s2st+ast"].outputs] == ["en", "en"]
-    assert {name: task.spoken and task.spoken.keeps_source_voice for name, task in found.items()} == {
+def test_languages_voices_and_fields_follow_from_the_row(new_rows):
+    rows = {name: tasks.get_task(name) for name in ("s2st+ast", "asr+tts", "tts", "mt")}
+    assert tasks.parse_tag("[S2ST AST Spanish English]") == (rows["s2st+ast"], "es", "en")
+    assert [output.language("es", "en") for output in rows["s2st+ast"].outputs] == ["en", "en"]
+    assert {name: task.spoken and task.spoken.keeps_source_voice for name, task in rows.items()} == {
         "s2st+ast": True, "asr+tts": False, "tts": False, "mt": None}
-    assert found["s2st+ast"].scored_fields() == {"audio", "translation"}
-    assert found["asr+tts"].scored_fields() == {"audio", "transcript"}
+    assert rows["s2st+ast"].scored_fields() == {"audio", "translation"}
+    assert rows["asr+tts"].scored_fields() == {"audio", "transcript"}
     assert [tasks.writing_task(*fields).name for fields in (
         ("audio", "translation"), ("audio", "transcript"), ("transcript", "translation"))] == ["ast", "asr", "mt"]
-    assert not found["mt"].hears_or_speaks and found["tts"].hears_or_speaks
+    assert not rows["mt"].hears_or_speaks and rows["tts"].hears_or_speaks

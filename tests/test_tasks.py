@@ -1,4 +1,4 @@
-"""The task table and the layout of its rows as token ids."""
+"""The table of tasks, their tags, and the layout of their sequences."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ from audiopalm.vocabulary.text import train_tokenizer
     ("[MT Russian French]", "mt", "ru", "fr"),
     ("ASR AST S2ST Italian English", "asr+ast+s2st", "it", "en"),
 ])
-def test_tags_are_the_papers_and_parse_back(tag, name, source, target):
-    task, found_source, found_target = parse_tag(tag)
-    assert (task.name, found_source, found_target) == (name, source, target)
+def test_tags_are_those_of_the_paper(tag, name, source, target):
+    task, *languages = parse_tag(tag)
+    assert (task.name, *languages) == (name, source, target)
     assert task.tag_text(source, target) == f"[{tag.strip('[]')}]"
 
 
-def test_every_tag_round_trips():
+def test_every_tag_is_parsed_to_its_task_and_languages():
     for task in TASKS.values():
         for source in LANGUAGES:
             target = next(code for code in LANGUAGES if code != source) if task.translates else None
@@ -40,12 +40,12 @@ def test_every_tag_round_trips():
     ("[ASK Spanish]", "unknown task 'ASK'"), ("[ASR Spannish]", "did you mean 'Spanish'"),
     ("[AST Spanish]", "names 1 languages"), ("[ASR Spanish English]", "names 2 languages"), ("[]", "known: ASR"),
 ])
-def test_wrong_tags_are_refused_with_what_is_known(tag, message):
+def test_a_wrong_tag_is_refused_with_known_names(tag, message):
     with pytest.raises(AudioPaLMError, match=message.replace("[", r"\[")):
         parse_tag(tag)
 
 
-def test_decode_names():
+def test_a_decode_is_named_by_task_and_languages():
     assert decode_name(get_task("asr"), "es", None) == "asr_es"
     assert decode_name(get_task("asr+ast+s2st"), "es", "en") == "asr+ast+s2st_es_en"
 
@@ -58,8 +58,8 @@ def builder(tmp_path, digit_sets):
     return SequenceBuilder(*load_vocabulary(tmp_path / "vocabulary"))
 
 
-def test_combined_sequence_layout(builder, digit_sets):
-    """Tag, audio, newline | transcript, newline, translation, newline, audio, eos; loss on what is behind the bar."""
+def test_a_combined_sequence_has_the_layout_of_the_paper(builder, digit_sets):
+    """Tag, audio, newline | transcript, newline, translation, newline, audio, eos. The loss begins at the bar."""
     data, tokens, _, _ = digit_sets
     examples, task = ExampleSet(data, tokens), get_task("asr+ast+s2st")
     utterance = examples.utterances(task.fields(), "es", "en")[0]
@@ -80,7 +80,7 @@ def test_combined_sequence_layout(builder, digit_sets):
     assert sequence.is_output.tolist() == [i > ends[0] for i in range(len(sequence.ids))]
 
 
-def test_vocabulary_mismatch_shows_both_hashes(builder, tmp_path):
+def test_a_vocabulary_mismatch_shows_both_hashes(builder, tmp_path):
     other = make_vocabulary(tmp_path / "vocabulary", 13, "units of the test", ["en", "es"])
     with pytest.raises(AudioPaLMError) as error:
         builder.vocabulary.check(other.layout_hash, "exp/lm")
@@ -91,8 +91,8 @@ def test_vocabulary_mismatch_shows_both_hashes(builder, tmp_path):
         load_vocabulary(tmp_path / "vocabulary")
 
 
-def test_text_survives_the_tokenizer(builder):
-    """Byte fallback: what training never saw is still encodable, and tags cost few tokens."""
+def test_any_text_is_decoded_from_its_tokens(builder):
+    """Letters that training has not seen are encoded as bytes."""
     for text in ("uno dos", "zürich naïve", "прослушать сообщение", "[S2ST Spanish English]"):
         assert builder.tokenizer.decode(builder.tokenizer.encode(text)) == text
 
@@ -103,7 +103,7 @@ def test_every_language_of_fleurs_has_a_name_for_tags():
     assert all(name.isalpha() and name[0].isupper() and not name.isupper() for name in LANGUAGES.values())
 
 
-def test_a_language_is_one_entry(monkeypatch):
+def test_a_new_language_is_one_entry(monkeypatch):
     monkeypatch.setitem(LANGUAGES, "eu", "Basque")
     assert get_task("ast").tag_text("eu", "en") == "[AST Basque English]"
     assert parse_tag("[AST Basque English]") == (get_task("ast"), "eu", "en")

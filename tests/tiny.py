@@ -24,9 +24,9 @@ OVERRIDES = {
 
 
 def shrink(conf: Path, **more: dict) -> None:
-    """Change the YAML files of a folder `conf`: {file without .yaml: what to change} beside the changes above.
+    """Apply OVERRIDES to the YAML files of a folder `conf`, and `more`: {name of a file: its further changes}.
 
-    A folder has files of some stages only: a recipe's, or the repository's conf/small and conf/full.
+    The folder may have the files of some stages only, as that of a recipe, or conf/small and conf/full.
     """
     for name, changes in {**OVERRIDES, **more}.items():
         path = conf / f"{name}.yaml"

@@ -6,7 +6,7 @@ TEXTS = ["one two three four", "uno dos tres cuatro", "[ASR AST S2ST MT TTS Span
 
 
 def byte_level(file, newline: bool = True):
-    """A tokenizer.json as GPT-2's and SmolLM2's: bytes and merges, and a template that puts <bos> in front."""
+    """A tokenizer.json of bytes and merges, as GPT-2 and SmolLM2 have it, with a template that puts <bos> in front."""
     tokenizers = pytest.importorskip("tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,12 +1,10 @@
-"""Small trainings of every kind on made-up recordings and tokens, started by their real commands."""
+"""Small trainings of every kind on synthetic recordings and tokens, started by their real commands."""
 
-import importlib
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+from commands import call
 from prestarted import run_python
 
 from audiopalm.core.files import write_json
@@ -14,7 +12,7 @@ from audiopalm.data.archive import write_ark
 from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
 
-UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3  # of the made-up tokens
+UNITS, LEVELS, CODES, SPEAKERS = 12, 3, 24, 3  # of the synthetic tokens
 
 SMALL_UNITS = ["model.dim=16", "model.heads=2", "model.kernel=5", "model.size=16", "batch.seconds=4",
                "optimizer.warmup_steps=2"]
@@ -42,7 +40,7 @@ STEPS = ["training.steps=12", "training.save_every=4", "training.validate_every=
 
 
 def write_recordings(directory: Path, number: int = 16) -> Path:
-    """A data directory of tones that spell `a` (low) and `b` (high)."""
+    """A data directory of tones: a low one is the letter `a`, a high one `b`."""
     random = np.random.default_rng(0)
     wavs, texts = {}, {}
     for index in range(number):
@@ -58,7 +56,7 @@ def write_recordings(directory: Path, number: int = 16) -> Path:
 
 
 def write_tokens(folder: Path, seed: int, utterances: int = 30) -> Path:
-    """A made-up language: each speaker says unit u as his own codes, other ones in the second half of a unit.
+    """A synthetic language: each speaker says a unit by codes of his own, with other codes in its second half.
 
     Every fifth utterance of a speaker is in Spanish, the others are in English.
     """
@@ -83,7 +81,7 @@ def write_tokens(folder: Path, seed: int, utterances: int = 30) -> Path:
 
 
 def write_killed(folder: Path, name: str, step: int) -> Path:
-    """A script: the training command `name`, whose processes kill themselves by SIGKILL at the beginning of a step."""
+    """A script that runs the training command `name` and kills itself by SIGKILL at the beginning of a step."""
     script = folder / f"killed_{name}_{step}.py"
     script.write_text(f"""
 import os, signal
@@ -123,14 +121,11 @@ class Trainings:
 
     def run(self, kind: str, output: Path, *overrides: str) -> None:
         """The command in this process."""
-        arguments = self.arguments(kind, output, *overrides)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            importlib.import_module(f"audiopalm.bin.{arguments[0]}").main()
+        call(*self.arguments(kind, output, *overrides))
 
     def run_until_killed(self, kind: str, output: Path, step: int, *overrides: str,
                          processes: int = 1) -> subprocess.CompletedProcess:
-        """The command in new processes that kill themselves by SIGKILL at the beginning of a step."""
+        """The command in new processes, which kill themselves by SIGKILL at the beginning of a step."""
         name, *arguments = self.arguments(kind, output, *overrides)
         return self._start([str(write_killed(self.root, name, step))], arguments, processes)
 

@@ -1,3 +1,5 @@
+"""AudioLM: batches, the cache against whole sequences, windows, refusals, and the start from codebooks."""
+
 import dataclasses
 
 import numpy as np
@@ -26,37 +28,38 @@ def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[n
     return random.integers(0, UNITS, units), random.integers(0, CODES, (2 * units + surplus, LEVELS))
 
 
-def test_a_batch_equals_its_members(acoustic):
+def test_an_utterance_has_the_same_codes_in_a_batch_and_alone(acoustic):
     random = np.random.default_rng(1)
     units = [random.integers(0, UNITS, length) for length in (5, 30, 0, 17, 18, 45)]  # 30 and 45 take several windows
     prompts = [speech(random, 30 + 20 * index, -1) for index in range(6)]
-    together = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=3)
-    for one, prompt, result in zip(units, prompts, together, strict=True):
-        assert result.shape == (2 * len(one), LEVELS) and result.dtype == np.int64
-        alone = acoustic.generate([one], [prompt[0]], [prompt[1]], seed=3)[0]
+    prompt_units, prompt_codec = map(list, zip(*prompts, strict=True))
+    together = acoustic.generate(units, prompt_units, prompt_codec, seed=3)
+    for own_units, prompt, result in zip(units, prompts, together, strict=True):
+        assert result.shape == (2 * len(own_units), LEVELS) and result.dtype == np.int64
+        alone = acoustic.generate([own_units], [prompt[0]], [prompt[1]], seed=3)[0]
         np.testing.assert_array_equal(alone, result)
-    other = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=4)
+    other = acoustic.generate(units, prompt_units, prompt_codec, seed=4)
     assert (other[1] != together[1]).any()
 
 
-def test_each_token_is_what_the_whole_sequence_says(acoustic):
-    """Speaking with a cache, token for token, agrees with one pass of what learning uses over prompt and answer."""
+def test_each_token_is_the_best_of_the_whole_sequence(acoustic):
+    """Greedy generation with a cache agrees with one pass of the training network over prompt and answer."""
     random = np.random.default_rng(2)
     units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 15), speech(random, 75)
     acoustic.generation.temperature = acoustic.generation.fine_temperature = 0.0
     made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
-    both = torch.from_numpy(np.concatenate([prompt_codec, made]))[None]
-    heard = torch.from_numpy(np.concatenate([prompt_units, units]))[None, :, None]
+    codes = torch.from_numpy(np.concatenate([prompt_codec, made]))[None]
+    all_units = torch.from_numpy(np.concatenate([prompt_units, units]))[None, :, None]
     model = acoustic.model
-    hidden = model.coarse(heard, both[..., :COARSE])[0, 150:]
+    hidden = model.coarse(all_units, codes[..., :COARSE])[0, 150:]
     for level in range(COARSE):
         assert model.coarse.logits(hidden[:, level], level).argmax(-1).tolist() == made[:, level].tolist()
-    late = both[:, 150 - 20:]  # stage 3 hears 0.4 s of the prompt
+    late = codes[:, 150 - 20:]  # stage 3 gets 0.4 s of the prompt
     hidden = model.fine(late[..., :COARSE], late[..., COARSE:])[0, 20:]
     assert model.fine.logits(hidden[:, 0], 0).argmax(-1).tolist() == made[:, COARSE].tolist()
 
 
-def test_later_tokens_are_not_seen(acoustic):
+def test_a_token_does_not_depend_on_later_ones(acoustic):
     random = np.random.default_rng(3)
     units, codec = (torch.from_numpy(values)[None] for values in speech(random, 10))
     stage = acoustic.model.coarse
@@ -64,12 +67,12 @@ def test_later_tokens_are_not_seen(acoustic):
     codec[0, 7, 1] = (codec[0, 7, 1] + 1) % CODES
     changed = (stage(units[..., None], codec[..., :COARSE]) != before).any(dim=-1)[0]
     assert not changed[:8].any() and changed[8:].any()
-    units[0, -1] = (units[0, -1] + 1) % UNITS  # all units are heard from the first token on
+    units[0, -1] = (units[0, -1] + 1) % UNITS  # every token depends on all units
     assert (stage(units[..., None], codec[..., :COARSE])[0, 0] != before[0, 0]).any()
 
 
-def test_a_window_goes_on_from_what_is_made(acoustic, monkeypatch):
-    """Prompt and overlap stand before the new frames of each window and come through unchanged."""
+def test_a_window_begins_with_the_prompt_and_the_end_of_the_window_before(acoustic, monkeypatch):
+    """Prompt and overlap stand unchanged before the new frames of each window."""
     from audiopalm.acoustic.audiolm import generation as audiolm_generation
 
     random = np.random.default_rng(4)
@@ -78,15 +81,15 @@ def test_a_window_goes_on_from_what_is_made(acoustic, monkeypatch):
     monkeypatch.setattr(audiolm_generation, "generate_codes", lambda stage, contexts, known, *rest: (
         seen.append(known[0].copy()), generate_codes(stage, contexts, known, *rest))[1])
     made = acoustic.generate([units], [prompt_units], [prompt_codec])[0]
-    coarse, fine = ([one for one in seen if one.shape[1] == levels] for levels in (COARSE, LEVELS - COARSE))
-    assert [len(one) for one in coarse] == [150, 160] and [len(one) for one in fine[:2]] == [20, 30]
+    coarse, fine = ([known for known in seen if known.shape[1] == levels] for levels in (COARSE, LEVELS - COARSE))
+    assert [len(known) for known in coarse] == [150, 160] and [len(known) for known in fine[:2]] == [20, 30]
     for known in coarse:
         np.testing.assert_array_equal(known[:150], prompt_codec[:150, :COARSE])
     np.testing.assert_array_equal(coarse[1][150:], made[50:60, :COARSE])
     np.testing.assert_array_equal(fine[1][20:], made[20:30, COARSE:])
 
 
-def test_greedy_needs_no_seed_and_the_prompt_matters(acoustic):
+def test_greedy_codes_depend_on_the_prompt_and_not_on_the_seed(acoustic):
     random = np.random.default_rng(6)
     acoustic.generation.temperature = acoustic.generation.fine_temperature = 0.0
     units, codec = speech(random, 20)
@@ -95,7 +98,7 @@ def test_greedy_needs_no_seed_and_the_prompt_matters(acoustic):
     assert (acoustic.generate([units], [units], [(codec + 1) % CODES])[0] != first).any()
 
 
-def test_nonsense_is_refused(acoustic):
+def test_impossible_inputs_and_settings_are_refused(acoustic):
     random = np.random.default_rng(7)
     units, codec = speech(random, 20)
     with pytest.raises(AudioPaLMError, match="unit 30 is outside 0..29"):
@@ -108,27 +111,27 @@ def test_nonsense_is_refused(acoustic):
         GenerationConfig(window_seconds=1.2, overlap_seconds=2.0)
 
 
-def test_starts_from_the_codebooks(acoustic):
-    """Rows of a level are as far apart as the codec's vectors are, and a unit is nearest to its average code."""
+def test_embeddings_start_from_the_codebooks(acoustic):
+    """Rows of a level have the distances of the codec's vectors. A unit is nearest to the code of its mean latent."""
     codebooks = torch.randn(LEVELS, CODES, 8)
     means = codebooks[0][torch.arange(UNITS) % CODES][:, None].expand(-1, 2, -1)
     acoustic.model.start_from(codebooks, UnitLatents(means, 0.1, 0.1))
     rows = acoustic.model.coarse.decoder.embedding.weight.detach()
     for level in range(COARSE):
-        found = torch.pdist(rows[UNITS + level * CODES:][:CODES])
-        assert torch.corrcoef(torch.stack([found, torch.pdist(codebooks[level])]))[0, 1] > 0.999
+        distances = torch.pdist(rows[UNITS + level * CODES:][:CODES])
+        assert torch.corrcoef(torch.stack([distances, torch.pdist(codebooks[level])]))[0, 1] > 0.999
     units = rows[:CODES] - rows[:CODES].mean(dim=0)
     codes = rows[UNITS:UNITS + CODES] - rows[UNITS:UNITS + CODES].mean(dim=0)
     assert torch.cdist(units, codes).argmin(dim=1).tolist() == list(range(CODES))
 
 
-def test_a_share_of_the_past_is_the_models_own(acoustic):
-    """Behind the prompt alone, and of each example another share."""
+def test_a_fraction_of_the_past_is_sampled_from_the_model(acoustic):
+    """The prompt stays, and each example has a fraction of its own."""
     random = np.random.default_rng(6)
     stage = acoustic.model.coarse
     pairs = [speech(random, 40) for _ in range(8)]
-    units = torch.from_numpy(np.stack([one for one, _ in pairs]))[..., None]
-    codes = torch.from_numpy(np.stack([many for _, many in pairs]))[..., :COARSE]
+    units = torch.from_numpy(np.stack([units for units, _ in pairs]))[..., None]
+    codes = torch.from_numpy(np.stack([codec for _, codec in pairs]))[..., :COARSE]
     torch.manual_seed(0)
     past = with_own(stage, units, codes, 20, 1.0, np.random.default_rng(0))
     changed = past != codes
@@ -137,7 +140,7 @@ def test_a_share_of_the_past_is_the_models_own(acoustic):
     assert 0.3 < shares.mean() < 0.6 and shares.max() - shares.min() > 0.3
     assert torch.equal(with_own(stage, units, codes, 20, 0.0, random), codes)
     stage.logits = lambda hidden, level: torch.nn.functional.one_hot(torch.full(hidden.shape[:2], 7), CODES) * 1e3
-    # a model that is sure of one code draws that
+    # A model that is certain of code 7 draws only that.
     own = with_own(stage, units, codes, 20, 1.0, np.random.default_rng(0))
     assert set(own[own != codes].tolist()) == {7}
 

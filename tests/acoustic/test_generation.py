@@ -1,3 +1,5 @@
+"""SoundStorm: batches and windows, prompts of any length, masks, and the choice of codes."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ def acoustic() -> Acoustic:
     torch.manual_seed(0)
     model = SoundStorm(ModelConfig(UNITS, LEVELS, CODES, dim=32, layers=2, heads=2, feedforward=64))
     for weight in model.encoder.parameters():
-        if not weight.any():  # the ends of residual branches, which would hide all that the branches do
+        if not weight.any():  # zeros at the end of a residual branch would hide the branch
             torch.nn.init.normal_(weight, std=0.2)
     return SoundStormAcoustic(model, GenerationConfig(iterations=[4, 1], fine_temperature=0.5))
 
@@ -26,24 +28,25 @@ def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[n
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_a_list_equals_its_members(acoustic, monkeypatch, batched):
+def test_an_utterance_has_the_same_codes_in_a_list_and_alone(acoustic, monkeypatch, batched):
     """Batches are small on a CPU, and large on a GPU."""
     if batched:
         monkeypatch.setattr(acoustic, "windows", lambda: acoustic.generation)
     random = np.random.default_rng(1)
     units = [random.integers(0, UNITS, length) for length in (5, 40, 0, 17, 18, 260)]  # the last one takes two windows
     prompts = [speech(random, 30 + 20 * index, -1) for index in range(6)]
-    together = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=3)
-    for one, prompt, result in zip(units, prompts, together, strict=True):
-        assert result.shape == (2 * len(one), LEVELS) and result.dtype == np.int64
-        alone = acoustic.generate([one], [prompt[0]], [prompt[1]], seed=3)[0]
+    prompt_units, prompt_codec = map(list, zip(*prompts, strict=True))
+    together = acoustic.generate(units, prompt_units, prompt_codec, seed=3)
+    for own_units, prompt, result in zip(units, prompts, together, strict=True):
+        assert result.shape == (2 * len(own_units), LEVELS) and result.dtype == np.int64
+        alone = acoustic.generate([own_units], [prompt[0]], [prompt[1]], seed=3)[0]
         np.testing.assert_array_equal(alone, result)
-    other = acoustic.generate(units, [one for one, _ in prompts], [many for _, many in prompts], seed=4)
+    other = acoustic.generate(units, prompt_units, prompt_codec, seed=4)
     assert (other[1] != together[1]).any()
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_a_shared_voice_is_encoded_once(acoustic, monkeypatch, batched):
+def test_a_voice_that_utterances_share_is_encoded_once(acoustic, monkeypatch, batched):
     if batched:
         monkeypatch.setattr(acoustic, "windows", lambda: acoustic.generation)
     random, rows, encode = np.random.default_rng(5), [], acoustic.model.encode_prompt
@@ -52,8 +55,8 @@ def test_a_shared_voice_is_encoded_once(acoustic, monkeypatch, batched):
     units, (voice_units, voice_codec) = [random.integers(0, UNITS, length) for length in (9, 9, 14)], speech(random, 40)
     together = acoustic.generate(units, [voice_units] * 3, [voice_codec] * 3)
     assert sum(rows) == 1
-    for one, result in zip(units, together, strict=True):
-        np.testing.assert_array_equal(acoustic.generate([one], [voice_units], [voice_codec])[0], result)
+    for own_units, result in zip(units, together, strict=True):
+        np.testing.assert_array_equal(acoustic.generate([own_units], [voice_units], [voice_codec])[0], result)
 
 
 def voice_of(acoustic: Acoustic, random: np.random.Generator, units: int = 10):
@@ -70,7 +73,7 @@ def test_padding_changes_no_hidden_state(acoustic):
     padded = acoustic.model(longer, noisy, voice, torch.tensor([40]))
     torch.testing.assert_close(padded[:, :40], short, atol=1e-5, rtol=1e-5)
     unmasked = acoustic.model(longer, noisy, voice)
-    assert (unmasked[:, :40] - short).abs().max() > 1e-2  # what the mask is for
+    assert (unmasked[:, :40] - short).abs().max() > 1e-2  # without the mask, padding has an effect
 
 
 def test_only_wanted_frames_are_filled(acoustic):
@@ -87,8 +90,8 @@ def test_only_wanted_frames_are_filled(acoustic):
     assert (filled < CODES).all()
 
 
-def test_a_long_utterance_goes_on_from_what_is_made(acoustic):
-    """The second window begins with the last second of the first one, which it sees and does not change."""
+def test_a_window_of_a_long_utterance_begins_with_the_end_of_the_window_before(acoustic):
+    """The last second of the first window begins the second one and stays unchanged."""
     random = np.random.default_rng(8)
     units, (prompt_units, prompt_codec) = random.integers(0, UNITS, 260), speech(random, 80)
     seen = []
@@ -101,7 +104,7 @@ def test_a_long_utterance_goes_on_from_what_is_made(acoustic):
 
 
 @pytest.mark.parametrize("units", [1, 3, 75, 750])
-def test_prompts_of_any_length(acoustic, units):
+def test_a_prompt_may_have_any_length(acoustic, units):
     random = np.random.default_rng(4)
     prompt_units, prompt_codec = speech(random, units, -1)
     result = acoustic.generate([np.arange(10)], [prompt_units], [prompt_codec])[0]
@@ -117,16 +120,16 @@ def test_a_short_prompt_is_repeated_and_a_long_one_cut():
     assert cut_units.tolist() == [1, 2] and cut_codec[:, 0].tolist() == [0, 1, 2, 3]
 
 
-def test_the_prompt_matters(acoustic):
+def test_codes_depend_on_the_prompt(acoustic):
     random = np.random.default_rng(5)
     acoustic.generation.temperature = acoustic.generation.fine_temperature = acoustic.generation.noise = 0.0
     units = np.arange(20)
-    first, second = (acoustic.generate([units], [one], [many])[0]
-                     for one, many in (speech(random, PROMPT_UNITS), speech(random, PROMPT_UNITS)))
+    first, second = (acoustic.generate([units], [prompt_units], [prompt_codec])[0]
+                     for prompt_units, prompt_codec in (speech(random, PROMPT_UNITS), speech(random, PROMPT_UNITS)))
     assert (first != second).any()
 
 
-def test_greedy_needs_no_seed(acoustic):
+def test_greedy_codes_do_not_depend_on_the_seed(acoustic):
     random = np.random.default_rng(6)
     acoustic.generation.temperature = acoustic.generation.fine_temperature = acoustic.generation.noise = 0.0
     units, codec = speech(random, 20)
@@ -145,7 +148,7 @@ def test_bfloat16_chooses_nearly_the_same_codes(acoustic):
         GenerationConfig(precision="bf16-true")
 
 
-def test_nonsense_is_refused(acoustic):
+def test_impossible_inputs_and_settings_are_refused(acoustic):
     random = np.random.default_rng(7)
     units, codec = speech(random, 20)
     with pytest.raises(AudioPaLMError, match="unit 30 is outside 0..29"):
@@ -167,22 +170,22 @@ def test_choose_follows_the_probabilities():
     assert (sharp == 1).float().mean() > 0.99
 
 
-def test_the_most_confident_are_kept_in_each_row():
+def test_the_most_confident_frames_of_each_row_are_chosen():
     masked = torch.tensor([[True, True, True, True], [False, True, False, True]])
     confidence = torch.tensor([[-1.0, -4.0, -2.0, -3.0], [0.0, -9.0, 0.0, -8.0]])
-    kept = most_confident(confidence, masked, torch.tensor([2, 1]))  # 4 -> 2 left, 2 -> 1 left
-    assert kept.tolist() == [[True, False, True, False], [False, False, False, True]]
+    chosen = most_confident(confidence, masked, torch.tensor([2, 1]))  # two of four and one of two stay masked
+    assert chosen.tolist() == [[True, False, True, False], [False, False, False, True]]
     assert torch.equal(most_confident(confidence, masked, torch.tensor([0, 0])), masked)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_codes_chosen_everywhere_are_those_of_masked_frames(acoustic, monkeypatch, temperature):
-    """What other devices than a CPU compute: logits of all frames in place of the masked ones."""
+    """Devices other than a CPU compute the logits of all frames, not only of the masked ones."""
     random = np.random.default_rng(0)
     acoustic.generation.temperature = temperature
     units = [random.integers(0, UNITS, length) for length in (9, 30, 17)]
-    codec = [random.integers(0, CODES, (2 * len(one), LEVELS)) for one in units]
+    codec = [random.integers(0, CODES, (2 * len(own_units), LEVELS)) for own_units in units]
     expected = acoustic.generate(units, units, codec)
     monkeypatch.setattr(SoundStormAcoustic, "_choose_masked", SoundStormAcoustic._choose_everywhere)
-    for found, codes in zip(acoustic.generate(units, units, codec), expected, strict=True):
-        assert (found == codes).mean() > 0.99
+    for codes, expected_codes in zip(acoustic.generate(units, units, codec), expected, strict=True):
+        assert (codes == expected_codes).mean() > 0.99

@@ -1,3 +1,5 @@
+"""The masks of SoundStorm in training, and the schedule of decoding."""
+
 import numpy as np
 
 from audiopalm.acoustic.soundstorm.masking import draw_levels, draw_mask, hide, level_probabilities, still_masked
@@ -16,7 +18,7 @@ def test_levels_are_drawn_with_their_probabilities():
     np.testing.assert_allclose(shares, level_probabilities(4, 0.5), atol=0.01)
 
 
-def test_the_prompt_is_never_masked_and_the_share_is_cosine():
+def test_the_prompt_is_never_masked_and_the_masked_fraction_is_a_cosine():
     random = np.random.default_rng(0)
     starts = np.array([0, 10, 40, 99])
     masks = np.stack([draw_mask(random, starts, 100, whole_share=0.0) for _ in range(800)])
@@ -28,7 +30,7 @@ def test_the_prompt_is_never_masked_and_the_share_is_cosine():
     assert abs((shares > np.cos(np.pi / 4)).mean() - 0.5) < 0.06  # its median
 
 
-def test_a_share_is_wholly_masked():
+def test_the_asked_for_fraction_of_examples_is_masked_wholly():
     random = np.random.default_rng(0)
     whole = [draw_mask(random, np.array([5]), 50, whole_share=0.5)[0, 5:].all() for _ in range(600)]
     assert 0.44 < np.mean(whole) < 0.57
@@ -48,6 +50,6 @@ def test_hide_masks_higher_levels_behind_the_cut_only():
 
 def test_the_decoding_schedule_falls_to_zero():
     for frames in (1, 2, 7, 150):
-        left = [still_masked(frames, iteration, 8) for iteration in range(8)]
-        assert left == sorted(left, reverse=True) and left[-1] == 0 and left[0] < frames
+        masked = [still_masked(frames, iteration, 8) for iteration in range(8)]
+        assert masked == sorted(masked, reverse=True) and masked[-1] == 0 and masked[0] < frames
     assert still_masked(100, 3, 8) == 70  # cos(pi / 4)

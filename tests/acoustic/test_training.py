@@ -1,3 +1,5 @@
+"""Trainings of SoundStorm and AudioLM: what they learn, the tokens they refuse, and the batches they draw."""
+
 import json
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def learn(output, tokens, dev=None, **settings) -> None:
     train(SoundStormTraining, config, AcousticData(tokens, tokens, dev, dev), output, 0)
 
 
-def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
+def test_a_model_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     write_tokens(tmp_path / "dev", 2, 12)
     torch.set_num_threads(1)
     learn(tmp_path / "exp", tokens, tmp_path / "dev", steps=240, log_every=80, validate_every=240)
@@ -47,7 +49,7 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     assert all(f"level_{level}" in log[0] for level in range(LEVELS)) and log[-1]["loss"] < log[0]["loss"]
     assert min(log[-1]["dev"][f"accuracy_{level}"] for level in range(LEVELS)) > 0.95
 
-    # The voice comes from the prompt, the content from the units: another speaker's prompt gives his codes.
+    # The voice comes from the prompt, the content from the units: with another speaker's prompt come his codes.
     corpus, acoustic = Corpus(tmp_path / "dev", tmp_path / "dev"), load_acoustic(tmp_path / "exp")
     spoken = [corpus.tokens(index)[0] for index in range(6)]
     voices = [corpus.tokens(corpus.speakers.members(index % SPEAKERS)[-1]) for index in range(6)]
@@ -57,8 +59,8 @@ def test_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     assert np.mean(np.concatenate(made) == np.concatenate(truth)) > 0.95
 
 
-def test_a_trained_model_goes_on(tmp_path, tokens):
-    """Its sizes and weights are taken, whatever the configuration says; other kinds and tokens are refused."""
+def test_a_training_may_start_from_a_trained_model(tmp_path, tokens):
+    """It takes sizes and weights from the model, not from the configuration. Other kinds and tokens are refused."""
     learn(tmp_path / "pack", tokens, steps=2)
     config = SoundStormConfig(model=ModelConfig(dim=16, layers=1, heads=2), training=TrainingConfig(steps=1),
                               batch=VoiceBatchConfig(voices=2, prompt_seconds=0.6, target_seconds=1.0),
@@ -100,7 +102,7 @@ def test_tokens_without_codec_are_refused(tmp_path, tokens):
         learn(tmp_path / "exp", tmp_path / "nothing", steps=1)
 
 
-def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
+def test_prompt_and_target_are_of_one_speaker_and_of_two_utterances(tokens):
     corpus = Corpus(tokens, tokens)
     random = np.random.default_rng(0)
     own = corpus.speakers.members(1)
@@ -117,7 +119,7 @@ def test_sequences_keep_the_speaker_and_change_the_utterance(tokens):
                for units, codec in ((batch.prompt_units, batch.prompt_codec), (batch.units, batch.codec))]
     prompt_speaker, speaker = (np.argmax(match, axis=0) for match in matches)
     assert (speaker == prompt_speaker[batch.voice]).all()
-    assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, but for repeated last frames
+    assert np.max(matches[1], axis=0).min() > 0.9  # one voice in each, apart from repeated last frames
     level_shown = np.take_along_axis(masked.shown, masked.level[:, None, None], axis=2)[..., 0]
     assert ((level_shown == CODES) == masked.mask).all()
 
@@ -135,23 +137,22 @@ def test_languages_are_drawn_by_their_weights(tokens, monkeypatch):
         Corpus(tokens, tokens, weights={"fr": 2.0})
 
 
-def test_average_latents_of_units(tokens):
+def test_latents_of_units_are_the_means_over_the_corpus(tokens):
     codebooks = torch.randn(LEVELS, CODES, 8)
     corpus = Corpus(tokens, tokens)
-    found = corpus.unit_latents(codebooks)
+    unit_latents = corpus.unit_latents(codebooks)
     read_units, read_codec = zip(*(corpus.tokens(index) for index in range(len(corpus))), strict=True)
     codes = torch.from_numpy(np.concatenate(read_codec).astype(np.int64))
     latents = sum(codebooks[level][codes[:, level]] for level in range(LEVELS)).view(-1, 2, 8)
     units = torch.from_numpy(np.concatenate(read_units))
     means = torch.stack([latents[units == unit].mean(dim=0) for unit in range(UNITS)])
-    torch.testing.assert_close(found.means, means, rtol=1e-4, atol=1e-4)
-    assert found.unit_error == pytest.approx(float((latents - means[units]).square().mean()), rel=1e-3)
+    torch.testing.assert_close(unit_latents.means, means, rtol=1e-4, atol=1e-4)
+    assert unit_latents.unit_error == pytest.approx(float((latents - means[units]).square().mean()), rel=1e-3)
     finer = latents.flatten(0, 1) - codebooks[0][codes[:, 0]]
-    assert found.code_error == pytest.approx(float(finer.square().mean()), rel=1e-3)
+    assert unit_latents.code_error == pytest.approx(float(finer.square().mean()), rel=1e-3)
 
 
-def test_starts_from_the_codebooks():
-    """Untrained, the model already says each unit's average frame in the code that is nearest to it."""
+def test_an_untrained_model_says_each_unit_by_the_code_nearest_to_its_mean_latent():
     torch.manual_seed(0)
     model = SoundStorm(ModelConfig(UNITS, LEVELS, CODES, dim=64, layers=2, heads=2, feedforward=64)).eval()
     codebooks = torch.randn(LEVELS, CODES, 8) * 0.3 ** torch.arange(LEVELS)[:, None, None]
@@ -161,7 +162,7 @@ def test_starts_from_the_codebooks():
     masked = torch.full((1, 2 * UNITS, LEVELS), CODES)
 
     def accuracy() -> float:
-        voice = model.encode_prompt(units, codes.view(1, -1, LEVELS))  # of a speaker who is the average
+        voice = model.encode_prompt(units, codes.view(1, -1, LEVELS))  # a speaker whose codes are those of the means
         states = model(units, masked, voice)[0]
         nearest = torch.cdist(means.flatten(0, 1), codebooks[0]).argmin(dim=1)
         return float((model.logits(states, masked[0], 0).argmax(dim=1) == nearest).float().mean())

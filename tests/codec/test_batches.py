@@ -1,20 +1,18 @@
-"""What a GPU computes in batches, here on the CPU: the result of each recording is that of the recording alone."""
+"""Batches as a GPU computes them, here on the CPU: each recording has the result that it has alone."""
 
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_codec
 
 from audiopalm.codec.base import in_batches
-from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel, inverse_stft
+from audiopalm.codec.spectral import SpectralCodec, inverse_stft
 
 
 @pytest.fixture
 def codec() -> SpectralCodec:
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=16, decoder_dim=16, encoder_blocks=2, decoder_blocks=2, levels=3,
-                                         size=20, latent_dim=8))
-    model.codebooks.normal_()
-    return SpectralCodec(model)
+    return SpectralCodec(tiny_codec(encoder_dim=16, decoder_dim=16, encoder_blocks=2, decoder_blocks=2, levels=3))
 
 
 @torch.inference_mode()
@@ -22,13 +20,13 @@ def test_padding_changes_neither_ids_nor_samples(codec):
     random = np.random.default_rng(0)
     audio = [random.normal(0, 0.1, length).astype(np.float32) for length in (700, 6400, 3333, 1)]
     ids = codec.encode(audio)
-    for found, expected in zip(codec.encode_batch(audio), ids, strict=True):
-        assert found.shape == expected.shape and (found == expected).mean() > 0.99
-    for found, expected in zip(codec.decode_batch(ids), codec.decode(ids), strict=True):
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+    for batched, alone in zip(codec.encode_batch(audio), ids, strict=True):
+        assert batched.shape == alone.shape and (batched == alone).mean() > 0.99
+    for batched, alone in zip(codec.decode_batch(ids), codec.decode(ids), strict=True):
+        np.testing.assert_allclose(batched, alone, atol=2e-5)
 
 
-def test_the_inverse_stft_is_torchs():
+def test_the_inverse_stft_is_that_of_torch():
     torch.manual_seed(0)
     window, samples = torch.hann_window(64), torch.randn(2, 16 * 9)
     spectrum = torch.stft(samples, 64, 16, window=window, return_complex=True)
@@ -38,7 +36,7 @@ def test_the_inverse_stft_is_torchs():
 
 def test_batches_hold_similar_lengths_and_the_same_levels():
     items = [np.zeros((length, levels)) for length, levels in ((5, 2), (90, 2), (7, 1), (6, 2), (100, 2))]
-    seen = []
-    found = in_batches(lambda batch: seen.append([one.shape for one in batch]) or batch, items, 200)
-    assert [one.shape for one in found] == [one.shape for one in items]
-    assert seen == [[(7, 1)], [(5, 2), (6, 2)], [(90, 2), (100, 2)]]
+    batches = []
+    results = in_batches(lambda batch: batches.append([item.shape for item in batch]) or batch, items, 200)
+    assert [result.shape for result in results] == [item.shape for item in items]
+    assert batches == [[(7, 1)], [(5, 2), (6, 2)], [(90, 2), (100, 2)]]

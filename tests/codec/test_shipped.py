@@ -1,4 +1,4 @@
-"""The codecs in egs/mini/pretrained: the files that their READMEs name, and speech that comes through them."""
+"""The codecs in egs/mini/pretrained have the hashes of their READMEs, and decode speech close to the original."""
 
 import importlib.util
 import re
@@ -20,22 +20,21 @@ MINI = Path(__file__).resolve().parents[2] / "egs/mini"
     ("codec_soundstream", ("model.safetensors", "config.json")),
     (".", [f"pack/{part}/model.safetensors" for part in ("acoustic", "codec", "lm", "units")]
      + ["pack/vocabulary/text.model"])])
-def test_hashes_are_those_of_the_readme(folder, files):
+def test_files_have_the_hashes_of_the_readme(folder, files):
     folder = MINI / "pretrained" / folder
     named = dict(re.findall(r"^\| `([\w./]+)`.*`([0-9a-f]{64})` \|$", (folder / "README.md").read_text(), re.MULTILINE))
     assert named == {file: sha256(folder / file) for file in files}
 
 
 @pytest.mark.parametrize("name, one_level, all_levels", [("pack/codec", 0.7, 0.45), ("codec_soundstream", 0.95, 0.8)])
-def test_speech_comes_through(name, one_level, all_levels):
-    """By mel distance; all levels come nearer than one."""
+def test_decoded_speech_is_close_to_the_original_and_closer_with_all_levels(name, one_level, all_levels):
     if name == "codec_soundstream" and importlib.util.find_spec("espnet2") is None:
         pytest.skip("espnet is not installed")
     codec = load_codec(MINI / "pretrained" / name)
     recording = MINI / "corpus/recordings/allison-en.ogg"
     speech = read_audio(recording)[:6 * 16000]
     ids = codec.encode([speech])[0]
-    distances = [MelDistance()(*(torch.from_numpy(one[:len(speech)])[None] for one in
-                                 (speech, codec.decode([ids[:, :levels]])[0]))).item() for levels in (1, codec.levels)]
+    distances = [MelDistance()(*(torch.from_numpy(samples[:len(speech)])[None] for samples in (
+        speech, codec.decode([ids[:, :levels]])[0]))).item() for levels in (1, codec.levels)]
     assert distances[0] < one_level and distances[1] < all_levels and distances[1] < distances[0]
     assert np.abs(codec.decode([ids])[0]).max() <= 1.5

@@ -27,7 +27,7 @@ def codec(tmp_path_factory):
 
 
 @pytest.mark.parametrize("samples", [1, 1600, 16001, 1920000])  # to 0.1 s and 120 s
-def test_lengths(codec, samples):
+def test_lengths_of_ids_and_of_speech(codec, samples):
     assert (codec.rate, codec.levels, codec.size) == (50, 3, 32)
     ids = codec.encode([np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)])[0]
     assert ids.shape == (-(-samples // 320), 3) and ids.dtype == np.int64
@@ -40,7 +40,7 @@ def test_a_batch_gives_the_ids_of_single_recordings(codec):
         assert np.array_equal(ids, codec.encode([recording])[0])
 
 
-def test_what_is_decoded_is_the_sum_of_the_codes(codec):
+def test_the_decoded_latent_is_the_sum_of_the_codes(codec):
     ids = torch.randint(0, 32, (7, 3))
     codebooks = codec.codebooks()
     assert codebooks.shape == (3, 32, 16) and codebooks.dtype == torch.float32
@@ -49,7 +49,7 @@ def test_what_is_decoded_is_the_sum_of_the_codes(codec):
         torch.testing.assert_close(sum(codebooks[level][ids[:, level]] for level in range(levels)), latents)
 
 
-def test_silence_and_clipped_speech_pass_and_no_numbers_are_refused(codec):
+def test_silence_and_clipped_speech_are_coded_and_samples_that_are_no_numbers_are_refused(codec):
     for samples in (np.zeros(1000), np.sign(np.sin(np.arange(1000)))):
         assert np.isfinite(codec.decode(codec.encode([samples.astype(np.float32)]))[0]).all()
     with pytest.raises(AudioPaLMError, match="not numbers"):

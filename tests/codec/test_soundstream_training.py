@@ -1,4 +1,4 @@
-"""Parts of the training of ESPnet's SoundStream: frozen encoder, start of weights and codebooks, losses."""
+"""Parts of the training of ESPnet's SoundStream: the frozen encoder, initial weights and codebooks, losses."""
 
 import importlib.util
 import random
@@ -61,25 +61,25 @@ def test_training_draws_every_number_of_levels():
 
 
 @torch.no_grad()
-def test_latents_say_something_of_the_speech_from_the_start():
-    """As PyTorch starts convolutions, latents are nearly the same whatever is heard."""
+def test_initial_latents_depend_on_the_speech():
+    """With PyTorch's initial convolutions, latents are nearly the same for all inputs."""
     torch.manual_seed(0)
     generator = build_soundstream(CONFIGURATION).generator
     crops = 0.1 * torch.randn(8, 5120)
 
-    def share_that_varies():
+    def varying_fraction():
         latents = generator.encoder(crops[:, None]).transpose(1, 2).flatten(0, 1)  # [frames, hidden]
         return float(latents.var(dim=0).mean() / latents.square().mean())
 
-    before = share_that_varies()
+    before = varying_fraction()
     start_weights(generator, crops)
-    assert before < 0.2 and share_that_varies() > 0.8
+    assert before < 0.2 and varying_fraction() > 0.8
     made = generator.decoder(generator.encoder(crops[:, None]))
     assert 0.05 < float(made.std() / crops.std()) < 0.4
 
 
-def test_noise_is_a_share_of_the_energy_whatever_the_scale():
-    """Each item has its own share; latents that grow gain nothing: the decoder hears as much noise in them."""
+def test_noise_is_a_fraction_of_the_energy_at_any_scale():
+    """Each item has a fraction of its own. Larger latents have larger noise, so the codec gains nothing by growing."""
     torch.manual_seed(0)
     latents = torch.randn(300, 4, 200, requires_grad=True)
 
@@ -97,22 +97,22 @@ def test_noise_is_a_share_of_the_energy_whatever_the_scale():
     assert torch.equal(add_noise(latents, 0.0), latents)
 
 
-def test_what_is_fainter_than_the_floor_does_not_count():
+def test_sound_below_the_floor_adds_little_to_the_loss():
     mel_loss = build_soundstream(CONFIGURATION).mel_loss
     silence, hiss, speech = torch.zeros(1, 1, 8000), 1e-4 * torch.randn(1, 1, 8000), 0.1 * torch.randn(1, 1, 8000)
     assert float(mel_loss(silence, hiss)) < 0.01 * float(mel_loss(silence, speech))
 
 
-def test_codebooks_start_at_the_latents_and_stay_there():
-    """Each level leaves less of them. A step moves codes, and does not replace all, as ESPnet does in small batches."""
+def test_codebooks_start_at_the_latents_and_a_step_moves_them_little():
+    """Each level leaves a smaller error. ESPnet's own step replaces all codes in small batches."""
     torch.manual_seed(0)
     codec, crops = build_soundstream(CONFIGURATION).train(), torch.randn(24, 5120)
     start_codebooks(codec, crops, seed=0)
     vq = codec.generator.quantizer.vq
     with torch.no_grad():
         latents = codec.generator.encoder(crops[:, None])
-        left = [(latents - vq.decode(vq.encode(latents, n_q=levels))).square().mean() for levels in (1, 2, 3)]
-    assert latents.square().mean() > 2 * left[0] and left[0] > left[1] > left[2]
+        errors = [(latents - vq.decode(vq.encode(latents, n_q=levels))).square().mean() for levels in (1, 2, 3)]
+    assert latents.square().mean() > 2 * errors[0] and errors[0] > errors[1] > errors[2]
     before = [layer.codebook.clone() for layer in vq.layers]
     codec.generator.target_bandwidths = codec.generator.target_bandwidths[-1:]
     codec.generator(crops[:2, None])

@@ -1,12 +1,12 @@
-"""The spectral codec: lengths, ids that do not depend on the batch, levels that may be left out, honest refusals."""
+"""The spectral codec: lengths, ids that do not depend on the batch, decoding by fewer levels, refusals."""
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny_models import tiny_codec
 
 from audiopalm.codec.registry import load_codec
-from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import save_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json
@@ -16,10 +16,7 @@ from audiopalm.data.audio import read_audio
 @pytest.fixture
 def codec(tmp_path):
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=16, encoder_blocks=1, latent_dim=8, decoder_dim=16,
-                                         decoder_blocks=1, levels=3, size=16))
-    model.codebooks.normal_()
-    save_codec(model, tmp_path)
+    save_codec(tiny_codec(levels=3), tmp_path)
     return load_codec(tmp_path)
 
 
@@ -45,12 +42,12 @@ def test_a_batch_gives_the_ids_and_the_speech_of_single_recordings(codec):
         assert np.array_equal(made, codec.decode([ids])[0])
 
 
-def test_fine_levels_may_be_left_out(codec):
+def test_speech_is_decoded_from_the_first_levels_too(codec):
     ids = codec.encode([noise(8000)])[0]
     assert len(codec.decode([ids[:, :1]])[0]) == len(codec.decode([ids])[0])
 
 
-def test_every_level_takes_away_from_the_rest(codec):
+def test_every_level_codes_the_rest_of_the_levels_before_it(codec):
     latents = codec.model.encode(torch.from_numpy(noise(16000))[None])[0]
     ids = codec.model.quantise(latents)
     first = codec.model.codebooks[0][ids[:, 0]]
@@ -59,13 +56,13 @@ def test_every_level_takes_away_from_the_rest(codec):
 
 
 @pytest.mark.parametrize("loudness", [0, 1e6], ids=["silence", "clipped"])
-def test_silence_and_clipped_speech_pass(codec, loudness):
+def test_silence_and_clipped_speech_are_coded(codec, loudness):
     samples = np.clip(loudness * noise(1000), -1, 1)
     assert np.isfinite(codec.decode(codec.encode([samples]))[0]).all()
 
 
 @pytest.mark.parametrize("rate", [8000, 48000])
-def test_stereo_at_other_rates_is_read_for_the_codec(codec, tmp_path, rate):
+def test_recordings_in_stereo_or_at_other_rates_are_coded_as_mono_at_16_khz(codec, tmp_path, rate):
     soundfile.write(tmp_path / "stereo.wav", np.stack([noise(rate), noise(rate, 1)], axis=1), rate)
     assert codec.encode([read_audio(tmp_path / "stereo.wav")])[0].shape == (50, 3)
     with pytest.raises(AudioPaLMError, match="one channel"):
@@ -74,17 +71,17 @@ def test_stereo_at_other_rates_is_read_for_the_codec(codec, tmp_path, rate):
 
 @pytest.mark.parametrize("ids", [np.full((4, 3), 16), np.full((4, 3), -1), np.zeros((4, 4), int), np.zeros(4, int),
                                  np.zeros((0, 3), int)])
-def test_ids_of_no_code_are_refused(codec, ids):
+def test_impossible_ids_are_refused(codec, ids):
     with pytest.raises(AudioPaLMError, match="codec ids"):
         codec.decode([ids])
 
 
-def test_not_a_number_is_refused(codec):
+def test_samples_that_are_no_numbers_are_refused(codec):
     with pytest.raises(AudioPaLMError, match="not numbers"):
         codec.encode([np.array([0.0, np.nan], dtype=np.float32)])
 
 
-def test_unknown_kind_is_named(tmp_path):
+def test_an_unknown_kind_of_codec_is_named(tmp_path):
     write_json(tmp_path / "config.json", {"kind": "encodec"})
     with pytest.raises(AudioPaLMError, match="encodec.*soundstream, spectral"):
         load_codec(tmp_path)

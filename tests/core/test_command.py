@@ -1,4 +1,4 @@
-"""Errors of the operating system end a command with one line and exit code 1; nothing is written under a final name."""
+"""Errors of the operating system end a command with one line and exit code 1. Finished files stay as they are."""
 
 import resource
 import subprocess
@@ -15,7 +15,7 @@ from audiopalm.core.files import write_json
 {body}
 run(main)
 """
-CASES = {  # {name: (body of the command, what it says)}
+CASES = {  # {name: (body of the command, part of its message)}
     "a file in place of a folder": ("def main(): write_json(sys.argv[1] + '/file/x.json', {})", "/file: File exists"),
     "no permission": ("def main(): raise PermissionError(13, 'Permission denied', sys.argv[1])", ": Permission denied"),
     "an error without a file": ("def main(): raise TimeoutError('no\\nanswer')", "error: no answer"),
@@ -32,7 +32,7 @@ def small_files_only():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_line(tmp_path, case):
+def test_an_error_of_the_system_is_one_line_and_leaves_finished_files(tmp_path, case):
     body, message = CASES[case]
     (tmp_path / "file").touch()
     write_json(tmp_path / "model.json", {"old": True})

@@ -1,4 +1,4 @@
-"""Configuration files and overrides: what is read, and that everything else is one line that names the place."""
+"""Configuration files and overrides: values are read with their types, and every mistake is one line with its place."""
 
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ class Other:
 KINDS = {"one": Config, "two": Other}
 
 
-def test_values_and_overrides_in_order(tmp_path):
+def test_overrides_replace_values_of_the_file(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("training:\n  rate: 1e-4\n  layers: [3]\n  weights: {en: 2}\n")
     config = load_config(Config, path, ["training.steps=3", "training.betas=[0, 1]", "training.window=7"])
@@ -43,7 +43,7 @@ def test_values_and_overrides_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "training:\n", "training:\n  # steps: 3\n"])
-def test_nothing_behind_a_key_is_its_default(tmp_path, text):
+def test_a_key_without_a_value_has_its_default(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     assert load_config(Config, path) == Config()
@@ -78,7 +78,7 @@ def test_an_override_chooses_the_kind(tmp_path, overrides, kind):
     (b"trainin: {}\n", "unknown key 'trainin'; did you mean 'training'"),
     (b"training: 5\n", r"training: expected keys \(steps, .*\), found 5"),
 ])
-def test_files_that_cannot_be_read(tmp_path, content, message):
+def test_a_mistake_in_a_file_is_one_line_with_its_place(tmp_path, content, message):
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(AudioPaLMError, match=message) as error:
@@ -86,7 +86,7 @@ def test_files_that_cannot_be_read(tmp_path, content, message):
     assert str(path) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
-def test_a_folder_and_an_absent_file(tmp_path):
+def test_a_folder_and_an_absent_file_are_named(tmp_path):
     for path, message in ((tmp_path, "cannot be read: Is a directory"), (tmp_path / "x", "does not exist")):
         with pytest.raises(AudioPaLMError, match=message):
             load_config(Config, path)
@@ -120,7 +120,7 @@ def test_a_folder_and_an_absent_file(tmp_path):
     (["kind=three"], "unknown kind 'three'; known: one, two"),
     (["kind="], "unknown kind None"),
 ])
-def test_overrides_that_cannot_be(overrides, message):
+def test_a_mistake_in_an_override_is_one_line(overrides, message):
     with pytest.raises(AudioPaLMError, match=message) as error:
         load_kind_config(None, overrides, KINDS, "one")
     assert "\n" not in str(error.value)

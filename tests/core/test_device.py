@@ -1,4 +1,4 @@
-"""What is made anew in a training step lies on the device of its inputs: on `meta`, which refuses tensors of a CPU."""
+"""Tensors that a training step makes lie on the device of its inputs: on `meta`, which refuses CPU tensors."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def test_meta_refuses_tensors_of_a_cpu():
+def test_meta_refuses_cpu_tensors():
     with pytest.raises(RuntimeError, match="device"):
         meta(3) + torch.zeros(3)
 
@@ -33,7 +33,7 @@ def test_meta_refuses_tensors_of_a_cpu():
     lambda: MelDistance().to("meta")(meta(2, 8000), meta(2, 8000)),
     lambda: [maps[-1] for maps in SpectrogramDiscriminator().to("meta")(meta(2, 8000))],
 ], ids=["augment", "valid_mask", "draw_mask", "add_noise", "drop_levels", "mel distance", "discriminator"])
-def test_on_meta(made):
+def test_results_lie_on_the_device_of_the_inputs(made):
     results = made()
     assert {result.device.type for result in (results if isinstance(results, (list, tuple)) else [results])} == {"meta"}
 
@@ -45,6 +45,6 @@ def test_a_batch_moves_and_its_lengths_stay_on_the_host():
     assert set(tensors) - moved == {"frames", "target_lengths"}
 
 
-def test_without_a_gpu_it_is_the_cpu(monkeypatch):
+def test_without_a_gpu_the_device_is_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert best_device() == device_of(torch.nn.Linear(1, 1)) == torch.device("cpu")

@@ -1,14 +1,12 @@
 """Packs from a folder, a zip and a hub, and to a hub: commands against a stand-in of the hub's API."""
 
-import os
 import stat
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from hub_server import TOKEN, hub_server
+from prestarted import run_python
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
@@ -30,7 +28,7 @@ for source in sys.argv[1:]:
 
 
 def write_pack(folder: Path, **contents: str) -> Path:
-    """A folder with a manifest, which is all that is asked of a pack on its way; `lm_config="..."` changes a file."""
+    """A folder with a manifest: uploads and downloads look at nothing else. `contents` replaces or adds files."""
     files = {"README.md": "---\nlicense: other\n---\n# A card\n", "lm/config.json": "{}",
              "lm/model.safetensors": "weights " * 1000, "vocabulary/text.model": "a tokenizer", **contents}
     for name, content in files.items():
@@ -67,7 +65,7 @@ def test_a_zip_is_unpacked_once(tmp_path, cache):
 
 
 def hostile_zips(folder: Path):
-    """(zip, what the error says)"""
+    """Pairs (zip, part of the message about it)."""
     pack = zip_folder(write_pack(folder / "pack"), folder / "whole.zip").read_bytes()
 
     def members(name, *entries, compression=zipfile.ZIP_STORED, **attributes):
@@ -108,7 +106,7 @@ def test_hostile_and_damaged_zips_are_refused(tmp_path, cache):
     assert not (tmp_path.parent / "out").exists() and not list(cache.rglob(".*partial*"))
 
 
-def test_what_is_no_pack_is_one_line(tmp_path, monkeypatch):
+def test_a_source_that_is_no_pack_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exp").mkdir()
     for source in ("exp/pack", "no such thing", "a/b/c", Path("user/model"), "/nowhere", "pack.zip", "x" * 300):
@@ -125,12 +123,12 @@ def hub():
 
 @pytest.fixture
 def command(hub, tmp_path):
-    """Runs Python with arguments as a user of the stand-in hub would, with the variables of `changed`."""
+    """A function that runs Python as a user of the stand-in hub does, with the environment variables of `changed`."""
     def run(*arguments, code=0, **changed):
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN,
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN,
                        # the transport of large files that a server without chunk storage has
                        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **changed}
-        done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+        done = run_python(*arguments, **environment)
         assert done.returncode == code, done.stderr
         return done.stdout.strip() if code == 0 else done.stderr
     return run
@@ -140,45 +138,51 @@ def upload(command, pack, repository, *arguments, **changed):
     return command("-m", "audiopalm.cli", "upload", pack, repository, *arguments, **changed)
 
 
+def fetch(command, folder, *sources, **changed):
+    """The output of fetch_pack for each source; a file, because the prestarted Python runs files and modules."""
+    (folder / "fetch.py").write_text(FETCH)
+    return command(folder / "fetch.py", *sources, **changed)
+
+
 def test_a_pack_goes_to_the_hub_and_comes_back_equal(hub, command, tmp_path):
     pack = write_pack(tmp_path / "pack", **{"acoustic/config.json": "{}"})
-    (pack / "notes.txt").write_text("not listed: stays here")
+    (pack / "notes.txt").write_text("not listed, so it is not uploaded")
     commit = upload(command, pack, "me/tiny", "--private")
     (pack / "notes.txt").unlink()
     stored = hub.repositories["me/tiny"]
     assert stored.keys() - contents(pack).keys() == {".gitattributes"} and hub.private["me/tiny"]
     assert commit.startswith(f"{hub.url}/me/tiny/commit/") and any("PUT /lfs/" in asked for asked in hub.requests)
     stored["huge.bin"] = b"of somebody else, and not in the manifest"
-    folder = Path(command("-c", FETCH, "me/tiny"))
+    folder = Path(fetch(command, tmp_path, "me/tiny"))
     assert contents(folder) == contents(pack) and folder.is_relative_to(tmp_path / "hf")
     check_manifest(folder)
     again = write_pack(tmp_path / "again", **{"lm/config.json": "[1]"})
-    upload(command, again, "me/tiny")  # the second commit takes away what the first one had in addition
+    upload(command, again, "me/tiny")  # the second commit removes the files that only the first one had
     assert stored.keys() - hub.repositories["me/tiny"].keys() == {"acoustic/config.json"}
-    assert contents(Path(command("-c", FETCH, "me/tiny"))) == contents(again)
-    assert contents(Path(command("-c", FETCH, "me/tiny", HF_ENDPOINT=NOWHERE))) == contents(again)
+    assert contents(Path(fetch(command, tmp_path, "me/tiny"))) == contents(again)
+    assert contents(Path(fetch(command, tmp_path, "me/tiny", HF_ENDPOINT=NOWHERE))) == contents(again)
 
 
-def test_what_the_hub_refuses_is_one_line(hub, command, tmp_path):
+def test_a_refusal_of_the_hub_is_one_line(hub, command, tmp_path):
     pack = write_pack(tmp_path / "pack")
     hub.repositories["me/other"], hub.commits["me/other"] = {"config.json": b"{}"}, 0
     refused = {
         "HTTP 401: set HF_TOKEN to a token that has access": upload(command, pack, "me/x", code=2, HF_TOKEN="hf_wrong"),
         "to me/x: [Errno 111] Connection refused": upload(command, pack, "me/x", code=2, HF_ENDPOINT=NOWHERE),
-        "HTTP 401: set HF_TOKEN": command("-c", FETCH, "me/none", HF_TOKEN="hf_wrong"),
-        "[Errno 111] Connection refused": command("-c", FETCH, "me/none", HF_ENDPOINT=NOWHERE),
+        "HTTP 401: set HF_TOKEN": fetch(command, tmp_path, "me/none", HF_TOKEN="hf_wrong"),
+        "[Errno 111] Connection refused": fetch(command, tmp_path, "me/none", HF_ENDPOINT=NOWHERE),
         "me/other holds 'config.json' and no audiopalm.json": upload(command, pack, "me/other", code=2),
-        "HF_HUB_OFFLINE": command("-c", FETCH, "me/none", HF_HUB_OFFLINE="1"),
+        "HF_HUB_OFFLINE": fetch(command, tmp_path, "me/none", HF_HUB_OFFLINE="1"),
     }
-    of_this_hub = command("-c", FETCH, "me/none", "me/other@v2", "me/other").splitlines()
-    assert all("it is not there, or it is private" in said for said in of_this_hub[:2])
-    assert "is no pack: it has no audiopalm.json" in of_this_hub[2] and len(of_this_hub) == 3
+    messages = fetch(command, tmp_path, "me/none", "me/other@v2", "me/other").splitlines()
+    assert all("it is not there, or it is private" in said for said in messages[:2])
+    assert "is no pack: it has no audiopalm.json" in messages[2] and len(messages) == 3
     for message, said in refused.items():
         assert message in said and len(said.strip().splitlines()) == 1, said
     assert "me/x" not in hub.repositories and hub.repositories["me/other"] == {"config.json": b"{}"}
 
 
-def test_what_cannot_be_uploaded_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_uploaded_is_one_line(tmp_path):
     pack = write_pack(tmp_path / "pack")
     for folder, repository, message in ((pack, "me", "'me' is no hub id; it has the form user/model"),
                                         (pack, "../me/x", "is no hub id"),

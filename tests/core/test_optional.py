@@ -25,7 +25,7 @@ except ImportError as error:
 """
 
 
-def test_a_stand_in_says_what_is_missing():
+def test_a_stand_in_names_the_missing_package_when_it_is_called():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     expected = "torchaudio.functional.resample was used, but torchaudio is not installed"
     assert done.stdout.strip() == expected, done.stderr

@@ -1,12 +1,12 @@
-"""No process outlives what it works for: ranks of torchrun, workers of pools and data loaders, by real SIGKILLs."""
+"""Ranks end with their torchrun, workers of pools and data loaders with their parent, also after a real SIGKILL."""
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from audiopalm.core import processes
 from audiopalm.core.errors import AudioPaLMError
@@ -38,13 +38,6 @@ if __name__ == "__main__":
 """
 
 
-def wait_until(condition, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def ranks_of(folder: Path) -> list[int]:
     wait_until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in "01"))
     return [int((folder / name).read_text()) for name in "01"]
@@ -56,22 +49,22 @@ def torchrun(tmp_path) -> list[str]:
             str(tmp_path / "rank.py"), str(tmp_path)]
 
 
-def test_ranks_end_with_a_killed_torchrun(tmp_path):
+def test_ranks_end_when_their_torchrun_is_killed(tmp_path):
     process = subprocess.Popen(torchrun(tmp_path), stderr=subprocess.DEVNULL)
     ranks = ranks_of(tmp_path)
     assert all(map(start_time, ranks))
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(start_time, ranks)), 5)
+    wait_until(lambda: not any(map(start_time, ranks)))
 
 
-def test_a_rank_that_torchrun_has_left_alone_is_one_line(monkeypatch):
-    """It was still importing. In a container torchrun may be process 1 itself."""
+def test_a_rank_whose_torchrun_has_ended_says_so_in_one_line(monkeypatch):
+    """The rank was still importing when torchrun ended. In a container torchrun itself may be process 1."""
     first = [b"/sbin/init\0"]
     monkeypatch.setattr(Path, "read_bytes", lambda path: first[0])
     monkeypatch.setattr(os, "getppid", lambda: 1)
     monkeypatch.setattr(processes, "end_with_parent", lambda number: None)  # of pytest itself
-    processes.end_with_torchrun()  # no rank
+    processes.end_with_torchrun()  # this process is not a rank
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with pytest.raises(AudioPaLMError, match="torchrun has ended before this rank could start"):
         processes.end_with_torchrun()
@@ -80,11 +73,11 @@ def test_a_rank_that_torchrun_has_left_alone_is_one_line(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_workers_end_with_a_killed_process(tmp_path, method):
+def test_workers_end_when_their_parent_is_killed(tmp_path, method):
     (tmp_path / "pool.py").write_text(WORKERS)
     process = subprocess.Popen([sys.executable, tmp_path / "pool.py", method], stdout=subprocess.PIPE, text=True)
     workers = list(map(int, process.stdout.readline().split()))
     assert workers and all(map(start_time, workers))
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(start_time, workers)), 5)
+    wait_until(lambda: not any(map(start_time, workers)))

@@ -12,7 +12,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.weights import load_module, read_weights, shapes_of, write_weights
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_weights_are_read_as_they_were_written(tmp_path):
     model = nn.Linear(3, 2)
     write_weights(tmp_path / "a.safetensors", {**model.state_dict(), "weight": model.weight.T.contiguous().T})
     again = load_module(lambda: nn.Linear(3, 2), tmp_path / "a.safetensors")
@@ -45,13 +45,13 @@ def test_nan_is_refused_in_every_type(tmp_path, dtype):
     ({"a": (2,), "b": (1,)}, "lacks 1 weights, e.g. 'b'"), ({}, "has unknown 1 weights, e.g. 'a'"),
     ({"a": (3,)}, r"a has shape \(2,\), expected is \(3,\)"), ({"a": (2, 1)}, r"expected is \(2, 1\)"),
 ])
-def test_only_what_is_expected_is_read(tmp_path, expected, message):
+def test_weights_other_than_expected_are_refused(tmp_path, expected, message):
     save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(AudioPaLMError, match=message):
         read_weights(tmp_path / "a.safetensors", expected)
 
 
-def test_no_file_and_no_model(tmp_path):
+def test_an_absent_file_and_an_impossible_model_are_named(tmp_path):
     with pytest.raises(AudioPaLMError, match="does not exist; run stage 9 first"):
         read_weights(tmp_path / "a.safetensors", {}, "stage 9")
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")

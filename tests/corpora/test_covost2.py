@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from miniatures.archives import lay_out, pack
 from miniatures.covost2 import CLIENT, DAMAGED, PLAIN, clip_name, common_voice, covost2_table, make_covost2
-from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
+from preparing import AWKWARD, check_set, errors_of, format_audio, prepare, read_reasons, snapshot
 
 from audiopalm.core.files import read_json
 from audiopalm.corpora import covost2
@@ -15,12 +15,12 @@ from audiopalm.data.datadir import read_table
 
 @pytest.mark.parametrize("unpacked", [False, True])
 @pytest.mark.parametrize("language", ["fr", "sv-SE"])
-def test_covost2(tmp_path, language, unpacked):
+def test_data_directories_have_the_rows_and_texts_of_the_tables(tmp_path, language, unpacked):
     downloads, output = tmp_path / AWKWARD, tmp_path / AWKWARD / "data"
-    kept, dropped = make_covost2(downloads, language, unpacked)
+    kept_texts, dropped = make_covost2(downloads, language, unpacked)
     result = prepare("covost2", downloads, output, "--langs", language)
     assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
+    for name, texts in kept_texts.items():
         check_set(output / name, texts, dropped[name], silent=tuple(f"_{number}" for number in DAMAGED))
         translations = read_table(output / name / "text.en")
         for key, value in translations.items():
@@ -39,7 +39,7 @@ def test_covost2(tmp_path, language, unpacked):
 def test_every_lost_row_is_named(tmp_path):
     make_covost2(tmp_path, "fr", unpacked=True)
     assert prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr").returncode == 0
-    names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv") if reason != "not UTF-8"}
+    names = {reason: name for name, reason in read_reasons(tmp_path / "data/train/dropped.tsv")}
     assert names["clip missing"] == clip_name("fr", 40) and names["clip of zero bytes"] == clip_name("fr", 41)
     assert names["empty sentence"] == clip_name("fr", 42) and names["path appears twice"] == clip_name("fr", 1)
     assert names["unknown split 'dev_covost'"] == clip_name("fr", 45)
@@ -49,8 +49,8 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["not in validated.tsv"] == clip_name("fr", 46)
 
 
-def test_texts_of_tables_without_a_bad_line_stay_as_they_are(tmp_path):
-    """Such tables are read by Arrow, those of the miniature row by row."""
+def test_texts_of_tables_without_a_bad_line_are_unchanged(tmp_path):
+    """Arrow reads such tables, while those of the miniature are read row by row."""
     lay_out(tmp_path / "fr", {f"clips/{clip_name('fr', number)}": b"x" for number in PLAIN})
     for path, header, line in (
             (tmp_path / "fr/validated.tsv", "client_id\tpath\tsentence", "a\t{name}\t{row[0]}"),
@@ -58,10 +58,10 @@ def test_texts_of_tables_without_a_bad_line_stay_as_they_are(tmp_path):
         lines = [line.format(name=clip_name("fr", number), row=row) for number, row in PLAIN.items()]
         path.write_bytes("\n".join([header, *lines]).encode())
     covost2.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.0)
-    for place, table in enumerate(("text", "text.en")):
-        found = {int(key.rsplit("_", 1)[1]): value for name in ("train", "dev", "test")
-                 for key, value in read_table(tmp_path / "data" / name / table).items()}
-        assert found == {number: row[place] for number, row in PLAIN.items()}
+    for column, table in enumerate(("text", "text.en")):
+        values = {int(key.rsplit("_", 1)[1]): value for name in ("train", "dev", "test")
+                  for key, value in read_table(tmp_path / "data" / name / table).items()}
+        assert values == {number: row[column] for number, row in PLAIN.items()}
 
 
 def test_speakers_whose_ids_begin_alike_are_told_apart(tmp_path):
@@ -74,12 +74,12 @@ def test_speakers_whose_ids_begin_alike_are_told_apart(tmp_path):
     assert set(dev.values()) == {f"fr-{CLIENT.format(2)[:16]}"} == {speakers[2], speakers[5], speakers[8]}
 
 
-def test_stage_2_finds_what_only_decoding_shows(tmp_path):
+def test_stage_2_removes_clips_whose_damage_only_decoding_shows(tmp_path):
     make_covost2(tmp_path, "fr", unpacked=True)
     assert prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr").returncode == 0
     removed = format_audio(tmp_path / "data/train", tmp_path / "raw")
-    assert {int(key.rsplit("_", 1)[1]): why for key, why in removed.items()} == {
-        **{number: why for number, why in DAMAGED.items() if why}, 8: "more than 40 characters a second"}
+    assert {int(key.rsplit("_", 1)[1]): reason for key, reason in removed.items()} == {
+        **{number: reason for number, reason in DAMAGED.items() if reason}, 8: "more than 40 characters a second"}
     seconds = {int(key.rsplit("_", 1)[1]): float(value)
                for key, value in read_table(tmp_path / "raw/utt2dur").items()}
     assert seconds[53] == pytest.approx(1.0, abs=0.05) and len(seconds) == 10
@@ -90,7 +90,7 @@ def test_stage_2_finds_what_only_decoding_shows(tmp_path):
     ("", "cv-corpus-4-2019-12-10-sv-SE/sv-SE/"), ("", ""), ("sv-SE.tar.gz", ""), ("sv-SE.tar.gz", "sv-SE/"),
     ("sv-SE.tar.gz", "cv-corpus-4-2019-12-10/sv-SE/"),
     ("cv-corpus-4-2019-12-10-sv-SE.tar.gz", "cv-corpus-4-2019-12-10/sv-SE/")])
-def test_layouts_of_common_voice(tmp_path, archive, folder):
+def test_common_voice_is_read_in_every_layout(tmp_path, archive, folder):
     files = {folder + name: content for name, content in common_voice("sv-SE").items()}
     if archive:
         pack(tmp_path / archive, files)
@@ -101,13 +101,13 @@ def test_layouts_of_common_voice(tmp_path, archive, folder):
     assert report["train"]["kept"] == 15
 
 
-def test_tables_in_a_folder_of_their_own(tmp_path):
+def test_tables_may_lie_in_a_folder_of_their_own(tmp_path):
     lay_out(tmp_path / "fr", common_voice("fr"))
     pack(tmp_path / "covost2/covost_v2.fr_en.tsv.tar.gz", {"covost_v2.fr_en.tsv": covost2_table("fr")})
     assert prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr").returncode == 0
 
 
-def test_archives_of_something_else_are_refused(tmp_path):
+def test_an_archive_without_its_table_is_refused(tmp_path):
     pack(tmp_path / "covost_v2.fr_en.tsv.tar.gz", {"other.tsv": b"x"})
     assert "holds no covost_v2.fr_en.tsv" in errors_of(prepare("covost2", tmp_path, tmp_path / "d", "--langs", "fr"))
     pack(tmp_path / "covost_v2.fr_en.tsv.tar.gz", {"covost_v2.fr_en.tsv": covost2_table("fr")})
@@ -115,7 +115,7 @@ def test_archives_of_something_else_are_refused(tmp_path):
     assert "holds no validated.tsv" in errors_of(prepare("covost2", tmp_path, tmp_path / "d", "--langs", "fr"))
 
 
-def test_all_of_21_languages_into_english(tmp_path):
+def test_all_21_languages_into_english_are_prepared(tmp_path):
     for language in covost2.INTO_ENGLISH:
         clip = clip_name(language, 1)
         rows = "".join(f"{language}{number}\t{clip.replace('_1.', f'_{number}.')}\tSentence.\t2\t0\t\t\t\n"
@@ -127,13 +127,13 @@ def test_all_of_21_languages_into_english(tmp_path):
             f"{clip_name(language, number)}\tText.\t{name}\n"
             for number, name in enumerate(("train", "dev", "test")))).encode()})
     assert prepare("covost2", tmp_path, tmp_path / "data").returncode == 0
-    found = read_json(tmp_path / "data/report.json")["test"]
-    assert found["languages"] == dict.fromkeys(sorted(map(covost2.short_code, covost2.INTO_ENGLISH)), 1)
-    assert len(found["languages"]) == 21 and found["published_hours"]["zh"] == 8.2
+    report = read_json(tmp_path / "data/report.json")["test"]
+    assert report["languages"] == dict.fromkeys(sorted(map(covost2.short_code, covost2.INTO_ENGLISH)), 1)
+    assert len(report["languages"]) == 21 and report["published_hours"]["zh"] == 8.2
 
 
-def test_english_into_15_languages(tmp_path):
-    """Rows of one clip in several tables are one utterance; a translation without text is lacking, not lost."""
+def test_english_is_prepared_with_translations_into_15_languages(tmp_path):
+    """Rows of one clip in several tables are one utterance. An empty translation does not drop the utterance."""
     lay_out(tmp_path / "en", common_voice("en"))
     rows = [f"{clip_name('en', 1)}\tText.\ttrain", f"{clip_name('en', 20)}\tText.\tdev"]
     night = clip_name("en", 31)
@@ -150,11 +150,11 @@ def test_english_into_15_languages(tmp_path):
     report = read_json(tmp_path / "data/test/report.json")
     assert report["kept"] == 1 and report["dropped"] == {"empty translation": 1}
     assert report["lacking"] == {"translation into ja": 1}
-    assert named(tmp_path / "data/test/lacking.tsv") == [[night, "translation into ja"]]
+    assert read_reasons(tmp_path / "data/test/lacking.tsv") == [[night, "translation into ja"]]
 
 
-def test_a_clip_in_different_sets_of_two_tables(tmp_path):
-    """The first table decides; a translation that the second has for another set would be trained on what it tests."""
+def test_the_first_table_decides_the_set_of_a_clip(tmp_path):
+    """With the translation of the second table, which has the clip in another set, training would see test data."""
     lay_out(tmp_path / "en", common_voice("en"))
     first, second, third, fourth = (clip_name("en", number) for number in (1, 20, 30, 31))
     tables = {"de": [f"{first}\tEins.\ttrain", f"{second}\tZwei.\tdev", f"{third}\tDrei.\ttest"],
@@ -165,7 +165,8 @@ def test_a_clip_in_different_sets_of_two_tables(tmp_path):
     result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "en")
     assert result.returncode == 0, result.stderr
     assert "the table into tr has 1 of 3 clips in another set than the table before it" in result.stderr
-    assert named(tmp_path / "data/test/lacking.tsv") == [[third, "translation into tr, where it is in another set"]]
+    assert read_reasons(tmp_path / "data/test/lacking.tsv") == [
+        [third, "translation into tr, where it is in another set"]]
     assert list(read_table(tmp_path / "data/train/text.tr").values()) == ["Bir."]
     assert list(read_table(tmp_path / "data/test/text.tr").values()) == ["Dört."]
     assert list(read_table(tmp_path / "data/test/text.de").values()) == ["Drei."]

@@ -30,7 +30,7 @@ def make_fillets(downloads) -> None:
                 file.write_bytes(wav(16000, "PCM_16"))
 
 
-def test_fillets(tmp_path):
+def test_lines_become_utterances_and_no_line_of_dev_or_test_is_in_train(tmp_path):
     make_fillets(tmp_path / "in")
     result = prepare("fillets", tmp_path / "in", tmp_path / "out", "--max_drop", "0.9")
     assert result.returncode == 0, result.stderr

@@ -8,7 +8,7 @@ import pytest
 from miniatures.archives import pack
 from miniatures.fleurs import SENTENCES, make_fleurs, write_fleurs_parquet
 from miniatures.sound import HTML, wav
-from preparing import AWKWARD, check_set, errors_of, named, prepare, snapshot
+from preparing import AWKWARD, check_set, errors_of, prepare, read_reasons, snapshot
 
 from audiopalm.core.files import read_json
 from audiopalm.corpora import fleurs
@@ -24,13 +24,13 @@ def layout(request):
     return request.param
 
 
-def test_fleurs(tmp_path, layout):
+def test_data_directories_have_the_sentences_and_their_english_in_every_layout(tmp_path, layout):
     downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_fleurs(downloads, layout)
+    kept_texts, dropped = make_fleurs(downloads, layout)
     result = prepare("fleurs", downloads, output, "--langs", "fr_fr", "en_us")
     assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
-        if name == "train":  # the English reader of the sentence without text
+    for name, texts in kept_texts.items():
+        if name == "train":  # the English readers of the sentence without text
             dropped[name] = {**dropped[name], "empty sentence": 1 + 3}
         check_set(output / name, texts, dropped[name])
         spoken = {key: value for key, value in texts.items() if key.startswith("fr_fr")}
@@ -42,7 +42,7 @@ def test_fleurs(tmp_path, layout):
     assert report["lacking"] == {"sentence in English": 4} and report["languages"] == {"en": 8, "fr": 12}
     lacking = [["fr_fr-3100", "sentence in English"], *(
         [f"fr_fr-{8100 + reader}", "sentence in English"] for reader in range(3))]
-    assert sorted(named(output / "train/lacking.tsv")) == lacking
+    assert sorted(read_reasons(output / "train/lacking.tsv")) == lacking
     assert report["seconds"] == {"min": 0.8, "mean": 0.8, "max": 0.8} and report["hours"] == round(20 * 0.8 / 3600, 3)
     assert ("1 recordings have no row" in result.stderr) == (layout != "parquet")
     assert "fr_fr dev: 2 recordings have another number of samples than their row says" in result.stderr
@@ -56,7 +56,7 @@ def test_fleurs(tmp_path, layout):
 def test_every_lost_recording_is_named(tmp_path, layout):
     make_fleurs(tmp_path, layout)
     assert prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr_fr").returncode == 0
-    names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv")}
+    names = {reason: name for name, reason in read_reasons(tmp_path / "data/train/dropped.tsv")}
     assert names["recording missing"] == "fr_fr-8000" and names["empty sentence"] == "fr_fr-8002"
     assert names["file appears twice"] == "train.tsv:1100.wav"
     assert [names[f"recording {problem}"] for problem in (
@@ -67,7 +67,7 @@ def test_every_lost_recording_is_named(tmp_path, layout):
 
 
 @needs_pyarrow
-def test_parquet_gives_what_the_archives_give(tmp_path):
+def test_parquet_files_give_the_same_as_archives(tmp_path):
     for name in ("google", "parquet"):
         make_fleurs(tmp_path / name, name)
         result = prepare("fleurs", tmp_path / name, tmp_path / name / "data", "--langs", "fr_fr", "en_us")
@@ -93,7 +93,7 @@ def parquet_of(folder: Path, file: str = "1.wav", text: str = "Un.", content: by
 
 @needs_pyarrow
 @pytest.mark.parametrize("place", ["parquet-data/{}", "{}", "data/{}", "fleurs/{}"])
-def test_places_and_names_of_parquet_files(tmp_path, place):
+def test_parquet_files_are_found_in_every_place_and_by_every_name(tmp_path, place):
     for code in ("fr_fr", "en_us"):
         folder = tmp_path / place.format(code)
         parquet_of(folder)
@@ -107,8 +107,8 @@ def test_places_and_names_of_parquet_files(tmp_path, place):
 
 
 @needs_pyarrow
-def test_names_and_texts_in_parquet_cannot_do_harm(tmp_path):
-    """A path out of the folder is cut to its name; a tab or an end of a line in a text makes no cell and no row."""
+def test_names_and_texts_of_parquet_files_cannot_leave_the_folder_or_break_tables(tmp_path):
+    """Only the name of a path is used. A tab or a line end in a text becomes a space."""
     parquet_of(tmp_path / "fr_fr", "../../../evil.wav", "Un\tdeux\ntrois\r\nquatre.")
     parquet_of(tmp_path / "en_us", "..")
     result = prepare("fleurs", tmp_path, tmp_path / "out", "--langs", "fr_fr")
@@ -142,7 +142,7 @@ def test_damaged_or_missing_parquet_files_are_refused_and_leave_nothing(tmp_path
 
 
 @needs_pyarrow
-def test_parquet_files_of_something_else_are_refused(tmp_path):
+def test_a_parquet_file_without_the_columns_is_refused(tmp_path):
     import pyarrow
     from pyarrow import parquet
 
@@ -152,7 +152,7 @@ def test_parquet_files_of_something_else_are_refused(tmp_path):
 
 
 @needs_pyarrow
-def test_parquet_files_are_read_once_and_anew_when_they_change(tmp_path):
+def test_parquet_files_are_read_again_only_when_they_have_changed(tmp_path):
     parquet_of(tmp_path / "en_us")
     assert prepare("fleurs", tmp_path, tmp_path / "out", "--langs", "en_us").returncode == 0
     recording = next((tmp_path / "out/unpacked").rglob("train/1.wav"))
@@ -164,7 +164,7 @@ def test_parquet_files_are_read_once_and_anew_when_they_change(tmp_path):
     assert read_table(tmp_path / "out/train/text") == {"en_us-1": "Two."}
 
 
-def test_fleurs_needs_english_and_a_known_language(tmp_path):
+def test_an_unknown_language_and_absent_english_are_named(tmp_path):
     make_fleurs(tmp_path)
     assert "no language 'fr'" in errors_of(prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr"))
     (tmp_path / "en_us.tar.gz").unlink()
@@ -178,7 +178,7 @@ def test_a_language_without_its_recordings_is_named(tmp_path):
     assert "audio/dev/ nor" in message and "fetch the language again" in message
 
 
-def test_all_of_102_languages(tmp_path):
+def test_all_102_languages_are_prepared(tmp_path):
     for code in fleurs.CODES:
         pack(tmp_path / "fleurs" / f"{code}.tar.gz", {
             file: content for name in ("train", "dev", "test") for file, content in (

@@ -1,15 +1,14 @@
-"""The grammar of the committed corpus: numbers, wording, and the split by meaning."""
+"""The grammar of the embedded corpus: numbers, wording, and the split by meaning."""
 
-import re
 from pathlib import Path
 
 import pytest
+from miniatures.normal_form import NORMAL_FORM
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Grammar, Sentence, apportion, parse_numbers
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
-NORMAL_FORM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*'?(?: [^\W\d_]+(?:'[^\W\d_]+)*'?)*")
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +31,16 @@ def words_of(grammar, number, language):
     ("fr", 99, "quatre vingt dix neuf"), ("it", 22, "ventidue"), ("it", 23, "ventitré"), ("it", 28, "ventotto"),
     ("ru", 45, "сорок пять"),
 ])
-def test_numbers_in_words(grammar, language, number, words):
+def test_a_number_is_said_by_its_words(grammar, language, number, words):
     assert words_of(grammar, number, language) == words
 
 
-def test_every_number_is_said_in_its_own_way(grammar):
+def test_no_two_numbers_are_said_alike(grammar):
     for language in grammar.languages:
         assert len({words_of(grammar, number, language) for number in range(1, 100)}) == 99
 
 
-def test_a_sentence_in_five_languages(grammar):
+def test_a_sentence_has_its_text_in_five_languages_and_its_clips(grammar):
     sentence = Sentence("clock", (("day", "monday"), ("hour", "16"), ("minute", "57")))
     assert {language: grammar.text(sentence, language) for language in grammar.languages} == {
         "en": "monday at four fifty seven p m",
@@ -59,7 +58,7 @@ def test_noon_is_twelve_p_m(grammar):
     assert grammar.text(sentence, "en") == "today at twelve p m"
 
 
-def test_sizes_of_the_sets(sets):
+def test_the_sets_are_large_enough(sets):
     assert len(sets["train"]) >= 2000 and len(sets["dev"]) >= 100 and len(sets["test"]) >= 100
 
 
@@ -79,7 +78,7 @@ def test_every_template_reaches_its_sets(grammar, sets):
         assert {sentence.template for sentence in sentences} == (set(grammar.templates) if name == "train" else shared)
 
 
-def test_train_templates_leave_the_other_sets_as_they_are(grammar, sets):
+def test_templates_for_training_only_do_not_change_dev_and_test(grammar, sets):
     plain = Grammar(CORPUS)
     plain.templates = {name: template for name, template in grammar.templates.items() if "share" in template}
     without = plain.sample()
@@ -92,7 +91,7 @@ def test_sampling_is_deterministic(grammar, sets):
     assert Grammar(CORPUS).sample() == sets
 
 
-def test_normal_form_of_all_texts(grammar, sets):
+def test_all_texts_have_the_normal_form(grammar, sets):
     for language in grammar.languages:
         for clip, text in grammar.transcripts[language].items():
             assert NORMAL_FORM.fullmatch(text) and text == text.lower(), (language, clip, text)

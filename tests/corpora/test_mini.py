@@ -1,13 +1,14 @@
-"""Stage 1 of the embedded corpus: the committed recordings and a tiny corpus that the test records itself."""
+"""Stage 1 of the embedded corpus: on its recordings, and on a tiny corpus that the test writes."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
-from prestarted import run_python
+from commands import command
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256
@@ -42,7 +43,7 @@ def test_the_report_counts_what_was_written(data):
         assert {language: languages.count(language) for language in LANGUAGES} == dict.fromkeys(LANGUAGES, size)
 
 
-def test_no_dev_or_test_text_is_heard_in_training(data):
+def test_no_dev_or_test_text_occurs_in_training(data):
     output, _ = data
     train: dict[str, set[str]] = {language: set() for language in LANGUAGES}
     for name in ("text", *(f"text.{language}" for language in LANGUAGES)):
@@ -89,8 +90,8 @@ def test_composed_sentences_have_all_four_translations_spoken(data):
         assert set(read_table(output / "test" / f"segments.{language}")) == others
 
 
-def test_translations_of_the_test_set_are_by_the_same_voice_where_it_speaks_the_language(data):
-    """Otherwise by the utterance of the set that says the same in that language, so that the speech is shared."""
+def test_translations_of_the_test_set_are_in_the_same_voice_where_it_speaks_the_language(data):
+    """Elsewhere the translation is the utterance of the set that says the same in that language."""
     output, _ = data
     spoken = {(voice.speaker, voice.language) for voice in load_voices(CORPUS)}
     speakers, segments = read_table(output / "test" / "utt2spk"), read_table(output / "test" / "segments")
@@ -106,7 +107,7 @@ def test_translations_of_the_test_set_are_by_the_same_voice_where_it_speaks_the_
     assert pairs > 350
 
 
-def test_translations_of_the_training_set_are_by_one_voice_a_language(data):
+def test_translations_of_the_training_set_are_in_one_voice_for_each_language(data):
     output, _ = data
     core = {voice.language: voice.recording for voice in load_voices(CORPUS) if voice.core}
     for language in LANGUAGES:
@@ -126,24 +127,23 @@ def test_unseen_voices_are_in_no_training_set(data):
             assert not {f"{speaker}-{language}" for speaker in unseen} & heard
 
 
-def test_prompts_are_split_by_id_and_stay_off_the_grammar(data):
+def test_prompts_are_split_by_id_and_those_of_the_test_set_are_in_no_sentence(data):
     output, _ = data
-    corpus = MiniCorpus(CORPUS)
-    everything = {clip for transcripts in corpus.grammar.transcripts.values() for clip in transcripts}
-    chosen = corpus._test_prompts()
-    assert 0.19 < len(chosen) / len(everything) <= 0.2
-    assert not chosen & {clip for language in LANGUAGES for clip in corpus.grammar.all_clips(language)}
-    names = [{key.split("-", 2)[2] for key in read_table(output / name / "text")} for name in ("train", "test_prompts")]
-    assert not names[0] & names[1]
+    grammar = MiniCorpus(CORPUS).grammar
+    train, test = ({key.split("-", 2)[2] for key in read_table(output / name / "text") if "-prompt_" in key}
+                   for name in ("train", "test_prompts"))
+    assert not train & test and 0.15 < len(test) / len(train | test) < 0.25
+    composed = {clip for language in LANGUAGES for clip in grammar.all_clips(language)}
+    assert not test & {f"prompt_{re.sub('[/-]', '_', clip)}" for clip in composed}
 
 
-def test_committed_checksums_and_size():
+def test_the_recordings_have_their_checksums_and_less_than_40_mib():
     check_sums(CORPUS / "recordings")
     assert sum(path.stat().st_size for path in (CORPUS / "recordings").iterdir()) < 40 * 2**20
 
 
 def tiny_corpus(root: Path) -> Path:
-    """Two languages, one speaker each, one template of one digit: enough for `MiniCorpus`."""
+    """A corpus for `MiniCorpus` of two languages with a speaker each and a single template."""
     (root / "transcripts").mkdir(parents=True)
     (root / "recordings").mkdir()
     words = {"en": "zero one two three four five six seven eight nine".split(),
@@ -180,10 +180,10 @@ def tiny_corpus(root: Path) -> Path:
 
 
 def run_prepare(source: Path, output: Path):
-    return run_python("-m", "audiopalm.bin.prepare", "--corpus", "mini", "--downloads", source, "--output", output)
+    return command("prepare", "--corpus", "mini", "--downloads", source, "--output", output)
 
 
-def test_the_command_on_a_tiny_corpus(tmp_path):
+def test_the_command_cuts_the_digits_of_a_tiny_corpus(tmp_path):
     result = run_prepare(tiny_corpus(tmp_path / "corpus"), tmp_path / "data")
     assert result.returncode == 0, result.stderr
     texts = read_table(tmp_path / "data" / "dev" / "text")

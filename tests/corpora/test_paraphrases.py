@@ -1,10 +1,11 @@
-"""The paraphrases of the committed corpus: agreement, numbers, the split, and the data directories of texts."""
+"""The paraphrases of the embedded corpus: agreement, numbers, the split, and the data directories of texts."""
 
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from miniatures.normal_form import NORMAL_FORM
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.grammar import Sentence
@@ -13,7 +14,6 @@ from audiopalm.data.checks import Options, problems
 from audiopalm.data.example_set import ExampleSet
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
-NORMAL_FORM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*'?(?: [^\W\d_]+(?:'[^\W\d_]+)*'?)*")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def sets(paraphrases):
     ("a", ["a"]), ("a / b c", ["a", "b c"]), ("(a|b) c", ["a c", "b c"]), ("a (b|) c", ["a b c", "a c"]),
     ("({x|12}|b) {y}", ["{x|12} {y}", "b {y}"]), ("(a|b) (c|d)", ["a c", "a d", "b c", "b d"]),
 ])
-def test_wordings_of_a_line(text, wordings):
+def test_a_line_expands_to_its_wordings(text, wordings):
     assert expand(text) == wordings
 
 
@@ -52,7 +52,7 @@ def test_a_noun_agrees_with_its_number(paraphrases, count, texts):
     assert [paraphrases.text(row, sentence, language) for language in paraphrases.grammar.languages] == texts
 
 
-def test_gender_and_case(paraphrases):
+def test_numbers_and_nouns_have_gender_and_case(paraphrases):
     row = next(row for row in paraphrases.rows if row.name == "duration1")
     sentence = Sentence("duration", (("few", "1"), ("minutes", "42")))
     assert [paraphrases.text(row, sentence, language) for language in paraphrases.grammar.languages] == [
@@ -70,11 +70,11 @@ def test_gender_and_case(paraphrases):
     (380, ["three hundred eighty", "trescientos ochenta", "trois cent quatre vingt", "trecentottanta",
            "триста восемьдесят"]),
 ])
-def test_numbers_above_a_hundred(paraphrases, number, words):
+def test_numbers_above_a_hundred_are_said_by_their_words(paraphrases, number, words):
     assert [paraphrases.number(number, language) for language in paraphrases.grammar.languages] == words
 
 
-def test_digits_are_read_in_other_ways(paraphrases):
+def test_digits_are_read_in_several_ways(paraphrases):
     row, sentence = paraphrases.rows[0], Sentence("digits", (("three", "305"),))
     assert paraphrases.text(row, sentence, "en", "{three|oh}") == "three oh five"
     assert paraphrases.text(row, sentence, "en", "{three|and}") == "three hundred and five"
@@ -98,7 +98,7 @@ def test_no_dev_or_test_sentence_of_the_grammar_occurs(paraphrases, sets):
                 assert not any(texts[pair.language] == pair.text for pair in pairs), texts
 
 
-def test_test_has_texts_of_its_own_and_unseen_wordings(paraphrases, sets):
+def test_the_test_set_has_texts_and_wordings_that_training_does_not_have(paraphrases, sets):
     seen = {(pair.language, pair.text) for name in ("train", "dev") for pair in sets[name]}
     assert not seen & {(pair.language, pair.text) for pair in sets["test"]}
     hidden = {(row.name, language): paraphrases._held_out(row, language) for row in paraphrases.rows
@@ -110,14 +110,14 @@ def test_test_has_texts_of_its_own_and_unseen_wordings(paraphrases, sets):
                    and pair.language == "es" and start.strip() != "tengo")
 
 
-def test_a_text_has_one_translation(paraphrases, sets):
-    grammar, found = paraphrases.grammar, {}
+def test_a_text_always_has_the_same_translation(paraphrases, sets):
+    grammar, known = paraphrases.grammar, {}
     plain = [(language, grammar.text(sentence, language),
               {other: grammar.text(sentence, other) for other in grammar.languages if other != language})
              for sentence in grammar.sample()["train"] for language in grammar.languages]
     pairs = [(pair.language, pair.text, pair.translations) for name in sets for pair in sets[name]]
     for language, text, translations in plain + pairs:
-        assert found.setdefault((language, text), translations) == translations
+        assert known.setdefault((language, text), translations) == translations
 
 
 def test_the_texts_are_data_directories_that_training_reads(tmp_path):
@@ -135,7 +135,7 @@ def test_the_texts_are_data_directories_that_training_reads(tmp_path):
     ({"pair": [{"say": {"en": "{three}"}}]}, "{three} names a slot that its template lacks"),
     ({"inbox": [{"say": {"en": "{count*stones}"}}]}, "'stones' is no noun"),
 ])
-def test_mistakes_are_named(tmp_path, templates, message):
+def test_a_mistake_in_the_file_is_named(tmp_path, templates, message):
     (tmp_path / "transcripts").symlink_to(CORPUS / "transcripts")
     (tmp_path / "grammar.yaml").symlink_to(CORPUS / "grammar.yaml")
     values = yaml.safe_load((CORPUS / "paraphrases.yaml").read_text()) | {"templates": templates}

@@ -1,4 +1,4 @@
-"""What the readers of public corpora share: tables, archives, limits, the comparison with published figures."""
+"""Code that the readers of public corpora share: tables, archives, limits, comparison with published figures."""
 
 import gzip
 import io
@@ -10,7 +10,7 @@ from miniatures.archives import pack
 from miniatures.covost2 import clip_name, common_voice, covost2_table, make_covost2
 from miniatures.fleurs import make_fleurs
 from miniatures.sound import wav
-from preparing import errors_of, named, prepare, snapshot
+from preparing import errors_of, prepare, read_reasons, snapshot
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
@@ -21,16 +21,16 @@ from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.data.datadir import read_table
 
 
-def test_too_many_dropped_rows_end_with_the_reason(tmp_path):
+def test_too_many_dropped_rows_are_an_error_with_the_reason(tmp_path):
     make_covost2(tmp_path, "fr", unpacked=True)
     result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr", "--max_drop", "0.05")
     message = errors_of(result)
     assert "train: 11 of 26 rows dropped" in message and "--max_drop 0.05" in message and "dropped.tsv" in message
     assert not (tmp_path / "data/train/text").exists()
-    assert [clip_name("fr", 40), "clip missing"] in named(tmp_path / "data/train/dropped.tsv")
+    assert [clip_name("fr", 40), "clip missing"] in read_reasons(tmp_path / "data/train/dropped.tsv")
 
 
-def test_a_set_of_which_nothing_is_left_is_an_error(tmp_path):
+def test_a_set_without_rows_is_an_error(tmp_path):
     make_covost2(tmp_path, "fr", unpacked=True)
     table = tmp_path / "covost_v2.fr_en.tsv"
     table.write_bytes(b"".join(line for line in table.read_bytes().splitlines(True) if not line.endswith(b"\ttest\n")))
@@ -40,12 +40,12 @@ def test_a_set_of_which_nothing_is_left_is_an_error(tmp_path):
 @pytest.mark.parametrize("wrong, message", [
     (["--langs", "frr"], "no source language 'frr'"), (["--langs", "de"], "no table covost_v2.de_"),
     (["--langs", "fr"], "Common Voice 4, 'fr': nothing found")])
-def test_what_is_missing_is_named(tmp_path, wrong, message):
+def test_a_missing_download_is_named(tmp_path, wrong, message):
     (tmp_path / "covost_v2.fr_en.tsv").write_text("path\ttranslation\tsplit\na.mp3\tHello.\ttrain\n")
     assert message in errors_of(prepare("covost2", tmp_path, tmp_path / "data", *wrong))
 
 
-def test_a_web_page_instead_of_a_table_says_what_it_found(tmp_path):
+def test_a_web_page_in_place_of_a_table_is_quoted(tmp_path):
     (tmp_path / "covost_v2.fr_en.tsv").write_text("<html>\n<body>Not found</body>\n")
     message = errors_of(prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr"))
     assert "no column 'path'" in message and "<html>" in message
@@ -54,7 +54,7 @@ def test_a_web_page_instead_of_a_table_says_what_it_found(tmp_path):
 @pytest.mark.parametrize("content, message", [
     (b"", "is empty"), (gzip.compress(b"a\tb\n" * 5000, mtime=0)[:-30], "damaged or cut off"),
     (b"<html>", "damaged or cut off")], ids=["empty", "cut off", "web page"])
-def test_a_table_that_is_none(tmp_path, content, message):
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
     table = tmp_path / ("t.tsv.gz" if content else "t.tsv")
     table.write_bytes(content)
     with pytest.raises(AudioPaLMError, match=message):
@@ -81,7 +81,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     (member("../evil.txt"), "outside of the folder"), (member("a/../../evil.txt"), "outside of the folder"),
     (member("/tmp/evil.txt"), "outside of the folder"), (member("link", tarfile.SYMTYPE, "/etc"), "link"),
     (member("hard", tarfile.LNKTYPE, "../../etc/passwd"), "link"), (member("pipe", tarfile.FIFOTYPE), "not a file")])
-def test_members_of_archives_that_lead_out_of_the_folder(tmp_path, evil, reason):
+def test_members_of_an_archive_that_lead_out_of_the_folder_are_left_out(tmp_path, evil, reason):
     before = Path("/tmp/evil.txt").exists()
     pack(tmp_path / "a.tar.gz", {"good.txt": b"good"}, [evil])
     folder = unpack(tmp_path / "a.tar.gz", tmp_path / "unpacked")
@@ -99,19 +99,19 @@ def test_a_file_does_not_follow_a_link_out_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar"])
-def test_half_an_archive_gives_what_it_holds(tmp_path, name, caplog):
+def test_an_archive_that_is_cut_off_gives_its_whole_files(tmp_path, name, caplog):
     with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as tar:
         for number in range(20):
             info = tarfile.TarInfo(f"{number}.bin")
             info.size = 3000
-            content = bytes((number * 7 + place * place) % 251 for place in range(3000))
+            content = bytes((number * 7 + offset * offset) % 251 for offset in range(3000))
             tar.addfile(info, io.BytesIO(content))
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:len(whole) // 2])
     folder = unpack(tmp_path / name, tmp_path / "unpacked")
-    found = [path for path in folder.glob("*.bin")]
-    assert 0 < len(found) < 20 and all(path.stat().st_size == 3000 for path in found)
-    assert f"cut off after {len(found)} files" in caplog.text
+    files = list(folder.glob("*.bin"))
+    assert 0 < len(files) < 20 and all(path.stat().st_size == 3000 for path in files)
+    assert f"cut off after {len(files)} files" in caplog.text
     (tmp_path / name).write_bytes(whole)  # fetched again: unpacked anew
     assert len(list(unpack(tmp_path / name, tmp_path / "unpacked").glob("*.bin"))) == 20
 
@@ -130,7 +130,7 @@ def test_an_unpacked_archive_is_not_unpacked_again(tmp_path):
     assert (unpack(tmp_path / "a.tar.gz", tmp_path) / "good.txt").read_text() == "changed"
 
 
-def test_a_cut_off_archive_of_clips_counts_what_is_missing(tmp_path):
+def test_missing_clips_of_an_archive_that_is_cut_off_are_counted(tmp_path):
     make_covost2(tmp_path, "fr")
     archive = tmp_path / "fr.tar.gz"
     archive.write_bytes(archive.read_bytes()[:archive.stat().st_size // 2])
@@ -141,7 +141,7 @@ def test_a_cut_off_archive_of_clips_counts_what_is_missing(tmp_path):
     assert "dev: none of 2 rows is left (2 clip missing)" in errors_of(result)
 
 
-def test_a_later_common_voice_is_recognised(tmp_path):
+def test_a_later_release_of_common_voice_is_recognised(tmp_path):
     pack(tmp_path / "fr.tar.gz", common_voice("fr", later_release=True))
     (tmp_path / "covost_v2.fr_en.tsv").write_bytes(covost2_table("fr"))
     result = prepare("covost2", tmp_path, tmp_path / "data", "--langs", "fr")
@@ -159,7 +159,7 @@ def test_figures_are_shown_beside_the_published_ones(caplog):
     assert "Y: 97.0 hours; published are 100.0" in caplog.text
 
 
-def test_texts_stay_on_one_line(tmp_path):
+def test_line_ends_in_texts_become_spaces(tmp_path):
     rows = [Utterance(id="a", speaker="a", language="fr", audio=tmp_path / "a.wav", text=" un\rdeux\ntrois\u2028 ")]
     write_sets(tmp_path, {"train": DataSet(rows)}, 0.0)
     assert (tmp_path / "train/text").read_bytes().decode() == "a un deux trois\n"
@@ -172,7 +172,7 @@ def test_ids_that_tables_cannot_hold_are_dropped(tmp_path, identifier):
     report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
     assert report["train"]["dropped"] == {"invalid id": 1}
     assert read_table(tmp_path / "train/text") == {"good": "x"}
-    assert named(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "invalid id"]]
+    assert read_reasons(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "invalid id"]]
 
 
 def test_ids_that_appear_twice_are_counted(tmp_path):
@@ -188,8 +188,8 @@ def test_a_wav_file_written_into_a_pipe_is_not_cut_off(tmp_path):
     assert look_at(tmp_path / "a.wav").seconds == 1.0
 
 
-def test_a_damaged_download_does_not_hide_the_good_ones(tmp_path):
-    """FLEURS' English is asked for besides the language: its own error says which file."""
+def test_a_damaged_second_language_is_named_by_its_file(tmp_path):
+    """FLEURS reads English besides the language that was asked for."""
     make_fleurs(tmp_path)
     (tmp_path / "en_us.tar.gz").write_bytes(b"<html>")
     assert "en_us.tar.gz is no archive" in errors_of(prepare("fleurs", tmp_path, tmp_path / "data", "--langs", "fr_fr"))

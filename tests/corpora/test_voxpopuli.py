@@ -7,7 +7,7 @@ import pytest
 from miniatures.archives import lay_out
 from miniatures.sound import ogg
 from miniatures.voxpopuli import SEGMENTS, make_voxpopuli, segment_name, voxpopuli_speech
-from preparing import AWKWARD, check_set, errors_of, format_audio, named, prepare, snapshot
+from preparing import AWKWARD, check_set, errors_of, format_audio, prepare, read_reasons, snapshot
 
 from audiopalm.core.files import read_json
 from audiopalm.corpora import voxpopuli
@@ -16,12 +16,12 @@ from audiopalm.data.datadir import read_table
 
 
 @pytest.mark.parametrize("layout", ["finished", "hub"])
-def test_voxpopuli_made_ready_by_others(tmp_path, layout):
+def test_finished_utterances_are_prepared(tmp_path, layout):
     downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_voxpopuli(downloads, layout)
+    kept_texts, dropped = make_voxpopuli(downloads, layout)
     result = prepare("voxpopuli", downloads, output, "--langs", "en")
     assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
+    for name, texts in kept_texts.items():
         check_set(output / name, texts, dropped[name])
     speakers = read_table(output / "train/utt2spk")
     assert set(speakers.values()) == {"en-1001", "en-1004", "en-unknown-20130114-0900-PLENARY-1"}
@@ -32,18 +32,18 @@ def test_voxpopuli_made_ready_by_others(tmp_path, layout):
     assert snapshot(output) == before
 
 
-def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
+def test_utterances_are_cut_from_the_floor_recordings_by_the_annotations(tmp_path):
     downloads, output = tmp_path / AWKWARD, tmp_path / "data"
-    kept, dropped = make_voxpopuli(downloads)
+    kept_texts, dropped = make_voxpopuli(downloads)
     result = prepare("voxpopuli", downloads, output, "--langs", "en", "--targets", "de")
     assert result.returncode == 0, result.stderr
-    for name, texts in kept.items():
+    for name, texts in kept_texts.items():
         text, report = read_table(output / name / "text"), read_json(output / name / "report.json")
         assert {key[key.index("20"):] if "unknown" not in key else key[key.rindex("20130114-0900"):]: value
                 for key, value in text.items()} == texts
         assert report["dropped"] == dropped[name] and not any(":" in key for key in text)
         assert report["rows"] == len(texts) + sum(dropped[name].values())
-        assert len(named(output / name / "dropped.tsv")) == sum(dropped[name].values())
+        assert len(read_reasons(output / name / "dropped.tsv")) == sum(dropped[name].values())
     assert "data/train: 4 of 12 rows kept, 3 speakers, 0.00 h of 1.0 to 1.8 s, on average 1.2 s, checksum of ids" in (
         result.stderr)
     assert "1 recordings of original 2014 are missing; is original_2014.tar there?" in result.stderr
@@ -52,7 +52,7 @@ def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
     assert [key[-2:] for key in spoken] == ["_1"] and spoken.popitem()[1].split()[1:] == ["1.000000", "3.000000"]
     assert list(read_table(output / "train/text.de").values()) == ["Zwei Stücke."]
     assert len(read_table(output / "dev/segments.de")) == 1 and len(read_table(output / "test/segments.de")) == 2
-    assert list(read_table(output / "test/text.de").values()) == ["Eine lange Zelle."]  # the other has none
+    assert list(read_table(output / "test/text.de").values()) == ["Eine lange Zelle."]  # the other has no text
     train = read_json(output / "train/report.json")
     assert train["seconds"] == {"min": 1.0, "mean": pytest.approx(1.19, abs=0.01), "max": 1.75}
     assert read_json(output / "test/report.json")["hours_of_translations"] == {"de": 0.001}
@@ -65,37 +65,36 @@ def test_voxpopuli_from_annotations_and_floor_recordings(tmp_path):
 def test_every_lost_row_is_named(tmp_path):
     make_voxpopuli(tmp_path)
     result = prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de")
-    names = {reason: name for name, reason in named(tmp_path / "data/train/dropped.tsv")}
+    names = {reason: name for name, reason in read_reasons(tmp_path / "data/train/dropped.tsv")}
     assert names["empty normed_text"] == segment_name("en", 8)
     assert names["recording of the session missing"] == segment_name("en", 12)
     assert names["recording of the session cannot be decoded"] == segment_name("en", 16)
     assert names["no speech inside the recording"] == segment_name("en", 11)
     assert names["row of 3 columns instead of 14"].startswith("asr_en.tsv.gz:")
-    assert named(tmp_path / "data/dropped.de.tsv") == [
+    assert read_reasons(tmp_path / "data/dropped.de.tsv") == [
         [segment_name("en", 77), "no such source utterance"], ["s2s_de_ref.tsv.gz:7", "row of 1 columns instead of 4"],
         [segment_name("en", 15), "recording missing"], [segment_name("en", 2), "outside of the recording"]]
     assert "4 utterances with interpretation into de; left out: 1 no such source utterance" in result.stderr
 
 
-def test_voxpopuli_joins_the_pieces_of_vad(tmp_path):
+def test_the_pieces_of_speech_of_an_utterance_are_joined(tmp_path):
     make_voxpopuli(tmp_path)
     assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", "--targets", "de").returncode == 0
     removed = {name: format_audio(tmp_path / "data" / name, tmp_path / "raw" / name)
                for name in ("train", "dev", "test")}
     wavs = read_table(tmp_path / "raw/train/wav.scp")
     key = f"en-1001-{segment_name('en', 1).replace(':', '-')}"
-    whole, found = voxpopuli_speech(), read_audio(wavs[key])
+    whole, samples = voxpopuli_speech(), read_audio(wavs[key])
     expected = np.concatenate([whole[8000:24000], whole[36000:48000]])
-    assert len(found) == len(expected) and np.corrcoef(found, expected)[0, 1] > 0.8  # Vorbis is lossy
+    assert len(samples) == len(expected) and np.corrcoef(samples, expected)[0, 1] > 0.8  # Vorbis is lossy
     assert len(read_audio(read_table(tmp_path / "raw/train/wav.scp.de")[key])) == 32000
     assert [float(value) for value in read_table(tmp_path / "raw/dev/utt2dur").values()] == [1.0]
     assert removed["train"] == removed["dev"] == {}
-    assert {key[-2:]: why for key, why in removed["test"].items()} == {"14": "too long"}  # 109 s
+    assert {key[-2:]: reason for key, reason in removed["test"].items()} == {"14": "too long"}  # 109 s
 
 
 @pytest.mark.parametrize("place", ["", "audios/", "raw_audios/"])
-def test_a_year_in_two_archives(tmp_path, place):
-    """The second archive of a year is looked into besides the first, wherever the archives lie."""
+def test_recordings_of_a_year_may_lie_in_two_archives(tmp_path, place):
     make_voxpopuli(tmp_path)
     (tmp_path / place).mkdir(exist_ok=True)
     (tmp_path / "original_2016_2.tar").rename(tmp_path / place / "original_2016_2.tar")
@@ -104,7 +103,7 @@ def test_a_year_in_two_archives(tmp_path, place):
     assert "in the second archive of a year" in read_table(tmp_path / "data/train/text").values()
 
 
-def test_recordings_unpacked_by_hand(tmp_path):
+def test_recordings_may_be_unpacked_by_hand(tmp_path):
     make_voxpopuli(tmp_path)
     for archive in tmp_path.glob("*.tar"):
         archive.unlink()
@@ -114,7 +113,7 @@ def test_recordings_unpacked_by_hand(tmp_path):
     assert len(read_table(tmp_path / "data/test/text")) == 3
 
 
-def test_targets_without_published_text(tmp_path):
+def test_interpretation_may_lack_its_text(tmp_path):
     make_voxpopuli(tmp_path)
     (tmp_path / "s2s_de_ref.tsv.gz").unlink()
     lay_out(tmp_path, {"annotations/s2s/s2s_de.tsv.gz": gzip.compress(
@@ -124,8 +123,8 @@ def test_targets_without_published_text(tmp_path):
     assert not (tmp_path / "data/train/text.de").exists()
 
 
-def test_targets_beside_finished_utterances(tmp_path):
-    """The source is a file of its own, the interpretation a piece of a recording: both are segments."""
+def test_finished_utterances_may_have_interpretation(tmp_path):
+    """The source is a file, the interpretation a piece of a recording. Both become segments."""
     make_voxpopuli(tmp_path / "raw")
     make_voxpopuli(tmp_path, "finished")
     for name in ("s2s_de_ref.tsv.gz", "de_2013.tar"):
@@ -157,7 +156,7 @@ def test_accented_english_has_a_test_set_only(tmp_path):
                                              ).replace("train", "en")
 
 
-def test_all_of_16_languages(tmp_path):
+def test_all_16_languages_are_prepared(tmp_path):
     languages = [language for language in voxpopuli.HOURS if language != voxpopuli.ACCENTED]
     for language in languages:
         for name in ("train", "dev", "test"):
@@ -170,7 +169,7 @@ def test_all_of_16_languages(tmp_path):
     assert len(languages) == 16
 
 
-def test_voxpopuli_names_what_is_missing(tmp_path):
+def test_a_missing_download_is_named(tmp_path):
     make_voxpopuli(tmp_path)
     for more, message in ((["--langs", "xx"], "no language 'xx'"), (["--langs", "fr"], "neither asr_fr.tsv.gz"),
                           (["--langs", "en", "--targets", "lt"], "no s2s_lt.tsv.gz"),
@@ -182,20 +181,29 @@ def test_voxpopuli_names_what_is_missing(tmp_path):
     assert "cut off" in errors_of(prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en"))
 
 
-def test_a_vad_that_asks_for_too_much_is_no_list_of_pieces():
-    for vad in ("[(1, 2, 3)]", "[1, 2]", "(" * 100000, "[('a', 'b')]", "", "x" * 10, "{}", "[(1, None)]"):
-        assert voxpopuli._pieces(vad) is None
-    assert voxpopuli._pieces("[(0, 1e999)]") == [(0.0, float("inf"))]
-    assert SEGMENTS[4][4] == "[(9.0, 99.0)]"
+def test_a_vad_that_is_no_list_of_pieces_is_named_and_an_endless_piece_ends_with_the_recording(tmp_path):
+    make_voxpopuli(tmp_path)
+    table = tmp_path / "annotations/asr/asr_en.tsv.gz"
+    header, first, *_ = gzip.decompress(table.read_bytes()).decode().split("\n")
+    vad = SEGMENTS[1][4]
+    wrong = ("[(1, 2, 3)]", "[1, 2]", "(" * 100000, "[('a', 'b')]", "", "x" * 10, "{}", "[(1, None)]")
+    rows = [first.replace(vad, value).replace(":30_1", f":30_{20 + number}") for number, value in enumerate(wrong)]
+    rows += [first.replace(vad, "[(9.0, 1e999)]"), *(
+        first.replace("train", name).replace(":30_1", f":30_{number}") for number, name in ((2, "dev"), (3, "test")))]
+    table.write_bytes(gzip.compress("\n".join([header, *rows]).encode()))
+    assert prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en").returncode == 0
+    report = read_json(tmp_path / "data/train/report.json")
+    assert report["dropped"] == {"vad is no list of pieces": len(wrong)}
+    assert report["seconds"] == {"min": 1.0, "mean": 1.0, "max": 1.0}
 
 
-def test_tables_of_an_earlier_run_with_other_languages_go(tmp_path):
-    """Stage 2 would read `segments.de` with recordings that wav.scp does not have any more."""
+def test_tables_of_an_earlier_run_with_other_languages_are_removed(tmp_path):
+    """Stage 2 would read `segments.de`, whose recordings are no longer in wav.scp."""
     make_voxpopuli(tmp_path, "raw")
     directory, raw = tmp_path / "data/train", tmp_path / "raw"
-    for more, there in ((["--targets", "de"], True), ([], False)):
+    for more, present in ((["--targets", "de"], True), ([], False)):
         result = prepare("voxpopuli", tmp_path, tmp_path / "data", "--langs", "en", *more)
         assert result.returncode == 0, result.stderr
         format_audio(directory, raw)
-        assert (directory / "segments.de").exists() == (directory / "text.de").exists() == there
-        assert (raw / "wav.scp.de").exists() == (raw / "text.de").exists() == there
+        assert (directory / "segments.de").exists() == (directory / "text.de").exists() == present
+        assert (raw / "wav.scp.de").exists() == (raw / "text.de").exists() == present

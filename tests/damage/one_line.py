@@ -1,4 +1,4 @@
-"""Commands run in this process as users run them, for tests of what they say about damaged input."""
+"""Commands run in this process as users run them, for tests of their messages about damaged input."""
 
 import signal
 import sys

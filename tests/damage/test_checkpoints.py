@@ -1,4 +1,4 @@
-"""Damaged checkpoints and records of a training that was killed: it goes on from a whole one, or says one line."""
+"""Damaged checkpoints and records of a killed training: it goes on from an undamaged one, or says one line."""
 
 import importlib
 import json
@@ -9,14 +9,16 @@ import pytest
 from one_line import said_in_one_line
 from trainings import Trainings
 
+from audiopalm.core.errors import AudioPaLMError
+
 LAST, PREVIOUS, BEST, RECORD = "checkpoint", "checkpoint.previous", "checkpoint.best", "training.json"
 FILES = ["shard-00001-of-00001.safetensors", "snapshot.json"]  # of each checkpoint
 
 
 def flip(content: bytes, seed: int) -> bytes:
-    """One bit of the content, other than the first eight bytes, is another one."""
-    place = random.Random(seed).randrange(8, len(content))
-    return content[:place] + bytes([content[place] ^ 1 << seed % 8]) + content[place + 1:]
+    """The content with one flipped bit, not in its first eight bytes."""
+    offset = random.Random(seed).randrange(8, len(content))
+    return content[:offset] + bytes([content[offset] ^ 1 << seed % 8]) + content[offset + 1:]
 
 
 DAMAGES = {
@@ -82,9 +84,8 @@ def test_a_damaged_last_checkpoint_costs_only_its_steps(trainings, output, caplo
 @pytest.mark.parametrize("content", RECORDS)
 def test_a_damaged_record_is_refused(trainings, output, monkeypatch, capsys, content):
     (output / RECORD).write_text(content)
-    name, *arguments = trainings.arguments("soundstorm", output)
-    if content.startswith('{"made_from": {}'):  # a whole record, of nothing: every key differs
-        with pytest.raises(Exception, match="other settings"):
+    if content.startswith('{"made_from": {}'):  # a valid record, in which every setting differs
+        with pytest.raises(AudioPaLMError, match="other settings"):
             trainings.run("soundstorm", output)
         return
     assert RECORD in refused(trainings, output, monkeypatch, capsys)
@@ -97,7 +98,7 @@ def test_a_checkpoint_without_one_of_its_files_is_refused(trainings, output, mon
     assert "is damaged" in refused(trainings, output, monkeypatch, capsys)
 
 
-def test_a_cut_log_goes_on(trainings, output):
+def test_a_log_that_was_cut_off_is_continued(trainings, output):
     log = output / "log.jsonl"
     log.write_text(log.read_text()[:-15] + "\n{\"step\": 3")
     trainings.run("soundstorm", output)

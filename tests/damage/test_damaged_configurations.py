@@ -1,4 +1,4 @@
-"""Damaged configurations and overrides of every training and of decoding: one line, before any data are read."""
+"""Damaged configurations and overrides of every training and of decoding are one line, before any data are read."""
 
 import pytest
 from one_line import said_in_one_line
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_files(folder, monkeypatch, capsys, name, text):
+def test_a_damaged_file_is_one_line(folder, monkeypatch, capsys, name, text):
     (folder / "a.yaml").write_text(text)
     main, arguments = COMMANDS[name]
     line = said_in_one_line(monkeypatch, capsys, main, *arguments, "--config", "a.yaml")
@@ -52,7 +52,7 @@ def test_files(folder, monkeypatch, capsys, name, text):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_files_that_are_not_text(folder, monkeypatch, capsys, name):
+def test_a_file_that_is_no_text_is_one_line(folder, monkeypatch, capsys, name):
     main, arguments = COMMANDS[name]
     (folder / "a.yaml").write_bytes("kind: caf\u00e9\n".encode("latin1"))
     assert "a.yaml, line 1" in said_in_one_line(monkeypatch, capsys, main, *arguments, "--config", "a.yaml")
@@ -60,11 +60,11 @@ def test_files_that_are_not_text(folder, monkeypatch, capsys, name):
         assert path in said_in_one_line(monkeypatch, capsys, main, *arguments, "--config", path)
 
 
-@pytest.mark.parametrize("name, override", [(name, one) for name, many in OVERRIDES.items() for one in many])
-def test_overrides(folder, monkeypatch, capsys, name, override):
+@pytest.mark.parametrize("name, override", [(name, override) for name in OVERRIDES for override in OVERRIDES[name]])
+def test_an_impossible_override_is_one_line(folder, monkeypatch, capsys, name, override):
     (folder / "a.yaml").write_text(WHOLE.get(name, ""))
     main, arguments = COMMANDS[name]
-    words = [word for part in override.split(" ") for word in [part]] if "{" not in override else [override]
+    words = [override] if "{" in override else override.split(" ")
     line = said_in_one_line(monkeypatch, capsys, main, *words, *arguments, "--config", "a.yaml")  # before the options
     assert "a.yaml" in line or "override" in line
     assert sorted(path.name for path in folder.iterdir()) == ["a.yaml"]
@@ -72,6 +72,6 @@ def test_overrides(folder, monkeypatch, capsys, name, override):
 
 @pytest.mark.parametrize("setting", ["beam=100000", "beam=0", "rescore=5", "text_tokens=-1", "x=1", "beam", "=",
                                      "beam=[", "audio_top_p=0", "beam.x=3", "text_temperature=nan"])
-def test_decoding_of_infer(monkeypatch, capsys, setting):
+def test_an_impossible_decoding_setting_of_infer_is_one_line(monkeypatch, capsys, setting):
     said_in_one_line(monkeypatch, capsys, infer.main, "uno", "--task", "[MT Spanish English]", "--model",
                      "no such model", "--decoding", setting)

@@ -1,19 +1,19 @@
-"""The index of a data set: made once, by one process; refused in one line when it is old, damaged, of moved files."""
+"""The index of a data set is made once, by one process. An old or damaged one, or one of moved files, is refused."""
 
 import os
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call, check
 from one_line import said_in_one_line
 from prestarted import run_python
 from trainings import write_recordings, write_tokens
 
 from audiopalm.acoustic.corpus import Corpus
-from audiopalm.bin import make_index, train_lm
+from audiopalm.bin import train_lm
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data import speech
 from audiopalm.data.archive import TokenArchive
@@ -36,9 +36,8 @@ training: {steps: 1}
 def vocabulary(digit_sets, tmp_path_factory):
     root = tmp_path_factory.mktemp("vocabulary")
     (root / "lm.yaml").write_text(CONFIG)
-    done = run_python("-m", "audiopalm.bin.make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1],
-                      "--output", root / "vocabulary", "text_size=300")
-    assert done.returncode == 0, done.stderr
+    call("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1], "--output", root / "vocabulary",
+         "text_size=300")
     return root
 
 
@@ -54,15 +53,14 @@ def copied(digit_sets, tmp_path):
 
 @pytest.fixture
 def training(copied, digit_sets, vocabulary, tmp_path):
-    """Arguments that show the first batch of a training on the copies."""
+    """The arguments of a training on the copies that shows its first batch and ends."""
     return ["--config", vocabulary / "lm.yaml", "--vocabulary", vocabulary / "vocabulary", "--data_dir", copied[0],
             "--tokens", copied[1], "--dev_data_dir", digit_sets[2], "--dev_tokens", digit_sets[3], "--output",
             tmp_path / "lm", "--show_batch"]
 
 
-def shown(monkeypatch, capsys, arguments) -> str:
-    monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])
-    train_lm.main()
+def shown(capsys, arguments) -> str:
+    call("train_lm", *arguments)
     return capsys.readouterr().out
 
 
@@ -79,7 +77,7 @@ def test_columns_are_those_of_the_table(tmp_path):
             read_columns(path)
 
 
-def test_every_value_is_that_of_the_tables(copied):
+def test_examples_have_the_values_of_the_tables(copied):
     data, tokens = copied
     texts, translations = read_table(data / "text"), read_table(data / "text.en")
     units, spoken = TokenArchive(tokens / "units.scp"), TokenArchive(tokens / "units.en.scp")
@@ -96,7 +94,7 @@ def test_every_value_is_that_of_the_tables(copied):
         examples.example("anna", {"transcript"}, None)
 
 
-def test_a_part_of_the_utterances_with_the_tokens_of_all(copied, tmp_path):
+def test_a_part_of_the_utterances_is_read_from_the_tokens_of_all(copied, tmp_path):
     data, tokens = copied
     for name in ("text", "utt2lang", "utt2spk"):
         write_table(tmp_path / "part" / name, dict(list(read_table(data / name).items())[5:90:3]))
@@ -113,52 +111,50 @@ def test_an_index_is_made_once_and_by_one_of_several_processes(copied):
     data, tokens = copied
     script = data.parent / "open.py"
     script.write_text("from audiopalm.data.example_set import ExampleSet\n"
-                      f"found = ExampleSet({str(data)!r}, {str(tokens)!r}, saved=True)\n"
-                      "print(len(found.rows({'audio'}, 'en', None)))")
+                      f"examples = ExampleSet({str(data)!r}, {str(tokens)!r}, saved=True)\n"
+                      "print(len(examples.rows({'audio'}, 'en', None)))")
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: run_python(script), range(3)))
-    assert [one.stdout.strip() for one in done] == ["150"] * 3, [one.stderr for one in done]
+        results = list(pool.map(lambda _: run_python(script), range(3)))
+    assert [result.stdout.strip() for result in results] == ["150"] * 3, [result.stderr for result in results]
     before = os.stat(data / "data_index.arrow").st_ino, os.stat(tokens / "token_index.arrow").st_ino
     open_index(data, tokens)
     assert before == (os.stat(data / "data_index.arrow").st_ino, os.stat(tokens / "token_index.arrow").st_ino)
     assert not list(data.glob(".*")) and not list(tokens.glob(".*"))
 
 
-def test_a_training_makes_what_is_missing_and_refuses_what_is_old(training, copied, vocabulary, monkeypatch, capsys):
+def test_a_training_makes_a_missing_index_and_refuses_an_old_one(training, copied, vocabulary, monkeypatch, capsys):
     data, tokens = copied
-    first = shown(monkeypatch, capsys, training)
+    first = shown(capsys, training)
     assert {path.name.split(".")[0] for folder in copied for path in folder.glob("*.arrow")} == {
         "data_index", "token_index", "text_lengths"}
     os.utime(data / "text")  # as after a copy: the content decides
-    assert shown(monkeypatch, capsys, training) == first
+    assert shown(capsys, training) == first
 
     changed = read_table(data / "text")
     write_table(data / "text", changed | {min(changed): "uno"})
     line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
-    command = f"python -m audiopalm.bin.make_index --data_dir {data} --tokens {tokens}"
-    assert f"data_index.arrow is older than {data / 'text'}; run `{command}`" in line
-    done = run_python(*command.split()[1:])
-    assert done.returncode == 0, done.stderr
-    assert not list(data.glob("text_lengths.*"))  # those of the old texts
-    shown(monkeypatch, capsys, training)
+    remedy = f"python -m audiopalm.bin.make_index --data_dir {data} --tokens {tokens}"
+    assert f"data_index.arrow is older than {data / 'text'}; run `{remedy}`" in line
+    check(run_python(*remedy.split()[1:]))
+    assert not list(data.glob("text_lengths.*"))  # the lengths of the old texts are gone
+    shown(capsys, training)
 
     (tokens / "units.en.scp").unlink()
     assert "other tables" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
 
 
-def test_lengths_are_those_of_one_tokenizer_and_of_these_texts(training, copied, monkeypatch, capsys):
+def test_lengths_of_other_texts_or_of_another_tokenizer_are_refused(training, copied, monkeypatch, capsys):
     data, _ = copied
-    shown(monkeypatch, capsys, training)
+    shown(capsys, training)
     (path,) = data.glob("text_lengths.*")
     other = data / "text_lengths.0123456789abcdef.arrow"  # of another vocabulary
     shutil.copy(path, other)
-    shown(monkeypatch, capsys, training)
+    shown(capsys, training)
     write_table(data / "text", dict.fromkeys(read_table(data / "text"), "uno"))
-    kept = path.read_bytes()
-    monkeypatch.setattr(sys, "argv", ["make_index", "--data_dir", str(data), "--tokens", str(copied[1])])
-    make_index.main()
+    old = path.read_bytes()
+    call("make_index", "--data_dir", data, "--tokens", copied[1])
     assert not other.exists()
-    path.write_bytes(kept)
+    path.write_bytes(old)
     assert "is of other texts or of another tokenizer" in said_in_one_line(monkeypatch, capsys, train_lm.main,
                                                                            *training)
 
@@ -167,31 +163,30 @@ def test_lengths_are_those_of_one_tokenizer_and_of_these_texts(training, copied,
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:len(content) // 2],
                                     lambda content: b"x" * len(content), lambda content: content[:-20] + b"y" * 20])
 def test_a_damaged_index_is_one_line(training, copied, monkeypatch, capsys, name, damage):
-    shown(monkeypatch, capsys, training)
+    shown(capsys, training)
     (path,) = [path for folder in copied for path in folder.glob(f"{name}*.arrow")]
     path.write_bytes(damage(path.read_bytes()))
     line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
     assert f"{path} is damaged" in line and "audiopalm.bin.make_index" in line
 
 
-def test_moved_and_replaced_archives(training, copied, monkeypatch, capsys):
+def test_an_index_of_moved_or_replaced_archives_is_refused(training, copied, monkeypatch, capsys):
     data, tokens = copied
-    first = shown(monkeypatch, capsys, training)
+    first = shown(capsys, training)
     (tokens / "units.ark").rename(tokens / "moved.ark")
     line = said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
     assert f"token archive {tokens / 'units.ark'}, which {tokens} refers to, does not exist" in line
     scp = tokens / "units.scp"
     scp.write_text(scp.read_text().replace("/units.ark:", "/moved.ark:"))
     assert "is older than" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
-    done = run_python("-m", "audiopalm.bin.make_index", "--data_dir", data, "--tokens", tokens)
-    assert done.returncode == 0, done.stderr
-    assert shown(monkeypatch, capsys, training) == first
+    call("make_index", "--data_dir", data, "--tokens", tokens)
+    assert shown(capsys, training) == first
     with open(tokens / "moved.ark", "ab") as ark:
         ark.write(b"more")
     assert "moved.ark; run" in said_in_one_line(monkeypatch, capsys, train_lm.main, *training)
 
 
-def test_an_archive_that_was_rewritten_in_place_is_found_when_it_is_read(copied):
+def test_an_archive_that_was_rewritten_in_place_is_refused_when_it_is_read(copied):
     data, tokens = copied
     examples = ExampleSet(data, tokens, saved=True)
     name = examples.utterances({"audio"}, "en", None)[0]
@@ -201,7 +196,7 @@ def test_an_archive_that_was_rewritten_in_place_is_found_when_it_is_read(copied)
         examples.example(name, {"audio"}, None)
 
 
-def test_any_number_of_workers_trains_on_one_order(training, copied, monkeypatch):
+def test_the_order_of_batches_does_not_depend_on_the_number_of_workers(training, copied, monkeypatch):
     """Through the command, with several batches a step."""
     config = copied[0].parent / "mt.yaml"
     config.write_text(CONFIG.replace("{task: asr}, ", ""))
@@ -214,8 +209,7 @@ def test_any_number_of_workers_trains_on_one_order(training, copied, monkeypatch
         arguments = [*training[:-1], "training.steps=2", "training.micro_batches=2", f"training.workers={workers}"]
         arguments[arguments.index("--config") + 1] = config
         arguments[arguments.index("--output") + 1] = copied[0].parent / f"lm{workers}"
-        monkeypatch.setattr(sys, "argv", ["train_lm", *map(str, arguments)])
-        train_lm.main()
+        call("train_lm", *arguments)
     assert len(orders[0]) == 4 and orders[0] == orders[1] == orders[2]
 
 
@@ -238,7 +232,7 @@ def test_lengths_of_recordings_are_read_from_their_headers_once(tmp_path, monkey
         open_speech(data)
 
 
-def test_acoustic_batches_read_what_they_hold(tmp_path):
+def test_acoustic_batches_read_no_more_than_they_hold(tmp_path):
     tokens = write_tokens(tmp_path, 1)
     corpus = Corpus(tokens, tokens)
     assert corpus.set.bytes_read == 0 and len(corpus) == 30 and len(corpus.speakers) == 3

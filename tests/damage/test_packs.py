@@ -1,4 +1,4 @@
-"""Damaged packs: a command that is given one says in one line what is wrong, and never speaks with it."""
+"""Damaged packs: a command that is given one says in one line what is wrong with it."""
 
 import json
 import random
@@ -146,10 +146,6 @@ def add_manifest(pack: Path) -> Path:
     return pack
 
 
-def test_there_are_many():
-    assert len(DAMAGES) >= 150
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found_by_the_loaders(whole, pack, monkeypatch, capsys, name):
     DAMAGES[name](pack)
@@ -174,12 +170,12 @@ def test_one_flipped_bit_is_found_by_the_manifest(whole, pack, monkeypatch, caps
                                      '{"files": {"/etc/passwd": {"sha256": "", "bytes": 0}}}',
                                      '{"files": {"lm/other.json": {"sha256": "", "bytes": 0}}}',
                                      '{"files": {"lm/config.json": {"sha256": 5, "bytes": "x"}}}', "{", ""])
-def test_a_damaged_manifest(whole, pack, monkeypatch, capsys, content):
+def test_a_damaged_manifest_is_one_line(whole, pack, monkeypatch, capsys, content):
     (pack / MANIFEST).write_text(content)
     said_in_one_line(monkeypatch, capsys, infer.main, whole[1], "--task", "[ASR Spanish]", "--model", pack)
 
 
-def test_the_check_can_be_skipped_and_a_whole_pack_passes_it(whole, pack):
+def test_an_undamaged_pack_passes_the_check_and_the_check_can_be_skipped(whole, pack):
     add_manifest(pack)
     assert AudioPaLM.from_pretrained(pack)(whole[1], "[ASR Spanish]").text.keys() == {"asr"}
     (pack / "lm" / "config.json").write_text((pack / "lm" / "config.json").read_text() + "\n")

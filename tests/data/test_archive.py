@@ -1,4 +1,4 @@
-"""audiopalm/data/archive.py"""
+"""Archives of tokens: written and read, by kaldiio too; commands and pickles in them are not run."""
 
 import pickle
 
@@ -18,14 +18,14 @@ def scp(tmp_path):
     return tmp_path / "units.scp"
 
 
-def test_what_is_written_is_read(scp):
+def test_vectors_are_read_as_they_were_written(scp):
     archive = TokenArchive(scp)
     assert archive["a"].tolist() == [0, 1, 2, 3, 4, 5] and archive["a"].dtype == np.int32
     assert list(archive) == ["a", "b"] and len(archive) == 2
     assert TokenArchive(scp, levels=3)["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_absent_ids(scp):
+def test_an_absent_id_is_named(scp):
     archive = TokenArchive(scp)
     assert "a" in archive and "c" not in archive and archive.get("a") is not None
     with pytest.raises(AudioPaLMError, match="has no tokens for 'c'"):
@@ -38,7 +38,7 @@ def test_a_missing_archive_names_the_stage_that_makes_it(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 1, 1000])
-def test_kaldiio_and_this_reader_agree(tmp_path, length):
+def test_vectors_are_read_as_kaldiio_reads_them(tmp_path, length):
     values = np.random.default_rng(0).integers(-2 ** 31, 2 ** 31, length).astype(np.int32)
     table = write_ark(tmp_path / "a.ark", {"first": np.arange(3), "second": values})
     assert np.array_equal(read_vector(table["second"]), kaldiio.load_mat(table["second"]))
@@ -65,7 +65,7 @@ def test_a_pickle_in_an_archive_is_not_loaded(scp, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_sizes_and_levels_are_checked(scp):
+def test_ids_beyond_the_codebook_and_incomplete_frames_are_refused(scp):
     assert TokenArchive(scp, size=6)["a"].max() == 5
     with pytest.raises(AudioPaLMError, match="units.scp: a holds the token 5, which does not exist, the largest is 4"):
         TokenArchive(scp, size=5)["a"]

@@ -1,4 +1,4 @@
-"""Recordings in archives: what is written is read here, by kaldiio and by ESPnet; what is no audio is not."""
+"""Recordings in archives: read here, by kaldiio and by ESPnet. Entries that are no audio are refused."""
 
 import importlib.util
 import pickle
@@ -33,7 +33,7 @@ def table(tmp_path, recordings):
     return {name: f"{ark}:{offset}" for name, offset, _ in write_audio_ark(ark, recordings.items(), RATE)}
 
 
-def test_what_is_written_is_read(table, recordings):
+def test_recordings_are_read_as_they_were_written(table, recordings):
     for name, entry in table.items():
         assert np.abs(read_audio(entry) - recordings[name]).max() < 1e-4
         assert count_samples(entry) == len(recordings[name]) and audio_exists(entry)
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(table, recordings):
     assert len(read_part(table["b"], 69990, 50)) == 10
 
 
-def test_kaldiio_and_espnet_read_the_same(table, tmp_path):
+def test_kaldiio_reads_the_same_samples(table, tmp_path):
     write_table(tmp_path / "wav.scp", table)
     scp = kaldiio.load_scp(str(tmp_path / "wav.scp"))
     for name, entry in table.items():
@@ -50,7 +50,7 @@ def test_kaldiio_and_espnet_read_the_same(table, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("espnet2") is None, reason="needs espnet")
-def test_espnet_trains_on_them(table, tmp_path):
+def test_espnet_reads_the_same_samples(table, tmp_path):
     optional.install()
     from espnet2.train.dataset import ESPnetDataset
 
@@ -60,7 +60,7 @@ def test_espnet_trains_on_them(table, tmp_path):
 
 
 def test_archives_of_kaldiio_are_read(tmp_path, recordings):
-    """FLAC and WAV in its container, and WAV files one behind the other, as Kaldi's wav-copy writes them."""
+    """FLAC and WAV in the container of kaldiio, and WAV files one after another, as Kaldi's wav-copy writes them."""
     for settings in ({"write_function": "soundfile", "write_kwargs": {"format": "flac"}},
                      {"write_function": "soundfile"}, {}):
         whole = {name: (RATE, (samples * 32767).astype(np.int16)) for name, samples in recordings.items()}
@@ -75,13 +75,13 @@ def test_the_hash_is_that_of_the_file_inside(table, tmp_path, recordings):
     assert hash_audio(table["a"]) == hash_audio(tmp_path / "a.flac") == sha256(tmp_path / "a.flac")
 
 
-def test_a_file_goes_before_an_entry_of_the_same_name(tmp_path, recordings):
+def test_a_file_is_preferred_to_an_archive_entry_of_the_same_name(tmp_path, recordings):
     soundfile.write(tmp_path / "x.wav", recordings["a"], RATE)
     (tmp_path / "x.wav").rename(tmp_path / "x:7")
     assert len(read_audio(tmp_path / "x:7")) == 16000
 
 
-def test_commands_pickles_and_ranges_are_not_read(table, tmp_path):
+def test_commands_pickles_and_ranges_are_refused(table, tmp_path):
     class Evil:
         def __reduce__(self):
             return open, (str(tmp_path / "ran"), "w")
@@ -96,7 +96,7 @@ def test_commands_pickles_and_ranges_are_not_read(table, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_cut_archive_is_one_line(table, tmp_path):
+def test_an_archive_that_is_cut_off_is_one_line(table, tmp_path):
     ark = tmp_path / "a b.ark"
     ark.write_bytes(ark.read_bytes()[:-1000])
     with pytest.raises(AudioPaLMError, match="is cut off: a recording of .* bytes begins there"):

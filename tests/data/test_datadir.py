@@ -1,4 +1,4 @@
-"""Kaldi tables: what separates an id from its value, and which ids are valid."""
+"""Kaldi tables: the separator of an id and its value, and valid ids."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_tabs_and_spaces_separate_an_id_from_its_value(tmp_path):
     assert read_table(tmp_path / "text") == {"a": "one two", "b": "three\tfour", "c": "five", "d": ""}
 
 
-def test_what_is_not_utf8_is_one_line(tmp_path):
+def test_bytes_that_are_not_utf8_are_one_line(tmp_path):
     (tmp_path / "text").write_bytes("a é\n".encode("latin1"))
     with pytest.raises(AudioPaLMError, match="text, line 1: byte 0xe9 is not UTF-8"):
         read_table(tmp_path / "text")
@@ -37,7 +37,7 @@ def test_what_is_not_utf8_is_one_line(tmp_path):
 @pytest.mark.parametrize(("table", "message"), [
     ("a sox x.mp3 -t wav - |\n", "a: 'sox x.mp3 -t wav - |' is a command; where you trust it, have stage 2 run it by "
      "--pipes true (of run.sh: --audio_args \"--pipes true\")"), ("../a x.wav\n", "invalid id '../a'")])
-def test_stage_2_refuses_commands_and_ids_that_lead_elsewhere(tmp_path, table, message):
+def test_stage_2_refuses_commands_and_ids_that_lead_out_of_the_folder(tmp_path, table, message):
     (tmp_path / "wav.scp").write_text(table)
     with pytest.raises(AudioPaLMError) as error:
         read_speech(tmp_path)

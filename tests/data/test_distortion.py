@@ -1,4 +1,4 @@
-"""Distortions do what their names say: measured on the signal, with scipy where it has a measure."""
+"""Distortions have the effect of their names, measured on the signal, by scipy where it has the measure."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def decibels(samples: np.ndarray, low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_condition_gives_finite_float32_and_the_same_for_the_same_seed(name):
+def test_a_condition_gives_finite_float32_that_only_depends_on_the_seed(name):
     first, second = (CONDITIONS[name](speech(), np.random.default_rng(3), others) for _ in range(2))
     assert first.dtype == np.float32 and first.ndim == 1 and np.isfinite(first).all()
     assert np.array_equal(first, second) and not np.array_equal(first, speech())
@@ -61,15 +61,15 @@ def test_noise_has_the_ratio_that_was_asked_for():
     assert decibels(brown, 500, 1000) - decibels(brown, 1000, 2000) == pytest.approx(3.0, abs=0.7)  # twice as wide
 
 
-def test_a_telephone_passes_speech_and_nothing_beside_its_band():
-    heard = telephone(speech())
-    assert len(heard) == len(speech())
+def test_a_telephone_passes_its_band_and_nothing_outside():
+    narrow = telephone(speech())
+    assert len(narrow) == len(speech())
     for low, high, loss in ((500, 3000, 0.0), (60, 180, -25.0), (4400, 7500, -35.0)):
-        change = decibels(heard, low, high) - decibels(speech(), low, high)
+        change = decibels(narrow, low, high) - decibels(speech(), low, high)
         assert change == pytest.approx(0.0, abs=1.0) if loss == 0.0 else change < loss
 
 
-def test_mu_law_keeps_the_signal_to_38_decibels():
+def test_the_error_of_mu_law_is_38_decibels_below_the_signal():
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(np.float32)
     error = mu_law(tone) - tone
     assert 36 < 10 * np.log10(np.square(tone).mean() / np.square(error).mean()) < 41  # G.711: about 38 dB
@@ -85,7 +85,7 @@ def test_reverberation_falls_by_60_decibels_in_the_time_that_was_asked_for():
     assert 3 * fall / RATE == pytest.approx(0.5, rel=0.15)
 
 
-def test_speed_and_gain():
+def test_speed_changes_the_length_and_gain_the_level():
     assert len(change_speed(speech(), 1.1)) == pytest.approx(len(speech()) / 1.1, abs=2)
     assert np.abs(change_gain(speech(), -20.0)).max() == pytest.approx(np.abs(speech()).max() / 10, rel=1e-3)
     assert np.abs(change_gain(speech(), 40.0)).max() == 1.0

@@ -1,4 +1,4 @@
-"""What can be said: one file, which the README repeats."""
+"""The domain of a recipe, which the READMEs and the pack repeat."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from audiopalm.data.domain import RECIPE_FILE, Domain
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readme_and_the_shipped_pack_repeat_the_recipe():
+def test_the_readme_and_the_shipped_pack_have_the_domain_of_the_recipe():
     domain = Domain.of_recipe(ROOT / "egs" / "mini" / RECIPE_FILE)
     assert len(domain.examples) == 10 and domain.sentence.count(". ") == 0
     pack = ROOT / "egs" / "mini" / "pretrained" / "pack"

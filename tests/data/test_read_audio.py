@@ -1,4 +1,4 @@
-"""Files that can be opened and hold no sound speech."""
+"""Damaged recordings: files that open, and hold no usable samples."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from audiopalm.data.audio import DamagedAudio, read_audio
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.ogg"])
-def test_a_file_without_samples_is_damaged(tmp_path, name):
+def test_a_file_without_samples_is_refused_as_damaged(tmp_path, name):
     soundfile.write(tmp_path / name, np.zeros(0), 16000)
     with pytest.raises(DamagedAudio, match="holds no samples"):
         read_audio(tmp_path / name)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_damage(tmp_path, value):
+def test_samples_that_are_no_numbers_are_refused_as_damaged(tmp_path, value):
     samples = np.zeros(1600, np.float32)
     samples[800] = value
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
@@ -24,7 +24,7 @@ def test_samples_that_are_no_numbers_are_damage(tmp_path, value):
 
 
 @pytest.mark.parametrize("rate", [0, 1, 999, 768001, 2147483647])
-def test_impossible_rates_are_damage(tmp_path, rate):
+def test_an_impossible_sample_rate_is_refused_as_damaged(tmp_path, rate):
     """A resampler asked for 2147483647 Hz wants 320 GiB."""
     soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
     content = bytearray((tmp_path / "a.wav").read_bytes())
@@ -36,7 +36,7 @@ def test_impossible_rates_are_damage(tmp_path, rate):
 
 @pytest.mark.parametrize("name, subtype", [("a.wav", "PCM_16"), ("b.wav", "FLOAT"), ("a.flac", "PCM_16")])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_cut_file_is_damaged(tmp_path, name, subtype, share):
+def test_a_file_that_is_cut_off_is_refused_as_damaged(tmp_path, name, subtype, share):
     samples = np.random.default_rng(0).normal(0, 0.1, 32000)
     soundfile.write(tmp_path / name, samples, 16000, subtype=subtype)
     content = (tmp_path / name).read_bytes()
@@ -47,8 +47,8 @@ def test_a_cut_file_is_damaged(tmp_path, name, subtype, share):
 
 
 @pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
-def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path, size):
-    """Its writer did not know the length, and states one that no file has."""
+def test_a_wav_that_was_written_into_a_pipe_is_read(tmp_path, size):
+    """The header states a length that no file has, because the writer did not know it."""
     soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16000)
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[40:44] = size.to_bytes(4, "little")

@@ -1,4 +1,4 @@
-"""Everything but the adapter works where espnet is not installed."""
+"""Everything but the adapter of ESPnet works without espnet."""
 
 import subprocess
 import sys
@@ -21,11 +21,11 @@ def run(program, *arguments):
 def test_the_core_imports_without_espnet():
     done = run(IMPORT_ALL)
     assert done.returncode == 0, done.stderr
-    core, everything = map(int, done.stdout.split())
-    assert core > 90 and everything > core
+    core, all_modules = map(int, done.stdout.split())
+    assert 90 < core < all_modules
 
 
-def test_commands_of_the_adapter_say_what_is_missing():
+def test_commands_of_the_adapter_name_the_missing_package():
     for name, arguments in (("espnet_train_lm", []), ("espnet_convert", ["--model_file", "x", "--output", "y"])):
         program = HIDDEN + (f"import runpy; sys.argv = ['{name}', *sys.argv[1:]]; "
                             f"runpy.run_module('audiopalm.bin.{name}', run_name='__main__')")

@@ -1,4 +1,4 @@
-"""Our files as ESPnet reads them: data directories, token archives, and one task by its own dataset and samplers."""
+"""Our files as ESPnet reads them: data directories, token archives, and a task by ESPnet's dataset and samplers."""
 
 import importlib.util
 import os
@@ -33,7 +33,7 @@ UTILS = Path(__file__).resolve().parents[2] / "utils"
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    """Of a vocabulary of its own for the digit sets."""
+    """A builder with a vocabulary for the digit sets, in the folder `directory`."""
     directory = tmp_path_factory.mktemp("vocabulary")
     train_tokenizer(["uno dos tres cuatro", "one two three four", "[ASR AST Spanish English]"] * 20,
                     directory / "text.model", 300)
@@ -68,8 +68,8 @@ def test_audio_and_texts_of_stage_2_open_in_espnet(tmp_path):
     dataset = ESPnetDataset([(str(raw / "wav.scp"), "speech", "sound"), (str(raw / "text"), "text", "text")],
                             preprocess=lambda uid, data: {**data, "text": np.array([len(data["text"])])})
     for utterance, wave in samples.items():
-        found = dataset[utterance][1]
-        assert np.abs(found["speech"] - wave).max() < 1e-4 and found["text"].tolist() == [len("uno dos")]
+        values = dataset[utterance][1]
+        assert np.abs(values["speech"] - wave).max() < 1e-4 and values["text"].tolist() == [len("uno dos")]
 
 
 def test_token_archives_are_read_by_kaldiio_and_omniio(digit_sets):
@@ -82,12 +82,12 @@ def test_token_archives_are_read_by_kaldiio_and_omniio(digit_sets):
         from omniio import kaldi
         readers.append(kaldi)
     for reader in readers:
-        found = reader.load_scp(str(scp))
-        assert set(found) == set(ours) and len(ours) > 100
-        assert all(found[name].dtype == np.int32 and (found[name] == ours[name]).all() for name in ours)
+        theirs = reader.load_scp(str(scp))
+        assert set(theirs) == set(ours) and len(ours) > 100
+        assert all(theirs[name].dtype == np.int32 and (theirs[name] == ours[name]).all() for name in ours)
 
 
-def test_espnets_dataset_gives_the_sequences_of_our_own(digit_sets, builder):
+def test_the_dataset_of_espnet_gives_our_sequences(digit_sets, builder):
     from espnet2.train.dataset import ESPnetDataset
 
     data, tokens = digit_sets[:2]
@@ -108,7 +108,7 @@ def test_espnets_dataset_gives_the_sequences_of_our_own(digit_sets, builder):
         dataset[names[0]]
 
 
-def test_one_task_by_espnets_samplers(digit_sets, builder, tmp_path):
+def test_espnet_trains_a_task_with_its_own_samplers(digit_sets, builder, tmp_path):
     train, dev = triplets(*digit_sets[:2]), triplets(*digit_sets[2:])
     options = ["--vocabulary", builder.directory, "--task", "asr", "--iterator_type", "sequence", "--num_workers", 0,
                "--decoder_conf", "{dim: 32, layers: 1, hidden_dim: 32}", "--use_matplotlib", "false",
@@ -135,8 +135,8 @@ def test_one_task_by_espnets_samplers(digit_sets, builder, tmp_path):
     assert stats[2]["valid"]["loss"] < 0.8 * stats[1]["train"]["loss"]
 
 
-def test_epochs_of_a_mixture_follow_each_other(digit_sets, builder):
-    """Also without those before, as after a resume, and shared out among processes."""
+def test_epochs_of_a_mixture_are_consecutive_parts_of_its_batches(digit_sets, builder):
+    """Also after a resume, when the earlier ones were not drawn, and divided among processes."""
     def factory(rank=0, world_size=1, iterations=30):
         mixture = Mixture([MixtureEntry("asr")], ExampleSet(*digit_sets[:2]), builder, 64, 40, 0)
         return MixtureIterFactory(mixture, iterations, 0, rank, world_size)
@@ -145,8 +145,8 @@ def test_epochs_of_a_mixture_follow_each_other(digit_sets, builder):
         return [utterances for utterances, _ in batches]
 
     expected = [batch.utterances for batch, _ in zip(factory().mixture.batches(), range(90), strict=False)]
-    one = factory()
-    assert [name for epoch in (1, 2, 3) for name in names(one.build_iter(epoch))] == expected
-    assert names(one.build_iter(1)) == expected[:30] and names(factory().build_iter(3)) == expected[60:]
+    iterators = factory()
+    assert [name for epoch in (1, 2, 3) for name in names(iterators.build_iter(epoch))] == expected
+    assert names(iterators.build_iter(1)) == expected[:30] and names(factory().build_iter(3)) == expected[60:]
     first, second = (names(factory(rank, 2, 15).build_iter(2)) for rank in (0, 1))
     assert [name for pair in zip(first, second, strict=True) for name in pair] == expected[30:60]

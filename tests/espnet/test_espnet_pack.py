@@ -1,14 +1,14 @@
-"""ESPnet's pack of a model, and inference from it, with tiny random models of the real kinds."""
+"""Packs of ESPnet and inference from them, with tiny random models of all real kinds."""
 
 import importlib.util
 import shutil
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from commands import call
 from packed import make_pack, spoken
 
 from audiopalm.core.errors import AudioPaLMError
@@ -20,7 +20,6 @@ from audiopalm.tasks import get_task
 if importlib.util.find_spec("espnet2") is None:
     pytest.skip("espnet is not installed", allow_module_level=True)
 
-from audiopalm.bin import espnet_pack
 from audiopalm.espnet.convert import to_espnet
 from audiopalm.espnet.inference import Speech2Any
 
@@ -41,8 +40,7 @@ def recipe(tmp_path_factory):
 
 def pack(recipe, monkeypatch, *arguments):
     monkeypatch.chdir(recipe)
-    monkeypatch.setattr(sys, "argv", ["espnet_pack", *map(str, arguments)])
-    espnet_pack.main()
+    call("espnet_pack", *arguments)
 
 
 def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
@@ -59,17 +57,17 @@ def test_the_unpacked_model_answers_as_before(recipe, tmp_path, monkeypatch):
     assert files["audiopalm_model_file"].endswith("again/exp/espnet_lm/1epoch.pth")
     for model in (after, Speech2Any.from_pretrained(**files, decoding=SHORT)):
         for task in TASKS:
-            expected, found = before(wav, task, decoding=SHORT), model(wav, task)
-            assert found.text == expected.text and any(found.text.values())
-            assert (found.audio is None) == (expected.audio is None)
-            assert found.audio is None or np.array_equal(found.audio, expected.audio)
+            expected, answer = before(wav, task, decoding=SHORT), model(wav, task)
+            assert answer.text == expected.text and any(answer.text.values())
+            assert (answer.audio is None) == (expected.audio is None)
+            assert answer.audio is None or np.array_equal(answer.audio, expected.audio)
     wide = Speech2Any.from_pretrained(**files, decoding=SHORT, beam_size=3)
     assert wide(wav, TASKS[1]).audio is not None
 
 
 @pytest.fixture
 def files(recipe):
-    """The constructor's arguments that are files."""
+    """The arguments of the constructor that are files."""
     exp = recipe / "exp"
     return {"audiopalm_train_config": exp / "espnet_lm" / "config.yaml",
             "audiopalm_model_file": exp / "espnet_lm" / "1epoch.pth",
@@ -77,7 +75,7 @@ def files(recipe):
             **{f"{name}_file": exp / name / "config.json" for name in ("units", "acoustic", "codec")}}
 
 
-def test_nbest(files, tmp_path):
+def test_nbest_gives_as_many_hypotheses_by_score_and_is_limited_by_beam_size(files):
     wav = spoken(), 16000
     three = Speech2Any(**files, decoding=SHORT, beam_size=3, nbest=3)(wav, TASKS[0])
     scores = [score for _, score in three.nbest]
@@ -90,9 +88,9 @@ def test_nbest(files, tmp_path):
 
 
 @pytest.mark.parametrize("beam_size", [1, 2])
-def test_maxlenratio(files, beam_size):
-    """The tiny model goes on up to the limit: 25 units are heard, 11 text tokens read."""
-    heard = Example("x", "es", "en", {"audio": np.arange(25) % 16})
+def test_maxlenratio_limits_the_output_by_the_length_of_the_input(files, beam_size):
+    """The tiny model always reaches the limit. The inputs are 25 units or 11 text tokens."""
+    spoken_example = Example("x", "es", "en", {"audio": np.arange(25) % 16})
     model = Speech2Any(**files, decoding=SHORT, beam_size=beam_size)
     assert len(model.builder.tokenizer.encode("uno dos tres")) == 11
 
@@ -101,18 +99,18 @@ def test_maxlenratio(files, beam_size):
 
     for ratio, most in ((0, 8), (0.2, 5), (0.239, 5), (0.001, 1), (-3, 3), (-3.9, 3), (9, 8), (-99, 8)):
         model.maxlenratio = ratio
-        assert lengths("asr", heard) == [most], ratio
+        assert lengths("asr", spoken_example) == [most], ratio
     model.maxlenratio = 0.2
-    assert max(lengths("asr+ast+s2st", heard)) == 5
+    assert max(lengths("asr+ast+s2st", spoken_example)) == 5
     model.maxlenratio = 0.3
     assert lengths("mt", Example("x", "es", "en", {"transcript": "uno dos tres"})) == [3]
 
 
-def test_device(files, tmp_path):
+def test_the_cpu_may_be_named_and_an_impossible_device_is_refused(files):
     wav = spoken(), 16000
     expected = Speech2Any(**files, decoding=SHORT)(wav, TASKS[1])
-    found = Speech2Any(**files, decoding=SHORT, device="cpu")(wav, TASKS[1])
-    assert found.text == expected.text and np.array_equal(found.audio, expected.audio)
+    answer = Speech2Any(**files, decoding=SHORT, device="cpu")(wav, TASKS[1])
+    assert answer.text == expected.text and np.array_equal(answer.audio, expected.audio)
     if not torch.cuda.is_available():
         with pytest.raises(AudioPaLMError, match="the device 'cuda' cannot be used here"):
             Speech2Any(**files, device="cuda")
@@ -121,13 +119,13 @@ def test_device(files, tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_all_parts_compute_on_a_gpu(files, tmp_path):
+def test_a_model_answers_on_a_gpu(files):
     model = Speech2Any(**files, decoding=SHORT, beam_size=2, device="cuda")
     assert model.lm.embedding.weight.is_cuda
     assert model((spoken(), 16000), TASKS[1]).audio is not None
 
 
-def test_what_is_no_pack_is_one_line(tmp_path):
+def test_a_file_that_is_no_pack_is_one_line(tmp_path):
     with pytest.raises(AudioPaLMError, match=r"nowhere.zip does not exist; run bin/espnet_pack.py first"):
         Speech2Any.from_pretrained(tmp_path / "nowhere.zip")
     (tmp_path / "page.zip").write_text("<html>404</html>")
@@ -149,7 +147,7 @@ def test_what_is_no_pack_is_one_line(tmp_path):
         Speech2Any.from_pretrained(tmp_path / "asr.zip")
 
 
-def test_what_cannot_be_packed_is_named(recipe, tmp_path, monkeypatch):
+def test_a_configuration_that_cannot_be_packed_is_named(recipe, tmp_path, monkeypatch):
     config = recipe / "exp" / "espnet_lm" / "config.yaml"
     (other := recipe / "other.yaml").write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()),
                                                                "vocabulary_hash": "0123456789abcdef"}))

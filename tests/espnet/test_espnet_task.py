@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lm_commands import Prepared, check, command
+from commands import check, command
+from lm_commands import Prepared
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.example_set import ExampleSet

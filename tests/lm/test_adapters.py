@@ -1,4 +1,4 @@
-"""Each family of Hugging Face models against transformers, an independent implementation: tiny, random, float32."""
+"""Each family of Hugging Face models against transformers, on tiny random models in float32."""
 
 import json
 
@@ -43,7 +43,7 @@ def theirs(request):
 
 
 def make_theirs(case: str):
-    """A model of transformers with weights and norms away from their initial values, so that each one tells."""
+    """A model of transformers with weights and norms away from their initial values, so that each has an effect."""
     transformers = pytest.importorskip("transformers")
     family, options = CASES[case]
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def test_logits_and_gradients_are_those_of_transformers(theirs, folder):
 
 @torch.inference_mode()
 def test_attention_maps_are_those_of_transformers(theirs, folder):
-    """Heads that share keys, windows and caps: what the page of stage 13 draws is where the model looked."""
+    """Also with shared keys, windows and caps. The page of stage 13 draws these maps."""
     ids = some_ids()
     expected = theirs(ids, output_attentions=True).attentions  # of each layer, [2, heads, T, T]
     for row in range(len(ids)):
@@ -102,7 +102,7 @@ def test_attention_maps_are_those_of_transformers(theirs, folder):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.inference_mode()
-def test_cached_equals_uncached(theirs, folder, monkeypatch, dtype):
+def test_logits_with_a_cache_are_those_without(theirs, folder, monkeypatch, dtype):
     """Prompts of two lengths in chunks of four, then one token of each at a time; float32 is computed by
     audiopalm/lm/generation/cpu/kernels.py, all else by PyTorch."""
     monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 4)
@@ -120,8 +120,8 @@ def test_cached_equals_uncached(theirs, folder, monkeypatch, dtype):
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 10_000])
 @torch.inference_mode()
-def test_extended_and_exported_again(theirs, folder, tmp_path, shard_bytes):
-    """transformers loads the export: the old logits are there bit for bit, greedy decoding writes the same ids."""
+def test_transformers_computes_the_same_with_the_export_of_an_extended_model(theirs, folder, tmp_path, shard_bytes):
+    """Text logits are those of the original model, and greedy decoding writes the same ids."""
     from transformers import AutoModelForCausalLM
     model = extend_vocabulary(read_pretrained(folder), 20, "normal").eval()
     write_pretrained(model, tmp_path / "export", eos=3, shard_bytes=shard_bytes)
@@ -154,7 +154,7 @@ def greedy(model: Decoder, prompt: torch.Tensor, steps: int, eos: int = 3) -> li
 @pytest.mark.parametrize("options", [{}, {"scale_embedding": True}, {"tied": False, "scale_embedding": True}])
 @torch.inference_mode()
 def test_a_model_trained_from_nothing_is_exported_as_llama(tmp_path, options):
-    """Llama has no factor on its embeddings: it is folded into them, exactly."""
+    """The factor of our embeddings, which Llama does not have, is multiplied into them exactly."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     model = Decoder(ModelConfig(80, dim=40, layers=2, heads=5, kv_heads=5, hidden_dim=48, dropout=0.1, **options))
@@ -170,14 +170,14 @@ def test_a_model_trained_from_nothing_is_exported_as_llama(tmp_path, options):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_what_a_family_cannot_express_is_not_exported(tmp_path):
+def test_a_setting_that_the_family_does_not_have_is_not_exported(tmp_path):
     model = Decoder(ModelConfig(30, dim=16, layers=1, heads=2, kv_heads=1, hidden_dim=16, parallel_block=True))
     with pytest.raises(AudioPaLMError, match="family llama have no parallel_block=True"):
         write_pretrained(model, tmp_path / "export", eos=3)
     assert not (tmp_path / "export").exists()
 
 
-# ---- what older and newer versions of transformers write into config.json ----------------------------------------
+# ---- config.json of older and newer versions of transformers -------------------------------------------------------
 
 def write_settings(folder, **settings):
     folder.mkdir(exist_ok=True)
@@ -185,7 +185,7 @@ def write_settings(folder, **settings):
     return folder
 
 
-def test_settings_of_transformers_4(tmp_path):
+def test_configurations_of_transformers_4_are_read(tmp_path):
     """As the published Gemma 3, Gemma 2, Mistral and TinyLlama state them: no layer_types, no rope_parameters."""
     shape = {**GEMMA, "num_hidden_layers": 8}
     gemma3 = read_config(write_settings(tmp_path, **shape, model_type="gemma3_text", sliding_window_pattern=3,
@@ -215,7 +215,7 @@ def test_unknown_families_and_settings_are_named(tmp_path, settings, message):
     assert message in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_setting_that_is_not_there_is_named(tmp_path):
+def test_an_absent_setting_is_named(tmp_path):
     folder = write_settings(tmp_path, model_type="llama")
     settings = json.loads((folder / "config.json").read_text())
     del settings["hidden_size"]
@@ -255,8 +255,8 @@ def test_weights_that_do_not_fit_are_named(llama, changes, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_weights_without_meaning_are_passed_over(llama):
-    """What old versions saved beside the parameters, and a copy of the shared softmax."""
+def test_superfluous_weights_are_ignored(llama):
+    """Old versions saved buffers beside the parameters, or the tied softmax a second time."""
     change(llama, lm_head__weight=torch.ones(30, 16), model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(4))
     assert read_pretrained(llama).head is None
 

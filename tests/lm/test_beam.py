@@ -1,10 +1,10 @@
-"""Beam search against trying everything, against greedy decoding, and in batches."""
+"""Beam search against exhaustive search, against greedy decoding, and in batches."""
 
 from itertools import product
 
 import numpy as np
 import pytest
-from decoders import log_probability, tiny
+from decoders import log_probability, tiny, tiny_vocabulary
 
 from audiopalm.lm.generation.beam import beam_search
 from audiopalm.lm.generation.config import DecodingConfig
@@ -12,10 +12,8 @@ from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.tasks import get_task
-from audiopalm.vocabulary.joint import Vocabulary
 
-VOCABULARY = Vocabulary(text_size=7, audio_size=3, eos=2, newline=5, text_sha256="t", units_sha256="u",
-                        languages=["en", "es"])
+VOCABULARY = tiny_vocabulary(7, 3)
 TEXT, AUDIO = [0, 1, 3, 4, 6], [7, 8, 9]
 PROMPTS = [np.array(ids) for ids in ([0, 7, 8, 5], [1, 9, 9, 7, 7, 8, 5], [3, 7, 5], [4, 8, 9, 8, 5])]
 
@@ -26,23 +24,23 @@ def model() -> Decoder:
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_a_wide_beam_finds_what_trying_everything_finds(model, penalty):
+def test_a_wide_beam_finds_the_best_of_all_answers(model, penalty):
     """Text of at most 2 ids, then audio of at most 2 ids: 31 x 13 answers."""
     task = get_task("ast+s2st")
     config = DecodingConfig(text_tokens=2, audio_tokens=2, length_penalty=penalty)
     config.beam = 300  # more than is allowed, so that no hypothesis is dropped
     texts = [list(ids) for length in range(3) for ids in product(TEXT, repeat=length)]
     units = [list(ids) for length in range(3) for ids in product(AUDIO, repeat=length)]
-    for prompt, found in zip(PROMPTS, beam_search(model, PROMPTS, task, VOCABULARY, config), strict=True):
+    for prompt, answers in zip(PROMPTS, beam_search(model, PROMPTS, task, VOCABULARY, config), strict=True):
         scores = {}
         for text, audio in product(texts, units):
             answer = [*text, VOCABULARY.newline, *audio, VOCABULARY.eos]
             scores[tuple(text), tuple(audio)] = log_probability(model, prompt, answer) / len(answer) ** penalty
         best = sorted(scores, key=lambda parts: -scores[parts])[:10]
-        assert [tuple(map(tuple, answer.parts)) for answer in found[:10]] == best
+        assert [tuple(map(tuple, answer.parts)) for answer in answers[:10]] == best
         length = len(best[0][0]) + len(best[0][1]) + 2
-        assert found[0].score == pytest.approx(scores[best[0]] * length ** penalty, rel=1e-4)
-        assert len(found) == 300
+        assert answers[0].score == pytest.approx(scores[best[0]] * length ** penalty, rel=1e-4)
+        assert len(answers) == 300
 
 
 def test_a_beam_of_one_is_greedy(model):
@@ -54,11 +52,11 @@ def test_a_beam_of_one_is_greedy(model):
         assert left.truncated == right.truncated and left.score == pytest.approx(right.score, rel=1e-5)
 
 
-def test_a_batch_finds_what_each_finds_alone(model):
+def test_a_prompt_has_the_same_answers_in_a_batch_and_alone(model):
     task, config = get_task("asr+ast"), DecodingConfig(text_tokens=8, beam=4)
     together = beam_search(model, PROMPTS, task, VOCABULARY, config)
     assert len({tuple(map(tuple, answers[0].parts)) for answers in together}) > 1
-    for batch in (4, 8, 12):  # one, two and three prompts at a time
+    for batch in (4, 8, 12):  # a batch of one, two and three prompts
         again = beam_search(model, PROMPTS[::-1], task, VOCABULARY, config, batch)[::-1]
         assert list(map(contents, again)) == list(map(contents, together))
     for prompt, answers in zip(PROMPTS, together, strict=True):

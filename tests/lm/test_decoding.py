@@ -1,8 +1,8 @@
-"""Rescoring: of the answers of a beam the one is taken whose speech the model itself recognises best."""
+"""Rescoring takes the answer of a beam whose speech the model itself recognises best."""
 
 import numpy as np
 import pytest
-from decoders import log_probability, tiny
+from decoders import log_probability, tiny, tiny_vocabulary
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.examples import Example
@@ -14,15 +14,13 @@ from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.tasks import AUDIO, TRANSCRIPT, get_task
-from audiopalm.vocabulary.joint import Vocabulary
 
-VOCABULARY = Vocabulary(text_size=40, audio_size=12, eos=2, newline=5, text_sha256="t", units_sha256="u",
-                        languages=["en", "es"])
+VOCABULARY = tiny_vocabulary(40, 12)
 CONFIG = DecodingConfig(text_tokens=5, audio_tokens=7, beam=6, rescore=True)
 
 
 class Letters:
-    """A tokenizer of single letters, of which ids from 10 on are words."""
+    """A tokenizer of single letters. It decodes each id as a word of one letter."""
 
     def encode(self, text):
         return [10 + ord(letter) % 30 for letter in text if letter != " "]
@@ -50,17 +48,17 @@ def examples(task) -> list[Example]:
             for number, value in enumerate(given)]
 
 
-def heard(model, builder, units, text, language="en") -> float:
-    """Log probability of the text after these units."""
+def recognition_score(model, builder, units, text, language="en") -> float:
+    """The log probability of the text after these units, computed without batch and cache."""
     prompt = builder.prompt(get_task("asr"), Example("", language, None, {AUDIO: units}))
     return log_probability(model, prompt, [*builder.text(text), VOCABULARY.eos])
 
 
 def test_recognition_scores_are_log_probabilities_of_the_text(model, builder):
     units = [np.array([1, 4, 4]), np.array([11]), np.array([], dtype=int), np.arange(9)]
-    expected = [heard(model, builder, one, "some words") for one in units]
-    found = recognition_scores(model, builder, units, "some words", "en")
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    expected = [recognition_score(model, builder, ids, "some words") for ids in units]
+    scores = recognition_scores(model, builder, units, "some words", "en")
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name, part", [("tts", 0), ("s2st", 0), ("ast+s2st", 1)])
@@ -68,7 +66,7 @@ def test_the_answer_that_is_recognised_best_is_taken(model, builder, name, part)
     task = get_task(name)
     given = examples(task)
     prompts = [builder.prompt(task, example) for example in given]
-    found = beam_search(model, prompts, task, VOCABULARY, CONFIG)
+    beams = beam_search(model, prompts, task, VOCABULARY, CONFIG)
     if name == "tts":
         texts = [example.fields[TRANSCRIPT] for example in given]
     elif name == "s2st":
@@ -77,19 +75,19 @@ def test_the_answer_that_is_recognised_best_is_taken(model, builder, name, part)
                            VOCABULARY, CONFIG)
         texts = [Letters().decode(answer.parts[0]) for answer in answers]
     else:
-        texts = [Letters().decode(answers[0].parts[0]) for answers in found]
+        texts = [Letters().decode(answers[0].parts[0]) for answers in beams]
     best = []
-    for text, answers in zip(texts, found, strict=True):
-        scores = [heard(model, builder, answer.parts[part] - 40, text) for answer in answers]
+    for text, answers in zip(texts, beams, strict=True):
+        scores = [recognition_score(model, builder, answer.parts[part] - 40, text) for answer in answers]
         best.append(answers[int(np.argmax(scores))])
     chosen = decode_batch(model, builder, task, given, CONFIG)
     for ours, expected in zip(chosen, best, strict=True):
-        assert [one.tolist() for one in ours.parts] == [one.tolist() for one in expected.parts]
-    first = [answers[0].parts[part].tolist() for answers in found]
-    assert [answer.parts[part].tolist() for answer in chosen] != first  # or else nothing was chosen
+        assert [part_ids.tolist() for part_ids in ours.parts] == [part_ids.tolist() for part_ids in expected.parts]
+    first = [answers[0].parts[part].tolist() for answers in beams]
+    assert [answer.parts[part].tolist() for answer in chosen] != first  # rescoring has changed the choice
 
 
-def test_nothing_to_choose_from_is_refused(model, builder):
+def test_rescoring_without_a_beam_is_refused(model, builder):
     task = get_task("tts")
     with pytest.raises(AudioPaLMError, match="rescore chooses .* beam is 1; give beam=8"):
         decode_batch(model, builder, task, examples(task), DecodingConfig(5, 7, beam=1, rescore=True))
@@ -98,12 +96,12 @@ def test_nothing_to_choose_from_is_refused(model, builder):
 def test_text_answers_are_not_rescored(model, builder):
     task = get_task("asr")
     settings = [DecodingConfig(5, 7, beam=4, rescore=rescore) for rescore in (False, True)]
-    plain, rescored = (decode_n_best(model, builder, task, examples(task), one) for one in settings)
+    plain, rescored = (decode_n_best(model, builder, task, examples(task), config) for config in settings)
     assert [[answer.score for answer in answers] for answers in rescored] == \
         [[answer.score for answer in answers] for answers in plain]
 
 
-def test_rescoring_keeps_to_the_batch_size(model, builder, monkeypatch):
+def test_rescoring_uses_at_most_the_batch_size(model, builder, monkeypatch):
     task, sizes = get_task("s2st"), []
     whole = decode_batch(model, builder, task, examples(task), CONFIG)
     real = rescoring.recognition_scores
@@ -113,5 +111,6 @@ def test_rescoring_keeps_to_the_batch_size(model, builder, monkeypatch):
         return real(model, builder, units, *rest)
 
     monkeypatch.setattr(rescoring, "recognition_scores", counted)
-    found = decode_n_best(model, builder, task, examples(task), CONFIG, batch_size=4)
-    assert max(sizes) == 4 and [best.score for best, *_ in found] == pytest.approx([one.score for one in whole])
+    rescored = decode_n_best(model, builder, task, examples(task), CONFIG, batch_size=4)
+    assert max(sizes) == 4
+    assert [best.score for best, *_ in rescored] == pytest.approx([answer.score for answer in whole])

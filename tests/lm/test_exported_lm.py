@@ -1,10 +1,9 @@
-"""The export of a language model where others run it: a padded batch in transformers, and CTranslate2."""
-
+"""The export of a language model in other programs: a padded batch in transformers, and CTranslate2."""
 
 import pytest
 import torch
+from commands import call
 from packed import make_pack
-from prestarted import run_python
 
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
@@ -23,9 +22,7 @@ def exported(tmp_path_factory):
     """(the export, the pack that it was made from)"""
     root = tmp_path_factory.mktemp("export")
     pack = make_pack(root / "pack")
-    done = run_python("-m", "audiopalm.bin.export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary",
-                      "--output", root / "hf")
-    assert done.returncode == 0, done.stderr
+    call("export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary", "--output", root / "hf")
     return root / "hf", pack
 
 
@@ -48,8 +45,8 @@ def test_a_padded_batch_answers_as_each_prompt_alone(theirs, alone):
     batch = tokenizer(list(PROMPTS), padding=True, return_tensors="pt")
     lengths = batch.attention_mask.sum(dim=1).tolist()
     assert len(set(lengths)) == len(PROMPTS) and batch.attention_mask[:, -1].all()  # padded, and on the left
-    found = model.generate(**batch, max_new_tokens=TOKENS)[:, batch.input_ids.shape[1]:].tolist()
-    assert found == alone and len(set(map(tuple, found))) == len(PROMPTS)
+    generated = model.generate(**batch, max_new_tokens=TOKENS)[:, batch.input_ids.shape[1]:].tolist()
+    assert generated == alone and len(set(map(tuple, generated))) == len(PROMPTS)
     for prompt, length in zip(PROMPTS, lengths, strict=True):  # nothing is put in front of a prompt
         ids = tokenizer(prompt).input_ids
         assert len(ids) == length and tokenizer.bos_token_id not in ids
@@ -57,17 +54,17 @@ def test_a_padded_batch_answers_as_each_prompt_alone(theirs, alone):
     assert tokenizer.bos_token_id == model.config.bos_token_id is not None
 
 
-def test_the_ids_are_ours(exported, theirs, alone):
-    """Without the grammar of the task, which transformers does not know, for a task with one part of text."""
+def test_transformers_writes_the_same_ids(exported, theirs):
+    """The task has a single part of text, because transformers does not know the grammar of tasks."""
     vocabulary, _ = load_vocabulary(exported[1] / "vocabulary")
     ours = load_model(exported[1] / "lm", vocabulary, "")
     model, tokenizer = theirs
     prompt = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
     forbidden = [vocabulary.newline, *range(vocabulary.text_size, vocabulary.size)]
-    found = model.generate(prompt, max_new_tokens=TOKENS, suppress_tokens=forbidden)[0, prompt.shape[1]:].tolist()
+    generated = model.generate(prompt, max_new_tokens=TOKENS, suppress_tokens=forbidden)[0, prompt.shape[1]:].tolist()
     expected = generate(ours, [prompt[0].numpy()], ["a"], get_task("asr"), vocabulary,
                         DecodingConfig(text_tokens=TOKENS))[0].parts[0]
-    assert found == expected.tolist()
+    assert generated == expected.tolist()
 
 
 @torch.inference_mode()

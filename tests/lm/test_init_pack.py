@@ -1,4 +1,4 @@
-"""A packed model goes on training: its vocabulary is extended, and what it knew stays as it was, bit for bit."""
+"""A packed model goes on training: its vocabulary is extended, and the logits of its ids stay bit for bit."""
 
 import json
 import shutil
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lm_commands import CONFIG, DECODE, check, command
+from commands import call
+from lm_commands import CONFIG, DECODE
 from torch.nn import functional
 
 from audiopalm.core.errors import AudioPaLMError
@@ -27,7 +28,7 @@ KNOWN_TEXTS = ["[ASR Spanish]", "[ASR AST S2ST Spanish English]", "[TTS English]
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory, digit_sets) -> Path:
-    """lm and vocabulary of a packed model of English and Spanish, with random weights."""
+    """The folders lm and vocabulary of a packed model of English and Spanish with random weights."""
     root = tmp_path_factory.mktemp("pack")
     vocabulary = make_from_data(Path(digit_sets[0]), Path(digit_sets[1]), VocabularyConfig(400), None,
                                 root / "vocabulary")
@@ -76,7 +77,7 @@ def test_new_languages_get_pieces_and_known_texts_keep_their_ids(tmp_path, pack,
     assert again == vocabulary
 
 
-def test_languages_that_the_pack_knows_leave_the_vocabulary_alone(tmp_path, pack, digit_sets):
+def test_known_languages_leave_the_vocabulary_as_it_is(tmp_path, pack, digit_sets):
     data, tokens = Path(digit_sets[0]), Path(digit_sets[1])
     known, _ = load_vocabulary(pack / "vocabulary")
     assert make_from_pack(data, tokens, VocabularyConfig(), pack, tmp_path / "same") == known
@@ -91,7 +92,7 @@ def test_languages_that_the_pack_knows_leave_the_vocabulary_alone(tmp_path, pack
     assert new.encode("[ASR Spanish]") == old.encode("[ASR Spanish]")
 
 
-def test_the_logits_of_known_ids_stay_bit_for_bit(tmp_path, pack, czech, digit_sets):
+def test_the_logits_of_known_ids_stay_unchanged_bit_for_bit(tmp_path, pack, czech, digit_sets):
     config = VocabularyConfig(new_pieces=40)
     new = make_from_pack(czech[0], Path(digit_sets[1]), config, pack, tmp_path / "vocabulary")
     import_pack_lm(pack, tmp_path / "vocabulary", tmp_path / "textlm", 0)
@@ -113,7 +114,7 @@ def test_the_logits_of_known_ids_stay_bit_for_bit(tmp_path, pack, czech, digit_s
         import_pack_lm(pack, tmp_path / "other", tmp_path / "third", 0)
 
 
-def test_a_tokenizer_is_learned_from_a_part_of_very_many_texts(tmp_path, digit_sets, monkeypatch):
+def test_a_tokenizer_is_trained_on_a_part_of_a_large_number_of_texts(tmp_path, digit_sets, monkeypatch):
     learned = []
     monkeypatch.setattr(make_vocabulary, "train_tokenizer", lambda texts, model, size: (
         learned.extend(texts), train_tokenizer(texts, model, size)))
@@ -133,35 +134,36 @@ def test_stage_6_renews_an_index_that_is_older_than_its_tables(tmp_path, digit_s
     ExampleSet(data, digit_sets[1], saved=True)
 
 
+@pytest.mark.usefixtures("prestarted_jobs")
 def test_a_joint_lm_goes_on_training_and_decodes(tmp_path, pack, czech, digit_sets):
-    """Stages 6, 7, 8, then 8 again from its own result, then 10: no step adds audio rows to those that are there."""
+    """Stages 6, 7, 8, then 8 again from its own result, then 10. No stage adds audio rows a second time."""
     _, tokens, _, dev_tokens = digit_sets
     layout = tmp_path / "vocabulary"
-    check(command("make_vocabulary", "--data_dir", czech[0], "--tokens", tokens, "--init_pack", pack,
-                  "--output", layout))
-    check(command("import_lm", "--init_pack", pack, "--vocabulary", layout, "--output", tmp_path / "textlm"))
+    call("make_vocabulary", "--data_dir", czech[0], "--tokens", tokens, "--init_pack", pack, "--output",
+         layout)
+    call("import_lm", "--init_pack", pack, "--vocabulary", layout, "--output", tmp_path / "textlm")
     (tmp_path / "lm.yaml").write_text(CONFIG.replace("steps: 500", "steps: 4").replace("model:", "#"))
     for start, output in (("textlm", "lm"), ("lm", "more")):
-        check(command("train_lm", "--config", tmp_path / "lm.yaml", "--vocabulary", layout, "--data_dir", czech[0],
-                      "--tokens", tokens, "--dev_data_dir", czech[1], "--dev_tokens", dev_tokens,
-                      "--init_lm", tmp_path / start, "--output", tmp_path / output))
+        call("train_lm", "--config", tmp_path / "lm.yaml", "--vocabulary", layout, "--data_dir", czech[0], "--tokens",
+             tokens, "--dev_data_dir", czech[1], "--dev_tokens", dev_tokens, "--init_lm", tmp_path / start, "--output",
+             tmp_path / output)
         vocabulary, _ = load_vocabulary(layout)
         settings = json.loads((tmp_path / output / "config.json").read_text())
         assert settings["model"]["vocabulary_size"] == vocabulary.size
         assert load_model(tmp_path / output, vocabulary, "stage 8").config.vocabulary_size == vocabulary.size
-    assert {"cs", "en"} == {one["source"] for one in settings["trained"]}
+    assert {"cs", "en"} == {task["source"] for task in settings["trained"]}
     (tmp_path / "decode.yaml").write_text(DECODE)
-    check(command("decode", "--lm", tmp_path / "more", "--vocabulary", layout, "--data_dir", czech[1],
-                  "--tokens", dev_tokens, "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode"))
+    call("decode", "--lm", tmp_path / "more", "--vocabulary", layout, "--data_dir", czech[1], "--tokens", dev_tokens,
+         "--config", tmp_path / "decode.yaml", "--output", tmp_path / "decode")
     assert (tmp_path / "decode" / "asr_cs").is_dir()
 
 
-def test_an_export_is_no_text_lm_to_start_from(tmp_path, pack, digit_sets):
-    """It has audio rows: stage 6 would lay others behind them."""
-    check(command("export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary", "--output", tmp_path / "export"))
-    result = command("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1],
-                     "--init_lm", tmp_path / "export", "--output", tmp_path / "vocabulary")
-    assert result.returncode == 1 and "which has audio ids already" in result.stderr and "--init_pack" in result.stderr
+def test_an_export_is_refused_as_a_text_lm(tmp_path, pack, digit_sets):
+    """It has audio rows already, and stage 6 would add others."""
+    call("export", "--lm", pack / "lm", "--vocabulary", pack / "vocabulary", "--output", tmp_path / "export")
+    with pytest.raises(AudioPaLMError, match="which has audio ids already.*--init_pack"):
+        call("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1], "--init_lm",
+             tmp_path / "export", "--output", tmp_path / "vocabulary")
     assert not (tmp_path / "vocabulary").exists() or not list((tmp_path / "vocabulary").glob("*.json"))
 
 

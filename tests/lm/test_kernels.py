@@ -16,7 +16,7 @@ print(out.tobytes().hex())
 """
 
 
-def test_code_from_the_cache_gives_the_same_bits(tmp_path):
+def test_kernels_from_the_cache_of_numba_give_the_same_bits(tmp_path):
     """The first process compiles and fills numba's cache, the second one loads the code."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Packed products are PyTorch's, and a row of them does not depend on its company."""
+"""Packed products are those of PyTorch, and a row does not depend on the other rows."""
 
 import gc
 
@@ -16,7 +16,7 @@ from audiopalm.lm.generation.layers import PACKED_WEIGHTS
 @pytest.mark.parametrize("plain", ["as here", "not exact"])
 @pytest.mark.parametrize("width, sizes, biased", [(160, (160, 80, 80), False), (160, (90,), True),
                                                   (1152, (384,), True)])
-def test_products_joined_and_alone(width, sizes, biased, plain, monkeypatch):
+def test_joined_products_are_pytorchs_and_do_not_depend_on_other_rows(width, sizes, biased, plain, monkeypatch):
     """Also on a processor whose plain products depend on the number of rows."""
     if plain == "not exact":
         monkeypatch.setattr(linear, "rows_are_independent", lambda size, width: False)
@@ -24,15 +24,15 @@ def test_products_joined_and_alone(width, sizes, biased, plain, monkeypatch):
     weights, biases = [torch.randn(size, width) for size in sizes], [torch.randn(size) for size in sizes]
     product, x = PackedLinear(weights, biases if biased else []), torch.randn(70, width)
     assert product.packed or plain == "as here"
-    found = product(x)
+    joined = product(x)
     expected = [functional.linear(x, weight, bias if biased else None)
                 for weight, bias in zip(weights, biases, strict=True)]
-    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(joined, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
     for rows in (MIN_ROWS, 5, 8, 31):
-        assert torch.equal(product(x[3:3 + rows].contiguous()), found[3:3 + rows])
+        assert torch.equal(product(x[3:3 + rows].contiguous()), joined[3:3 + rows])
 
 
-def test_packed_weights_follow_the_model_and_go_with_it():
+def test_packed_weights_change_with_the_model_and_are_freed_with_it():
     model, prompt = tiny(), torch.arange(9)
     with torch.inference_mode():
         before = CachedDecoder(model, 1, 20).prefill(0, prompt)

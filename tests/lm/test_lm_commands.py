@@ -10,7 +10,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from lm_commands import Prepared, call, check, command
+from commands import call, check, command
+from lm_commands import Prepared
 from safetensors.numpy import load_file
 
 from audiopalm.core.errors import AudioPaLMError

@@ -1,9 +1,8 @@
 """Continuous batching, prompts in chunks, scores, sampling and limits of generation."""
 
-import numpy as np
 import pytest
 import torch
-from decoders import log_probability, tiny
+from decoders import FAMILIES, NAMES, PROMPTS, VOCABULARY, contents, log_probability, tiny
 
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
@@ -11,40 +10,26 @@ from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated, grammar
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.tasks import get_task
-from audiopalm.vocabulary.joint import Vocabulary
-
-VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
-                        languages=["en", "es"])
-NAMES = list("abcdefg")
-RANDOM = np.random.default_rng(0)
-PROMPTS = [RANDOM.integers(0, 50, length) for length in (7, 19, 300, 3, 40, 1, 11)]
-FAMILIES = {"llama": {}, "mistral": {"window": 9, "local_layers": [0, 1]},
-            "gemma": {"window": 9, "local_layers": [0], "attention_cap": 5.0, "logit_cap": 9.0, "post_norms": True,
-                      "query_key_norm": True, "local_rope_theta": 100.0}}
-
-
-def contents(answer: Generated) -> tuple:
-    return [part.tolist() for part in answer.parts], answer.truncated, answer.score
 
 
 def ids(answer: Generated) -> list[int]:
-    """All tokens of an answer, ends too."""
+    """All tokens of an answer, with the ends of its parts."""
     *before, last = [part.tolist() for part in answer.parts]
     return [token for part in before for token in [*part, VOCABULARY.newline]] + [*last, VOCABULARY.eos]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_neither_batch_nor_order_change_a_bit(family, temperature):
-    """Ids and scores, where places are taken again, prompts come in other orders, and the batch shrinks."""
+def test_neither_batch_nor_order_changes_a_bit(family, temperature):
+    """Ids and scores are the same where slots are reused, prompts come in another order, and the batch shrinks."""
     model, task = tiny(**FAMILIES[family]), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=9, audio_tokens=25, audio_temperature=temperature)
     expected = [contents(generate(model, [prompt], [name], task, VOCABULARY, config)[0])
                 for prompt, name in zip(PROMPTS, NAMES, strict=True)]
     assert len({len(answer[0][1]) for answer in expected}) > 2  # they end at different times
     for batch, order in ((2, -1), (3, 1), (7, -1)):
-        found = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch_size=batch)
-        assert [contents(answer) for answer in found[::order]] == expected
+        answers = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch_size=batch)
+        assert [contents(answer) for answer in answers[::order]] == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -65,16 +50,16 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
 
 @pytest.mark.parametrize("name, kind", [("tts", "audio"), ("mt", "text")])
 def test_top_p_draws_from_the_nucleus(name, kind):
-    """First tokens of many names: each of those before which the better ones have less than top_p together."""
+    """The nucleus is every token for which the more probable ones have less than top_p together."""
     model, task, prompt = tiny(), get_task(name), PROMPTS[1]
-    places = torch.arange(len(prompt))
+    positions = torch.arange(len(prompt))
     with torch.no_grad():
         mask = torch.ones(1, 1, len(prompt), len(prompt), dtype=torch.bool).tril()
-        logits = model.logits(model.hidden(torch.from_numpy(prompt)[None], places[None], mask))[0, -1]
+        logits = model.logits(model.hidden(torch.from_numpy(prompt)[None], positions[None], mask))[0, -1]
     logits[~grammar(task, VOCABULARY)[0][0]] = -torch.inf
     shares, order = logits[logits.topk(6).indices].softmax(dim=0).sort(descending=True)
     before = shares.cumsum(dim=0) - shares
-    nucleus = {int(logits.topk(6).indices[place]) for place in order[before < 0.7]}
+    nucleus = {int(logits.topk(6).indices[index]) for index in order[before < 0.7]}
     config = DecodingConfig(**{f"{kind}_tokens": 1, f"{kind}_temperature": 1.0, f"{kind}_top_k": 6,
                                f"{kind}_top_p": 0.7})
     names = [str(number) for number in range(120)]
@@ -82,7 +67,7 @@ def test_top_p_draws_from_the_nucleus(name, kind):
     assert drawn == nucleus and 1 < len(nucleus) < 6
 
 
-def test_limits_follow_the_input():
+def test_limits_depend_on_the_length_of_the_input():
     model, task = tiny(), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=4, audio_tokens=30, audio_tokens_per_input=0.5)
     for prompt, answer in zip(PROMPTS, generate(model, PROMPTS, NAMES, task, VOCABULARY, config), strict=True):
@@ -91,7 +76,7 @@ def test_limits_follow_the_input():
     assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
 
 
-def test_impossible_settings_are_refused_in_python_too():
+def test_an_impossible_setting_is_refused_by_the_class():
     with pytest.raises(AudioPaLMError, match="decoding: beam: 100000 is too large; it must be at most 64"):
         DecodingConfig(beam=100000)
 
@@ -99,7 +84,7 @@ def test_impossible_settings_are_refused_in_python_too():
 @pytest.mark.parametrize("override", ["text_top_k=0", "audio_top_p=0", "audio_top_p=1.5", "beam=0", "beam=100000",
                                       "text_tokens=-1", "audio_tokens=1000000", "text_temperature=-1",
                                       "audio_temperature=.nan", "text_tokens_per_input=0"])
-def test_impossible_settings_are_refused(override):
+def test_an_impossible_setting_is_refused_on_the_command_line(override):
     key = override.partition("=")[0]
     with pytest.raises(AudioPaLMError, match=f"command line: {key}: .* is (too small|too large|not a finite number)"):
         load_config(DecodingConfig, overrides=[override])

@@ -1,11 +1,12 @@
-"""`lora:` of stage 8: adapters and audio rows are trained, all else stays, and the result is an ordinary model."""
+"""`lora:` of stage 8: only adapters and audio rows are trained, and the result is an ordinary model."""
 
 import json
 import sys
 
 import pytest
 import torch
-from lm_commands import Prepared, call, check
+from commands import call, check
+from lm_commands import Prepared
 from prestarted import run_python
 from safetensors.torch import load_file
 from trainings import write_killed
@@ -31,7 +32,7 @@ def prepared(tmp_path_factory, digit_sets):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, prepared):
-    """The folder with `lm`, a training in one process that nothing has stopped."""
+    """The folder of `lm`, a training in one process without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     call(*prepared.train_lm, "--output", folder / "lm", *SETTINGS)
     return folder
@@ -59,7 +60,7 @@ def test_text_rows_and_norms_stay_bit_for_bit(prepared, whole):
             assert torch.equal(after[name], value) == ("norm" in name), name
 
 
-def test_every_command_reads_the_model(prepared, whole):
+def test_the_model_is_read_by_the_command_that_decodes(prepared, whole):
     vocabulary, _ = load_vocabulary(prepared.path / "vocabulary")
     assert type(load_decoder(whole / "lm", vocabulary, "")) is Decoder
     call(*prepared.decode(whole))
@@ -75,7 +76,7 @@ def test_a_killed_training_goes_on_exactly_from_a_small_checkpoint(tmp_path, pre
     assert "model/embedding.audio" in names
     assert all(".lora_" in name for name in names - {"model/embedding.audio"}) and len(names) == 2 * 2 * len(LAYERS) + 1
     weights = sum(tensors[name].numel() for name in names)
-    assert 12 * weights < shard.stat().st_size < 12 * weights + 40_000  # two moments each, and the header
+    assert 12 * weights < shard.stat().st_size < 12 * weights + 40_000  # with two moments each, and the header
     resumed = train(prepared, output)
     check(resumed)
     assert "going on from step 4" in resumed.stderr
@@ -95,13 +96,13 @@ def test_two_processes_have_the_losses_of_one(tmp_path, prepared, whole, strateg
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_adapters_start_as_nothing_and_merge_as_peft_merges(tied):
-    """Text ids of the LM have the same logits, bit for bit, before training; afterwards merged and adapted agree."""
+def test_adapters_change_nothing_at_first_and_merge_as_peft_merges(tied):
+    """Before training text ids have the same logits bit for bit. Afterwards merged and adapted model agree."""
     config = ModelConfig(30, dim=32, layers=2, heads=4, kv_heads=2, hidden_dim=64, tied=tied, qkv_bias=True)
     first = text_lm(config).make()
-    for name, one in first.named_parameters():
+    for name, parameter in first.named_parameters():
         if name.endswith("bias"):
-            torch.nn.init.normal_(one)
+            torch.nn.init.normal_(parameter)
     stored = {name: in_memory(value) for name, value in first.state_dict().items()}
     longer, stored = extended(config, stored, 12)
     with torch.device("meta"):
@@ -112,12 +113,13 @@ def test_adapters_start_as_nothing_and_merge_as_peft_merges(tied):
     inputs = torch.arange(9).expand(2, -1), torch.ones(9, 9, dtype=torch.bool).tril().expand(2, 1, -1, -1)
     with torch.no_grad():
         assert torch.equal(model.logits(model.hidden(ids, *inputs))[..., :30], first.logits(first.hidden(ids, *inputs)))
-        for one in model.parameters():
-            if one.requires_grad:
-                one.normal_(std=0.1)
-        trained = {name: in_memory(one) for name, one in model.named_parameters() if one.requires_grad}
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+        trained = {name: in_memory(parameter) for name, parameter in model.named_parameters()
+                   if parameter.requires_grad}
         ordinary = Decoder(longer).eval()
-        ordinary.load_state_dict({name: one.whole() for name, one in merged(stored, trained, lora).items()})
+        ordinary.load_state_dict({name: tensor.whole() for name, tensor in merged(stored, trained, lora).items()})
         ids = torch.randint(0, 42, (2, 9))
         expected = model.logits(model.hidden(ids, *inputs))
         torch.testing.assert_close(ordinary.logits(ordinary.hidden(ids, *inputs)), expected, rtol=1e-4, atol=1e-4)
@@ -126,11 +128,11 @@ def test_adapters_start_as_nothing_and_merge_as_peft_merges(tied):
             torch.testing.assert_close(block.mlp.down.weight, adapter.mlp.down.base_layer.weight)
 
 
-def test_adapters_learn_in_bfloat16(tmp_path, prepared):
+def test_the_loss_of_adapters_falls_in_bfloat16(tmp_path, prepared):
     call(*prepared.train_lm, "--output", tmp_path / "lm", *SETTINGS, "training.precision=bf16-mixed", "recompute=true",
          "lora.target=[query, value]")
-    found = losses(tmp_path / "lm")
-    assert found[-1] < found[0]
+    first, *_, last = losses(tmp_path / "lm")
+    assert last < first
 
 
 @pytest.mark.parametrize("settings, message", [

@@ -1,4 +1,4 @@
-"""Which utterances an entry of the mixture draws from, and in which order batches come."""
+"""The utterances that an entry of the mixture draws from, and the order of batches."""
 
 import logging
 from itertools import islice
@@ -85,8 +85,8 @@ def same(left: PackedBatch, right: PackedBatch) -> bool:
 
 
 @pytest.mark.parametrize("workers, world_size, first", [(0, 1, 0), (1, 1, 0), (2, 1, 7), (2, 2, 40), (0, 3, 75)])
-def test_batches_come_in_one_order(digit_sets, monkeypatch, workers, world_size, first):
-    """However many workers and processes take turns with them, wherever a run goes on."""
+def test_batches_always_come_in_the_same_order(digit_sets, monkeypatch, workers, world_size, first):
+    """The order does not depend on the number of workers and processes, nor on the step at which a run goes on."""
     monkeypatch.setattr(module, "CHUNK_BATCHES", 16)
     entries = [MixtureEntry("asr"), MixtureEntry("mt"), MixtureEntry("asr+ast+s2st", weight=2)]
     mixture = Mixture(entries, ExampleSet(*digit_sets[:2]), make_builder(), 150, 2, seed=3)
@@ -101,7 +101,7 @@ def test_batches_come_in_one_order(digit_sets, monkeypatch, workers, world_size,
         assert len(ours) == len(numbers) and all(map(same, ours, expected[first + rank::world_size]))
 
 
-def test_a_batch_far_in_is_planned_alone_and_reads_nothing_else(digit_sets):
+def test_a_late_batch_is_planned_without_those_before_it_and_reads_only_its_own_examples(digit_sets):
     examples = ExampleSet(*digit_sets[:2])
     mixture = Mixture([MixtureEntry("asr"), MixtureEntry("tts")], examples, make_builder(), 100, 2, seed=0)
     numbers = []
@@ -115,7 +115,7 @@ def test_a_batch_far_in_is_planned_alone_and_reads_nothing_else(digit_sets):
     assert examples.bytes_read - before == sum(len(texts[name]) + 7 + 5 * units(name) for name in batch.utterances)
 
 
-def test_tokens_and_shares_are_those_of_the_mixture(digit_sets):
+def test_tasks_are_drawn_by_their_weights_and_rows_are_not_too_long(digit_sets):
     mixture = Mixture([MixtureEntry("asr", weight=3), MixtureEntry("mt", sources=["en"], targets=["es"])],
                       ExampleSet(*digit_sets[:2]), make_builder(), 200, 8, seed=1)
     plans = [mixture.plan(chunk) for chunk in range(3)]

@@ -1,24 +1,20 @@
-"""The decoder: packing leaks nothing, the cache changes nothing, the extension changes no old logit."""
+"""The decoder: documents of a row are independent, the cache changes nothing, the extension changes no old logit."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from decoders import tiny
+from decoders import VOCABULARY, tiny
 from torch._dynamo.testing import CompileCounter
 
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.model import Decoder
-from audiopalm.lm.packing import collate, pack_rows
+from audiopalm.lm.packing import collate
 from audiopalm.lm.sequences import Sequence
 from audiopalm.lm.storage import extend_vocabulary
 from audiopalm.tasks import get_task
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, make_optimizers
-from audiopalm.vocabulary.joint import Vocabulary
-
-VOCABULARY = Vocabulary(text_size=30, audio_size=20, eos=2, newline=5, text_sha256="t", units_sha256="u",
-                        languages=["en", "es"])
 
 
 def sequences(lengths: list[int]) -> list[Sequence]:
@@ -27,7 +23,7 @@ def sequences(lengths: list[int]) -> list[Sequence]:
 
 
 @pytest.mark.parametrize("options", [{}, {"parallel_block": True}, {"tied": False}, {"scale_embedding": True}])
-def test_packed_equals_unpacked(options):
+def test_documents_have_the_same_loss_and_gradients_packed_and_alone(options):
     """Loss and gradients of three documents in one row are those of the three alone."""
     model, documents = tiny(**options), sequences([9, 14, 6])
     packed = collate([documents], 32)
@@ -65,18 +61,17 @@ def test_recomputed_blocks_have_the_same_loss_and_gradients():
         model = tiny(dropout=0.3).train()
         model.recompute = recompute
         torch.manual_seed(5)
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
             loss, _ = model(batch.ids, batch.segments, batch.positions, batch.targets)
         loss.backward()
-        results.append((loss.detach(), [parameter.grad for parameter in model.parameters()], sum(kept)))
-    (whole, expected, much), (again, gradients, little) = results
+        results.append((loss.detach(), [parameter.grad for parameter in model.parameters()], sum(saved)))
+    (whole, expected, numbers), (again, gradients, fewer) = results
     assert torch.equal(whole, again) and all(map(torch.equal, expected, gradients))
-    assert little < much / 3
+    assert fewer < numbers / 3
 
 
-def test_other_document_does_not_matter():
-    """Another document in the row leaves the hidden states of the first one unchanged."""
+def test_another_document_in_the_row_does_not_change_hidden_states():
     from audiopalm.lm.packed_attention import packed_mask
     model, (first, second, third) = tiny(), sequences([9, 14, 14])
     states = []
@@ -86,7 +81,7 @@ def test_other_document_does_not_matter():
     torch.testing.assert_close(*states, rtol=0, atol=1e-6)
 
 
-def test_extension_keeps_old_logits_bit_for_bit():
+def test_the_extension_leaves_old_logits_unchanged_bit_for_bit():
     text_lm = tiny(size=30)
     extended = extend_vocabulary(text_lm, 20).eval()
     ids = torch.randint(0, 30, (2, 11))
@@ -99,8 +94,8 @@ def test_extension_keeps_old_logits_bit_for_bit():
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
-def test_first_step_after_extension_moves_everything(name):
-    """At a zero row the first norm's gradient is huge; the other weights must still learn in that step."""
+def test_the_first_step_after_the_extension_changes_all_weights(name):
+    """The gradient of the first norm is huge at a zero row. The other weights must learn in that step all the same."""
     model = extend_vocabulary(tiny(size=30), 20)
     ids = torch.cat([torch.randint(30, 50, (2, 8)), torch.randint(0, 30, (2, 8))], dim=1)
     targets = torch.where(torch.arange(16) >= 8, ids.roll(-1, 1), -100)
@@ -118,7 +113,7 @@ def test_first_step_after_extension_moves_everything(name):
 
 
 def uncached(model: Decoder, prompt: np.ndarray, steps: int, allowed: torch.Tensor) -> list[int]:
-    """Greedy decoding without a cache, one row: the plain definition."""
+    """Greedy decoding of a row by its definition, without a cache."""
     ids = list(prompt)
     for _ in range(steps):
         row = torch.tensor([ids])
@@ -131,7 +126,7 @@ def uncached(model: Decoder, prompt: np.ndarray, steps: int, allowed: torch.Tens
 
 
 @torch.inference_mode()
-def test_batch_equals_single_equals_uncached():
+def test_greedy_answers_are_the_same_in_a_batch_alone_and_without_cache():
     model, task = tiny(), get_task("s2st")
     prompts = [document.ids for document in sequences([7, 19, 12, 3])]
     config = DecodingConfig(audio_tokens=25)
@@ -145,7 +140,7 @@ def test_batch_equals_single_equals_uncached():
         assert answer.parts[0].tolist() == [token for token in plain if token != VOCABULARY.eos]
 
 
-def test_combined_parts_keep_their_modality_and_limits():
+def test_parts_of_a_combined_task_have_their_modalities_and_limits():
     model, task = tiny(), get_task("asr+ast+s2st")
     prompts = [document.ids for document in sequences([7, 19])]
     for temperature in (0.0, 1.0):
@@ -156,7 +151,7 @@ def test_combined_parts_keep_their_modality_and_limits():
             assert (answer.parts[2] >= 30).all() and len(answer.parts[2]) <= 8
 
 
-def test_sampling_belongs_to_the_utterance_not_to_the_batch():
+def test_a_sampled_answer_depends_on_the_utterance_and_not_on_the_batch():
     model, task = tiny(), get_task("s2st")
     prompts = [document.ids for document in sequences([7, 7])]
     config = DecodingConfig(audio_tokens=20, audio_temperature=1.5)
@@ -166,16 +161,8 @@ def test_sampling_belongs_to_the_utterance_not_to_the_batch():
     assert both[1].parts[0].tolist() == second.parts[0].tolist() != other_seed.parts[0].tolist()
 
 
-def test_pack_rows_fills_and_loses_nothing():
-    lengths = np.random.default_rng(0).integers(1, 100, 300).tolist()
-    rows = pack_rows(lengths, 128)
-    assert sorted(index for row in rows for index in row) == list(range(300))
-    assert all(sum(lengths[index] for index in row) <= 128 for row in rows)
-    assert len(rows) <= 1.1 * sum(lengths) / 128
-
-
 def test_compiled_blocks_compute_the_same_and_are_compiled_once():
-    """By a backend that runs what it is given; new documents need no new code."""
+    """The backend runs the graphs as they are. New documents must not need new ones."""
     counter = CompileCounter()
     model = tiny(window=9, local_layers=[0])
     losses = []

@@ -4,7 +4,8 @@ import json
 import subprocess
 
 import pytest
-from lm_commands import Prepared, call, check
+from commands import call, check
+from lm_commands import Prepared
 from prestarted import run_python
 from safetensors.numpy import load_file
 from trainings import write_killed

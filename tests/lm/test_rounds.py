@@ -1,10 +1,9 @@
-"""Decoding in rounds, as on a GPU: here on the CPU, where the result can be compared with decoding token by token."""
+"""Decoding in rounds, as on a GPU. On the CPU its answers can be compared with those of decoding token by token."""
 
 import numpy as np
 import pytest
 import torch
-from decoders import tiny
-from test_lm_generation import FAMILIES, NAMES, PROMPTS, VOCABULARY
+from decoders import FAMILIES, NAMES, PROMPTS, VOCABULARY, tiny
 
 from audiopalm.lm.generation import sampling
 from audiopalm.lm.generation.cache import CachedDecoder
@@ -16,7 +15,7 @@ from audiopalm.tasks import get_task
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_rounds_give_the_answers_of_decoding_token_by_token(monkeypatch, family, temperature):
-    """Parts that end, limits that cut, slots that are taken again and a batch that shrinks, within rounds of 16."""
+    """In a round of 16 steps parts end, limits are reached, slots are reused and the batch shrinks."""
     model, task = tiny(**FAMILIES[family]), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=9, audio_tokens=25, audio_temperature=temperature)
     arguments = model, PROMPTS, NAMES, task, VOCABULARY, config, 3
@@ -32,7 +31,7 @@ def test_rounds_give_the_answers_of_decoding_token_by_token(monkeypatch, family,
             assert ours.score == pytest.approx(answer.score, rel=1e-4)
 
 
-def test_random_numbers_are_even_and_belong_to_seed_and_number():
+def test_random_numbers_are_uniform_and_depend_only_on_seed_and_number():
     seeds, numbers = torch.arange(500), torch.arange(500) % 7
     drawn = uniform(seeds, numbers, 40)
     assert drawn.dtype == torch.float32 and 0 < drawn.min() and drawn.max() < 1

@@ -1,4 +1,4 @@
-"""Downloads: files packed into an archive, or as they lie when somebody has unpacked it."""
+"""Downloads: files packed into an archive, or unpacked into a folder."""
 
 import io
 import tarfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def pack(archive: Path, files: dict[str, bytes], members: list[tarfile.TarInfo] = ()) -> None:
-    """Write a tar.gz of `files` in order; `members` are further ones, which a right unpacking leaves out."""
+    """Write a tar.gz of `files` in order, and of `members`, which must not be unpacked."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive, "w:gz") as tar:
         for member in members:
@@ -24,7 +24,7 @@ def lay_out(root: Path, files: dict[str, bytes]) -> None:
 
 
 def evil_members() -> list[tarfile.TarInfo]:
-    """A way out of the folder, an absolute name, a link."""
+    """Members with a path out of the folder, with an absolute path, and with a link."""
     outside, absolute, link = tarfile.TarInfo("../evil.txt"), tarfile.TarInfo("/evil.txt"), tarfile.TarInfo("link")
     outside.size = absolute.size = 4
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

@@ -38,7 +38,7 @@ BAD = {
     45: ("Vieux.", "Old.", "dev_covost", "unknown split 'dev_covost'"),
     46: ("Octets.", "Bytes.", "train", "not UTF-8"),  # in validated.tsv: the row of CoVoST finds no sentence
 }
-# What only decoding shows: number -> what stage 2 says, empty for a sound one.
+# Clips whose damage shows only in decoding: number -> reason of stage 2, empty for a readable clip.
 DAMAGED = {50: "is damaged", 51: "is damaged", 52: "cannot be decoded", 53: "", 54: "too short"}
 
 
@@ -101,13 +101,13 @@ def make_covost2(downloads: Path, language: str = "fr", unpacked: bool = False) 
     else:
         pack(downloads / f"{language}.tar.gz", clips, evil_members())
         pack(downloads / f"{name}.tar.gz", {name: table})
-    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    texts: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
     for number, (sentence, _, split) in PLAIN.items():
-        kept[split.removesuffix("_covost")][clip_name(language, number)] = sentence
-    kept["train"] |= {clip_name(language, number): f"{number}." for number in DAMAGED}
+        texts[split.removesuffix("_covost")][clip_name(language, number)] = sentence
+    texts["train"] |= {clip_name(language, number): f"{number}." for number in DAMAGED}
     dropped = {"train": {"clip missing": 1, "clip of zero bytes": 1, "empty sentence": 1, "path appears twice": 1,
                          "unknown split 'dev_covost'": 1, "row of 4 columns instead of 3": 1,
                          "row of 9 columns instead of 8": 1, "not UTF-8": 2, "not in validated.tsv": 1,
                          "invalid id": 1},
                "dev": {"empty translation": 1}, "test": {"not in validated.tsv": 1}}
-    return kept, dropped
+    return texts, dropped

@@ -8,19 +8,19 @@ from miniatures.sound import broken_wavs, wav
 
 
 def make_cvss(downloads: Path, language: str = "fr", version: str = "c") -> tuple[dict, dict]:
-    """CVSS's archive beside Common Voice's; rows without recording, one recording without row, three kinds of wav."""
+    """CVSS's archive beside Common Voice's: rows without recording, a recording without row, three kinds of wav."""
     short = language.partition("-")[0]
     pack(downloads / f"{language}.tar.gz", common_voice(language))
     files = {}
     tables: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
-    kept: dict[str, dict[str, str]] = {name: {} for name in tables}
+    texts: dict[str, dict[str, str]] = {name: {} for name in tables}
     kinds = {20: wav(22050, "PCM_16"), 30: wav(24000, "FLOAT", kind="WAVEX"), 31: wav(24000, "PCM_16", kind="WAVEX")}
     for number, (_, translation, split) in PLAIN.items():
         name = split.removesuffix("_covost")
         clip = clip_name(language, number)
         tables[name].append(f"{clip}\t{translation}")
         files[f"{name}/{clip}.wav"] = kinds.get(number) or wav(24000, "PCM_16")
-        kept[name][clip] = translation
+        texts[name][clip] = translation
     broken = dict(zip(DAMAGED, broken_wavs(24000).items(), strict=False))
     for number, (_, content) in broken.items():
         tables["test"].append(f"{clip_name(language, number)}\tbroken")
@@ -40,4 +40,4 @@ def make_cvss(downloads: Path, language: str = "fr", version: str = "c") -> tupl
                          "row of 9 columns instead of 8": 1, "not UTF-8": 1},
                "dev": {}, "test": {"translation's recording missing": 1, **{
                    f"translation's recording {problem}": 1 for problem, _ in broken.values()}}}
-    return kept, dropped
+    return texts, dropped

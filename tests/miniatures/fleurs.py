@@ -16,10 +16,10 @@ FLEURS_WAVS = (("FLOAT", "WAV"), ("PCM_16", "WAV"), ("FLOAT", "WAVEX"))  # of th
 
 def make_fleurs(downloads: Path, layout: str = "google") -> tuple[dict, dict]:
     """French and English, 1 to 3 readers a sentence; layout `google`, `folder`, `huggingface` or `parquet`."""
-    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    texts: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
     broken = {f"900{number}.wav": case for number, case in enumerate(broken_wavs(16000).items())}
     for code, column in (("fr_fr", 1), ("en_us", 2)):
-        rows: dict[str, list[tuple]] = {name: [] for name in kept}
+        rows: dict[str, list[tuple]] = {name: [] for name in texts}
         files: dict[str, bytes] = {}
         for number, row in SENTENCES.items():
             for reader in range(1 + number % 3 if row[column] else 0):
@@ -28,7 +28,7 @@ def make_fleurs(downloads: Path, layout: str = "google") -> tuple[dict, dict]:
                 rows[row[0]].append((number, file, row[column], 12800 + (number == 4), "" if reader else "FEMALE"))
                 files[f"audio/{row[0]}/{file}"] = wav(16000, subtype, 0.8, kind)
                 if row[column].strip():
-                    kept[row[0]][f"{code}-{file}"] = row[column]
+                    texts[row[0]][f"{code}-{file}"] = row[column]
         if code == "fr_fr":
             rows["train"] += [(1, "8000.wav", "Pas de son.", 16000, "MALE"), (1, "8002.wav", " ", 16000, "MALE"),
                               (1, "1100.wav", "Encore.", 16000, "MALE"),
@@ -39,7 +39,7 @@ def make_fleurs(downloads: Path, layout: str = "google") -> tuple[dict, dict]:
     reasons = ["recording missing", "empty sentence", "file appears twice"]
     reasons += [f"recording {problem}" for problem, _ in broken.values()]
     reasons += [] if layout == "parquet" else ["row of 6 columns instead of 7", "id is no number"]
-    return kept, {"train": dict.fromkeys(reasons, 1), "dev": {}, "test": {}}
+    return texts, {"train": dict.fromkeys(reasons, 1), "dev": {}, "test": {}}
 
 
 def _write_fleurs(downloads: Path, code: str, rows: dict[str, list[tuple]], files: dict[str, bytes],

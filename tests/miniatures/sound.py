@@ -1,4 +1,4 @@
-"""Sound as the corpora have it: their encodings, and what may be wrong with a file."""
+"""Recordings in the encodings of the corpora, whole and damaged."""
 
 import functools
 import io
@@ -11,7 +11,7 @@ HTML = b"<!DOCTYPE html>\n<html><body>403 Forbidden</body></html>\n"
 
 @functools.cache
 def mp3(seconds: float = 1.0, seed: int = 0) -> bytes:
-    """Noise as Common Voice has speech: mp3, mono, 48 kHz, variable bit rate, with the Xing tag of its length."""
+    """Noise in the format of Common Voice: mp3, mono, 48 kHz, variable bit rate, with the Xing tag of its length."""
     buffer = io.BytesIO()
     noise = np.random.default_rng(seed).normal(0, 0.1, round(seconds * 48000))
     noise[:6000] *= 1e-4  # quiet: small frames at the beginning
@@ -22,7 +22,7 @@ def mp3(seconds: float = 1.0, seed: int = 0) -> bytes:
 
 
 def without_length(clip: bytes) -> bytes:
-    """The mp3 without its first frame, which holds the Xing tag: its length is guessed, here as too long."""
+    """The mp3 without its first frame, which holds the Xing tag. Its estimated length is too long."""
     second = clip.index(clip[:2], clip.index(b"Xing"))
     return clip[second:]
 
@@ -47,8 +47,8 @@ def ogg(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# What is wrong with a recording, and the reason that a reader of wav files gives for it.
 def broken_wavs(rate: int) -> dict[str, bytes]:
+    """{reason that the readers of wav files give: damaged file}"""
     whole = wav(rate, "PCM_16")
     return {"of zero bytes": b"", "cannot be decoded": HTML, "without samples": wav(rate, "PCM_16", 0.0),
             "cut off": whole[:len(whole) // 2]}

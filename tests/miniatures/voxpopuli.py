@@ -48,11 +48,11 @@ def voxpopuli_speech(rate: int = 16000, seconds: float = 10.0) -> np.ndarray:
 
 def make_voxpopuli(downloads: Path, layout: str = "raw", language: str = "en") -> tuple[dict, dict]:
     """Annotations, the floor of 2013 and its German interpretation; or the finished or the Hugging Face layout."""
-    kept: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
+    texts: dict[str, dict[str, str]] = {"train": {}, "dev": {}, "test": {}}
     for number, (_, _, _, text, _, split) in SEGMENTS.items():
-        kept[split][segment_name(language, number).replace(":", "-")] = text
+        texts[split][segment_name(language, number).replace(":", "-")] = text
     if layout != "raw":
-        return kept, _finished_voxpopuli(downloads, layout, language)
+        return texts, _finished_voxpopuli(downloads, layout, language)
     rows = ["|".join(ASR_COLUMNS)]
     for number, (year, speaker, original, text, vad, split, *_) in {**SEGMENTS, **BAD_SEGMENTS}.items():
         segment = segment_name(language, number).removeprefix(f"{SESSION.format(year=year)}-")
@@ -80,7 +80,7 @@ def make_voxpopuli(downloads: Path, layout: str = "raw", language: str = "en") -
     (downloads / "s2s_de_ref.tsv.gz").write_bytes(gzip.compress("\n".join(targets).encode()))
     reasons = [row[6] for row in BAD_SEGMENTS.values() if row[6]]
     dropped = {reason: reasons.count(reason) for reason in reasons} | {"row of 3 columns instead of 14": 1}
-    return kept, {"train": dropped, "dev": {}, "test": {}}
+    return texts, {"train": dropped, "dev": {}, "test": {}}
 
 
 def _finished_voxpopuli(downloads: Path, layout: str, language: str) -> dict:

@@ -1,4 +1,4 @@
-"""Every YAML file of conf/ and of every recipe's conf/ is read by the dataclass of its stage, and names what exists."""
+"""Every YAML file of conf/ and of the recipes' conf/ is valid for its stage, and names existing tasks and languages."""
 
 import subprocess
 from math import prod
@@ -50,14 +50,14 @@ def load(path: Path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_it_is_read_and_names_what_exists(path):
+def test_a_configuration_is_valid_and_makes_a_model(path):
     config = load(path)
     entries = config.mixture if isinstance(config, LMConfig) else getattr(config, "tasks", [])
     for entry in entries:
         get_task(entry.task)
         for code in [*entry.sources, *entry.targets]:
             language_name(code)
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # only shapes are needed
         if isinstance(config, LMConfig):
             model = Decoder(ModelConfig(32000, **to_dict(config.model)))
             make_optimizers(config.optimizer, model)
@@ -86,7 +86,7 @@ def test_every_stage_that_a_recipe_runs_has_its_configuration():
         assert missing == [], run
 
 
-def test_full_scale_is_as_the_paper_has_it():
+def test_full_configurations_have_the_settings_of_the_paper():
     folder = ROOT / "conf" / "full"
     units, codec, acoustic = (load(folder / f"{name}.yaml") for name in ("units", "codec", "acoustic"))
     assert units.model.size == 1024 and (codec.model.levels, codec.model.size) == (12, 1024)
@@ -101,7 +101,7 @@ def test_full_scale_is_as_the_paper_has_it():
 
 
 @pytest.mark.parametrize("recipe", ["covost2", "cvss", "voxpopuli"])
-def test_options_for_two_cores_fit(recipe):
+def test_options_for_two_cores_name_valid_configurations(recipe):
     folder = ROOT / "egs" / recipe
     script = """file=../../conf/small/options.conf; . $file
         for name in $(sed -n "s/^\\([a-z_]*\\)=.*/\\1/p" $file); do echo $name: ${!name}; done"""

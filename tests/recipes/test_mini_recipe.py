@@ -1,7 +1,7 @@
 """egs/mini/run.sh from end to end, all stages, on a few of its own recordings with tiny models and few steps.
 
-The tests of this file share one run and are in the order in which a user would meet them. Stages 10 to 14, run again, and
-the first interrupted training are processes of the real Python; the others are forks (tests/prestarted.py).
+The tests of this file share one run and are in the order in which a user would meet them. The second run of stages 10
+to 14 and the first interrupted training use the real Python; the others are forks (tests/prestarted.py).
 """
 
 import base64

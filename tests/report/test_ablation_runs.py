@@ -1,16 +1,15 @@
-"""The command behind tables.sh with a run.sh that only pretends to train."""
+"""The command of tables.sh, with a stand-in for run.sh that trains nothing."""
 
 import json
-import sys
 
 import pytest
+from commands import call
 from scoring_data import result_row
 
-from audiopalm.bin import ablations
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.scoring.results import write_rows
 
-# It writes the options it got to calls.log and scores by its --lm_config; `fail` in the recipe lets seed 1 fail.
+# It writes its options to calls.log and scores by the length of --lm_config. A file `fail` makes seed 1 fail.
 RUN = r'''#!/usr/bin/env bash
 echo "$*" >> calls.log
 while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
@@ -47,13 +46,12 @@ def recipe(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(monkeypatch, *options):
-    monkeypatch.setattr(sys, "argv", ["ablations", "--config", "tables.yaml", "--seeds", "0 1", *options])
-    ablations.main()
+def run_ablations(*options):
+    call("ablations", "--config", "tables.yaml", "--seeds", "0 1", *options)
 
 
-def test_runs_are_done_once_and_the_page_has_them(recipe, monkeypatch):
-    call(monkeypatch, "--parallel", "2")
+def test_each_run_is_done_once_and_is_on_the_page(recipe):
+    run_ablations("--parallel", "2")
     calls = (recipe / "calls.log").read_text().splitlines()
     assert len(calls) == 4
     assert sum("--stage 8 " in line and "--lm_config a.yaml --lm_args training.steps=7" in line for line in calls) == 2
@@ -61,25 +59,25 @@ def test_runs_are_done_once_and_the_page_has_them(recipe, monkeypatch):
     page = (recipe / "TABLES.md").read_text()
     assert "| one | `a` |  | 4.5 | 0.7 | 4.0 | 5.0 |" in page and "| three | `c` |  | not run |" in page
     assert "two against one: +5.0" in page and "**holds**" in page
-    call(monkeypatch)
+    run_ablations()
     assert (recipe / "calls.log").read_text().splitlines() == calls
 
 
-def test_a_run_that_fails_does_not_stop_the_others(recipe, monkeypatch):
+def test_a_run_that_fails_does_not_stop_the_others(recipe):
     (recipe / "fail").touch()
     with pytest.raises(AudioPaLMError, match="_seed1 failed; its output is in exp/tables/._seed1/log/run.log"):
-        call(monkeypatch)
-    found = json.loads((recipe / "tables.json").read_text())
-    assert [(run["system"], run["seed"]) for run in found] == [("a", 0), ("b", 0)]
+        run_ablations()
+    runs = json.loads((recipe / "tables.json").read_text())
+    assert [(run["system"], run["seed"]) for run in runs] == [("a", 0), ("b", 0)]
     (recipe / "fail").unlink()
-    call(monkeypatch)
+    run_ablations()
     assert len(json.loads((recipe / "tables.json").read_text())) == 4
 
 
-def test_other_options_want_another_folder(recipe, monkeypatch):
-    call(monkeypatch, "--only", "table5")
+def test_other_options_need_another_folder(recipe):
+    run_ablations("--only", "table5")
     with pytest.raises(AudioPaLMError, match="was begun with other options; remove it, or give another --expdir"):
-        call(monkeypatch, "--lm_args", "training.steps=3")
-    call(monkeypatch, "--lm_args", "training.steps=3", "--expdir", "try", "--results", "try.json", "--report", "TRY.md")
+        run_ablations("--lm_args", "training.steps=3")
+    run_ablations("--lm_args", "training.steps=3", "--expdir", "try", "--results", "try.json", "--report", "TRY.md")
     with pytest.raises(AudioPaLMError, match="unknown row 'table6'; did you mean 'table5'"):
-        call(monkeypatch, "--only", "table6")
+        run_ablations("--only", "table6")

@@ -1,4 +1,4 @@
-"""The rule of TABLES.md against scipy's Welch test, what a page says, and the recipe's own table of ablations."""
+"""The rule of TABLES.md against scipy's Welch test, the page, and the table of ablations of egs/mini."""
 
 from pathlib import Path
 
@@ -38,14 +38,14 @@ def run(system, seed, values, task="ast", part="ast"):
 
 
 @pytest.mark.parametrize("first, second", [([16, 17, 15.5], [18, 19.5, 18.2]), ([1, 2, 9], [4, 4.1])])
-def test_interval_is_that_of_scipy(first, second):
-    found = welch(first, second)
-    wanted = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
-    assert found.value == pytest.approx(sum(second) / len(second) - sum(first) / len(first))
+def test_the_interval_is_that_of_scipy(first, second):
+    difference = welch(first, second)
+    expected = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    assert difference.value == pytest.approx(sum(second) / len(second) - sum(first) / len(first))
 
 
-def test_verdicts():
+def test_the_interval_decides_the_verdict():
     assert [Difference(3, *interval).verdict(1) for interval in ((1, 5), (-1, 7), (-7, -1), (None, None))] == [
         "holds", "undecided", "does not hold", "undecided"]
     assert Difference(-3, -5, -1).verdict(-1) == "holds"
@@ -55,13 +55,13 @@ def test_verdicts():
 
 @pytest.mark.parametrize("paper_says, metric, verdict", [
     ("better", "bleu", "holds"), ("worse", "bleu", "does not hold"), ("better", "wer", "does not hold")])
-def test_what_is_better_depends_on_the_metric(paper_says, metric, verdict):
+def test_the_metric_decides_whether_more_is_better(paper_says, metric, verdict):
     values = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 3.0, 1: 3.1, 2: 2.9}}
     (sentence,) = sentences(comparison(paper_says, metric), values)
     assert f"**{verdict}**" in sentence and "+2.0" in sentence
 
 
-def test_page():
+def test_the_page_has_means_and_the_command_of_missing_seeds():
     runs = [run("a", seed, values) for seed, values in enumerate(([10, 12, 99], [11, 13, 99]))]
     runs += [run("b", 0, [20, 22], "asr+ast"), run("b", 1, [21], "asr+ast")]
     ablations = load_ablations()
@@ -72,7 +72,7 @@ def test_page():
     assert "+9.5 (one seed has no spread)" in page and './tables.sh --only table5 --seeds "0 1"' in page
 
 
-def test_rows_that_are_kept():
+def test_only_rows_of_a_comparison_are_used():
     rows = run("b", 0, [1, 2], "asr+ast").rows + run("b", 0, [3]).rows
     assert used_rows([comparison()], "b", rows) == rows[:2]
 
@@ -81,9 +81,9 @@ def load_ablations():
     return load_config(Ablations, CONF / "tables.yaml")
 
 
-def test_table_of_the_recipe():
+def test_the_table_of_the_recipe_names_existing_configurations():
     ablations = load_ablations()
-    titles = {one.title.partition(":")[0] for one in ablations.comparisons}
+    titles = {comparison.title.partition(":")[0] for comparison in ablations.comparisons}
     assert titles >= {f"Table {number}" for number in range(5, 14)}
     for path in CONF.glob("*.yaml"):
         if path.name != "tables.yaml":
@@ -97,7 +97,7 @@ def test_table_of_the_recipe():
 @pytest.mark.parametrize("change, message", [
     ({"paper_says": "up"}, "table5: paper_says is better or worse, not 'up'"),
     ({"sides": [{"system": "astt", "label": "x"}]}, "table5: unknown system 'astt'; did you mean 'ast'")])
-def test_mistakes_in_the_table(tmp_path, change, message):
+def test_a_mistake_in_the_table_is_named(tmp_path, change, message):
     values = yaml.safe_load((CONF / "tables.yaml").read_text(encoding="utf-8"))
     values["comparisons"][0] |= change
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump(values))

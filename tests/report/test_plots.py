@@ -1,4 +1,4 @@
-"""Loss curves: the loss on the dev set beside that of training."""
+"""Loss curves of training and of the development set."""
 
 import base64
 import re
@@ -12,7 +12,7 @@ def labels(log):
     return re.findall(r"<!-- (.*?) -->", svg)
 
 
-def test_dev_loss_is_drawn_where_validation_ran():
+def test_the_dev_loss_is_drawn_where_validation_ran():
     log = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "dev": {"asr": 2.5, "tts": None, "loss": 2.5}},
            {"step": 3, "loss": 1.0, "mel_loss": 0.5, "rate": 0.1}, {"step": 4, "loss": 1.0, "dev": {"loss": 2.4}}]
     assert {"loss", "dev loss", "mel_loss"} <= set(labels(log)) and "rate" not in labels(log)

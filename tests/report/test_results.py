@@ -1,4 +1,4 @@
-"""Merging of runs in results.json, and RESULTS.md made from it."""
+"""results.json, in which runs are merged, and RESULTS.md, which is made from it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +21,16 @@ def row(task, metric, value, seed=0, source="es", target=None, **more):
     return result_row(task, metric, value, seed=seed, source=source, target=target, **more)
 
 
-def test_rows_of_a_seed_and_set_are_replaced_and_others_kept(tmp_path):
+def test_rows_of_the_same_seed_and_set_are_replaced_and_others_stay(tmp_path):
     path = tmp_path / "results.json"
     merge(path, [row("asr", "wer", 0.5), row("asr", "cer", 0.4), row("asr", "wer", 0.6, set="dev")])
     merge(path, [row("asr", "wer", 0.3, seed=1)])
     merge(path, [row("asr", "wer", 0.1)])
-    found = {(line.set, line.seed, line.metric): line.value for line in read_rows(path)}
-    assert found == {("test", 0, "wer"): 0.1, ("test", 1, "wer"): 0.3, ("dev", 0, "wer"): 0.6}
+    values = {(row.set, row.seed, row.metric): row.value for row in read_rows(path)}
+    assert values == {("test", 0, "wer"): 0.1, ("test", 1, "wer"): 0.3, ("dev", 0, "wer"): 0.6}
 
 
-def test_order_does_not_depend_on_the_order_of_runs(tmp_path):
+def test_the_file_does_not_depend_on_the_order_of_runs(tmp_path):
     runs = [[row("asr", "wer", 0.5, seed, source) for source in ("ru", "es")] for seed in (1, 0, 2)]
     for name, order in (("a", runs), ("b", [run[::-1] for run in runs[::-1]])):
         for new in order:
@@ -38,7 +38,7 @@ def test_order_does_not_depend_on_the_order_of_runs(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_file_that_holds_no_rows(tmp_path):
+def test_a_file_without_rows_is_refused(tmp_path):
     write_json(tmp_path / "results.json", {"rows": 1})
     with pytest.raises(AudioPaLMError, match="not a list of result rows"):
         merge(tmp_path / "results.json", [])
@@ -49,7 +49,7 @@ def test_a_file_that_holds_no_rows(tmp_path):
     ({"part": 3}, "part is '3', expected str or null"), ({"n": True}, "n is 'True', expected int"),
     ({"seed": None}, "seed is 'None', expected int"), ({"decoding": []}, "decoding is '.*', expected dict or null"),
     (None, "the key 'judge' is missing")])
-def test_a_row_that_is_not_one_is_named(tmp_path, change, message):
+def test_a_damaged_row_is_named(tmp_path, change, message):
     good = row_to_dict(row("asr", "wer", 0.5))
     bad = good | change if change else {key: value for key, value in good.items() if key != "judge"}
     write_json(tmp_path / "results.json", [good, bad])
@@ -70,19 +70,19 @@ ROWS = [row("asr", "wer", 0.10, source="es"), row("asr", "wer", 0.20, source="fr
         row("asr+ast+s2st", "wer", 0.25, target="en", part="asr"), row("mt", "bleu", 90.0, source="es", target="en")]
 
 
-def test_averages_and_goals():
-    found = {line.name: line for line in headlines(ROWS, "mini", "test", GOALS)}
-    asr = found["ASR WER, mean of languages"]
+def test_headlines_are_means_of_their_rows_and_meet_goals_or_not():
+    lines = {line.name: line for line in headlines(ROWS, "mini", "test", GOALS)}
+    asr = lines["ASR WER, mean of languages"]
     assert asr.values == {0: pytest.approx(0.15), 1: pytest.approx(0.17)} and asr.mean == pytest.approx(0.16)
     assert asr.met is False
-    s2st = found["S2ST es-en ASR-BLEU"]
+    s2st = lines["S2ST es-en ASR-BLEU"]
     assert s2st.values == {0: 40.0} and s2st.ceiling == 80.0 and s2st.met is False
-    assert found["MT BLEU, mean of pairs"].met is True
+    assert lines["MT BLEU, mean of pairs"].met is True
     assert headlines(ROWS, "other", "test") == []
 
 
-def test_goals_of_a_recipe(tmp_path):
-    assert headlines(ROWS, "mini", "test")[0].met is None  # without a file there are none
+def test_goals_are_read_from_the_file_of_the_recipe(tmp_path):
+    assert headlines(ROWS, "mini", "test")[0].met is None  # no goals are given
     assert [str(goal) for goal in GOALS.goals] == [
         "at most 0.15", "at least 60", "at least 80", "at most 0.15 above true audio", "at least 60 % of true audio",
         "at least 0.80"]
@@ -95,7 +95,7 @@ def test_goals_of_a_recipe(tmp_path):
         load_goals(tmp_path / "goals.yaml", list(FIGURES))
 
 
-def test_page_is_made_from_rows_alone(tmp_path):
+def test_the_page_is_made_from_rows_alone(tmp_path):
     write_rows(tmp_path / "results.json", ROWS)
     write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
     first = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_page_is_made_from_rows_alone(tmp_path):
     assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
 
 
-def test_a_judge_of_other_settings_is_told_apart():
+def test_a_judge_with_other_settings_has_a_row_of_its_own():
     rows = [*ROWS, row("s2st", "asr_bleu", 50.0, 1, target="en", judge=f"{MOONSHINE}, other settings")]
     page = markdown(rows)
     assert "| es-en | asr_bleu | moonshine-voice (1) | 40.0 | 40.0 |  | [36.0, 44.0] | 3 | 80.0 |" in page
@@ -115,8 +115,7 @@ def test_a_judge_of_other_settings_is_told_apart():
     assert f"`moonshine-voice (1): {MOONSHINE}`; `moonshine-voice (2): {MOONSHINE}, other settings`" in page
 
 
-def test_recipes_side_by_side():
-    """What a recipe has not measured is left empty."""
+def test_recipes_stand_side_by_side_with_empty_cells_where_nothing_was_measured():
     other = [replace(line, recipe="mini-logmel", value=line.value * 2) for line in ROWS[:4]]
     units = row("units", "phone_purity", 0.48, source=None, set="units", recipe="mini-logmel", low=None, high=None,
                 tag="log-mel")
@@ -126,5 +125,5 @@ def test_recipes_side_by_side():
     assert "All recipes" not in markdown(ROWS)
 
 
-def test_markdown_table_as_html_keeps_empty_cells():
+def test_a_markdown_table_as_html_has_its_empty_cells():
     assert from_markdown("| a | b | c |\n| --- | --- | --- |\n| 1 |  |  |").count("<td>") == 3

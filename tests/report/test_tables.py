@@ -1,4 +1,4 @@
-"""The paper's tables beside ours, from results.json of several recipes."""
+"""The tables of the paper beside our figures from results.json of several recipes."""
 
 import shutil
 from pathlib import Path
@@ -34,7 +34,7 @@ def egs(tmp_path):
     return tmp_path
 
 
-def test_columns(egs):
+def test_our_figures_stand_beside_those_of_the_paper(egs):
     text = print_tables(egs, [])
     assert "| CoVoST2 BLEU | AudioPaLM 8B AST | 35.4 | 30.0 (joint_ast) | 77.0 ± 2.8 |" in text
     assert "| VoxPopuli WER | AudioPaLM-2 8B AST | 9.8 | 12.3 (joint_ast) |  |" in text
@@ -44,12 +44,12 @@ def test_columns(egs):
     assert [f"## Table {number}:" in text for number in range(1, 15)] == [False, *[True] * 12, False]
 
 
-def test_figures_of_the_paper_that_were_not_verified_are_not_there(egs):
+def test_figures_of_the_paper_that_were_not_verified_are_absent(egs):
     for figure in ("11.1", "36.2", "16.0 |  |  |\n| AudioPaLM 8B S2ST"):
         assert figure not in print_tables(egs, ["2"])
 
 
-def test_chosen_tables(egs):
+def test_only_the_chosen_tables_are_printed(egs):
     assert print_tables(egs, ["5"]).count("## ") == 1 and print_tables(egs, ["6", "2"]).count("## ") == 3
     with pytest.raises(AudioPaLMError, match="no table '14'"):
         print_tables(egs, ["14"])

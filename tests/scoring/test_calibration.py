@@ -1,4 +1,4 @@
-"""The confidence of answers: the fit, the outside set, and a packed model that states what was calibrated for it."""
+"""The confidence of answers: the fit, the outside set, and a packed model that states its calibrated confidence."""
 
 import dataclasses
 import json
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from packed import make_pack
+from packed import make_pack, spoken
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -21,7 +20,7 @@ from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.confidence import Confidence, Regression, judged
-from audiopalm.lm.trained import TrainedTask, read_trained
+from audiopalm.lm.trained import TrainedTask
 from audiopalm.scoring import outside
 from audiopalm.scoring.calibration import CalibrationOptions, auc, best_threshold, calibrate, fit, reliability
 from audiopalm.tasks import AUDIO, TRANSCRIPT
@@ -42,21 +41,21 @@ def test_the_fit_is_that_of_scikit_learn(balanced):
     assert mine.probability(features) == pytest.approx(theirs.predict_proba(standard)[:, 1], abs=1e-5)
 
 
-def test_one_label_alone_gives_its_frequency():
+def test_a_single_label_gives_its_frequency():
     assert fit(np.zeros((8, 2)), np.ones(8, dtype=bool)).probability(np.ones((1, 2))) == pytest.approx(0.9)
 
 
-def test_area_under_the_curve_and_reliability():
+def test_the_area_under_the_curve_and_the_error_of_reliability_are_those_computed_by_hand():
     random = np.random.default_rng(1)
     positive, negative = random.integers(0, 9, 50), random.integers(0, 7, 40)
     assert auc(positive, negative) == pytest.approx(
         roc_auc_score([1] * 50 + [0] * 40, [*positive, *negative]), abs=1e-4)
     report = reliability(np.array([0.05, 0.95, 0.95, 1.0]), np.array([False, True, True, False]))
-    assert [(one["count"], one["right"]) for one in report["groups"]] == [(1, 0.0), (3, 0.6667)]
+    assert [(group["count"], group["right"]) for group in report["groups"]] == [(1, 0.0), (3, 0.6667)]
     assert report["error"] == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
 
 
-def test_an_input_outside_has_less_confidence():
+def test_an_input_outside_the_training_data_has_less_confidence():
     inside, right = Regression([0], [1], [1], 0, 0.5), Regression([0, 0], [1, 1], [0, 0], 2)
     confidence, known = judged(inside, right, np.array([[3.0], [-3.0]]), np.zeros((2, 1)))
     assert known.tolist() == [True, False]
@@ -72,12 +71,12 @@ def test_the_outside_set_has_every_kind_and_is_repeatable():
     recordings = [("en", np.sin(np.arange(SAMPLE_RATE) / 9).astype(np.float32)), ("es", np.ones(8000, np.float32))]
     first, second = (outside.sounds(recordings, outside.TESTED_SOUNDS, 3, 7) for _ in range(2))
     assert list(first) == list(outside.TESTED_SOUNDS)
-    for kind, found in first.items():
-        for (_, one), (_, other) in zip(found, second[kind], strict=True):
-            assert np.array_equal(one, other) and np.isfinite(one).all() and len(one) in (8000, SAMPLE_RATE)
+    for kind, sounds in first.items():
+        for (_, samples), (_, again) in zip(sounds, second[kind], strict=True):
+            assert np.array_equal(samples, again) and np.isfinite(samples).all() and len(samples) in (8000, SAMPLE_RATE)
     sentences = [("en", "one two three four five six"), ("es", "uno dos tres cuatro cinco seis")]
-    fitted, tested = (outside.texts(CORPUS / "outside.yaml", sentences, outside.TESTED_TEXTS, 2, 0, one)
-                      for one in (True, False))
+    fitted, tested = (outside.texts(CORPUS / "outside.yaml", sentences, outside.TESTED_TEXTS, 2, 0, fitting)
+                      for fitting in (True, False))
     assert set(fitted) == set(outside.TESTED_TEXTS)
     assert not set(fitted["open"]) & set(tested["open"]) and len(fitted["open"]) == 20
     assert all((text, language) not in [(t, k) for k, t in sentences] for language, text in fitted["wrong language"])
@@ -85,7 +84,7 @@ def test_the_outside_set_has_every_kind_and_is_repeatable():
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """A tiny pack with the calibration of random answers, and its report."""
+    """(a tiny pack with the calibration of random answers, the report of the calibration)"""
     root = tmp_path_factory.mktemp("calibrated")
     pack = make_pack(root / "pack")
     random = np.random.default_rng(0)
@@ -104,7 +103,7 @@ def calibrated(tmp_path_factory):
         encoded = {key: units.encode([samples])[0].astype(np.int32) for key, samples in speech.items()}
         write_table(tokens / "units.scp", write_ark(tokens / "units.ark", encoded))
         write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "units_sha256": "x"})
-    config = json.loads((pack / "lm" / "config.json").read_text())  # make_pack leaves MT from English out
+    config = json.loads((pack / "lm" / "config.json").read_text())  # make_pack trains no MT from English
     config["trained"].append(dataclasses.asdict(TrainedTask("mt", "en", "es")))
     write_json(pack / "lm" / "config.json", config)
     options = CalibrationOptions(pack / "lm", pack / "vocabulary", pack / "units", root / "raw", root / "tokens", pack,
@@ -112,18 +111,17 @@ def calibrated(tmp_path_factory):
     return pack, calibrate(options)
 
 
-def test_the_report_has_all_that_was_measured(calibrated):
+def test_the_report_has_every_task_input_and_kind_of_outside_sound(calibrated):
     _, report = calibrated
     assert set(report["outside"]) == {AUDIO, TRANSCRIPT} and set(report["right"]) == {"asr", "ast", "mt", "tts"}
     assert set(report["outside"][AUDIO]["kinds"]) == set(outside.TESTED_SOUNDS)
-    assert all(0 <= one["auc"] <= 1 for one in report["outside"].values())
+    assert all(0 <= entry["auc"] <= 1 for entry in report["outside"].values())
 
 
 def test_answers_have_the_confidence(calibrated):
     pack, _ = calibrated
     model = AudioPaLM.from_pretrained(pack, verify=False)
-    with soundfile.SoundFile(CORPUS / "recordings" / "allison-es.ogg") as file:
-        speech = [file.read(3 * SAMPLE_RATE, dtype="float32") for _ in range(2)]
+    speech = [spoken(3.0), spoken(3.0, 3.0)]
     together = model(speech, "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
     alone = model(speech[1], "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
     assert 0 <= alone.confidence <= 1 and alone.inside in (True, False)
@@ -143,12 +141,11 @@ def test_the_command_line_states_the_confidence_and_warns(calibrated, tmp_path, 
     pack = tmp_path / "pack"
     shutil.copytree(calibrated[0], pack)
     values = json.loads((pack / "confidence.json").read_text())
-    with soundfile.SoundFile(CORPUS / "recordings" / "allison-es.ogg") as file:
-        write_audio(tmp_path / "x.flac", file.read(2 * SAMPLE_RATE, dtype="float32"))
+    write_audio(tmp_path / "x.flac", spoken(2.0))
     arguments = ["transcribe", str(tmp_path / "x.flac"), "--from", "es", "--model", str(pack),
                  "--decoding", "text_tokens=5"]
 
-    def call(threshold, *more):
+    def transcribe(threshold, *more):
         values["inputs"][AUDIO]["threshold"] = threshold
         write_json(pack / "confidence.json", values)
         with pytest.raises(SystemExit) as ended:
@@ -157,12 +154,12 @@ def test_the_command_line_states_the_confidence_and_warns(calibrated, tmp_path, 
         out, err = capsys.readouterr()
         return out.splitlines(), [line for line in err.splitlines() if "length limit" not in line]
 
-    out, err = call(1e-9)
+    out, err = transcribe(1e-9)
     assert len(out) == 1 and len(err) == 1 and re.fullmatch(r"confidence [01]\.\d\d", err[0])
-    _, err = call(1.0)
+    _, err = transcribe(1.0)
     assert err[0].startswith("confidence ") and err[1].startswith("audiopalm: warning: ")
     assert err[1].endswith("this is not what the model was trained on; do not trust the answer") and len(err) == 2
-    (line,), err = call(1.0, "--json")
+    (line,), err = transcribe(1.0, "--json")
     assert json.loads(line)["inside"] is False and 0 <= json.loads(line)["confidence"] <= 1 and err == []
 
 
@@ -179,10 +176,9 @@ def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
     write_json(path, values)
     with pytest.raises(AudioPaLMError, match=r"inputs\.audio does not have 5 features"):
         Confidence.load(path, weights)
-    assert read_trained(pack / "lm")
 
 
-def test_without_a_calibration_nothing_is_claimed(tmp_path):
+def test_answers_of_a_model_without_calibration_have_no_confidence(tmp_path):
     model = AudioPaLM.from_pretrained(make_pack(tmp_path / "pack"), verify=False)
     answer = model(task="[MT Spanish English]", text="uno dos", decoding={"text_tokens": 3})
     assert (answer.confidence, answer.inside) == (None, None)

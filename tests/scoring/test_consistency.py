@@ -1,4 +1,4 @@
-"""Acoustic consistency: recordings through the same room are alike, loudness means nothing, silence is like nothing."""
+"""Acoustic consistency: recordings in one room are alike, loudness does not matter, silence has no value."""
 
 import numpy as np
 import soundfile
@@ -13,7 +13,7 @@ ROOMS = {"dull": ([0.2], [1, -0.8], 0.001), "bright": ([1, -0.8], [1], 0.02)}
 
 
 def record(path, room: str, seed: int, loudness: float = 1.0) -> str:
-    """Two seconds of noise in syllables, of a colour that the seed gives, through a room with its own noise."""
+    """Two seconds of noise with the rhythm of syllables, coloured by the seed, in a room with noise of its own."""
     random = np.random.default_rng(seed)
     syllables = 1 + np.sin(2 * np.pi * 4 * np.arange(32000) / 16000)
     sound = lfilter([1], [1, -random.uniform(0, 0.3)], random.normal(0, 0.05, 32000) * syllables)
@@ -23,23 +23,23 @@ def record(path, room: str, seed: int, loudness: float = 1.0) -> str:
     return str(path)
 
 
-def test_the_same_room_is_nearer_than_another(tmp_path):
+def test_recordings_in_one_room_are_nearer_than_recordings_in_two(tmp_path):
     files = {f"{room}-{seed}": record(tmp_path / f"{room}{seed}.wav", room, seed)
              for room in ROOMS for seed in range(5)}
     conditions = Conditions(list(files.values()))
-    found = conditions.embed(files)
-    same = cosines({"x": found["dull-0"]}, {"x": found["dull-1"]})["x"]
-    other = cosines({"x": found["dull-0"]}, {"x": found["bright-1"]})["x"]
+    embedded = conditions.embed(files)
+    same = cosines({"x": embedded["dull-0"]}, {"x": embedded["dull-1"]})["x"]
+    other = cosines({"x": embedded["dull-0"]}, {"x": embedded["bright-1"]})["x"]
     assert same > 0.3 > -0.3 > other
 
 
-def test_loudness_and_silence(tmp_path):
+def test_loudness_does_not_matter_and_silence_has_no_value(tmp_path):
     files = {"soft": record(tmp_path / "soft.wav", "dull", 3, 0.25), "loud": record(tmp_path / "loud.wav", "dull", 3),
              "bright": record(tmp_path / "bright.wav", "bright", 3)}
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
-    found = Conditions(list(files.values())).embed(files | {"silent": str(tmp_path / "silent.wav")})
-    assert cosines({"x": found["soft"]}, {"x": found["loud"]})["x"] > 0.9
-    assert cosines({"x": found["silent"]}, {"x": found["loud"]}) == {"x": None}
+    embedded = Conditions(list(files.values())).embed(files | {"silent": str(tmp_path / "silent.wav")})
+    assert cosines({"x": embedded["soft"]}, {"x": embedded["loud"]})["x"] > 0.9
+    assert cosines({"x": embedded["silent"]}, {"x": embedded["loud"]}) == {"x": None}
 
 
 def test_statistics_are_those_of_the_spectrum():

@@ -1,10 +1,20 @@
-"""Rows of a small decoded set with a judge that always hears the same, and voices that are pitches."""
+"""Rows of a small decoded set. The judge always hears the same words; the embedding of a voice is its pitch."""
 
 import json
 
 import numpy as np
 import pytest
-from scoring_data import ENGLISH, SPANISH, Parrot, remove_decode, write_decode, write_set, write_speech, write_wav
+from scoring_data import (
+    ENGLISH,
+    SPANISH,
+    Parrot,
+    remove_decode,
+    replace_models,
+    write_decode,
+    write_set,
+    write_speech,
+    write_wav,
+)
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256, write_json
@@ -28,9 +38,7 @@ def pitch_voice(file):
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
-    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
-    monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    replace_models(monkeypatch, pitch_voice)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
     return score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
@@ -42,9 +50,8 @@ class Magpie(Parrot):
 
 
 def value(rows, **wanted):
-    found = select(rows, **wanted)
-    assert len(found) == 1, found
-    return found[0].value
+    (row,) = select(rows, **wanted)
+    return row.value
 
 
 def test_every_row_names_its_part(rows):
@@ -53,17 +60,17 @@ def test_every_row_names_its_part(rows):
         ("asr+ast+s2st", "asr"), ("asr+ast+s2st", "ast"), ("asr+ast+s2st", "s2st")}
 
 
-def test_values(rows):
+def test_values_are_those_computed_by_hand(rows):
     assert value(rows, task="asr", metric="wer") == round(1 / 6, 5)
     assert value(rows, task="ast", metric="chrf") == 100
     assert value(rows, task="asr+ast+s2st", part="asr", metric="wer") == 0
-    # heard: `i have two` and silence, against i have two, four five, i have three: 0, then 3 of 2, then 3 of 3 words
+    # The judge hears `i have two`, twice, and nothing. The references have 3, 2 and 3 words: errors 0, 3 and 3.
     assert value(rows, task="s2st", metric="asr_wer", system="model") == round((0 + 3 + 3) / 8, 5)
     assert value(rows, task="s2st", metric="asr_wer", system="true_audio") == round((0 + 3 + 1) / 8, 5)
     assert not select(rows, system="true_tokens")
 
 
-def test_voices(rows):
+def test_voices_are_compared_with_the_source_and_with_other_speakers(rows):
     assert value(rows, task="s2st", metric="speaker_win", system="model") == round(2 / 3, 5)  # silence is a loss
     own = select(rows, task="s2st", metric="speaker_cosine", system="model")[0]
     other = select(rows, task="s2st", metric="speaker_cosine", system="other")[0]
@@ -74,7 +81,7 @@ def test_voices(rows):
 
 
 def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    replace_models(monkeypatch, pitch_voice)
     monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 2.0)
     root = write_set(tmp_path)
     wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
@@ -92,18 +99,18 @@ def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path,
         score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
 
 
-def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+def test_quality_is_measured_on_as_many_utterances_as_asked_for(tmp_path, monkeypatch):
+    replace_models(monkeypatch, pitch_voice)
     monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
     rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
-    found = select(rows, task="s2st", metric="dnsmos")
-    # the first and the third of three utterances, of which the third is silent in the model's speech
-    assert {row.system: (row.value, row.n) for row in found} == {"model": (2, 2), "true_audio": (3, 2)}
+    # The first and the third utterance. The model's speech for the third is silent.
+    assert {row.system: (row.value, row.n) for row in select(rows, task="s2st", metric="dnsmos")} == {
+        "model": (2, 2), "true_audio": (3, 2)}
 
 
-def test_what_rows_say_of_their_making(rows):
+def test_rows_state_their_judge_model_and_references(rows):
     for row in rows:
         assert (row.judge is not None) == row.metric.startswith("asr_")
         assert (row.model == "a" * 16) == (row.system in ("model", "other"))
@@ -112,33 +119,31 @@ def test_what_rows_say_of_their_making(rows):
     assert len(texts) == 1  # the ceiling is scored on the same references
 
 
-def test_true_tokens_are_scored_when_they_are_there(tmp_path, monkeypatch):
-    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
-    monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+def test_true_tokens_are_scored_where_stage_11_has_spoken_them(tmp_path, monkeypatch):
+    replace_models(monkeypatch, pitch_voice)
     root = write_set(tmp_path)
     write_decode(root, "true_tokens_en", "true_tokens", None, "en", {},
                  {"ana-es-a": str(root / "audio/ana-es-a.en.wav")})
     run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
-    found = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
-    row = select(found, task="s2st", system="true_tokens", metric="asr_wer")[0]
+    rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
+    row = select(rows, task="s2st", system="true_tokens", metric="asr_wer")[0]
     assert row.value == 0 and row.n == 1
 
 
-def test_translations_with_case_and_punctuation_and_references_without_words(tmp_path):
+def test_a_reference_that_the_normaliser_empties_is_not_scored(tmp_path):
     root = write_set(tmp_path)
     for name in ("s2st_es_en", "asr+ast+s2st_es_en"):
         remove_decode(root / "exp/decode/test" / name)
     write_table(root / "dump/raw/test/text.en", ENGLISH | {"ana-es-a": "I have two.", "luis-es-a": "...!"})
-    found = {}
+    chrf = {}
     for normaliser in ("basic", "none"):
         run = Run("mini", 0, "the code", root / "score", {}, 1, normaliser)
         rows = score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
         assert {row.normaliser for row in select(rows, task="asr")} == {"basic"}
-        (found[normaliser],) = select(rows, task="ast", metric="chrf")
-        assert found[normaliser].normaliser == normaliser
-    assert (found["basic"].value, found["basic"].n) == (100, 2)  # nothing is left of the third reference
-    assert found["none"].value < 80 and found["none"].n == 3
+        (chrf[normaliser],) = select(rows, task="ast", metric="chrf")
+        assert chrf[normaliser].normaliser == normaliser
+    assert (chrf["basic"].value, chrf["basic"].n) == (100, 2)  # the third reference has no words
+    assert chrf["none"].value < 80 and chrf["none"].n == 3
 
 
 @pytest.mark.parametrize("field, change", [
@@ -149,11 +154,9 @@ def test_translations_with_case_and_punctuation_and_references_without_words(tmp
     ("vocabulary", {"meta": {"vocabulary_hash": "d" * 64}}), ("ids", {"text": {"luis-es-a": "tengo seis"}}),
     ("ids", {"names": "Luis-es-a"})])
 def test_every_ingredient_changes_the_score_line(tmp_path, monkeypatch, field, change):
-    monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
+    replace_models(monkeypatch, pitch_voice)
     monkeypatch.setitem(judge.JUDGES, "magpie", Magpie)
-    monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
-    monkeypatch.setattr(metrics, "RESAMPLES", 5)  # intervals are not looked at
+    monkeypatch.setattr(metrics, "RESAMPLES", 5)  # the test does not use the intervals
     root = write_set(tmp_path)
 
     def values(**options):
@@ -187,7 +190,7 @@ def test_the_texts_behind_a_row_give_its_value(tmp_path, rows):
             assert round(again, 5) == row.value
 
 
-def test_wrong_ids_and_languages(tmp_path):
+def test_wrong_ids_and_languages_are_named(tmp_path):
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {}, 1)
     folder = root / "exp/decode/test/asr+ast+s2st_es_en"
@@ -204,8 +207,8 @@ def test_wrong_ids_and_languages(tmp_path):
         score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
 
 
-def test_missing_things_name_their_stage(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+def test_a_missing_file_or_utterance_names_its_stage(tmp_path, monkeypatch):
+    replace_models(monkeypatch, pitch_voice)
     with pytest.raises(AudioPaLMError, match=r"does not exist; run stage 10 \(decode\) first"):
         sets_of(tmp_path / "exp/decode")
     root = write_set(tmp_path)
@@ -220,4 +223,3 @@ def test_missing_things_name_their_stage(tmp_path, monkeypatch):
     (root / "exp/decode/test/asr_es/asr").write_text("ana-es-a tengo dos\n")
     with pytest.raises(AudioPaLMError, match="has 1 utterances, meta.json says 3"):
         score_set(test_set, run)
-    assert len(SPANISH) == len(ENGLISH) == 3

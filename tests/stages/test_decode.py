@@ -1,13 +1,15 @@
-"""Stage 10's folders: what makes a decode finished, and that nothing of an earlier one stays in it.
+"""Folders of stage 10: when a decode is finished, and that no file of an earlier decode stays.
 
-The jobs are replaced by a function that writes the files of their shards; the model is not what is tested here.
+A function that writes the files of the shards stands in for the jobs, so no model is needed.
 """
 
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import call
 
+from audiopalm.core import lock
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.core.lock import locked
@@ -24,7 +26,7 @@ TOKENIZER = SimpleNamespace(decode=lambda ids: " ".join(map(str, ids)))
 
 @pytest.fixture
 def run(digit_sets, tmp_path, monkeypatch):
-    """Decodes a task of the dev set into tmp_path / "out"; returns the shards that were decoded."""
+    """A function that decodes a task of the dev set into tmp_path / "out" and returns the shards that it decoded."""
     _, _, data, tokens = digit_sets
     decoded = []
 
@@ -41,7 +43,8 @@ def run(digit_sets, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stage, "run_jobs", run_jobs)
 
-    def call(task: str = "asr", data_dir=data, n_best: int = 2, model: str = "a", command: str = "run.pl") -> list[str]:
+    def decode_task(task: str = "asr", data_dir=data, n_best: int = 2, model: str = "a",
+                    command: str = "run.pl") -> list[str]:
         decoded.clear()
         examples, settings = ExampleSet(data_dir, tokens), stage.DecodingConfig(beam=n_best)
         names = examples.utterances({"audio"}, "es", None)
@@ -51,14 +54,14 @@ def run(digit_sets, tmp_path, monkeypatch):
             decode([folder], Launcher(command, 1, tmp_path / "jobs"), [], 2, VOCABULARY, TOKENIZER)
         return decoded
 
-    return call
+    return decode_task
 
 
 def contents(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_of_another_decode_and_its_speech_stays(run, tmp_path):
+def test_no_file_of_another_decode_or_of_its_speech_stays(run, tmp_path):
     assert run("ast+s2st", n_best=3)
     out = tmp_path / "out"
     assert {"ast", "units.scp", "3best_recog/text", "meta.json"} <= contents(out)
@@ -69,7 +72,7 @@ def test_nothing_of_another_decode_and_its_speech_stays(run, tmp_path):
     assert contents(out) == {"asr", "meta.json", *(f"1best_recog/{name}" for name in ("text", "token_int", "score"))}
 
 
-def test_a_finished_decode_of_the_same_inputs_is_left_and_of_others_is_made_anew(run, tmp_path, digit_sets):
+def test_a_decode_is_made_anew_only_when_its_inputs_have_changed(run, tmp_path, digit_sets):
     assert run() and run() == []
     before = read_json(tmp_path / "out" / "meta.json")["input_sha256"]
     assert run(model="b")
@@ -94,11 +97,9 @@ def test_a_stopped_decode_goes_on_with_its_own_shards_only(run, tmp_path):
 
 
 def test_two_decodes_of_one_set_are_refused(tmp_path, monkeypatch):
-    from audiopalm.bin.decode import main
-
+    monkeypatch.setattr(lock, "GRACE_SECONDS", 0.1)
     (tmp_path / "decode.yaml").write_text("tasks: [{task: asr}]\n")
-    monkeypatch.setattr("sys.argv", ["decode", *(part for name in ("lm", "vocabulary", "data_dir", "tokens", "output")
-                                                 for part in (f"--{name}", str(tmp_path / name))),
-                                     "--config", str(tmp_path / "decode.yaml")])
+    folders = (part for name in ("lm", "vocabulary", "data_dir", "tokens", "output")
+               for part in (f"--{name}", tmp_path / name))
     with locked(tmp_path / "output", "synthesize"), pytest.raises(AudioPaLMError, match="output is being written by"):
-        main()
+        call("decode", *folders, "--config", tmp_path / "decode.yaml")

@@ -1,12 +1,11 @@
 """Stage 2: cuts joined exactly, shared files, resampling, limits of length, reruns, bad audio."""
 
-import subprocess
-import sys
-
 import kaldiio
 import numpy as np
 import pytest
 import soundfile
+from commands import check, command
+from miniatures.sound import HTML, mp3
 from stage2 import format_set, make_files
 
 from audiopalm.core.errors import AudioPaLMError
@@ -16,6 +15,7 @@ from audiopalm.data.datadir import read_table, write_table
 from audiopalm.stages.format_audio import compare_hours
 
 RATE = 16000
+pytestmark = pytest.mark.usefixtures("prestarted_jobs")
 
 
 def read(path):
@@ -26,16 +26,17 @@ def read(path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Two recordings of 2 s; three utterances, one of them joined of three cuts, and a shared translation."""
+    """Two recordings of 2 s, three utterances of them, one of three cuts, and a translation that two of them share."""
     random = np.random.default_rng(0)
     directory = tmp_path / "data"
-    sources = {name: random.uniform(-0.5, 0.5, 2 * RATE) for name in ("one", "two")}
+    sources = {name: random.uniform(-0.5, 0.5, 2 * RATE) for name in ("first", "second")}
     for name, samples in sources.items():
         soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
     write_table(directory / "wav.scp", {name: str(tmp_path / f"{name}.wav") for name in sources})
-    write_table(directory / "segments", {"a-en-1": "one 0.10 0.50", "a-en-3": "two 0.00 0.02",
-                                         "a-en-2": "one 0.00 0.25 two 1.00 1.50 one 1.75 2.00"})
-    write_table(directory / "segments.es", {"a-en-1": "one 0.10 0.50", "a-en-2": "one 0.10 0.50"})
+    write_table(directory / "segments", {
+        "a-en-1": "first 0.10 0.50", "a-en-2": "first 0.00 0.25 second 1.00 1.50 first 1.75 2.00",
+        "a-en-3": "second 0.00 0.02"})
+    write_table(directory / "segments.es", {"a-en-1": "first 0.10 0.50", "a-en-2": "first 0.10 0.50"})
     for name, value in (("utt2spk", "a"), ("utt2lang", "en"), ("text", "some words"), ("text.es", "unas palabras")):
         write_table(directory / name, {f"a-en-{number}": value for number in (1, 2, 3)})
     return directory, {name: samples.astype(np.float32) for name, samples in sources.items()}
@@ -44,7 +45,7 @@ def data(tmp_path):
 def test_cuts_are_joined_sample_by_sample(data, tmp_path):
     directory, sources = data
     format_set(directory, tmp_path / "out", tmp_path / "audio")
-    expected = np.concatenate([sources["one"][:4000], sources["two"][16000:24000], sources["one"][28000:]])
+    expected = np.concatenate([sources["first"][:4000], sources["second"][16000:24000], sources["first"][28000:]])
     samples = read(read_table(tmp_path / "out" / "wav.scp")["a-en-2"])
     assert np.abs(samples - expected).max() < 1e-4
 
@@ -70,7 +71,7 @@ def test_short_and_long_utterances_leave_every_table(data, tmp_path):
         format_set(directory, tmp_path / "none", tmp_path / "audio", shortest=100)
 
 
-def test_a_rerun_makes_only_what_is_missing_or_broken(data, tmp_path):
+def test_a_rerun_makes_only_missing_and_damaged_recordings(data, tmp_path):
     directory, _ = data
     format_set(directory, tmp_path / "out", tmp_path / "audio")
     files = sorted((tmp_path / "audio").glob("*.flac"))
@@ -84,17 +85,14 @@ def test_a_rerun_makes_only_what_is_missing_or_broken(data, tmp_path):
 def test_a_changed_source_is_read_again(data, tmp_path):
     directory, _ = data
     format_set(directory, tmp_path / "out", tmp_path / "audio")
-    soundfile.write(tmp_path / "one.wav", np.zeros(2 * RATE + 1), RATE, subtype="FLOAT")
-    again = subprocess.run(
-        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(directory), "--output",
-         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio"), "--nj", "1", "--min_seconds", "0"],
-        capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    soundfile.write(tmp_path / "first.wav", np.zeros(2 * RATE + 1), RATE, subtype="FLOAT")
+    check(command("format_audio", "--input", directory, "--output", tmp_path / "out", "--audio_dir", tmp_path / "audio",
+                  "--nj", "1", "--min_seconds", "0"))
     assert not read(read_table(tmp_path / "out" / "wav.scp")["a-en-1"]).any()
 
 
-def test_plain_wav_scp_at_48_khz_in_stereo(tmp_path):
-    """A 1 kHz tone in the left channel alone stays at 1 kHz, at half the level."""
+def test_stereo_at_48_khz_becomes_mono_at_16_khz(tmp_path):
+    """A tone of 1 kHz in the left channel stays at 1 kHz and has half the level."""
     time = np.arange(48000) / 48000
     stereo = np.stack([0.8 * np.sin(2 * np.pi * 1000 * time), np.zeros(48000)], axis=1)
     soundfile.write(tmp_path / "tone.wav", stereo, 48000)
@@ -118,33 +116,22 @@ def test_bad_audio_is_refused_in_one_line(tmp_path, content, message):
         (tmp_path / "bad.wav").write_bytes(content)
     for name, value in (("wav.scp", str(tmp_path / "bad.wav")), ("text", "x"), ("utt2spk", "c")):
         write_table(tmp_path / "data" / name, {"c-en-1": value})
-    result = subprocess.run(
-        [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", str(tmp_path / "data"), "--output",
-         str(tmp_path / "out"), "--audio_dir", str(tmp_path / "audio")], capture_output=True, text=True)
+    result = command("format_audio", "--input", tmp_path / "data", "--output", tmp_path / "out", "--audio_dir",
+                     tmp_path / "audio")
     assert result.returncode == 1
     errors = [line for line in result.stderr.splitlines() if "error:" in line]
     assert len(errors) == 1 and "bad.wav" in errors[0] and message in errors[0] and "Traceback" not in result.stderr
     assert not (tmp_path / "out" / "wav.scp").exists()
 
 
-def mp3_with_speech(path, seconds=2.0):
-    """Variable bit rate with a Xing tag, as Common Voice has it; returns its bytes."""
-    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * 48000))
-    with soundfile.SoundFile(path, "w", 48000, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE",
-                             compression_level=0.6) as file:
-        file.write(noise)
-    return path.read_bytes()
-
-
-def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
-    whole = mp3_with_speech(tmp_path / "whole.mp3")
+def test_a_damaged_mp3_is_removed_and_named_and_other_recordings_stay(tmp_path):
+    whole = mp3(2.0)
     untagged = whole.replace(b"Xing", b"XXXX").replace(b"Info", b"XXXX")
     assert untagged != whole
-    files = {"whole": whole, "untagged": untagged, "cut": whole[:len(whole) // 3], "empty": b"", "short": whole,
-             "html": b"<html><body>404 Not Found</body></html>", "long_text": whole, "zeros": bytes(20000)}
+    files = {"whole": whole, "untagged": untagged, "cut": whole[:len(whole) // 3], "empty": b"", "html": HTML,
+             "short": mp3(0.02), "long_text": whole, "zeros": bytes(20000)}
     for name, content in files.items():
         (tmp_path / f"{name}.mp3").write_bytes(content)
-    mp3_with_speech(tmp_path / "short.mp3", 0.02)
     table = {f"a-{name}": str(tmp_path / f"{name}.mp3") for name in files}
     write_table(tmp_path / "data" / "wav.scp", table)
     write_table(tmp_path / "data" / "utt2spk", dict.fromkeys(table, "a"))
@@ -161,7 +148,7 @@ def test_damaged_mp3_is_removed_and_named_and_its_neighbours_stay(tmp_path):
     assert not (tmp_path / "strict" / "wav.scp").exists()
 
 
-def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, caplog):
+def test_hours_are_compared_with_the_published_hours_of_the_same_languages(tmp_path, caplog):
     for published, hours, warned in (({"fr": 2.0}, 1.99, False), ({"fr": 2.0}, 1.5, True), ({}, 1.5, False),
                                      ({"fr": 2.0, "de": 1.0}, 1.5, False)):
         write_json(tmp_path / "report.json", {"published_hours": published, "languages": {"fr": 7}})
@@ -172,7 +159,7 @@ def test_hours_are_compared_with_published_ones_of_the_same_languages(tmp_path, 
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "flac.ark"])
-def test_other_formats_hold_the_same(data, tmp_path, audio_format):
+def test_other_formats_hold_the_same_recordings(data, tmp_path, audio_format):
     directory, _ = data
     expected = format_set(directory, tmp_path / "flac", tmp_path / "audio")
     report = format_set(directory, tmp_path / "out", tmp_path / "audio", audio_format)
@@ -182,12 +169,12 @@ def test_other_formats_hold_the_same(data, tmp_path, audio_format):
         assert ours.keys() == flac.keys() and len(set(ours.values())) == len(set(flac.values()))
         for key, path in ours.items():
             difference = np.abs(read_audio(path) - read_audio(flac[key])).max()
-            assert difference == 0 if audio_format == "flac.ark" else difference < 1e-4  # libsndfile rounds otherwise
+            assert difference == 0 if audio_format == "flac.ark" else difference < 1e-4  # libsndfile rounds differently
             assert (":" if audio_format == "flac.ark" else ".wav") in path
 
 
-def test_archives_are_few_and_a_rerun_makes_only_those_that_are_missing_or_not_whole(tmp_path):
-    """Five recordings in two jobs, so that there are two archives of three and two."""
+def test_each_job_writes_an_archive_and_a_rerun_makes_only_missing_and_damaged_ones(tmp_path):
+    """Two jobs write archives of three and two recordings."""
     names = [f"a-en-{number}" for number in range(5)]
     for index, name in enumerate(names):
         soundfile.write(tmp_path / f"{name}.wav", np.full(4000 + index, 0.1), RATE)
@@ -199,7 +186,7 @@ def test_archives_are_few_and_a_rerun_makes_only_those_that_are_missing_or_not_w
     report = format_set(tmp_path / "data", tmp_path / "out", audio, "flac.ark", jobs=2, max_drop=0.5)
     assert report["removed"] == {"utterance cannot be decoded": 1}
     archives = sorted(audio.glob("audio.*.ark"))
-    assert len(archives) == 2 and len(list(audio.glob("*"))) == 6  # and their indexes, damaged.json, jobs/
+    assert len(archives) == 2 and len(list(audio.glob("*"))) == 6  # besides them two indices, damaged.json and jobs/
     whole = {path: path.read_bytes() for path in archives}
     assert make_files(tmp_path / "data", audio, 2, "flac.ark") == (0, {name: "cannot be decoded" for name in
                                                                       read_json(audio / "damaged.json")})
@@ -213,8 +200,8 @@ def test_archives_are_few_and_a_rerun_makes_only_those_that_are_missing_or_not_w
         make_files(tmp_path / "data", audio, 2, "flac.ark")
 
 
-def test_an_archive_is_a_source_too(tmp_path):
-    """As in the dump of ESPnet; with segments, cuts of it."""
+def test_recordings_may_come_from_an_archive(tmp_path):
+    """As in the dump of ESPnet, whole and cut by segments."""
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
     kaldiio.save_ark(str(tmp_path / "dump.ark"), {"a": (samples, RATE)}, scp=str(tmp_path / "dump.scp"),
                      write_function="soundfile", write_kwargs={"format": "flac"})
@@ -228,32 +215,31 @@ def test_an_archive_is_a_source_too(tmp_path):
     assert np.array_equal(read_audio(read_table(tmp_path / "out/wav.scp")["a"]), read_audio(entry)[4000:12000])
 
 
-def test_commands_are_run_where_the_user_says_so(data, tmp_path):
-    """Whole and cut, here through cat; a command that fails is one line."""
+def test_commands_in_wav_scp_are_run_only_with_pipes_true(data, tmp_path):
+    """A command that fails is one line."""
     directory, sources = data
     table = {name: f"cat {path} | cat |" for name, path in read_table(directory / "wav.scp").items()}
     write_table(directory / "wav.scp", table)
 
     def run(*options):
-        return subprocess.run(
-            [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", directory, "--output", tmp_path / "out",
-             "--audio_dir", tmp_path / "audio", "--min_seconds", "0", *options], capture_output=True, text=True)
+        return command("format_audio", "--input", directory, "--output", tmp_path / "out", "--audio_dir",
+                       tmp_path / "audio", "--min_seconds", "0", *options)
 
     refused = run()
     assert refused.returncode == 1 and "cat |' is a command; where you trust it" in refused.stderr
     assert "--pipes true" in refused.stderr and not (tmp_path / "out").exists()
-    assert (result := run("--pipes", "true")).returncode == 0, result.stderr
+    check(run("--pipes", "true"))
     samples = read(read_table(tmp_path / "out/wav.scp")["a-en-1"])
-    assert np.abs(samples - sources["one"][1600:8000]).max() < 1e-4
-    write_table(directory / "wav.scp", table | {"one": f"cat {tmp_path}/none |"})
+    assert np.abs(samples - sources["first"][1600:8000]).max() < 1e-4
+    write_table(directory / "wav.scp", table | {"first": f"cat {tmp_path}/none |"})
     failed = run("--pipes", "true")
     assert failed.returncode == 1 and "error: the command 'cat " in failed.stderr
     assert "of wav.scp failed with exit code 1: cat: " in failed.stderr and failed.stderr.count("error:") == 1
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("one 0.0", "expected `recording start end`"), ("three 0.0 1.0", "unknown recording"),
-    ("one 1.5 2.5", "lies outside"), ("one 1.0 1.0", "lies outside"),
+    ("first 0.0", "expected `recording start end`"), ("third 0.0 1.0", "unknown recording"),
+    ("first 1.5 2.5", "lies outside"), ("first 1.0 1.0", "lies outside"),
 ])
 def test_bad_segments_are_refused(data, tmp_path, line, message):
     directory, _ = data

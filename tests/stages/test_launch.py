@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from prestarted import prestarted
-from schedulers import PATH, ask, processes_with, scheduler, wait_until
+from schedulers import PATH, ask, processes_with, scheduler
 from trainings import Trainings
+from waiting import wait_until
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import AGAIN

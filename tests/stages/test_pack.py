@@ -1,15 +1,14 @@
-"""Stage 14: the folder, its manifest and a zip that is the same each time."""
+"""Stage 14: the folder with its manifest and card, and a zip with the same bytes in every run."""
 
 import json
-import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
 import pytest
 import yaml
+from commands import call
 from scoring_data import result_row, write_set
 
-from audiopalm.bin import pack
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
 from audiopalm.data.domain import Domain
@@ -34,30 +33,29 @@ def expdir(tmp_path, monkeypatch):
     return tmp_path / "mini/exp"
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["pack", "--output", "exp/pack", *arguments])
-    pack.main()
+def make_pack(*arguments):
+    call("pack", "--output", "exp/pack", *arguments)
 
 
-def test_folder_manifest_and_zip(expdir, monkeypatch):
-    command(monkeypatch)
+def test_the_pack_has_the_listed_files_and_the_zip_is_the_same_in_every_run(expdir):
+    make_pack()
     manifest = json.loads((expdir / "pack/audiopalm.json").read_text())
-    found = {path.relative_to(expdir / "pack").as_posix() for path in (expdir / "pack").rglob("*") if path.is_file()}
-    assert found == {*manifest["files"], "audiopalm.json"} and "lm/log.jsonl" not in found
+    files = {path.relative_to(expdir / "pack").as_posix() for path in (expdir / "pack").rglob("*") if path.is_file()}
+    assert files == {*manifest["files"], "audiopalm.json"} and "lm/log.jsonl" not in files
     assert all(sha256(expdir / "pack" / name) == entry["sha256"] for name, entry in manifest["files"].items())
     card = (expdir / "pack/README.md").read_text()
     assert "Apache-2.0" in card and "- Languages: English, Spanish, Russian." in card and "Scores" not in card
     assert "  - `[ASR ...]`: Spanish, Russian\n  - `[ASR AST S2ST ...]`: Spanish to English\n" in card
     assert 'model("x.wav", task="[ASR AST S2ST Spanish English]")' in card and "[TTS" not in card
     with zipfile.ZipFile(expdir / "pack.zip") as archive:
-        assert {f"pack/{name}" for name in found} == set(archive.namelist())
+        assert {f"pack/{name}" for name in files} == set(archive.namelist())
     first = sha256(expdir / "pack.zip")
-    (expdir / "pack/stale").write_text("left by someone")
-    command(monkeypatch)
+    (expdir / "pack/stale").write_text("of an earlier run")
+    make_pack()
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
 
 
-def test_the_card_says_what_can_be_said_and_how_sure_the_model_is(expdir, monkeypatch):
+def test_the_card_has_the_domain_and_the_reliability_of_confidence(expdir):
     (expdir.parent / "conf").mkdir()
     (expdir.parent / "conf/domain.yaml").write_text("sentence: It knows numbers.\nexamples: [one two, три]\n")
     groups = [{"confidence": 0.25, "right": 0.2, "count": 17}, {"confidence": 0.95, "right": 1.0, "count": 31}]
@@ -67,7 +65,7 @@ def test_the_card_says_what_can_be_said_and_how_sure_the_model_is(expdir, monkey
     write_json(expdir / "confidence.json", {
         "model_sha256": model, "inputs": {}, "tasks": {},
         "report": {"right": {"mt": {**right, "auc": None}, "asr": right}, "outside": {"audio": outside}}})
-    command(monkeypatch)
+    make_pack()
     card = (expdir / "pack/README.md").read_text()
     assert '## What can be said\n\nIt knows numbers.\n\n- "one two"\n- "три"\n' in card
     assert Domain.of_pack(expdir / "pack/domain.json").examples == ["one two", "три"]
@@ -78,33 +76,33 @@ def test_the_card_says_what_can_be_said_and_how_sure_the_model_is(expdir, monkey
     assert {"ASR, 48 answers, error 0.031", "MT, 48 answers, error 0.031", "stated confidence"} <= set(texts)
     assert texts.count("17") == texts.count("31") == 2
     first = sha256(expdir / "pack.zip")
-    command(monkeypatch)
+    make_pack()
     assert sha256(expdir / "pack.zip") == first
     write_json(expdir / "confidence.json", {"model_sha256": model, "inputs": {}, "tasks": {}, "report": {}})
-    command(monkeypatch)
+    make_pack()
     assert not (expdir / "pack/reliability.svg").exists()
     assert "How sure" not in (expdir / "pack/README.md").read_text()
 
 
 def header(card):
-    """The YAML header of a card, which must be all of its beginning."""
-    before, found, _ = card.split("---\n", 2)
+    """The YAML header with which a card begins."""
+    before, values, _ = card.split("---\n", 2)
     assert not before
-    return yaml.safe_load(found)
+    return yaml.safe_load(values)
 
 
-def test_the_hub_understands_the_header(expdir, monkeypatch):
+def test_the_hub_understands_the_header(expdir):
     write_rows(expdir / "results.json", [
         result_row("asr", "wer", 0.25, model=sha256(expdir / "lm/model.safetensors")[:16]),
         result_row("asr", "cer", 0.125, model=sha256(expdir / "lm/model.safetensors")[:16])])
-    command(monkeypatch)
+    make_pack()
     card = (expdir / "pack/README.md").read_text()
     values = header(card)
     assert {key: values[key] for key in values if key != "model-index"} == {
         "license": "other", "license_name": "licences-of-the-recordings", "language": ["en", "es", "ru"],
         "pipeline_tag": "audio-to-audio", "library_name": "audiopalm",
         "tags": ["audiopalm", "speech", "asr", "ast", "s2st"]}
-    command(monkeypatch, "--license", "cc-by-sa-3.0")
+    make_pack("--license", "cc-by-sa-3.0")
     licensed = (expdir / "pack/README.md").read_text()
     assert header(licensed)["license"] == "cc-by-sa-3.0" and "license_name" not in header(licensed)
     assert "Apache-2.0 for the code, cc-by-sa-3.0 for the weights." in licensed
@@ -116,7 +114,7 @@ def test_the_hub_understands_the_header(expdir, monkeypatch):
     assert data.license == "other" and data.pipeline_tag == "audio-to-audio"
 
 
-def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, monkeypatch, caplog):
+def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, caplog):
     write_set(expdir.parent)
     model = sha256(expdir / "lm/model.safetensors")
     rows = [result_row("asr", "wer", 0.25, model=model[:16]),
@@ -124,49 +122,49 @@ def test_the_card_has_the_scores_and_an_example_of_this_model(expdir, monkeypatc
             result_row("tts", "asr_wer", 0.5, model=model[:16], source="en"),
             result_row("tts", "asr_wer", 0.0625, source="en", model=None, system="true_audio")]
     write_rows(expdir / "results.json", rows)
-    command(monkeypatch)
+    make_pack()
     card = (expdir / "pack/README.md").read_text()
     assert "| ASR WER, mean of languages | 0.250 |" in card and "| 0.500 | 0.500 | 0.062 |" in card
     assert [(result["task"]["type"], result["dataset"]["config"], result["metrics"][0]["type"],
              result["metrics"][0]["value"]) for result in header(card)["model-index"][0]["results"]] == [
         ("automatic-speech-recognition", "es", "wer", 0.25), ("text-to-speech", "en", "asr_wer", 0.5)]
-    assert "An example" not in card and "has no decode of the packed model" in caplog.text  # they are of another model
+    assert "An example" not in card and "has no decode of the packed model" in caplog.text
     for path in [expdir / "decode/test/decodes.json", *expdir.glob("decode/test/*/meta.json")]:
         path.write_text(path.read_text().replace("a" * 64, model))
-    command(monkeypatch)
+    make_pack()
     card = (expdir / "pack/README.md").read_text()
     assert 'the recording `ana-es-a`, in which is said "tengo dos", the model answers to `[asr+ast+s2st]`' in card
     assert '- ast "i have two" (reference: "i have two")' in card
     write_rows(expdir / "results.json", rows[1:2])
-    command(monkeypatch)
+    make_pack()
     assert "has no score of the packed model" in caplog.text
     assert "Scores" not in (expdir / "pack/README.md").read_text()
 
 
-def test_a_model_that_does_not_say_what_it_was_trained_on(expdir, monkeypatch):
+def test_a_model_that_does_not_state_its_trained_tasks_is_refused(expdir):
     config = expdir / "lm/config.json"
     write_json(config, {"model": {}})
     with pytest.raises(AudioPaLMError, match=r"lm/config.json does not say .* trained on; run stage 8 \(finetune\)"):
-        command(monkeypatch)
+        make_pack()
     for broken in ("asr", [{"task": "asr"}], [{"task": "asr", "source": 1, "target": None}], None):
         write_json(config, {"trained": broken})
         with pytest.raises(AudioPaLMError, match="'trained' is not a list of task, source and target"):
-            command(monkeypatch)
+            make_pack()
     assert not (expdir / "pack").exists()
 
 
-def test_the_tokenizer_of_an_imported_lm_goes_along(expdir, monkeypatch):
+def test_the_tokenizer_of_an_imported_lm_is_packed(expdir):
     tokenizer = expdir / "vocabulary" / "text.model"
     tokenizer.rename(expdir / "vocabulary" / "tokenizer.json")
-    command(monkeypatch)
+    make_pack()
     assert (expdir / "pack/vocabulary/tokenizer.json").read_text() == "a tokenizer"
     assert not (expdir / "pack/vocabulary/text.model").exists()
 
 
-def test_folders_from_elsewhere(expdir, monkeypatch, tmp_path):
+def test_a_part_may_come_from_another_folder(expdir, tmp_path):
     (expdir / "codec").rename(tmp_path / "pretrained")
     with pytest.raises(AudioPaLMError, match=r"exp/codec/config.json does not exist; run stage 4 \(codec\) first"):
-        command(monkeypatch)
+        make_pack()
     assert not (expdir / "pack").exists() and not (expdir / ".pack.partial").exists()
-    command(monkeypatch, "--codec", str(tmp_path / "pretrained"))
+    make_pack("--codec", str(tmp_path / "pretrained"))
     assert (expdir / "pack/codec/model.safetensors").is_file()

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import soundfile
 from packed import make_pack, spoken, tone
 from prestarted import run_python
+from waiting import wait_until
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import start_time
@@ -35,7 +35,7 @@ def texts(tmp_path):
     return folder
 
 
-def test_pairs_are_kept_or_counted(texts, tmp_path):
+def test_pairs_of_texts_are_kept_or_counted_as_dropped(texts, tmp_path):
     report = prepare(texts, tmp_path / "mt")
     assert report == {"kept": 4, "dropped": {"an empty or a long text": 2, "not two columns": 1, "not UTF-8": 1}}
     assert read_table(tmp_path / "mt/dev/text") == {"mt-es-en-a-000000000": "Uno.", "mt-es-en-b-000000000": "Cuatro."}
@@ -45,7 +45,7 @@ def test_pairs_are_kept_or_counted(texts, tmp_path):
         prepare(texts, tmp_path / "mt")
 
 
-def test_a_command_speaks_what_is_missing(texts, tmp_path):
+def test_a_command_speaks_the_texts_that_are_not_spoken_yet(texts, tmp_path):
     prepare(texts, tmp_path / "mt")
     tone(tmp_path / "tone.wav")
     script = tmp_path / "say.sh"
@@ -62,13 +62,13 @@ def test_a_command_speaks_what_is_missing(texts, tmp_path):
     said = Path(f"{script}.said")
     assert sorted(said.read_text().splitlines())[:4] == ["en Four.", "en One.", "en Three.", 'en Two "{lang}".']
     assert speak("--max_drop", "0.2").returncode == 0
-    assert len(said.read_text().splitlines()) == 9  # what failed, once more
+    assert len(said.read_text().splitlines()) == 9  # the text that failed is tried once more
     spoken = tmp_path / "spoken/train"
     assert read_table(spoken / "text") == {"mt-es-en-a-000000001": "-- $(exit 3) {out}"}
     assert read_table(spoken / "wav.scp").keys() == read_table(spoken / "wav.scp.en").keys() == {"mt-es-en-a-000000001"}
 
 
-def test_a_killed_run_leaves_no_command_and_a_second_run_is_refused_before(texts, tmp_path):
+def test_a_second_run_is_refused_and_a_killed_run_leaves_no_command(texts, tmp_path):
     prepare(texts, tmp_path / "mt")
     script = tmp_path / "say.sh"
     script.write_text('#!/bin/sh\necho $$ > "$0.pid.new"; mv "$0.pid.new" "$0.pid"; exec sleep 600\n')
@@ -86,14 +86,7 @@ def test_a_killed_run_leaves_no_command_and_a_second_run_is_refused_before(texts
     wait_until(lambda: start_time(int(pid.read_text())) is None)
 
 
-def wait_until(condition) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_a_packed_model_speaks(tmp_path):
+def test_a_packed_model_speaks_the_languages_it_was_trained_on(tmp_path):
     soundfile.write(tmp_path / "voice.wav", spoken(), 16000)
     speak = spoken_by_model(str(make_pack(tmp_path / "pack")), str(tmp_path / "voice.wav"))
     assert speak(Saying("uno dos", "es", tmp_path / "a.wav")) == ""

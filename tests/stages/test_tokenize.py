@@ -1,4 +1,4 @@
-"""Stage 5: one encoding per audio file, ids shared by alias, reruns that go on, tokenizers that must not be mixed."""
+"""Stage 5: each audio file is encoded once, a rerun goes on, and ids of two tokenizers are not mixed."""
 
 import os
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from prestarted import run_python
+from tiny_models import tiny_codec
 
 from audiopalm.codec.registry import load_codec
-from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import save_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
@@ -35,7 +35,7 @@ def make_units(directory, seed: int) -> None:
 
 @pytest.fixture
 def folders(tmp_path):
-    """(data, units, codec, output): two speakers, each the target of the other, so that all four files are shared."""
+    """(data, units, codec, output). Each utterance is the translation of another, so that all four files are shared."""
     random, data = np.random.default_rng(0), tmp_path / "raw"
     source, target = {}, {}
     for number in range(4):
@@ -49,11 +49,8 @@ def folders(tmp_path):
     write_table(data / "utt2spk", dict.fromkeys(source, "anna"))
     make_units(tmp_path / "units", seed=0)
     torch.manual_seed(0)
-    model = SpectralModel(SpectralConfig(encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8, decoder_blocks=1,
-                                         levels=3, size=16))
-    model.codebooks.normal_()
     (tmp_path / "codec").mkdir()
-    save_codec(model, tmp_path / "codec")
+    save_codec(tiny_codec(levels=3), tmp_path / "codec")
     return data, tmp_path / "units", tmp_path / "codec", tmp_path / "tokens"
 
 
@@ -74,7 +71,7 @@ def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, 
         samples = read_audio(path)
         assert np.array_equal(source[utterance], UnitTokenizer.load(units).encode([samples])[0])
         assert np.array_equal(frames[utterance], load_codec(codec).encode([samples])[0])
-    assert target.table["anna-es-0"] == source.table["anna-en-0"]  # one place in one archive
+    assert target.table["anna-es-0"] == source.table["anna-en-0"]  # the same entry of the same archive
     meta = read_json(output / "meta.json")
     assert {key: meta[key] for key in ("units_rate", "units_size", "codec_rate", "codec_levels", "codec_size")} == {
         "units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 3, "codec_size": 16}
@@ -117,7 +114,7 @@ def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
         tokenize(folders, codec_tokens=False)
 
 
-def test_command_with_two_processes_and_one_line_for_a_bad_file(folders):
+def test_the_command_runs_two_jobs_and_a_damaged_file_is_one_line(folders):
     data, units, codec, output = folders
     command = ["-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", units, "--codec", codec,
                "--output", output, "--nj", "2", "--codec_tokens", "false"]

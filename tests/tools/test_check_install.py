@@ -1,4 +1,4 @@
-"""tools/check_install.py and the pins it reads."""
+"""tools/check_install.py, and the pinned versions that it reads."""
 
 import ast
 import importlib.metadata
@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from prestarted import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,8 +23,8 @@ def check_install():
     return module
 
 
-def test_this_environment(check_install):
-    result = subprocess.run([sys.executable, ROOT / "tools" / "check_install.py"], capture_output=True, text=True)
+def test_the_check_of_this_environment_has_a_line_for_each_package_and_its_exit_code():
+    result = run_python(ROOT / "tools" / "check_install.py")
     lines = result.stdout.splitlines()
     assert f"[x] torch: {importlib.metadata.version('torch')}" in lines
     assert any(line.startswith("[x] computing: ") and "threads; bfloat16 is" in line for line in lines)
@@ -31,7 +32,7 @@ def test_this_environment(check_install):
     assert result.returncode == (1 if missing else 0)
 
 
-def test_wrong_and_missing_packages(check_install, capsys):
+def test_a_wrong_or_missing_package_is_named(check_install, capsys):
     assert not check_install.check("numpy", lambda: check_install.installed("numpy", "0.1"))
     assert not check_install.check("nothing", lambda: check_install.installed("no-such-package", "1"))
     assert check_install.check("fine", lambda: "yes")
@@ -41,12 +42,12 @@ def test_wrong_and_missing_packages(check_install, capsys):
     assert output[2] == "[x] fine: yes"
 
 
-def test_versions_agree_with_the_shell_scripts(check_install):
+def test_versions_are_those_of_the_shell_scripts(check_install):
     assert f"\nTORCH={check_install.TORCH}\n" in (ROOT / "tools" / "setup.sh").read_text()
     assert f"\nESPNET={check_install.ESPNET}\n" in (ROOT / "tools" / "install_espnet.sh").read_text()
 
 
-# Not installed by tools/setup.sh: who asks for them and lacks them is told (tests/train/test_log.py,
+# tools/setup.sh does not install them. Code that needs them names them (tests/training/test_log.py,
 # tests/codec/test_classic.py).
 ON_REQUEST = {"wandb", "pycodec2"}
 
@@ -55,8 +56,8 @@ def requirement_names(requirements):
     return {re.split("[<>=;\\[ ]", requirement)[0] for requirement in requirements}
 
 
-def test_pip_install_brings_what_inference_imports_and_extras_the_rest():
-    """`pip install .`: what the import of audiopalm.inference brings; extras: every import at the top of a module."""
+def test_pip_install_brings_the_imports_of_inference_and_extras_the_others():
+    """`pip install .` brings every import of audiopalm.inference; extras bring the others at the top of modules."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = requirement_names(project["dependencies"])
     extras = set().union(*map(requirement_names, project["optional-dependencies"].values()))
@@ -91,7 +92,7 @@ def test_every_import_of_the_package_is_pinned(check_install):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
                 [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
             for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"audiopalm"} - ON_REQUEST:
-                found = {provider.lower().replace("_", "-") for provider in providers.get(name, [])}
-                if not found & pinned:
+                packages = {provider.lower().replace("_", "-") for provider in providers.get(name, [])}
+                if not packages & pinned:
                     unknown.add(f"{path.relative_to(ROOT)}: {name}")
     assert sorted(unknown) == []

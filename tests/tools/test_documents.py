@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell the reader to run or read exists."""
+"""Modules and files that README.md and docs/ name exist, and the documents agree with driver and results."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ MINI = ROOT / "egs" / "mini"
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md",
                     *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md"),
                     *(ROOT / "egs").glob("*/NOTES.md"), *(ROOT / "benchmarks").glob("*.md")])
-# Made by a run, not part of the repository.
+# A run makes these. They are not part of the repository.
 MADE = ("egs/mini/exp/", "egs/mini/RESULTS.md", "egs/mini/results.json", ".venv/")
 EXAMPLES = ("egs/anna", "audiopalm/corpora/anna.py")  # the recipe that docs/new_recipe.md makes
 
@@ -31,7 +31,7 @@ def document(request):
     return request.param
 
 
-def test_modules_exist(document):
+def test_named_modules_exist(document):
     names = set(re.findall(r"python -m ([\w.]+\w)\b(?![.<])", document.read_text(encoding="utf-8")))
     names |= set(re.findall(r"from (audiopalm[\w.]*) import", document.read_text(encoding="utf-8")))
     missing = [name for name in names if not (ROOT / (name.replace(".", "/") + ".py")).exists()
@@ -39,7 +39,7 @@ def test_modules_exist(document):
     assert sorted(missing) == []
 
 
-def test_files_exist(document):
+def test_named_files_exist(document):
     text = document.read_text(encoding="utf-8")
     words = {word.rstrip(".,:;") for quoted in re.findall(r"`([^`\n]+)`", text) for word in quoted.split()}
     words |= {word for block in re.findall(r"```\w*\n(.*?)```", text, re.S) for word in block.split()}
@@ -55,13 +55,13 @@ def test_files_exist(document):
     assert sorted(missing) == []
 
 
-def test_readme_names_both_commands_and_keeps_the_place_of_the_results():
+def test_the_readme_has_both_commands_and_the_marks_of_the_results():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "./egs/mini/run.sh" in text and "./tools/test.sh" in text
     assert text.count("<!-- RESULTS -->") == text.count("<!-- /RESULTS -->") == 1
 
 
-def test_each_stage_has_a_section_with_the_driver_s_name():
+def test_each_stage_has_a_section_with_the_name_of_the_driver():
     driver = (ROOT / "egs" / "TEMPLATE" / "audiopalm.sh").read_text(encoding="utf-8")
     stages = re.findall(r"if begin (\d+) (\w+); then", driver)
     assert [int(number) for number, _ in stages] == list(range(1, 15))
@@ -71,7 +71,7 @@ def test_each_stage_has_a_section_with_the_driver_s_name():
         assert all(f"\n- {word}: " in section for word in ("Reads", "Writes", "Limits")), section.split("\n")[0]
 
 
-def test_readme_shows_the_results_of_the_mini_recipe():
+def test_the_readme_shows_the_results_of_the_mini_recipe():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("<!-- RESULTS -->")[2].partition("<!-- /RESULTS -->")[0]
     goals = recipe_goals(MINI / "conf/goals.yaml")

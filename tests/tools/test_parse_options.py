@@ -1,4 +1,4 @@
-"""utils/parse_options.sh, sourced by a small script."""
+"""utils/parse_options.sh, which a small script sources."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = f"""#!/usr/bin/env bash
-# Says what it was told.
+# Prints its options.
 #   --nj N  processes
 #   --test_sets "NAMES"
 set -euo pipefail
@@ -42,7 +42,7 @@ def script(tmp_path):
     (["--empty", "--nj"], "1|a b|false|--nj|"),
     (["--nj", "-1", "--", "--nj"], "-1|a b|false||--nj"),
 ])
-def test_values(script, arguments, expected):
+def test_options_have_their_values_and_other_words_stay_arguments(script, arguments, expected):
     assert script(*arguments) == (0, expected + "\n", "")
 
 
@@ -60,11 +60,11 @@ def test_errors_are_one_line(script, arguments, message):
     assert script(*arguments) == (1, "", f"script.sh: error: {message}\n")
 
 
-def test_config_file_gives_way_to_the_command_line(script, tmp_path):
+def test_the_command_line_overrides_the_config_file(script, tmp_path):
     config = tmp_path / "options"
     config.write_text("nj=4\ntest_sets='from file'\n")
     assert script("--test_sets", "typed", "--config", str(config)) == (0, "4|typed|false||\n", "")
 
 
-def test_help_is_the_comment_at_the_top(script):
-    assert script("--help") == (0, "Says what it was told.\n  --nj N  processes\n  --test_sets \"NAMES\"\n", "")
+def test_the_help_is_the_comment_at_the_top_of_the_script(script):
+    assert script("--help") == (0, "Prints its options.\n  --nj N  processes\n  --test_sets \"NAMES\"\n", "")

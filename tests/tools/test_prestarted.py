@@ -1,14 +1,14 @@
-"""The stand-in for Python that tests start commands with: what a caller sees is what Python would have shown."""
+"""The stand-in for Python that tests start commands with behaves as Python does towards its caller."""
 
 import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from prestarted import prestarted, run_python
+from waiting import wait_until
 
 PROGRAM = """
 import json, os, sys
@@ -23,7 +23,7 @@ def write(path: Path, program: str) -> Path:
     return path
 
 
-def test_a_program_has_its_own_folder_words_streams_and_exit_code(tmp_path):
+def test_a_program_has_its_own_folder_arguments_streams_and_exit_code(tmp_path):
     program = write(tmp_path / "été.py", PROGRAM)
     python = prestarted()["AUDIOPALM_PYTHON"]
     result = subprocess.run([python, program, "a b", "--c"], cwd=tmp_path, env=prestarted(WORD="né"), text=True,
@@ -35,7 +35,7 @@ def test_a_program_has_its_own_folder_words_streams_and_exit_code(tmp_path):
 
 @pytest.mark.parametrize("end, code", [("sys.exit('a word')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9),
                                        ("os._exit(130)", 130), ("pass", 0)])
-def test_how_a_program_ends(tmp_path, end, code):
+def test_the_caller_sees_how_a_program_ends(tmp_path, end, code):
     assert run_python(write(tmp_path / "x.py", f"import os, sys\n{end}")).returncode == code
 
 
@@ -49,10 +49,3 @@ def test_signals_reach_the_program(tmp_path, number, code):
     process.send_signal(number)
     assert process.wait(timeout=30) == code
     wait_until(lambda: not Path(f"/proc/{pid.read_text()}").exists())
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""tools/rehearse_gpu.py: no step waits for a device, and what makes it wait is found. On tensors without data."""
+"""tools/rehearse_gpu.py on tensors without data: no step waits for the device, and code that waits is found."""
 
 import subprocess
 import sys
@@ -24,21 +24,21 @@ def test_no_step_waits_for_the_device():
         assert line in result.stdout
 
 
-@pytest.mark.parametrize(("wait", "what"), [
+@pytest.mark.parametrize(("wait", "operation"), [
     (lambda x: float(x.sum()), "item()"), (lambda x: bool((x > 0).any()), "item()"), (lambda x: x.nonzero(), "nonzero"),
     (lambda x: x[x > 0], "indexing with bools"), (lambda x: x.masked_select(x > 0), "masked_select"),
     (lambda x: x.cpu(), "copy to the host"),
     (lambda x: torch.zeros(2).to(x.device), "copy to the device without non_blocking"),
     (lambda x: torch.tensor([1, 2], device=x.device), "torch.tensor on the device"),
     (lambda x: x.bincount(), "bincount"), (lambda x: x.float().multinomial(1), "multinomial")])
-def test_whatever_makes_the_host_wait_is_found_with_its_line(wait, what):
+def test_code_that_makes_the_host_wait_is_found_with_its_line(wait, operation):
     x = torch.zeros(4, dtype=torch.int64, device="meta")
     with HostSyncs() as syncs:
         wait(x)
-    assert any(name == what and place.startswith("tests/tools/test_rehearse_gpu.py:") for name, place in syncs.found)
+    assert any(name == operation and line.startswith("tests/tools/test_rehearse_gpu.py:") for name, line in syncs.found)
 
 
-def test_what_does_not_wait_is_not_reported():
+def test_code_that_does_not_wait_is_not_reported():
     x = torch.zeros(4, 3, device="meta")
     with HostSyncs() as syncs:
         x[:, 0] = 1.0
@@ -51,7 +51,7 @@ def test_what_does_not_wait_is_not_reported():
         torch.zeros(4, device="meta") @ torch.zeros(4)
 
 
-def test_the_backward_pass_in_python_is_torchs():
+def test_the_backward_pass_in_python_has_the_gradients_of_torch():
     torch.manual_seed(0)
     model = Decoder(ModelConfig(50, dim=32, layers=2, heads=2, kv_heads=1, hidden_dim=48, qkv_bias=True,
                                 query_key_norm=True, local_layers=[1], window=5)).train()
@@ -62,5 +62,5 @@ def test_the_backward_pass_in_python_is_torchs():
         run(model(ids, torch.ones_like(ids), positions, ids)[0])
         gradients.append([parameter.grad for parameter in model.parameters()])
         model.zero_grad(set_to_none=True)
-    for found, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected)
+    for gradient, expected in zip(*gradients[::-1], strict=True):
+        torch.testing.assert_close(gradient, expected)

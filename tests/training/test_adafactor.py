@@ -1,4 +1,4 @@
-"""Adafactor's steps are those of PyTorch's, which reads numbers back from the device."""
+"""Our Adafactor, which never waits for the device, takes the steps of PyTorch's."""
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ def test_steps_are_those_of_pytorchs_adafactor(weight_decay):
     optimizers = [Adafactor(ours, 0.02, weight_decay),
                   torch.optim.Adafactor(theirs, lr=0.02, weight_decay=weight_decay)]
     for _ in range(5):
-        for one, other in zip(ours, theirs, strict=True):
-            one.grad = torch.randn(one.shape)
-            other.grad = one.grad.clone()
+        for own, their in zip(ours, theirs, strict=True):
+            own.grad = torch.randn(own.shape)
+            their.grad = own.grad.clone()
         for optimizer in optimizers:
             optimizer.step()
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+    for own, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, their)

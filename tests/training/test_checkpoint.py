@@ -1,7 +1,7 @@
-"""A checkpoint restores everything, and a damaged one costs no more than the steps since the one before it."""
+"""A checkpoint restores everything, and a damaged one costs only the steps since the checkpoint before it."""
 
 import json
-import time
+import threading
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def checkpoints_of(path, made_from: str = MADE_FROM) -> Checkpoints:
 
 
 def trained(steps: int, checkpoints: Checkpoints | None = None) -> tuple[nn.Linear, dict[str, torch.optim.Optimizer]]:
-    """A small model after so many steps; every step saves a checkpoint."""
+    """A small model after `steps` steps, each of which saves a checkpoint."""
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     optimizers = {"optimizer": torch.optim.AdamW(model.parameters(), lr=0.1)}
@@ -77,7 +77,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_leaves_nothing_half_written(tmp_pa
             trained(5, checkpoints)
     checkpoints.close()
     assert not list(tmp_path.glob(".*"))
-    step = 4 if method == "join" else 3  # one that was never started is not a checkpoint
+    step = 4 if method == "join" else 3  # a snapshot that was never started is no checkpoint
     assert json.loads((tmp_path / "checkpoint/snapshot.json").read_text())["state"]["step"] == step
     assert torch.equal(trained(5, checkpoints_of(tmp_path))[0].weight, trained(5)[0].weight)
 
@@ -125,8 +125,8 @@ def test_a_save_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "checkpoint.previous"]
 
 
-def test_what_a_killed_process_has_left_is_tidied(tmp_path):
-    """It is killed before a snapshot has its name, or while one replaces the best."""
+def test_files_of_a_killed_process_are_removed_or_renamed(tmp_path):
+    """It was killed before a snapshot had its name, or while a snapshot replaced the best one."""
     trained(2, checkpoints_of(tmp_path))
     (tmp_path / ".checkpoint.partial").mkdir()
     (tmp_path / "checkpoint.previous").rename(tmp_path / ".checkpoint.best.replaced")
@@ -136,15 +136,17 @@ def test_what_a_killed_process_has_left_is_tidied(tmp_path):
 
 
 def test_the_weights_may_change_while_the_disk_is_slow(tmp_path, monkeypatch):
-    """`wait_until_read` returns before the snapshot is on the disk, and what it holds is what there was."""
+    """`wait_until_read` returns before the snapshot is on the disk. The snapshot has the weights before the change."""
     checkpoints = checkpoints_of(tmp_path)
     model, optimizers = trained(2)
     expected = model.weight.detach().clone()
-    monkeypatch.setattr("audiopalm.training.snapshot.sha256", lambda path: time.sleep(0.3) or sha256(path))
+    disk_is_ready = threading.Event()
+    monkeypatch.setattr("audiopalm.training.snapshot.sha256", lambda path: disk_is_ready.wait() and sha256(path))
     checkpoints.save({"model": model}, optimizers, {"step": 2})
     checkpoints.wait_until_read()
     assert not (tmp_path / "checkpoint").exists()
     torch.nn.init.zeros_(model.weight)
+    disk_is_ready.set()
     checkpoints.settle()
     assert torch.equal(checkpoints.weights(best=False)["model"]["weight"].whole(), expected)
 

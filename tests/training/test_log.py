@@ -1,4 +1,4 @@
-"""log.jsonl, TensorBoard and Weights & Biases have the same numbers, and forget what a killed run wrote too far."""
+"""log.jsonl, TensorBoard and Weights & Biases have the same numbers, without steps after the last checkpoint."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.training.log import StepLog
 
 
-def test_a_log_goes_on_where_the_checkpoint_is(tmp_path):
+def test_a_log_goes_on_from_the_step_of_the_checkpoint(tmp_path):
     log = StepLog(tmp_path / "log.jsonl", 0)
     for step in (10, 20, 30):
         log.write(step, loss=step / 10, dev={"asr": 1.0})
@@ -32,7 +32,7 @@ def test_a_second_process_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wandb_is_missing_or_has_the_numbers(tmp_path, monkeypatch):
+def test_wandb_has_the_numbers_and_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(AudioPaLMError, match="pip install wandb"):
         StepLog(tmp_path / "log.jsonl", 0, wandb_project="speech")
@@ -46,4 +46,4 @@ def test_wandb_is_missing_or_has_the_numbers(tmp_path, monkeypatch):
     for step in (0, 5):
         StepLog(tmp_path / "log.jsonl", step, wandb_project="speech").write(step + 1, loss=2.0, dev={"mt": 1.0})
     assert logged == [(1, {"loss": 2.0, "dev/mt": 1.0}), (6, {"loss": 2.0, "dev/mt": 1.0})]
-    assert begun[0]["project"] == "speech" and begun[0] == begun[1]  # one run, which goes on
+    assert begun[0]["project"] == "speech" and begun[0] == begun[1]  # the same run goes on

@@ -1,3 +1,5 @@
+"""Muon's steps are those of PyTorch's."""
+
 import torch
 
 from audiopalm.training.muon import Muon, orthogonal
@@ -12,14 +14,14 @@ def test_steps_are_those_of_pytorchs_muon():
                   torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")]
     started = [weight.detach().clone() for weight in ours]
     for _ in range(5):
-        for one, other in zip(ours, theirs, strict=True):
-            one.grad = torch.randn(one.shape)
-            other.grad = one.grad.clone()
+        for own, their in zip(ours, theirs, strict=True):
+            own.grad = torch.randn(own.shape)
+            their.grad = own.grad.clone()
         for optimizer in optimizers:
             optimizer.step()
-    for one, other, start in zip(ours, theirs, started, strict=True):
-        moved = (other - start).norm()
-        assert (one - other).norm() < 0.01 * moved  # bfloat16 rounds sums of other order differently
+    for own, their, start in zip(ours, theirs, started, strict=True):
+        moved = (their - start).norm()
+        assert (own - their).norm() < 0.01 * moved  # bfloat16 rounds sums in another order differently
 
 
 def test_updates_are_nearly_orthogonal():
@@ -28,7 +30,7 @@ def test_updates_are_nearly_orthogonal():
     assert 0.5 < values.min() and values.max() < 1.3
 
 
-def test_a_matrix_without_gradient_stays():
+def test_a_matrix_without_gradient_does_not_change():
     used, unused = (torch.nn.Parameter(torch.ones(4, 4)) for _ in range(2))
     used.grad = torch.ones(4, 4)
     Muon([used, unused], lr=0.1).step()

@@ -1,4 +1,4 @@
-"""Every kind of units: features are those of the encoder, ids those of the nearest code, files those of a twin run."""
+"""Every kind of units: features are those of the encoder, and ids are those of the nearest codes."""
 
 import json
 
@@ -24,7 +24,7 @@ CONVOLUTIONS = {**SIZES, "num_hidden_layers": 3, "conv_dim": [8] * 7, "num_conv_
 WHISPER = {"d_model": 16, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_ffn_dim": 8,
            "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "vocab_size": 20, "pad_token_id": 0, "bos_token_id": 1,
            "eos_token_id": 1, "decoder_start_token_id": 1}
-ENCODERS = {  # a tiny random one of each family, and what makes its input
+ENCODERS = {  # family -> class and settings of a tiny random encoder, class and settings of its feature extractor
     "wav2vec2": (transformers.Wav2Vec2Model, {**CONVOLUTIONS}, transformers.Wav2Vec2FeatureExtractor, {}),
     "xls-r": (transformers.Wav2Vec2Model, {**CONVOLUTIONS, "do_stable_layer_norm": True, "feat_extract_norm": "layer"},
               transformers.Wav2Vec2FeatureExtractor, {"return_attention_mask": True}),
@@ -49,7 +49,7 @@ def pretrained(request, tmp_path_factory):
     torch.manual_seed(0)
     model, extractor = model_class(model_class.config_class(**settings)).eval(), extractor_class(**options)
     for name, value in model.named_parameters():
-        if "norm" in name:  # as from training: a norm that is left out, or in the wrong place, is seen
+        if "norm" in name:  # away from 1 and 0, so that a norm that is omitted or misplaced has an effect
             value.data += 0.3 * torch.randn_like(value)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
@@ -63,7 +63,7 @@ def expected(encoder, extractor, samples: np.ndarray, layer: int) -> torch.Tenso
     samples = np.pad(samples, (0, max(640 * units, 1600) - len(samples)))
     inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")
     output = encoder(**inputs, output_hidden_states=True)
-    # The last layer is taken as the encoder gives it, with the norm of some families but without the adapter of one.
+    # The last layer is the output of the encoder: with the final norm of some families, without w2v-bert's adapter.
     last = layer == 3 and not getattr(encoder.config, "add_adapter", False)
     hidden = (output.last_hidden_state if last else output.hidden_states[layer])[0]
     hidden = torch.cat([hidden, hidden[-1:]])[:2 * units]
@@ -78,15 +78,15 @@ def test_features_are_the_hidden_states_of_transformers_in_pairs(pretrained, lay
     save_units(model, tmp_path)
     loaded = UnitTokenizer.load(tmp_path)
     for samples in (noise(16000), noise(16001), noise(1)):
-        wanted = expected(encoder, extractor, samples, layer)
+        theirs = expected(encoder, extractor, samples, layer)
         with torch.no_grad():
-            found = torch.cat(list(loaded.model.features(torch.from_numpy(samples))))
-        torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
-        assert len(set(wanted.flatten().tolist())) > 2
-        assert np.array_equal(loaded.encode([samples])[0], pairwise_distances_argmin(found, model.codebook))
+            features = torch.cat(list(loaded.model.features(torch.from_numpy(samples))))
+        torch.testing.assert_close(features, theirs, rtol=0, atol=2e-5)
+        assert len(set(theirs.flatten().tolist())) > 2
+        assert np.array_equal(loaded.encode([samples])[0], pairwise_distances_argmin(features, model.codebook))
 
 
-def test_whisper_at_its_own_length_is_whisper_with_as_many_positions(tmp_path):
+def test_whisper_without_padding_is_whisper_with_fewer_positions(tmp_path):
     torch.manual_seed(0)
     whole = transformers.WhisperModel(transformers.WhisperConfig(**WHISPER)).eval()
     whole.save_pretrained(tmp_path)
@@ -99,10 +99,10 @@ def test_whisper_at_its_own_length_is_whisper_with_as_many_positions(tmp_path):
     mel = transformers.WhisperFeatureExtractor(chunk_length=1)(samples, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         hidden = short.encoder(**mel, output_hidden_states=True).hidden_states[2][0]
-        found = torch.cat(list(read_huggingface(tmp_path, 2, False, 8).features(torch.from_numpy(samples))))
+        features = torch.cat(list(read_huggingface(tmp_path, 2, False, 8).features(torch.from_numpy(samples))))
         padded = torch.cat(list(read_huggingface(tmp_path, 2, True, 8).features(torch.from_numpy(samples))))
-    torch.testing.assert_close(found, (hidden[0::2] + hidden[1::2]) / 2, rtol=0, atol=2e-5)
-    assert (padded - found).abs().max() > 1e-3
+    torch.testing.assert_close(features, (hidden[0::2] + hidden[1::2]) / 2, rtol=0, atol=2e-5)
+    assert (padded - features).abs().max() > 1e-3
 
 
 def test_a_recording_longer_than_the_window_is_encoded_in_parts(tmp_path):
@@ -117,7 +117,7 @@ def test_a_recording_longer_than_the_window_is_encoded_in_parts(tmp_path):
         assert torch.equal(parts[1], next(model.features(samples[30 * 16000:])))
 
 
-def test_what_cannot_be_an_encoder_is_refused(tmp_path):
+def test_a_folder_that_is_no_encoder_is_refused(tmp_path):
     model_class, settings, extractor_class, _ = ENCODERS["hubert"]
     model_class(model_class.config_class(**settings)).save_pretrained(tmp_path)
     with pytest.raises(AudioPaLMError, match="preprocessor_config.json"):
@@ -154,7 +154,7 @@ def test_ids_are_the_nearest_codes_one_for_every_640_samples(tokenizer, samples)
     assert np.array_equal(ids, pairwise_distances_argmin(features, tokenizer.model.codebook))
 
 
-def test_another_codebook_or_kind_than_the_configuration_says_is_refused(tokenizer, tmp_path):
+def test_a_codebook_or_kind_other_than_that_of_the_configuration_is_refused(tokenizer, tmp_path):
     settings = read_json(tmp_path / "config.json")
     (tmp_path / "config.json").write_text(json.dumps({**settings, "codebook_sha256": "0" * 64}))
     with pytest.raises(AudioPaLMError, match="codebook"):
@@ -164,7 +164,7 @@ def test_another_codebook_or_kind_than_the_configuration_says_is_refused(tokeniz
         UnitTokenizer.load(tmp_path)
 
 
-def test_reach_of_w2v_bert_is_that_of_the_blocks_up_to_its_layer():
+def test_a_unit_of_w2v_bert_depends_on_the_reach_of_the_blocks_up_to_its_layer():
     torch.manual_seed(0)
     model = W2vBert(W2vBertConfig(bands=8, dim=16, heads=2, kernel=5, context=3, contrastive_blocks=2, masked_blocks=2,
                                   layer=2, target_codes=8, target_dim=4, size=16)).eval()
@@ -176,19 +176,19 @@ def test_reach_of_w2v_bert_is_that_of_the_blocks_up_to_its_layer():
     assert model.reach == 2 * 5 + 2 and differs[:20].all() and not differs[20 + model.reach:].any()
 
 
-def test_contrast_is_the_cross_entropy_among_other_codes_of_the_recording():
+def test_contrast_is_the_cross_entropy_against_the_other_codes_of_the_recording():
     torch.manual_seed(0)
     codes, recording = [0, 1, 0, 2, 1, 2, 0], [0, 0, 0, 0, 1, 1, 1]
     table = torch.randn(3, 4)
     guess = table[codes] + 0.5 * torch.randn(7, 4)
-    wanted = []
+    losses = []
     for own in range(7):
         rivals = [own] + [other for other in range(7)
                           if recording[other] == recording[own] and codes[other] != codes[own]]
         scores = torch.cosine_similarity(guess[own][None], table[[codes[other] for other in rivals]]) / 0.1
-        wanted.append(-scores.log_softmax(0)[0])
-    found = contrast(guess, table[codes], torch.tensor(codes), torch.tensor(recording))
-    torch.testing.assert_close(found, torch.stack(wanted).mean())
+        losses.append(-scores.log_softmax(0)[0])
+    loss = contrast(guess, table[codes], torch.tensor(codes), torch.tensor(recording))
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
 
 
 def test_masks_are_spans_of_speech_in_every_recording():
@@ -200,8 +200,8 @@ def test_masks_are_spans_of_speech_in_every_recording():
     assert 1 <= draw_mask(valid[:1], 0.0, 10).sum() <= 10
 
 
-def test_codes_of_training_are_clusters_of_log_mel():
-    """Two sounds in turn have two codes, which change where the sounds do."""
+def test_target_codes_of_w2v_bert_are_clusters_of_log_mel():
+    """Two alternating sounds have two codes, which change where the sounds change."""
     torch.manual_seed(0)
     model = W2vBert(W2vBertConfig(bands=8, dim=16, heads=2, kernel=5, context=3, contrastive_blocks=1, masked_blocks=1,
                                   layer=1, target_codes=2, target_dim=4, size=16))

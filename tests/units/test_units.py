@@ -1,4 +1,4 @@
-"""Speech to units: ids do not depend on the batch, on padding or on how a long recording is cut."""
+"""Speech to units: ids do not depend on the batch, on padding or on the windows of a long recording."""
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def test_a_batch_gives_the_ids_of_single_recordings(tokenizer):
         assert np.array_equal(together, tokenizer.encode([recording])[0])
 
 
-def test_common_passes_of_a_gpu_give_the_same_ids(tokenizer, monkeypatch):
-    """Short and long recordings, the long ones cut, in several passes."""
+def test_batches_as_on_a_gpu_give_the_same_ids(tokenizer, monkeypatch):
+    """Short and long recordings, the long ones in windows, in several batches."""
     monkeypatch.setattr(mel_conformer, "WINDOW", 37)
     monkeypatch.setattr(mel_conformer, "MAX_UNITS", 200)
     recordings = [noise(seconds, seed) for seed, seconds in enumerate((0.7, 4.0, 0.02, 2.0, 1.23))]
@@ -46,16 +46,16 @@ def test_one_unit_for_every_640_samples(tokenizer, samples, frames):
     assert 0 <= ids.min() and ids.max() < tokenizer.size
 
 
-def test_cutting_a_long_recording_changes_nothing(tokenizer, monkeypatch):
+def test_windows_of_a_long_recording_give_the_same_ids(tokenizer, monkeypatch):
     recording = noise(12)
     whole = tokenizer.encode([recording])[0]
     monkeypatch.setattr(mel_conformer, "WINDOW", 37)
     cut = tokenizer.encode([recording])[0]
-    # Matrix products of other sizes round differently, which may turn an exact tie between two codes.
+    # Matrix products of other sizes round differently, which may decide a tie between two codes otherwise.
     assert np.mean(whole != cut) < 0.01
 
 
-def test_cutting_without_context_would_change_units(tokenizer, monkeypatch):
+def test_windows_without_context_would_give_other_ids(tokenizer, monkeypatch):
     recording = noise(12)
     whole = tokenizer.encode([recording])[0]
     monkeypatch.setattr(mel_conformer, "WINDOW", 37)
@@ -63,7 +63,7 @@ def test_cutting_without_context_would_change_units(tokenizer, monkeypatch):
     assert np.mean(whole != tokenizer.encode([recording])[0]) > 0.01
 
 
-def test_padding_is_not_heard(tokenizer):
+def test_padding_does_not_change_latents(tokenizer):
     mel = torch.randn(1, 4 * 20, 80)
     latents = tokenizer.model.encode(mel, torch.ones(1, 20, dtype=torch.bool))
     padded = torch.cat([mel, torch.randn(1, 4 * 9, 80)], dim=1)
@@ -76,11 +76,11 @@ def test_silence_has_units(tokenizer):
 
 
 @pytest.mark.parametrize("samples", [np.array([0.1, np.nan]), np.array([np.inf]), np.array([]), np.zeros((100, 2))])
-def test_what_is_no_audio_is_refused(tokenizer, samples):
+def test_samples_that_are_no_audio_are_refused(tokenizer, samples):
     with pytest.raises(AudioPaLMError):
         tokenizer.encode([samples])
 
 
-def test_missing_model_names_its_stage(tmp_path):
+def test_a_missing_model_names_its_stage(tmp_path):
     with pytest.raises(AudioPaLMError, match="stage 3"):
         UnitTokenizer.load(tmp_path / "nowhere")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import call
 from trainings import write_recordings
 
-from audiopalm.bin import train_units as train_units_command
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256
 from audiopalm.data.datadir import read_table, write_table
@@ -23,7 +23,7 @@ def data(tmp_path):
     return write_recordings(tmp_path / "data")
 
 
-def test_augmentation_keeps_shapes_in_step():
+def test_augmentation_gives_input_and_target_the_same_shape():
     torch.manual_seed(0)
     mel, frames = torch.randn(3, 40, 80) - 5, torch.tensor([10, 7, 1])
     for _ in range(20):
@@ -33,7 +33,7 @@ def test_augmentation_keeps_shapes_in_step():
         assert 1 <= lengths.min() and lengths.max() <= changed.shape[1] // 4
 
 
-def test_spectrum_to_predict_has_no_voice_and_no_padding():
+def test_the_spectrum_to_predict_has_no_voice_and_no_padding():
     torch.manual_seed(0)
     model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=1, code_dim=8, size=16))
     mel, valid = torch.randn(2, 40, 80) - 5, torch.arange(10) < torch.tensor([[10], [6]])
@@ -48,7 +48,7 @@ def test_spectrum_to_predict_has_no_voice_and_no_padding():
     assert differs[:, 12:16].all() and differs.sum() == 8
 
 
-def test_batches_hold_every_recording_once_and_no_more_than_allowed():
+def test_batches_hold_every_recording_once_and_at_most_the_allowed_length():
     lengths = np.random.default_rng(0).integers(100, 1000, 50)
     batches = length_batches(lengths, 3000, seed=1)
     seen = []
@@ -66,8 +66,8 @@ def test_a_file_that_two_utterances_share_is_trained_on_once(data):
     assert len(list_speech(data)) == 16
 
 
-def test_the_order_is_that_of_utterances_whatever_their_files_are_called(data):
-    """Stage 2 names files by a hash of, among others, the time of their source: another one in each clone."""
+def test_the_order_is_that_of_utterances_and_not_of_file_names(data):
+    """Stage 2 names files by a hash that covers the time of their source, which differs between clones."""
     before = [speech.text for speech in list_speech(data)], [speech.samples for speech in list_speech(data)]
     wavs = read_table(data / "wav.scp")
     for number, (utterance, path) in enumerate(wavs.items()):
@@ -77,14 +77,14 @@ def test_the_order_is_that_of_utterances_whatever_their_files_are_called(data):
     assert len(set(before[1])) > 1 and after == before
 
 
-def test_recording_without_text_is_named(data):
+def test_a_recording_without_text_is_named(data):
     (data / "text").write_text("")
     with pytest.raises(AudioPaLMError, match="anna-en-00"):
         list_speech(data)
 
 
 def test_a_spoken_translation_may_lack_its_text(data):
-    """Interpretation of VoxPopuli: the codec hears it, the units are trained on what has a text."""
+    """As interpretation of VoxPopuli does: the codec is trained on it, units are trained on recordings with text."""
     wavs = read_table(data / "wav.scp")
     copies = {name: shutil.copy(path, data / f"spoken-{name}.flac") for name, path in wavs.items()}
     write_table(data / "wav.scp.es", copies)
@@ -93,7 +93,7 @@ def test_a_spoken_translation_may_lack_its_text(data):
     assert sorted(speech.text for speech in list_speech(data)[len(wavs):]) == [""] * (len(wavs) - 3) + ["uno"] * 3
 
 
-def test_reach_covers_what_a_unit_depends_on():
+def test_a_unit_depends_on_nothing_beyond_the_reach():
     torch.manual_seed(0)
     model = UnitModel(UnitConfig(dim=16, heads=2, encoder_blocks=2, kernel=5, context=3)).eval()
     mel = torch.randn(1, 4 * 60, 80)
@@ -104,34 +104,31 @@ def test_reach_covers_what_a_unit_depends_on():
     assert differs[:20].all() and not differs[20 + model.reach:].any()
 
 
-def stage(data, output, *overrides):
-    arguments = ["train_units", "--data_dir", str(data), "--output", str(output), "--seed", "3", *overrides]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", arguments)
-        train_units_command.main()
+def train(data, output, *overrides):
+    call("train_units", "--data_dir", data, "--output", output, "--seed", "3", *overrides)
 
 
 def test_a_folder_of_other_units_is_refused(data, tmp_path):
     settings = ["model.size=8", "kmeans.frames=100"]
-    stage(data, tmp_path / "units", "kind=log-mel", *settings)
-    assert "phone_purity" not in read_json(tmp_path / "units/report.json")  # no English in it
+    train(data, tmp_path / "units", "kind=log-mel", *settings)
+    assert "phone_purity" not in read_json(tmp_path / "units/report.json")  # the data have no English
     with pytest.raises(AudioPaLMError, match='config.kind: "log-mel" -> "w2v-bert"'):
-        stage(data, tmp_path / "units", "kind=w2v-bert")
+        train(data, tmp_path / "units", "kind=w2v-bert")
 
 
-def test_log_mel_units_are_those_of_a_second_run_and_of_a_seed(data, tmp_path):
+def test_a_second_run_with_the_same_seed_gives_the_same_log_mel_units(data, tmp_path):
     settings = ["kind=log-mel", "model.size=8", "kmeans.frames=100"]
-    for name, more in (("one", []), ("two", []), ("more", ["kmeans.frames=120"])):
-        stage(data, tmp_path / name, *settings, *more)
-    hashes = [sha256(tmp_path / name / "model.safetensors") for name in ("one", "two", "more")]
+    for name, more in (("first", []), ("second", []), ("more", ["kmeans.frames=120"])):
+        train(data, tmp_path / name, *settings, *more)
+    hashes = [sha256(tmp_path / name / "model.safetensors") for name in ("first", "second", "more")]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert read_json(tmp_path / "one/report.json")["codes_used"] <= 8
+    assert read_json(tmp_path / "first/report.json")["codes_used"] <= 8
 
 
-def test_an_encoder_that_nobody_gives_is_one_line(data, tmp_path, monkeypatch):
+def test_an_encoder_that_the_hub_does_not_give_is_one_line(data, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(AudioPaLMError, match="no/such-encoder is not a folder, and the Hugging Face hub") as raised:
-        stage(data, tmp_path / "units", "kind=huggingface", "encoder=no/such-encoder", "layer=1")
+        train(data, tmp_path / "units", "kind=huggingface", "encoder=no/such-encoder", "layer=1")
     assert "\n" not in str(raised.value)
     with pytest.raises(AudioPaLMError, match="unknown kind 'usm-v1'.*usm-v2"):
-        stage(data, tmp_path / "units", "kind=usm-v1")
+        train(data, tmp_path / "units", "kind=usm-v1")

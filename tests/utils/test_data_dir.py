@@ -1,4 +1,4 @@
-"""utils/validate_data_dir.sh and utils/fix_data_dir.sh on a small data directory, broken in every way they know."""
+"""utils/*_data_dir.sh, split_data.sh and combine_data.sh on a small data directory, with every mistake they report."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def call(script, *arguments):
                           env={**os.environ, "AUDIOPALM_PYTHON": sys.executable})
 
 
-def found(directory, **options):
+def mistakes(directory, **options):
     return " ".join(problems(directory, Options(**options)))
 
 
@@ -50,19 +50,19 @@ def test_a_sound_directory_is_valid_and_fixing_changes_nothing(data):
     ("segments", "a-1 x 0 1\na-2 x 0 1\nb-1 x 0 1\n", "recording x is not in wav.scp"),
     ("segments", "a-1 a-1 0\na-2 a-1 0 1\nb-1 a-1 0 1\n", "not `recording start end`"),
 ])
-def test_what_is_wrong_is_named(data, table, content, message):
+def test_a_mistake_in_a_table_is_named(data, table, content, message):
     (data / table).write_text(content)
-    assert message in found(data)
+    assert message in mistakes(data)
     result = call("validate_data_dir.sh", data)
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
 
 
-def test_what_may_be_missing(data):
+def test_text_and_wav_scp_may_be_missing_only_where_the_options_say_so(data):
     (data / "text").unlink()
-    assert "text is missing" in found(data) and not found(data, text=False)
+    assert "text is missing" in mistakes(data) and not mistakes(data, text=False)
     (data / "wav.scp").unlink()
-    assert "wav.scp is missing" in found(data, text=False) and not found(data, text=False, wav=False)
-    assert "is no directory" in found(data / "none")
+    assert "wav.scp is missing" in mistakes(data, text=False) and not mistakes(data, text=False, wav=False)
+    assert "is no directory" in mistakes(data / "none")
 
 
 def test_fix_says_which_table_lost_what_and_leaves_a_valid_directory(data):
@@ -72,7 +72,7 @@ def test_fix_says_which_table_lost_what_and_leaves_a_valid_directory(data):
     assert result.returncode == 0
     assert "text lost 1: c-1" in result.stdout and "wav.scp lost 1: a-2" in result.stdout
     assert "text.es lost 1: a-2" in result.stdout and "kept 2" in result.stdout
-    assert not found(data) and list(read_table(data / "text")) == ["a-1", "b-1"]
+    assert not mistakes(data) and list(read_table(data / "text")) == ["a-1", "b-1"]
     assert (data / ".backup/text").read_text() == "b-1 z\na-1 x\nc-1 w\n"
     assert read_table(data / "spk2utt") == {"a": "a-1", "b": "b-1"}
 
@@ -80,7 +80,7 @@ def test_fix_says_which_table_lost_what_and_leaves_a_valid_directory(data):
 def test_fix_drops_segments_of_unknown_recordings_and_refuses_to_leave_nothing(data):
     write_table(data / "wav.scp", {"r": "/r.flac"})
     (data / "segments").write_text("a-1 r 0 1\na-2 q 0 1\nb-1 r 0 1 q 0 1\n")
-    assert "segments lost 2: a-2 b-1" in call("fix_data_dir.sh", data).stdout and not found(data)
+    assert "segments lost 2: a-2 b-1" in call("fix_data_dir.sh", data).stdout and not mistakes(data)
     (data / "text").write_text("x-1 nothing\n")
     before = {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
     result = call("fix_data_dir.sh", data)
@@ -88,30 +88,31 @@ def test_fix_drops_segments_of_unknown_recordings_and_refuses_to_leave_nothing(d
     assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == before
 
 
-def test_copy_with_prefixes(data, tmp_path):
+def test_copies_have_the_prefixes_of_speakers_and_utterances(data, tmp_path):
     call("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "copy")
     assert read_table(tmp_path / "copy/utt2spk") == {f"x-{key}": f"x-{key[0]}" for key in IDS}
-    assert not found(tmp_path / "copy") and read_table(tmp_path / "copy/text.es").keys() == {f"x-{key}" for key in IDS}
+    assert read_table(tmp_path / "copy/text.es").keys() == {f"x-{key}" for key in IDS}
+    assert not mistakes(tmp_path / "copy")
 
 
 @pytest.mark.parametrize(("arguments", "ids"), [
     (["--first", "2"], ["a-1", "a-2"]), (["--last", "1"], ["b-1"]), (["--per-spk", "1"], ["a-1", "b-1"]),
     (["--shortest", "2"], ["a-2", "b-1"]), (["3"], ["a-1", "a-2", "b-1"]),
     (["--speakers", "3"], ["a-1", "a-2", "b-1"])])
-def test_subset(data, tmp_path, arguments, ids):
+def test_a_subset_has_the_utterances_of_its_option(data, tmp_path, arguments, ids):
     write_table(data / "utt2dur", {"a-1": "3.0", "a-2": "1.0", "b-1": "2.0"})
     *option, number = arguments
     result = call("subset_data_dir.sh", *option, data, number, tmp_path / "part")
     assert result.returncode == 0 and list(read_table(tmp_path / "part/text")) == ids, result.stderr
-    assert not found(tmp_path / "part")
+    assert not mistakes(tmp_path / "part")
 
 
-def test_subset_by_lists_takes_the_recordings_along(data, tmp_path):
+def test_a_subset_by_lists_takes_the_recordings_along(data, tmp_path):
     write_table(data / "wav.scp", {"r": "/r.flac", "q": "/q.flac"})
     write_table(data / "segments", {"a-1": "r 0 1", "a-2": "q 0 1", "b-1": "r 1 2"})
     (tmp_path / "list").write_text("a-1\nb-1\n")
     assert call("subset_data_dir.sh", "--utt-list", tmp_path / "list", data, tmp_path / "part").returncode == 0
-    assert list(read_table(tmp_path / "part/wav.scp")) == ["r"] and not found(tmp_path / "part")
+    assert list(read_table(tmp_path / "part/wav.scp")) == ["r"] and not mistakes(tmp_path / "part")
     (tmp_path / "list").write_text("b\n")
     assert call("subset_data_dir.sh", "--spk-list", tmp_path / "list", data, tmp_path / "part2").returncode == 0
     assert list(read_table(tmp_path / "part2/text")) == ["b-1"]
@@ -121,7 +122,7 @@ def test_subset_by_lists_takes_the_recordings_along(data, tmp_path):
     assert "has 3 utterances; cannot take 9" in call("subset_data_dir.sh", data, "9", tmp_path / "part4").stderr
 
 
-def test_split_and_combine_there_and_back(data, tmp_path):
+def test_the_parts_of_a_split_combine_to_the_directory(data, tmp_path):
     assert call("split_data.sh", data, 2).returncode == 0
     parts = [data / "split2" / number for number in "12"]
     assert [list(read_table(part / "text")) for part in parts] == [["a-1", "a-2"], ["b-1"]]
@@ -139,8 +140,8 @@ def test_split_and_combine_there_and_back(data, tmp_path):
     assert "utt2lang is left out" in result.stdout and not (tmp_path / "less/utt2lang").exists()
 
 
-def test_kaldi_s_argument_order_and_options(data, tmp_path):
-    """As scripts written for Kaldi call them, - and _ alike; what is wrong is one line and exit code 1."""
+def test_calls_written_for_kaldi_are_accepted(data, tmp_path):
+    """Options may have - or _. A wrong call is one line and exit code 1."""
     assert call("subset_data_dir.sh", "--per_spk", data, 1, tmp_path / "a").returncode == 0
     assert call("copy_data_dir.sh", "--utt-prefix", "-x-", "--validate-opts", "--no-text", data, tmp_path / "b"
                 ).returncode == 0
@@ -165,7 +166,7 @@ def test_features_and_tables_of_speakers_and_recordings_are_copied_and_filtered(
     write_table(data / "wav.scp", {"r": "/r.flac", "q": "/q.flac"})
     write_table(data / "segments", {"a-1": "r 0 1", "a-2": "q 0 1", "b-1": "r 1 2"})
     write_table(data / "reco2dur", {"r": "2.0", "q": "1.0"})
-    assert not found(data)
+    assert not mistakes(data)
     assert call("subset_data_dir.sh", "--last", data, 1, tmp_path / "part").returncode == 0
     part = {path.name: list(read_table(path)) for path in (tmp_path / "part").iterdir()}
     assert part == {**dict.fromkeys(("text", "text.es", "utt2lang", "utt2spk", "utt2dur", "utt2num_frames", "feats.scp",
@@ -173,11 +174,11 @@ def test_features_and_tables_of_speakers_and_recordings_are_copied_and_filtered(
                     **dict.fromkeys(("spk2utt", "cmvn.scp", "spk2gender"), ["b"]),
                     **dict.fromkeys(("wav.scp", "reco2dur"), ["r"])}
     assert call("copy_data_dir.sh", "--spk-prefix", "x-", "--utt-prefix", "x-", data, tmp_path / "copy").returncode == 0
-    assert list(read_table(tmp_path / "copy/cmvn.scp")) == ["x-a", "x-b"] and not found(tmp_path / "copy")
+    assert list(read_table(tmp_path / "copy/cmvn.scp")) == ["x-a", "x-b"] and not mistakes(tmp_path / "copy")
     assert list(read_table(tmp_path / "copy/reco2dur")) == ["q", "r"]
     write_table(data / "cmvn.scp", {"a": "c.ark:4"})
-    assert "cmvn.scp lacks 1 speakers" in found(data)
-    assert "feats.scp lost 1: b-1" in call("fix_data_dir.sh", data).stdout and not found(data)
+    assert "cmvn.scp lacks 1 speakers" in mistakes(data)
+    assert "feats.scp lost 1: b-1" in call("fix_data_dir.sh", data).stdout and not mistakes(data)
     assert list(read_table(data / "spk2gender")) == ["a"]
 
 
@@ -194,7 +195,7 @@ def test_invalid_ids_are_refused_and_removed(data):
     for name in ("text", "utt2spk", "wav.scp"):
         with open(data / name, "a") as table:
             print("../../c a", file=table)
-    assert "invalid id '../../c'" in found(data)
+    assert "invalid id '../../c'" in mistakes(data)
     fixed = call("fix_data_dir.sh", data)
     assert "removed the invalid id '../../c'" in fixed.stdout and read_table(data / "text").keys() == set(IDS)
     result = call("copy_data_dir.sh", "--utt-prefix", "../", data, data.parent / "copy")
@@ -203,12 +204,12 @@ def test_invalid_ids_are_refused_and_removed(data):
 
 def test_texts_that_cannot_be_printed_are_named(data):
     (data / "text").write_text("a-1 x\ty\na-2 z\x1b[0m\nb-1 w\n")
-    assert "text: a-2 has characters that cannot be printed (1 such lines)" in found(data)
-    assert not found(data, printable=False)
+    assert "text: a-2 has characters that cannot be printed (1 such lines)" in mistakes(data)
+    assert not mistakes(data, printable=False)
 
 
 def test_relative_paths_of_another_recipe_survive(data, tmp_path):
-    """Both directories are those of recipes whose paths start from their own folders; the third recipe reads both."""
+    """The paths of both directories start from the folders of their own recipes; a third recipe combines them."""
     for recipe in ("anna", "bert"):
         directory = tmp_path / "egs" / recipe
         (directory / "dump").mkdir(parents=True)
@@ -232,11 +233,11 @@ def test_directories_with_and_without_segments_are_combined(data, tmp_path):
     write_table(data / "segments", {"a-1": "r 0 1", "a-2": "r 1 2", "b-1": "r 2 3"})
     assert call("combine_data.sh", tmp_path / "all", data, tmp_path / "other").returncode == 0
     segments = read_table(tmp_path / "all/segments")
-    assert segments["a-2"] == "r 1 2" and segments["x-a-2"] == "x-a-2 0 -1" and not found(tmp_path / "all")
+    assert segments["a-2"] == "r 1 2" and segments["x-a-2"] == "x-a-2 0 -1" and not mistakes(tmp_path / "all")
 
 
 def test_translations_of_every_form_are_combined(data, tmp_path):
-    """Translations as files and as segments, as texts in other languages: none is lost, and clashes are named."""
+    """No translation is lost, whether a file, a segment or a text in another language. Contradictions are named."""
     call("copy_data_dir.sh", "--utt-prefix", "x-", "--spk-prefix", "x-", data, tmp_path / "other")
     write_table(data / "wav.scp", {"r": "/r.flac"})
     write_table(data / "segments", {"a-1": "r 0 1", "a-2": "r 1 2", "b-1": "r 2 3"})
@@ -249,7 +250,7 @@ def test_translations_of_every_form_are_combined(data, tmp_path):
     assert read_table(union / "segments.en") == {"a-1": "r 3 4", "x-a-2": "x-a-2-en 0 -1"}
     assert not (union / "wav.scp.en").exists() and read_table(union / "wav.scp")["x-a-2-en"] == "/translation.flac"
     assert read_table(union / "text.nl") == {"x-a-2": "woorden"} and read_table(union / "text.es").keys() >= {"a-1"}
-    assert len(read_table(union / "utt2lang")) == 6 and not found(union)
+    assert len(read_table(union / "utt2lang")) == 6 and not mistakes(union)
 
     write_table(tmp_path / "other/wav.scp", {**read_table(tmp_path / "other/wav.scp"), "x-a-2-en": "/other.flac"})
     assert "a recording x-a-2-en" in call("combine_data.sh", tmp_path / "wrong", data, tmp_path / "other").stderr
@@ -268,4 +269,4 @@ def test_no_table_of_an_earlier_directory_stays(data, tmp_path):
     assert call("subset_data_dir.sh", "--first", data, 2, tmp_path / "part").returncode == 0
     (data / "feats.scp").unlink()
     assert call("subset_data_dir.sh", "--last", data, 1, tmp_path / "part").returncode == 0
-    assert not (tmp_path / "part/feats.scp").exists() and not found(tmp_path / "part")
+    assert not (tmp_path / "part/feats.scp").exists() and not mistakes(tmp_path / "part")

@@ -14,7 +14,7 @@ def call(name, *arguments, stdin="", code=0):
     return result.stdout if code == 0 else result.stderr
 
 
-def test_filter_scp(tmp_path):
+def test_filter_scp_takes_the_lines_of_listed_ids_or_the_others(tmp_path):
     (tmp_path / "list").write_text("b more\nd\n")
     table = "a 1\nb 2\nc 3\nd 4\n"
     (tmp_path / "table").write_text(table)
@@ -26,7 +26,7 @@ def test_filter_scp(tmp_path):
     assert "No such file" in call("filter_scp.pl", tmp_path / "none", code=1)
 
 
-def test_speaker_tables_there_and_back():
+def test_utt2spk_and_spk2utt_are_inverse_to_each_other():
     utt2spk = "a-1 a\na-2 a\nb-1 b\n"
     spk2utt = call("utt2spk_to_spk2utt.pl", stdin=utt2spk)
     assert spk2utt == "a a-1 a-2\nb b-1\n"
@@ -35,7 +35,7 @@ def test_speaker_tables_there_and_back():
     assert "line 1" in call("spk2utt_to_utt2spk.pl", stdin="a\n", code=1)
 
 
-def test_shuffle_list():
+def test_shuffle_list_gives_one_order_for_each_seed():
     lines = "".join(f"{number}\n" for number in range(50))
     first, second = (call("shuffle_list.pl", "--srand", seed, stdin=lines) for seed in (1, 2))
     assert sorted(first.split()) == sorted(second.split()) == sorted(lines.split())

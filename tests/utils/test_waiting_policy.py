@@ -17,5 +17,5 @@ def test_a_policy_of_the_user_is_left_alone(chosen, expected):
     environment = {name: value for name, value in os.environ.items() if name not in NAMES}
     result = subprocess.run(["bash", "-euc", ". egs/TEMPLATE/path.sh; env"], cwd=ROOT, text=True, capture_output=True,
                             env=environment | chosen, check=True)
-    found = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
-    assert {name: found[name] for name in NAMES if name in found} == expected
+    variables = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    assert {name: variables[name] for name in NAMES if name in variables} == expected

@@ -18,7 +18,7 @@ from audiopalm.vocabulary.text import (
 )
 
 
-def test_a_tokenizer_json_adds_and_cuts_nothing(tmp_path):
+def test_a_tokenizer_json_adds_no_token_and_truncates_nothing(tmp_path):
     tokenizer = JsonTokenizer(byte_level(tmp_path / "tokenizer.json"), eos=1)
     for text in ("uno dos tres cuatro cinco", "zürich naïve", "прослушать", "[S2ST Spanish English]", "two\nlines"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -32,11 +32,11 @@ def test_a_tokenizer_json_without_newline_is_refused(tmp_path):
         JsonTokenizer(byte_level(tmp_path / "tokenizer.json", newline=False), eos=1)
 
 
-def test_what_is_no_tokenizer_is_one_line(tmp_path):
+def test_a_file_that_is_no_tokenizer_is_one_line(tmp_path):
     pytest.importorskip("tokenizers")
-    for name, what in (("tokenizer.json", "not a tokenizer.json"), ("text.model", "not a SentencePiece model")):
+    for name, message in (("tokenizer.json", "not a tokenizer.json"), ("text.model", "not a SentencePiece model")):
         (tmp_path / name).write_text("{}")
-        with pytest.raises(AudioPaLMError, match=what) as error:
+        with pytest.raises(AudioPaLMError, match=message) as error:
             load_tokenizer(tmp_path / name, eos=1)
         assert "\n" not in str(error.value)
     with pytest.raises(AudioPaLMError, match=r"text.model does not exist; run stage 6 \(vocabulary\) first"):
@@ -50,15 +50,14 @@ def sentencepiece_model(file, **options):
 
 
 def test_the_newline_of_a_sentencepiece_model_may_be_a_byte(tmp_path):
-    """As in Llama 2's; a model without even that is refused."""
+    """As in Llama 2. A model without a newline is refused."""
     model = SentencePieceTokenizer(sentencepiece_model(tmp_path / "bytes.model", byte_fallback=True, vocab_size=320))
     assert model.decode([*model.encode("one"), model.newline, model.size + 1]) == "one\n"
     with pytest.raises(AudioPaLMError, match="has no newline token"):
         SentencePieceTokenizer(sentencepiece_model(tmp_path / "none.model", vocab_size=60))
 
 
-def test_vocabulary_of_an_imported_lm(tmp_path):
-    """Audio ids begin behind the rows of the embedding; the hash covers the tokenizer."""
+def test_audio_ids_follow_the_embedding_rows_of_an_imported_lm_and_the_hash_covers_the_tokenizer(tmp_path):
     (tmp_path / "lm").mkdir()
     byte_level(tmp_path / "lm" / "tokenizer.json")
     take_tokenizer(tmp_path / "lm", tmp_path / "vocabulary")
@@ -76,14 +75,14 @@ def test_vocabulary_of_an_imported_lm(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["text.model", "tokenizer.json"])
-def test_exported_tokenizer_writes_the_same_ids(tmp_path, kind):
+def test_the_exported_tokenizer_gives_the_same_ids(tmp_path, kind):
     transformers = pytest.importorskip("transformers")
     from audiopalm.vocabulary.export import write_tokenizer
     if kind == "text.model":
         train_tokenizer(TEXTS, tmp_path / kind, 400)
     else:
         layout = json.loads(byte_level(tmp_path / kind).read_text())
-        # A token that the LM has no row for, as Gemma 3's tokenizer has one.
+        # The LM has no row for this token, as with a token of Gemma 3's tokenizer.
         layout["added_tokens"].append({**layout["added_tokens"][0], "id": len(layout["model"]["vocab"]),
                                        "content": "<image>"})
         (tmp_path / kind).write_text(json.dumps(layout))
