@@ -129,7 +129,7 @@ def test_all_of_21_languages_into_english(tmp_path):
     assert prepare("covost2", tmp_path, tmp_path / "data").returncode == 0
     found = read_json(tmp_path / "data/report.json")["test"]
     assert found["languages"] == dict.fromkeys(sorted(map(covost2.short_code, covost2.INTO_ENGLISH)), 1)
-    assert len(found["languages"]) == 21 and found["published_hours"]["zh"] == 8.2
+    assert len(found["languages"]) == 21
 
 
 def test_english_into_15_languages(tmp_path):
