@@ -103,7 +103,6 @@ def measure(way: str, folder: Path) -> dict:
     else:
         import audiopalm.corpora.covost2  # noqa: F401
 
-
     start, work = time.perf_counter(), time.process_time()
     rows = WAYS[way](folder)
     return {"seconds": time.perf_counter() - start, "work": time.process_time() - work, "rows": rows,
