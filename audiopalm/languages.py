@@ -1,7 +1,7 @@
 """The languages: ISO 639 codes, and the word that names each language in a tag.
 
-Adding a language is adding one entry, `"eu": "Basque"`; everything else follows from it. The name is one word that no
-other language has, because a tag, `[AST Basque English]`, is split at spaces.
+A new language is one more entry, `"eu": "Basque"`; no other code changes. A name differs from all other names, and is a
+single word, because a tag such as `[AST Basque English]` is split at spaces.
 """
 
 from audiopalm.core.errors import AudioPaLMError, nearest

@@ -1,10 +1,10 @@
-"""The task table: a task is one row that says its tag, its input, its outputs and how each output is scored.
+"""The task table: a task is one row that states its tag, its input, its outputs and the metrics of each output.
 
-A tag is plain text in front of the input (paper 3.4), tokenised by the ordinary text tokenizer: `[ASR Spanish]`,
-`[S2ST Spanish English]`, `[ASR AST S2ST Spanish English]`. The paper does not publish what separates the parts of a
-combined output, nor how the model switches to audio. Ours: **every part but the last ends with a newline, the last
-ends with <eos>**, and so does the input end with a newline. A newline is a token that every text LM already has, so no
-new symbols are needed; the switch to audio needs no marker because the row of the table says what comes next.
+A tag is plain text before the input (paper 3.4), tokenised by the ordinary text tokenizer: `[ASR Spanish]`,
+`[S2ST Spanish English]`, `[ASR AST S2ST Spanish English]`. The paper does not publish how the parts of a combined
+output are separated, or how the model switches to audio. Here **the tag with the input and every part of the answer
+except the last end with a newline, and the last part ends with <eos>**. Every text LM has a newline token, so no new
+symbols are needed. The switch to audio needs no marker, because the row of the table states the type of each part.
 
 A worked example, `asr+ast+s2st` from Spanish to English (text ids below 500, audio ids from 500):
 
@@ -12,9 +12,8 @@ A worked example, `asr+ast+s2st` from Spanish to English (text ids below 500, au
     ids       7 8 9 10 11                    512 640 533  4  81 92     4  60 61 92    4  700 701      2
     outputs   0 0 0 0  0                     0   0   0    0  1  1      1  1  1  1     1  1   1        1
 
-Adding a task is adding a row. Everything else follows from the fields of the row: the language and the reference of a
-part, the voice prompt it is spoken with, whether its voice is scored. A new *part* (what is read or written) is one
-`Output` as well.
+A new task is one more row. Everything else follows from the fields of the row: the language and the reference of a
+part, its voice prompt, and whether its voice is scored. A new type of *part* needs an `Output`, too.
 """
 
 import re
@@ -32,7 +31,9 @@ TRANSLATED_FIELDS = (TRANSLATION, TRANSLATED_AUDIO)
 
 @dataclass(frozen=True)
 class Output:
-    """One part of the answer: the elementary task it belongs to, the field it must equal, the metrics that score it."""
+    """One part of the answer. part: its elementary task. field: the field of an example that is its reference in
+    training. metrics: the metrics that score it.
+    """
 
     part: str
     field: str
@@ -48,29 +49,34 @@ class Output:
         return self.field in TRANSLATED_FIELDS
 
     def language(self, source: str, target: str | None) -> str:
-        """The language of the part in a task from `source` to `target`."""
-        return target if self.is_translated else source
+        """The language of the part in a task from `source` to `target`. AudioPaLMError for a missing target."""
+        if not self.is_translated:
+            return source
+        if target is None:
+            raise AudioPaLMError(f"the part {self.part!r} is a translation: give a target language")
+        return target
 
     @property
     def text_field(self) -> str:
-        """The field that holds the words of the part, also where the part is audio: its reference."""
+        """The field that holds the words of the part, as text or as audio: the reference for its scores."""
         return TRANSLATION if self.is_translated else TRANSCRIPT
 
     @property
     def keeps_source_voice(self) -> bool:
-        """Whether the source recording is the voice prompt, so that its speaker should be heard in the output.
+        """Whether the source recording is the voice prompt, so that the output should have its speaker's voice.
 
-        A part that says what the source recording says is prompted with another recording of the same speaker: the
-        source recording would give the answer away.
+        A part with the words of the source recording gets another recording of the same speaker as its prompt, because
+        the source recording contains the answer.
         """
         return self.is_audio and self.is_translated
 
 
 @dataclass(frozen=True)
 class Task:
-    """`tag` is the words in brackets before the languages; `translates` says whether a target language follows.
+    """A row of the table.
 
-    At most one of the outputs is audio.
+    tag: the words in brackets before the languages. input: a field of an example. translates: whether the tag has a
+    target language. At most one of the outputs is audio.
     """
 
     name: str
@@ -80,27 +86,38 @@ class Task:
     translates: bool
 
     def tag_text(self, source: str, target: str | None) -> str:
-        """`[AST Spanish English]` for source `es` and target `en`; empty for the plain text LM."""
+        """`[AST Spanish English]` for source `es` and target `en`; empty for the plain text LM.
+
+        Raises AudioPaLMError for an unknown language, and for a missing target of a task that translates.
+        """
         if not self.tag:
             return ""
-        languages = [source, target] if self.translates else [source]
-        return f"[{' '.join([self.tag, *(language_name(code) for code in languages)])}]"
+        return f"[{' '.join([self.tag, *map(language_name, self.languages(source, target))])}]"
+
+    def languages(self, source: str, target: str | None) -> list[str]:
+        """The languages in the tag. Raises AudioPaLMError for a missing target of a task that translates."""
+        if not self.translates:
+            return [source]
+        if target is None:
+            raise AudioPaLMError(f"the task {self.name!r} translates: give a target language")
+        return [source, target]
 
     def fields(self) -> set[str]:
-        """What an example of the task must have for training."""
+        """The fields that an example must have for training."""
         return {field for field in (self.input, *(output.field for output in self.outputs)) if field}
 
     def scored_fields(self) -> set[str]:
-        """What an example must have to be decoded and scored: the input, and the reference of every part."""
+        """The fields that an example must have to be decoded and scored: the input and the reference of every part."""
         return {self.input, *(output.text_field for output in self.outputs)}
 
     @property
     def spoken(self) -> Output | None:
-        """The output that is audio; None for a task that only writes."""
+        """The output that is audio; None for a task with text outputs only."""
         return next((output for output in self.outputs if output.is_audio), None)
 
     @property
     def hears_or_speaks(self) -> bool:
+        """Whether the input or an output is audio."""
         return bool(self.fields() & set(AUDIO_FIELDS))
 
     def output(self, part: str) -> Output:
@@ -137,13 +154,14 @@ TASKS = {
 
 
 def get_task(name: str) -> Task:
+    """The task of this name; raises AudioPaLMError for an unknown name."""
     if name not in TASKS:
         raise AudioPaLMError(f"unknown task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
 
 
 def writing_task(input_field: str, text_field: str) -> Task:
-    """The task that answers `input_field` with `text_field` alone: ASR, AST or MT. Raises AudioPaLMError for none."""
+    """The task from `input_field` to `text_field` alone: ASR, AST or MT. Raises AudioPaLMError where there is none."""
     for task in TASKS.values():
         if task.input == input_field and [output.field for output in task.outputs] == [text_field]:
             return task
@@ -153,7 +171,7 @@ def writing_task(input_field: str, text_field: str) -> Task:
 def parse_tag(tag: str) -> tuple[Task, str, str | None]:
     """`[S2ST Spanish English]` -> (the task, `es`, `en`); the brackets may be left out.
 
-    Raises AudioPaLMError that lists the known tasks or languages.
+    Raises AudioPaLMError for an unknown task or language, with the known ones, and for a wrong number of languages.
     """
     words = re.sub(r"[\[\]]", " ", tag).split()
     codes = {name: code for code, name in LANGUAGES.items()}
@@ -173,5 +191,5 @@ def parse_tag(tag: str) -> tuple[Task, str, str | None]:
 
 
 def decode_name(task: Task, source: str, target: str | None) -> str:
-    """The folder of a decode: `s2st_es_en`, `asr_fr`."""
-    return "_".join([task.name, source, *([target] if task.translates else [])])
+    """The name of the folder of a decode: `s2st_es_en`, `asr_fr`. AudioPaLMError for a missing target language."""
+    return "_".join([task.name, *task.languages(source, target)])

@@ -10,7 +10,6 @@ costs in Python. The last line is JSON: {way: {"seconds", "work": seconds of one
 
 import argparse
 import csv
-import gc
 import json
 import os
 import random
@@ -104,7 +103,6 @@ def measure(way: str, folder: Path) -> dict:
     else:
         import audiopalm.corpora.covost2  # noqa: F401
 
-        gc.disable()  # as the command of stage 1 does
     start, work = time.perf_counter(), time.process_time()
     rows = WAYS[way](folder)
     return {"seconds": time.perf_counter() - start, "work": time.process_time() - work, "rows": rows,

@@ -1,4 +1,4 @@
-"""Archives of corpora: unpacked once, aside and under a final name when whole, never outside of their folder."""
+"""Archives of corpora: unpacked once, under another name until they are whole, never outside of their folder."""
 
 import logging
 import lzma
@@ -7,6 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
@@ -18,8 +19,8 @@ MARKER = ".unpacked.json"
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a tar file, compressed or not, into `folder / <its name without suffixes>`; return that folder.
 
-    Members that would lie outside of it, links and devices are left out and named in its `.unpacked.json`. An archive
-    that is cut off gives what it holds and a warning; raises AudioPaLMError when that is nothing.
+    Members that would lie outside of it, links and devices are left out and named in its `.unpacked.json`. From an
+    archive that is cut off, the whole files are unpacked, with a warning. Raises AudioPaLMError when there is no file.
     """
     target = folder / archive.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
     report = fill_once(target, [archive], lambda partial: _extract(archive, partial))
@@ -31,16 +32,17 @@ def unpack(archive: Path, folder: Path) -> Path:
     return target
 
 
-def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict]) -> dict:
-    """Make the folder `target` by `fill(folder)` unless it was made of the same `sources`; return what `fill` returned.
+def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Make the folder `target` by `fill(folder)` unless it was made from the same `sources`; return the report of
+    `fill`, which has a key `files`.
 
-    It is filled under another name and renamed when whole. `.unpacked.json` in it holds the name, size and time of each
-    source beside the report, so that another file of the same name is unpacked anew.
+    The folder is filled under another name and renamed when it is whole. Its `.unpacked.json` holds the report and the
+    name, size and time of each source, so that another file of the same name is unpacked anew.
     """
     status = [(source.name, source.stat()) for source in sources]
-    made_of = [{"archive": name, "bytes": found.st_size, "changed": found.st_mtime_ns} for name, found in status]
+    made_of = [{"archive": name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} for name, stat in status]
     if (target / MARKER).exists():
-        report = read_json(target / MARKER)
+        report: dict[str, Any] = read_json(target / MARKER)
         if report.get("made_of") == made_of:
             return report
     partial = target.with_name(f".{target.name}.partial")
@@ -58,34 +60,36 @@ def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict]) -
     return report
 
 
-def _extract(archive: Path, folder: Path) -> dict:
-    report = {"files": 0, "left_out": {}, "cut_off": None}
-    unfinished = None
+def _extract(archive: Path, folder: Path) -> dict[str, Any]:
+    """Unpack `archive` into `folder`; return {files: number, left_out: {member: reason}, cut_off: reason or None}."""
+    files = 0
+    left_out: dict[str, str] = {}
+    cut_off = unfinished = None
     try:
         with tarfile.open(archive) as members:
             for member in progress(members, None, f"unpacking {archive.name}"):
                 reason = _unsafe(member, folder)
                 if reason:
-                    report["left_out"][member.name] = reason
+                    left_out[member.name] = reason
                 elif member.isfile():
                     unfinished = folder / member.name
                     members.extract(member, folder, filter="data")
                     unfinished = None
-                    report["files"] += 1
+                    files += 1
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
             raise
-        report["cut_off"] = str(error)
+        cut_off = str(error)
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
-    if not report["files"]:
+    if not files:
         raise AudioPaLMError(f"{archive} is no archive or is cut off before its first file "
-                             f"({report['cut_off'] or 'it holds no file'}); fetch it again")
-    return report
+                             f"({cut_off or 'it holds no file'}); fetch it again")
+    return {"files": files, "left_out": left_out, "cut_off": cut_off}
 
 
 def _unsafe(member: tarfile.TarInfo, target: Path) -> str | None:
-    """Why a member is left out; None for a plain file or folder inside `target`."""
+    """The reason why a member is left out; None for a plain file or folder inside `target`."""
     if not (member.isfile() or member.isdir()):
         return "link" if member.issym() or member.islnk() else "not a file"
     if member.name.startswith("/") or ".." in Path(member.name).parts:

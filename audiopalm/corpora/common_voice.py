@@ -1,6 +1,6 @@
 """Common Voice 4 (`cv-corpus-4-2019-12-10`), the source audio of CoVoST 2 and CVSS: clips, sentences and speakers.
 
-It is no longer offered for download; users bring it as archives or unpacked, in one of several layouts.
+It is no longer offered for download. Users provide it as archives or unpacked, in one of several layouts.
 """
 
 import logging
@@ -16,9 +16,8 @@ from pyarrow import compute
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.columns import places, read_columns, values
 from audiopalm.corpora.data_set import compare
-from audiopalm.corpora.tables import Account
+from audiopalm.corpora.tables import Account, optional_values, places, read_columns
 
 RELEASE = "cv-corpus-4-2019-12-10"
 LATER_COLUMNS = ("locale", "segment", "variant", "accents")  # of release 5 and later
@@ -31,7 +30,7 @@ VALIDATED = {  # rows of validated.tsv in release 4 (Mozilla's cv-dataset)
 
 
 class Clip(NamedTuple):  # there are a million of them
-    """One recording: its sentence as written, a speaker id unique in all languages. Its file is `clip_path`."""
+    """One recording: its sentence as written, and a speaker id that is unique in all languages; see `clip_path`."""
 
     sentence: str
     speaker: str
@@ -39,20 +38,21 @@ class Clip(NamedTuple):  # there are a million of them
 
 @dataclass(frozen=True)
 class Clips:
-    """What validated.tsv says of clips that were asked for, in that order; None stands for those it does not have."""
+    """Sentences and speakers of the requested clips, in the order of the request; None for a clip that validated.tsv
+    lacks."""
 
     sentences: pyarrow.StringArray
     speakers: list[str | None]
 
     def __iter__(self) -> Iterator[Clip | None]:
-        for sentence, speaker in zip(values(self.sentences), self.speakers, strict=True):
-            yield None if speaker is None else Clip(sentence, speaker)
+        for sentence, speaker in zip(optional_values(self.sentences), self.speakers, strict=True):
+            yield None if sentence is None or speaker is None else Clip(sentence, speaker)
 
 
 def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
-    """The folder with `validated.tsv` and `clips/` of a language, unpacking an archive where there is no folder.
+    """The folder with `validated.tsv` and `clips/` of a language; where there is only an archive, it is unpacked.
 
-    Raises AudioPaLMError with the places where it was looked for.
+    Raises AudioPaLMError, with the paths that were tried, where there is neither.
     """
     folders = [downloads / language, downloads / RELEASE / language, downloads / f"{RELEASE}-{language}" / language,
                downloads / f"{RELEASE}-{language}", downloads]
@@ -68,18 +68,18 @@ def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
                     return folder
             raise AudioPaLMError(f"{archive} holds no validated.tsv with clips/: it is not Common Voice's archive of "
                                  f"{language!r}, or is cut off")
-    places = ", ".join(str(place.relative_to(downloads)) for place in [*folders[:-1], *archives])
-    raise AudioPaLMError(f"Common Voice 4, {language!r}: nothing found in {downloads} (looked for {places}); "
+    tried = ", ".join(str(path.relative_to(downloads)) for path in [*folders[:-1], *archives])
+    raise AudioPaLMError(f"Common Voice 4, {language!r}: nothing found in {downloads} (looked for {tried}); "
                          "the recipe's README.md says how to obtain it")
 
 
 def clip_path(folder: Path, name: str) -> str:
-    """The file of a clip of the language in `folder`; there may be none."""
+    """The path of a clip's file, which may not exist. `folder` is that of the language, `name` ends in .mp3."""
     return f"{folder}/clips/{name}"
 
 
 def why_not(clip: Clip | None, path: str) -> str | None:
-    """The reason why there is nothing to hear in the file or to read of its clip, or None."""
+    """The reason why a clip cannot be used: its row, its sentence or its file is missing. None for a usable clip."""
     if clip is None:
         return "not in validated.tsv"
     if not clip.sentence.strip():
@@ -92,9 +92,9 @@ def why_not(clip: Clip | None, path: str) -> str | None:
 
 
 def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Account) -> Clips:
-    """The clips of the `wanted` names (with .mp3) in validated.tsv, in that order; the first of equal names counts.
+    """The clips of the `wanted` names (with .mp3), in that order, from validated.tsv; the first of equal names counts.
 
-    Rows of another width are counted in `bad`. A release other than 4 gives a warning: its clips fit only in part.
+    Rows that do not fit go to `bad`. A release other than 4 gives a warning, because it has other clips.
     """
     table = folder / "validated.tsv"
     with open(table, encoding="utf-8-sig", errors="replace") as lines:
@@ -117,7 +117,7 @@ def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Ac
 def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray, language: str) -> list[str | None]:
     """The speaker id of each of the `rows`, None for -1.
 
-    Where two speakers share their first digits, the second in the table keeps all of them.
+    An id has the first digits of the client_id, or all digits where an earlier speaker has the same first digits.
     """
     numbers = clients.indices.to_numpy()
     speakers: dict[int, str] = {}

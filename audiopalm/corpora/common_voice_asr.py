@@ -1,44 +1,45 @@
-"""Common Voice for recognition, of any release: its own train, dev and test sets, in all languages that are there.
+"""Common Voice for speech recognition, any release: its own train, dev and test sets, in all downloaded languages.
 
-Apart from release 4, which CoVoST 2 and CVSS need, since another release has other clips. `<downloads>/<language>/`
-holds `{train,dev,test}.tsv` and `clips/`, as an archive has them. Which of its clips are in other sets of CoVoST 2 is
-not looked at here: audiopalm/corpora/joint.py takes these out.
+It is stored separately from release 4, which CoVoST 2 and CVSS need, because releases differ in their clips.
+`<downloads>/<language>/` holds `{train,dev,test}.tsv` and `clips/`, as in an archive. Clips that are in another set of
+CoVoST 2 are not removed here, but by audiopalm/corpora/joint.py.
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.corpora.columns import read_columns, values
 from audiopalm.corpora.common_voice import SPEAKER_DIGITS, Clip, clip_path, why_not
 from audiopalm.corpora.covost2 import short_code
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.corpora.tables import read_columns, values
 from audiopalm.languages import LANGUAGES
 
 SETS = ("train", "dev", "test")
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict:
-    """Write <output>/{train,dev,test} for the `languages` (Common Voice's codes; none: all there are) and return the
-    report.
+            max_drop: float = 0.05) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the `languages` (Common Voice's codes; empty: all in `downloads`) and return
+    the report.
 
-    Nothing is unpacked. Raises AudioPaLMError when a language is missing or none is found, or when more than `max_drop`
-    of the rows of a set are dropped.
+    Nothing is unpacked. Raises AudioPaLMError when a language is missing, when there is no language, or when more than
+    `max_drop` of the rows of a set are dropped.
     """
     folders = {path.parent.name: path.parent for path in sorted(Path(downloads).glob("*/train.tsv"))
                if (path.parent / "clips").is_dir()}
-    if missing := [language for language in languages if language not in folders] or not folders:
-        what = missing[0] if languages else "any language"
-        raise AudioPaLMError(f"Common Voice, {what}: {downloads} has no folder of it with train.tsv and clips/; "
-                             "unpack the archive there")
+    missing = [language for language in languages if language not in folders]
+    if missing or not folders:
+        raise AudioPaLMError(f"Common Voice, {missing[0] if missing else 'any language'}: {downloads} has no folder of "
+                             "it with train.tsv and clips/; unpack the archive there")
     sets = {name: DataSet() for name in SETS}
     for language in languages or folders:
         if short_code(language) in LANGUAGES:
             for name, data in sets.items():
                 _read_set(folders[language], language, name, data)
         else:
-            logging.warning("Common Voice, %s: left out, audiopalm/languages.py has no name for it", language)
+            logging.warning("Common Voice, %s: left out, because audiopalm/languages.py has no name for it", language)
     return write_sets(Path(output), sets, max_drop)
 
 

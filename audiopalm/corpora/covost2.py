@@ -2,13 +2,14 @@
 into 15.
 
 A table `covost_v2.<source>_<target>.tsv` has `path translation split`; sentence and speaker come from Common Voice.
-Train is `train` and `train_covost`; dev and test are Common Voice's. Texts are kept as published: the same rows as
-the official script gives, but for backslashes, which that one eats.
+Train is `train` and `train_covost`; dev and test are Common Voice's. The rows are those of the official script. Texts
+are as published, with their backslashes, which the official script removes.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -16,10 +17,9 @@ from pyarrow import compute
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.columns import places, read_columns, values
 from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.data_set import NONE, DataSet, compare, write_sets
-from audiopalm.corpora.tables import Account
+from audiopalm.corpora.tables import Account, optional_values, places, read_columns, values
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
                 "sl", "ta", "ja", "id", "cy")
@@ -35,33 +35,28 @@ PUBLISHED = {  # rows of train, dev and test (facebook/covost2 on the Hugging Fa
     "id": (1243, 792, 844), "cy": (1241, 690, 690), "en": (289430, 15531, 15531),
 }
 
-# Hours of source speech in train, dev and test, as remembered from the paper of CVSS. They are known after stage 2.
-HOURS = {
-    "fr": (264.3, 21.7, 23.3), "de": (184.3, 20.7, 21.5), "ca": (135.6, 19.0, 20.2), "es": (113.1, 21.8, 22.7),
-    "fa": (49.2, 4.6, 5.0), "it": (44.2, 14.3, 15.4), "ru": (18.2, 9.9, 10.6), "zh-CN": (10.4, 7.9, 8.2),
-    "pt": (10.3, 4.4, 5.3), "nl": (7.3, 1.7, 1.8), "tr": (4.1, 1.8, 2.0),
-}
-
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one table: paths, translations, and which of `SET_NAMES` each is in, -1 for none."""
+    """The rows of one table: paths, translations, and the set of each as an index into `SET_NAMES`, -1 for none."""
 
     paths: pyarrow.StringArray
     texts: pyarrow.StringArray
     sets: np.ndarray
 
-    def only(self, these: np.ndarray) -> "Table":
-        if these.all():
+    def only(self, wanted: np.ndarray) -> "Table":
+        """The rows for which `wanted`, bool `[N]`, is true."""
+        if wanted.all():
             return self
-        return Table(self.paths.filter(pyarrow.array(these)), self.texts.filter(pyarrow.array(these)), self.sets[these])
+        mask = pyarrow.array(wanted)
+        return Table(self.paths.filter(mask), self.texts.filter(mask), self.sets[wanted])
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The clips of a language and their translations by language, null where a table does not have the clip.
+    """The clips of a source language and their translations by language, null where a table lacks the clip.
 
-    `elsewhere` names, by the place of a clip, the languages whose table has it in another set than the first table.
+    elsewhere: {index of a clip: the target languages whose table has it in another set than the first table}.
     """
 
     paths: pyarrow.StringArray
@@ -72,7 +67,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Source:
-    """What the utterances of one language have in common."""
+    """The data that all utterances of one language share."""
 
     language: str
     folder: Path
@@ -81,7 +76,11 @@ class Source:
 
 
 class ClipUtterance:
-    """An `Utterance` whose texts stay in the columns of its language: there are a million."""
+    """An utterance with the attributes of `Utterance` whose texts stay in the columns of its language.
+
+    There are a million of them, and an `Utterance` with a dictionary takes more than 250 bytes. `place` is the index of
+    a clip of the source that has a speaker.
+    """
 
     __slots__ = ("id", "place", "source")
     spoken = spoken_cuts = spoken_seconds = NONE
@@ -93,7 +92,7 @@ class ClipUtterance:
 
     @property
     def speaker(self) -> str:
-        return self.source.clips.speakers[self.place]
+        return self.source.clips.speakers[self.place] or ""
 
     @property
     def language(self) -> str:
@@ -109,17 +108,17 @@ class ClipUtterance:
 
     @property
     def translations(self) -> dict[str, str]:
-        found = {code: column[self.place].as_py() for code, column in self.source.rows.texts.items()}
-        return {code: text for code, text in found.items() if text and text.strip()}
+        texts = {code: column[self.place].as_py() for code, column in self.source.rows.texts.items()}
+        return {code: text for code, text in texts.items() if text and text.strip()}
 
 
 def short_code(language: str) -> str:
-    """`zh-CN` -> `zh`: the code used in our data directories."""
+    """`zh-CN` -> `zh`: the code that data directories use."""
     return language.partition("-")[0]
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict:
+            max_drop: float = 0.05) -> dict[str, Any]:
     """Write <output>/{train,dev,test} for the source `languages` (Common Voice's codes) and return the report.
 
     `unpacked` is a folder for the contents of archives. Raises AudioPaLMError when a language is unknown or missing, or
@@ -153,24 +152,24 @@ def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[st
     _add_utterances(Source(short_code(language), folder, rows, clips), [sets[name] for name in SET_NAMES])
     counted = np.bincount(rows.sets, minlength=len(SET_NAMES)).tolist()
     compare(f"CoVoST 2, {language}", "rows of train, dev, test", counted, PUBLISHED[language])
-    add_published_hours(sets, language)
     logging.info("%s: kept %s", language, ", ".join(
         f"{len(sets[name].utterances) - already} of {count} {name}"
         for name, already, count in zip(SET_NAMES, before, counted, strict=True)))
 
 
 def _add_utterances(source: Source, sets: list[DataSet]) -> None:
-    """Add every clip of a language to its set or, with a reason, to what was dropped."""
+    """Add every clip of a language to its set or, with a reason, to the dropped rows."""
     rows = source.rows
-    columns = zip(rows.sets.tolist(), values(rows.paths), source.clips, *map(values, rows.texts.values()), strict=True)
-    for place, (number, name, clip, *texts) in enumerate(columns):
+    translations = zip(*map(optional_values, rows.texts.values()), strict=True)
+    columns = zip(rows.sets.tolist(), values(rows.paths), source.clips, translations, strict=True)
+    for place, (number, name, clip, texts) in enumerate(columns):
         account = sets[number].account
         account.rows += 1
         reason = why_not(clip, clip_path(source.folder, name))
         if not reason and not any(text and text.strip() for text in texts):
             reason = "empty translation"
-        if reason:
-            account.drop(name, reason)
+        if clip is None or reason:
+            account.drop(name, reason or "not in validated.tsv")
             continue
         for code, text in zip(rows.texts, texts, strict=True):
             if text is not None and not text.strip():
@@ -181,11 +180,6 @@ def _add_utterances(source: Source, sets: list[DataSet]) -> None:
         sets[number].utterances.append(ClipUtterance(identifier, place, source))
 
 
-def add_published_hours(sets: dict[str, DataSet], language: str) -> None:
-    """Put the hours of source speech into the reports, to be compared with those that stage 2 finds."""
-    for data, figure in zip(sets.values(), HOURS.get(language, ()), strict=False):
-        data.published_hours[short_code(language)] = figure
-
 
 def _find_table(downloads: Path, name: str, unpacked: Path) -> Path | None:
     for place in (downloads / name, downloads / "covost2" / name):
@@ -193,9 +187,9 @@ def _find_table(downloads: Path, name: str, unpacked: Path) -> Path | None:
             return place
     for archive in (downloads / f"{name}.tar.gz", downloads / "covost2" / f"{name}.tar.gz"):
         if archive.is_file():
-            found = unpack(archive, unpacked / "covost2") / name
-            if found.is_file():
-                return found
+            table = unpack(archive, unpacked / "covost2") / name
+            if table.is_file():
+                return table
             raise AudioPaLMError(f"{archive} holds no {name}; fetch it again")
     return None
 
@@ -203,7 +197,7 @@ def _find_table(downloads: Path, name: str, unpacked: Path) -> Path | None:
 def read_table(path: Path, accounts: list[Account]) -> Table:
     """The rows of a table in known splits; the first of equal paths counts.
 
-    What is left out goes to the `accounts` of train, dev and test. Raises AudioPaLMError when it is no such table.
+    Rows that are left out go to the `accounts` of train, dev and test. Raises AudioPaLMError as `read_columns` does.
     """
     paths, texts, splits = read_columns(path, ["path", "translation", "split"], accounts[0])
     sets = np.array([*(SET_NAMES.index(name) for name in SETS.values()), -1])[places(splits, pyarrow.array(SETS))]
@@ -223,28 +217,29 @@ def read_table(path: Path, accounts: list[Account]) -> Table:
 
 
 def join(tables: dict[str, Table]) -> Rows:
-    """The clips of the tables of one source language in the order in which they come, each in its first table's set."""
+    """The clips of all tables of one source language, in the order of the tables; the first table states the set."""
     if len(tables) == 1:
         [(code, table)] = tables.items()
         return Rows(table.paths, table.sets, {code: table.texts}, {})
     paths, sets = pyarrow.array([], pyarrow.string()), np.zeros(0, int)
-    found = {}
+    indices: dict[str, np.ndarray] = {}  # {target language: the index of each row's clip}
     for code, table in tables.items():
         place = places(table.paths, paths)
         new = place < 0
         place[new] = len(paths) + np.arange(new.sum())
         paths = pyarrow.concat_arrays([paths, table.only(new).paths])
         sets = np.concatenate([sets, table.sets[new]])
-        found[code] = place
-    texts, elsewhere = {}, {}
+        indices[code] = place
+    texts: dict[str, pyarrow.StringArray] = {}
+    elsewhere: dict[int, list[str]] = {}
     for code, table in tables.items():
-        fits = sets[found[code]] == table.sets
+        fits = sets[indices[code]] == table.sets
         if not fits.all():
             logging.warning("CoVoST 2: the table into %s has %d of %d clips in another set than the table before it; "
                             "these translations are left out", code, (~fits).sum(), len(fits))
-        for place in found[code][~fits].tolist():
+        for place in indices[code][~fits].tolist():
             elsewhere.setdefault(place, []).append(code)
         row = np.full(len(paths), -1)
-        row[found[code][fits]] = np.flatnonzero(fits)
+        row[indices[code][fits]] = np.flatnonzero(fits)
         texts[code] = table.texts.take(pyarrow.array(row, mask=row < 0))
     return Rows(paths, sets, texts, elsewhere)

@@ -1,4 +1,6 @@
-"""CVSS (Jia et al., arXiv 2201.03713): CoVoST 2's translations into English, spoken; C in one voice, T in the source's.
+"""CVSS (Jia et al., arXiv 2201.03713): CoVoST 2's translations into English as speech.
+
+Version C has one voice, version T the voice of the source speaker.
 
 An archive per language holds `{train,dev,test}.tsv` (no header: name of the Common Voice clip, normalised English) and
 `{train,dev,test}/<clip>.mp3.wav`, 24 kHz. The source speech and its text are Common Voice 4's.
@@ -7,34 +9,26 @@ An archive per language holds `{train,dev,test}.tsv` (no header: name of the Com
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clip, clip_path, find_language, read_clips, why_not
-from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, add_published_hours, short_code
-from audiopalm.corpora.data_set import DataSet, Utterance, compare, hours, write_sets
+from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, short_code
+from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
 
 SETS = ("train", "dev", "test")
 VERSIONS = ("c", "t")
 RATE = 24000  # Hz
-ROWS = {**PUBLISHED, "zh-CN": (7085, 4843, 4897)}  # CoVoST 2's, but for one of Chinese
-# Hours of English speech in train, dev and test, as remembered from the paper; those of other languages are not.
-HOURS = {
-    "c": {"fr": (174.0, 13.0, 13.3), "de": (112.4, 12.5, 12.1), "ca": (88.1, 12.0, 12.0), "es": (69.5, 12.4, 12.4),
-          "fa": (25.3, 2.2, 2.4), "it": (29.4, 8.5, 8.6), "ru": (13.3, 6.7, 6.9), "zh-CN": (8.7, 5.9, 5.8),
-          "pt": (5.7, 2.1, 2.6), "nl": (4.9, 1.2, 1.2), "tr": (3.0, 1.2, 1.2)},
-    "t": {"fr": (192.7, 14.6, 15.0), "de": (124.2, 13.6, 13.4), "ca": (95.0, 12.9, 13.0), "es": (73.7, 13.2, 13.3),
-          "fa": (29.3, 2.5, 2.7), "it": (30.5, 9.2, 9.5), "ru": (13.2, 6.9, 7.3), "zh-CN": (9.3, 6.5, 6.3),
-          "pt": (6.5, 2.4, 2.9), "nl": (5.1, 1.3, 1.2), "tr": (3.1, 1.3, 1.3)},
-}
+ROWS = {**PUBLISHED, "zh-CN": (7085, 4843, 4897)}  # those of CoVoST 2, without one row of Chinese
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, version: str = "c") -> dict:
+            max_drop: float = 0.05, version: str = "c") -> dict[str, Any]:
     """Write <output>/{train,dev,test} for the source `languages` (Common Voice's codes) and return the report.
 
     Raises AudioPaLMError when a language or version is unknown or missing, or when more than `max_drop` of the rows of
@@ -56,22 +50,17 @@ def _read_language(downloads: Path, language: str, version: str, unpacked: Path,
     texts = {name: _read_texts(folder / f"{name}.tsv", data.account) for name, data in sets.items()}
     wanted = list({clip: None for table in texts.values() for clip in table})
     source = find_language(downloads, language, unpacked)
-    found = read_clips(source, language, pyarrow.array(wanted, pyarrow.string()), sets["train"].account)
-    clips = dict(zip(wanted, found, strict=True))
-    before = {name: len(data.utterances) for name, data in sets.items()}
+    clips = dict(zip(wanted, read_clips(source, language, pyarrow.array(wanted, pyarrow.string()),
+                                        sets["train"].account), strict=True))
     for name, table in texts.items():
         _read_set(folder / name, source, language, table, clips, sets[name])
     compare(f"CVSS-{version.upper()}, {language}", "rows of train, dev, test", list(map(len, texts.values())),
             ROWS[language])
-    if language in HOURS[version]:
-        found = [hours(data.utterances[before[name]:], "en") for name, data in sets.items()]
-        compare(f"CVSS-{version.upper()}, {language}", "hours of English in train, dev, test", found,
-                HOURS[version][language], tolerance=0.02, source="the paper's, as remembered, are")
-    add_published_hours(sets, language)
 
 
 def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, str], clips: dict[str, Clip | None],
               data: DataSet) -> None:
+    """Add the utterances of one set of a language to `data`."""
     data.account.rows += len(texts)
     without_row = {path.name for path in folder.glob("*.wav")} - {f"{clip}.wav" for clip in texts}
     if without_row:
@@ -85,8 +74,8 @@ def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, 
             reason = "empty translation"
         elif not reason and spoken.problem:
             reason = f"translation's recording {spoken.problem}"
-        if reason:
-            data.account.drop(clip, reason)
+        if source is None or spoken.path is None or reason:
+            data.account.drop(clip, reason or "not in validated.tsv")
             continue
         if spoken.rate != RATE:
             other_rates.setdefault(spoken.rate, clip)
@@ -100,6 +89,7 @@ def _read_set(folder: Path, common_voice: Path, language: str, texts: dict[str, 
 
 
 def _find(downloads: Path, name: str, unpacked: Path) -> Path:
+    """The folder with the tables of a language; where there is only an archive, it is unpacked."""
     for folder in (downloads / name, downloads / name.removesuffix("_v1.0"), downloads / "cvss" / name):
         if (folder / "train.tsv").is_file():
             return folder

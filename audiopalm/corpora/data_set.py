@@ -1,4 +1,4 @@
-"""What the readers of public corpora have in common: utterances in, Kaldi data directories and an account out."""
+"""The common part of the corpus readers: utterances in; Kaldi data directories and an account of the rows out."""
 
 import hashlib
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json, write_text
@@ -16,22 +17,23 @@ from audiopalm.data.datadir import remove_tables_by_language, table_writers, why
 
 @dataclass(frozen=True)
 class Cut:
-    """A piece of a recording, in seconds."""
+    """A part of a recording, from `start` to `end` in seconds."""
 
     path: Path
     start: float
     end: float
 
 
-NONE: Mapping = MappingProxyType({})  # one for the million utterances that have no spoken translation
+NONE: Mapping[str, Any] = MappingProxyType({})  # shared by the million utterances without a spoken translation
 
 
 @dataclass(slots=True)
 class Utterance:
     """Speech with its transcript and, by language, translations as text and as speech.
 
-    The speech is the file `audio` or, where they are given, `cuts` joined; so it is for translations. `seconds` is its
-    length where the reader knows it without decoding, `spoken_seconds` that of spoken translations.
+    The speech is the file `audio` or, where `cuts` are given, these joined. Likewise a spoken translation is a file in
+    `spoken` or `spoken_cuts`. `seconds` is the length of the speech where the reader knows it without decoding,
+    `spoken_seconds` that of spoken translations.
     """
 
     id: str
@@ -49,37 +51,39 @@ class Utterance:
 
 @dataclass
 class DataSet:
+    """The utterances of one set, and the account of the rows that were read for it."""
+
     utterances: list[Utterance] = field(default_factory=list)
     account: Account = field(default_factory=Account)
-    published_hours: dict[str, float] = field(default_factory=dict)  # by language, of speech that nobody measured yet
 
 
-def compare(corpus: str, what: str, found: Sequence[float], published: Sequence[float], tolerance: float = 0.0,
-            source: str = "published are") -> None:
-    """Warn with both rows of figures where one differs from the published one by more than `tolerance`, a share of it.
+def compare(corpus: str, what: str, measured: Sequence[float], published: Sequence[float],
+            tolerance: float = 0.0) -> None:
+    """Warn where a measured figure differs from the published one by more than `tolerance`, a fraction of the latter.
 
-    Part of a corpus differs too, so this is no error.
+    This is not an error, because users may have only a part of a corpus.
     """
-    if any(abs(have - want) > tolerance * want for have, want in zip(found, published, strict=True)):
+    if any(abs(have - want) > tolerance * want for have, want in zip(measured, published, strict=True)):
         shown = [", ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in values)
-                 for values in (found, published)]
-        logging.warning("%s: %s %s; %s %s", corpus, shown[0], what, source, shown[1])
+                 for values in (measured, published)]
+        logging.warning("%s: %s %s; published are %s", corpus, shown[0], what, shown[1])
 
 
 def hours(utterances: Sequence[Utterance], language: str = "") -> float:
-    """Hours of the utterances, or of their translations spoken in a language."""
+    """Hours of the utterances or, with a `language`, of their spoken translations into it."""
     return sum((row.spoken_seconds.get(language, 0.0) if language else row.seconds or 0.0)
                for row in utterances) / 3600
 
 
-def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
+def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict[str, Any]:
     """Write <output>/<set>/ for every set, and <output>/report.json; return the report.
 
-    dropped.tsv names every row that is not in the set, lacking.tsv every row that is there without something.
+    dropped.tsv names every row that is left out of the set, lacking.tsv every utterance that lacks something.
     Raises AudioPaLMError, after writing report.json and dropped.tsv of all sets, when a set has no utterance or more
     than `max_drop` (0 to 1) of its rows were dropped; then no table of any set is written.
     """
-    report, wrong = {}, []
+    report: dict[str, Any] = {}
+    wrong: list[str] = []
     for name, data in sets.items():
         _drop_unfit(data)
         _drop_repeated(data)
@@ -102,7 +106,7 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
 
 
 def _drop_unfit(data: DataSet) -> None:
-    """An id that is no valid one would end its utterance in a later stage, or lead out of a folder."""
+    """Drop utterances with an invalid id, which would fail in a later stage or lead out of a folder."""
     fit = []
     for utterance in data.utterances:
         if why_bad_id(utterance.id):
@@ -113,7 +117,7 @@ def _drop_unfit(data: DataSet) -> None:
 
 
 def _drop_repeated(data: DataSet) -> None:
-    """Sort by the bytes of the ids; of equal ids the first stays."""
+    """Sort by the bytes of the ids; of equal ids only the first stays."""
     data.utterances.sort(key=lambda utterance: utterance.id.encode())
     kept: list[Utterance] = []
     for utterance in data.utterances:
@@ -124,13 +128,14 @@ def _drop_repeated(data: DataSet) -> None:
     data.utterances = kept
 
 
-def _report(data: DataSet) -> dict:
+def _report(data: DataSet) -> dict[str, Any]:
+    """Counts, hours and a checksum of one set, as values of JSON."""
     rows = data.utterances
     ids = hashlib.sha256()
     for row in rows:
         ids.update(f"{row.id}\n".encode())
     lengths = [row.seconds for row in rows if row.seconds is not None]
-    measured = {}
+    measured: dict[str, Any] = {}
     if rows and len(lengths) == len(rows):
         measured = {"hours": round(hours(rows), 3),
                     "seconds": {"min": round(min(lengths), 2), "mean": round(sum(lengths) / len(lengths), 2),
@@ -143,7 +148,7 @@ def _report(data: DataSet) -> dict:
         **measured,
         "hours_of_translations": {code: round(hours(rows, code), 3)
                                   for code in sorted({code for row in rows for code in row.spoken_seconds})},
-        "published_hours": data.published_hours,
+
         "languages": dict(sorted(Counter(row.language for row in rows).items())),
         "translations": dict(sorted(Counter(code for row in rows for code in row.translations).items())),
         "spoken_translations": dict(sorted(Counter(
@@ -156,7 +161,7 @@ def _report(data: DataSet) -> dict:
 
 
 def _write_tables(directory: Path, rows: list[Utterance]) -> None:
-    """`rows` are sorted by id, and so are the tables, which are written without being held."""
+    """Write the tables of one set, line by line. `rows` are sorted by id, and so are the tables."""
     remove_tables_by_language(directory)
     (directory / "segments").unlink(missing_ok=True)
     speakers: dict[str, list[str]] = {}
@@ -178,7 +183,7 @@ def _write_tables(directory: Path, rows: list[Utterance]) -> None:
 
 def _write_by_language(directory: Path, name: str, rows: list[Utterance],
                        values: Callable[[Utterance], Mapping[str, object]]) -> None:
-    """`<name>.<language>` for each language in the `values` of a row."""
+    """Write `<name>.<language>` for each language in the `values` of any row."""
     with table_writers(directory) as write:
         for row in rows:
             for language, value in values(row).items():
@@ -186,20 +191,26 @@ def _write_by_language(directory: Path, name: str, rows: list[Utterance],
 
 
 def _write_segments(directory: Path, rows: list[Utterance]) -> None:
-    """`segments`: id, then `recording start end` once or more; a recording is named by its file."""
+    """Write wav.scp and `segments`: id, then `recording start end` once or more; a recording is named by its file."""
     recordings: dict[str, str] = {}
 
     def line(cuts: Sequence[Cut]) -> str:
         recordings.update({cut.path.stem: str(cut.path) for cut in cuts})
         return " ".join(f"{cut.path.stem} {cut.start:.6f} {cut.end:.6f}" for cut in cuts)
 
-    write_lines(directory / "segments", (
-        (row.id, line(row.cuts or [Cut(row.audio, 0.0, row.seconds)])) for row in rows))
+    write_lines(directory / "segments", ((row.id, line(row.cuts or [_whole(row)])) for row in rows))
     _write_by_language(directory, "segments", rows, lambda row: {
         code: line(cuts) for code, cuts in row.spoken_cuts.items()})
     write_table(directory / "wav.scp", recordings)
 
 
+def _whole(row: Utterance) -> Cut:
+    """The whole recording of an utterance as a cut."""
+    if row.seconds is None:
+        raise ValueError(f"{row.id}: the length of a recording must be known where other utterances have cuts")
+    return Cut(Path(row.audio), 0.0, row.seconds)
+
+
 def _one_line(text: str) -> str:
-    """A text fit for a table: no ends of lines within. All else stays as published."""
+    """A text without line ends, for a table. All else stays as published."""
     return text.replace("\r", " ").replace("\n", " ").strip()

@@ -5,14 +5,15 @@ Debian ships it under GPL-2: the package fillets-ng-data has the scripts, fillet
     script/<level>/dialogs_<language>.lua     dialogId("<id>", "<font>", "<English>") dialogStr("<text>")
     sound/<level>/<language>/<id>.ogg
 
-The font of a line says who speaks: the small fish, the big fish, or another character. Every tenth level is in dev and
-every tenth in test, the same ones in both languages. Lines that train has in common with them are left out of train.
-Texts are in lower case without punctuation, as those of the embedded corpus.
+The font of a line tells the speaker: the small fish, the big fish, or another character. Every tenth level is in dev
+and every tenth in test, the same levels in both languages. Lines that also occur in dev or test are left out of train.
+Texts are in lower case without punctuation, as in the embedded corpus.
 """
 
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
@@ -22,15 +23,16 @@ SETS = ("train", "dev", "test")
 INSTALLED = "usr/share/games/fillets-ng"
 STRING = r'"((?:[^"\\]|\\.)*)"'
 LINE = re.compile(rf"dialogId\(\s*{STRING}\s*,\s*{STRING}\s*,\s*{STRING}\s*\)(?:\s*dialogStr\(\s*{STRING}\s*\))?")
-NOT_SPOKEN = ("[", "(")  # a description of a sound begins so
+NOT_SPOKEN = ("[", "(")  # the first characters of a description of a sound
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict:
+            max_drop: float = 0.05) -> dict[str, Any]:
     """Write <output>/{train,dev,test} and return the report.
 
-    `downloads` is the installed folder, or one that holds the three packages, unpacked into it or each into a folder of
-    its own. Raises AudioPaLMError for other languages and where scripts or speech are missing.
+    `downloads` is the installed folder, or a folder with the three packages, unpacked together or each into its own
+    subfolder. Raises AudioPaLMError for other languages, where scripts or speech are missing, and when more than
+    `max_drop` of the rows of a set are dropped.
     """
     for code in languages:
         if code not in LANGUAGES:
@@ -60,25 +62,28 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 
 
 def _set_of(number: int) -> str:
+    """The set of a level by its number."""
     return {4: "dev", 9: "test"}.get(number % 10, "train")
 
 
 def _roots(downloads: Path) -> list[Path]:
-    found = [root for root in (downloads, downloads / INSTALLED, *sorted(downloads.glob(f"*/{INSTALLED}")))
+    """The folders that hold scripts or speech."""
+    roots = [root for root in (downloads, downloads / INSTALLED, *sorted(downloads.glob(f"*/{INSTALLED}")))
              if (root / "script").is_dir() or (root / "sound").is_dir()]
-    if not any((root / "script").is_dir() for root in found):
+    if not any((root / "script").is_dir() for root in roots):
         raise AudioPaLMError(f"{downloads} does not hold the scripts of the Debian package fillets-ng-data; install it "
                              "with -cs and -nl, or unpack the three into a folder and give that as --downloads")
-    return found
+    return roots
 
 
 def _read_level(script: Path, level: Path, code: str, roots: list[Path], data: DataSet) -> list[Utterance]:
-    """The spoken lines of a level; `data` counts them, and what is dropped."""
-    path, utterances = script / f"dialogs_{code}.lua", []
+    """The spoken lines of a level. `data` counts them and the lines that are dropped."""
+    path = script / f"dialogs_{code}.lua"
+    utterances: list[Utterance] = []
     for name, font, english, text in LINE.findall(path.read_text(encoding="utf-8")) if path.exists() else []:
         audio = next((file for root in roots if (file := root / "sound" / level / code / f"{name}.ogg").exists()), None)
         if audio is None:
-            continue  # a line that is only shown
+            continue  # a line without speech, which is only shown
         data.account.rows += 1
         speaker = f"{code}-{font.removeprefix('font_') or 'other'}"
         key = f"{speaker}-{'_'.join(level.parts)}-{name}"
@@ -93,5 +98,5 @@ def _read_level(script: Path, level: Path, code: str, roots: list[Path], data: D
 def plain(text: str) -> str:
     """A string of a script in lower case, without escapes and punctuation; an apostrophe inside a word stays."""
     text = unicodedata.normalize("NFKC", re.sub(r"\\(.)", r"\1", text)).lower().replace("’", "'")
-    kept = "".join(" " if unicodedata.category(letter)[0] in "PSC" and letter != "'" else letter for letter in text)
-    return " ".join(word.strip("'") for word in kept.split() if word.strip("'"))
+    letters = "".join(" " if unicodedata.category(letter)[0] in "PSC" and letter != "'" else letter for letter in text)
+    return " ".join(word.strip("'") for word in letters.split() if word.strip("'"))

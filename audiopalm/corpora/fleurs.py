@@ -1,13 +1,14 @@
 """FLEURS (Conneau et al., arXiv 2205.12446): the same sentences read in 102 languages; for evaluation.
 
-A table `{train,dev,test}.tsv` has no header and seven columns; `id` is the sentence, which one to three people read, so
-the utterance is named by its file. The translation into English is the sentence of `en_us` with the same id in the
-same set. No speakers are given: each utterance is its own.
+A table `{train,dev,test}.tsv` has no header and seven columns. Its `id` is that of the sentence, which one to three
+people read, so an utterance is named by its file. The translation into English is the sentence of `en_us` with the same
+id in the same set. The speakers are not published: each utterance counts as a speaker.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
@@ -26,7 +27,7 @@ CODES = tuple("""
     lv_lv mi_nz mk_mk ml_in mn_mn mr_in ms_my mt_mt my_mm nb_no ne_np nl_nl nso_za ny_mw oc_fr om_et or_in pa_in pl_pl
     ps_af pt_br ro_ro ru_ru sd_in sk_sk sl_si sn_zw so_so sr_rs sv_se sw_ke ta_in te_in tg_tj th_th tr_tr uk_ua umb_ao
     ur_pk uz_uz vi_vn wo_sn xh_za yo_ng yue_hant_hk zu_za""".split())
-ROWS = {  # of train, dev and test, where they are published (TensorFlow Datasets); of the others they are not
+ROWS = {  # rows of train, dev and test, for the languages for which they are published (TensorFlow Datasets)
     code: tuple(map(int, rows.split("/"))) for code, rows in (entry.split(":") for entry in """
     af_za:1032/198/264 am_et:3163/223/516 ar_eg:2104/295/428 as_in:2812/418/984 ast_es:2511/398/946
     az_az:2665/400/923 be_by:2433/408/967 ca_es:2300/404/940 ckb_iq:3040/386/922 cmn_hans_cn:3246/409/945
@@ -47,23 +48,25 @@ ROWS = {  # of train, dev and test, where they are published (TensorFlow Dataset
 
 @dataclass(frozen=True)
 class Reading:
-    sentence: str  # its id
+    """A row of a table: one reading of a sentence."""
+
+    sentence: str  # the id of the sentence
     text: str
-    samples: str  # how many, as the table says
+    samples: str  # the number of samples that the table states
 
 
 def short_code(code: str) -> str:
-    """`fr_fr` -> `fr`, `cmn_hans_cn` -> `zh`: the code used in our data directories."""
+    """`fr_fr` -> `fr`, `cmn_hans_cn` -> `zh`: the code that data directories use."""
     language = code.partition("_")[0]
     return "zh" if language == "cmn" else language
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict:
+            max_drop: float = 0.05) -> dict[str, Any]:
     """Write <output>/{train,dev,test} for the `languages` (FLEURS' codes) and return the report.
 
-    Raises AudioPaLMError when a language is unknown or missing, English's tables included, or when more than `max_drop`
-    of the rows of a set are dropped.
+    Raises AudioPaLMError when a language is unknown or missing, when the tables of English are missing, or when more
+    than `max_drop` of the rows of a set are dropped.
     """
     for code in languages:
         if code not in CODES:
@@ -84,7 +87,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 
 def _read_set(language_folder: Path, code: str, name: str, unpacked: Path, english: dict[str, str],
               data: DataSet) -> int:
-    """Add a set of one language to `data`; return how many rows its table has."""
+    """Add a set of one language to `data`; return the number of rows in its table."""
     before = data.account.rows
     readings = _read_table(language_folder / f"{name}.tsv", data.account)
     folder = _audio(language_folder, code, name, unpacked)
@@ -113,8 +116,8 @@ def _read_set(language_folder: Path, code: str, name: str, unpacked: Path, engli
             data.utterances.append(Utterance(id=identifier, speaker=identifier, language=language, audio=folder / file,
                                              text=reading.text, translations=translations, seconds=recording.seconds))
     if other_lengths:
-        logging.warning("FLEURS, %s %s: %d recordings have another number of samples than their row says, for example "
-                        "%s", code, name, len(other_lengths), other_lengths[0])
+        logging.warning("FLEURS, %s %s: %d recordings have another number of samples than their row states, for "
+                        "example %s", code, name, len(other_lengths), other_lengths[0])
     return data.account.rows - before
 
 
@@ -135,7 +138,7 @@ def _read_table(table: Path, account: Account) -> dict[str, Reading]:
 
 
 def _folder(downloads: Path, code: str, unpacked: Path) -> Path:
-    """The folder of a language with its tables; archives and parquet files are unpacked where there is none."""
+    """The folder of a language with its tables; where there are only archives or parquet files, they are unpacked."""
     for folder in (downloads / code, downloads / "data" / code, downloads / "fleurs" / code):
         if (folder / "test.tsv").is_file():
             return folder
@@ -154,7 +157,7 @@ def _folder(downloads: Path, code: str, unpacked: Path) -> Path:
 
 
 def _audio(language_folder: Path, code: str, name: str, unpacked: Path) -> Path:
-    """The folder of a set's recordings; the Hugging Face repository packs each set on its own."""
+    """The folder of a set's recordings. The Hugging Face repository has an archive for each set, which is unpacked."""
     folder = language_folder / "audio"
     if (folder / name).is_dir():
         return folder / name

@@ -1,18 +1,20 @@
 """A folder of recordings with a text beside each: the corpus of a recipe that new_recipe.sh makes.
 
     <downloads>/<set>/<name>.wav        or .flac, .ogg, .mp3
-    <downloads>/<set>/<name>.txt        what is said
-    <downloads>/<set>/<name>.en.txt     its translation into English, if there is one; likewise other languages
-    <downloads>/<set>/<name>.en.wav     its spoken translation, if there is one
+    <downloads>/<set>/<name>.txt        its transcript
+    <downloads>/<set>/<name>.en.txt     optional: its translation into English; likewise other languages
+    <downloads>/<set>/<name>.en.wav     optional: its spoken translation
 
-Sets are train, dev and test. A name that begins with a speaker and a hyphen, `anna-0001`, says who speaks; other names
-are speakers of their own. The language is the one that --langs gives.
+Sets are train, dev and test. In a name such as `anna-0001`, the part before the last hyphen is the speaker; a recording
+with another name counts as a speaker of its own. --langs gives the language.
 
-Recordings in several languages lie in a folder for each, named by its code: <downloads>/<set>/<language>/<name>.wav.
---langs says which are read, without it all are. The utterance of anna-0001.wav in nl/ is then anna-0001-nl.
+Recordings in several languages are in one folder per language, named by its code:
+<downloads>/<set>/<language>/<name>.wav. --langs chooses the languages; by default all are read. The utterance of
+nl/anna-0001.wav is then anna-0001-nl.
 """
 
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
@@ -23,7 +25,7 @@ AUDIO = ("wav", "flac", "ogg", "mp3")
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict:
+            max_drop: float = 0.05) -> dict[str, Any]:
     """Write <output>/{train,dev,test} and return the report.
 
     Raises AudioPaLMError when a set or a language in it is missing, for unknown languages, and when more than
@@ -33,21 +35,22 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     for folder in folders.values():
         if not folder.is_dir():
             raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
-    found = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
-    if not found and len(languages) != 1:
+    by_language = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
+    if not by_language and len(languages) != 1:
         raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
-                             "--langs en; several languages lie in a folder for each, named by its code")
-    languages = languages or found
+                             "--langs en; recordings in several languages lie in one folder per language, named by its "
+                             "code")
+    languages = languages or by_language
     for code in languages:
         language_name(code)
     sets = {name: DataSet() for name in SETS}
     for name, folder in folders.items():
-        if not found:
+        if not by_language:
             _read_folder(folder, languages[0], "", sets[name])
             continue
         if beside := [path for path in sorted(folder.iterdir()) if path.suffix[1:].lower() in AUDIO]:
-            raise AudioPaLMError(f"{beside[0]} lies beside folders ({' '.join(found)}); where there are folders, every "
-                                 "recording lies in the one of its language")
+            raise AudioPaLMError(f"{beside[0]} lies beside folders ({' '.join(by_language)}); where there are folders, "
+                                 "every recording lies in the folder of its language")
         for language in languages:
             if not (folder / language).is_dir():
                 raise AudioPaLMError(f"{folder / language} does not exist; each language needs a folder in "
@@ -58,7 +61,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 
 def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> None:
     """Add the recordings of a folder to `data`; `suffix` is appended to their names."""
-    by_name: dict[str, dict[str, Path]] = {}  # {name: {what follows its first dot: file}}
+    by_name: dict[str, dict[str, Path]] = {}  # {name: {ending after the first dot: file}}
     for path in sorted(folder.iterdir()):
         name, _, kind = path.name.partition(".")
         if name and path.is_file():
@@ -76,13 +79,13 @@ def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> Non
         elif not text:
             data.account.drop(name + suffix, "empty text")
         else:
-            more = {tuple(kind.split(".")): path for kind, path in files.items() if kind.count(".") == 1}
-            translations = {code: _text(path) for (code, kind), path in more.items() if kind == "txt"}
+            translated = [(*kind.split("."), path) for kind, path in files.items() if kind.count(".") == 1]
+            translations = {code: _text(path) for code, ending, path in translated if ending == "txt"}
             data.utterances.append(Utterance(
                 id=name + suffix, speaker=name.rpartition("-")[0] or name + suffix, language=language, audio=audio,
                 text=text,
                 translations={code: text for code, text in translations.items() if text},
-                spoken={code: path for (code, kind), path in more.items() if kind in AUDIO}))
+                spoken={code: path for code, ending, path in translated if ending in AUDIO}))
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The grammar of composed sentences: one meaning, its words and its recordings in every language.
+"""The grammar of composed sentences: meanings, with their words and their recordings in every language.
 
 The YAML file (egs/mini/corpus/grammar.yaml explains its notation) lists templates and slots; a `Sentence` is a template
 with a value for each slot. `Grammar.sample` draws the train, dev and test meanings; no text of one set occurs in
@@ -8,6 +8,7 @@ another, in any language.
 import itertools
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?\}")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One meaning: a template and (slot, value) pairs, values as written in the id."""
+    """One meaning: a template and (slot, value) pairs, with values as in the id."""
 
     template: str
     values: tuple[tuple[str, str], ...]
@@ -59,11 +60,12 @@ class Grammar:
                             for language in self.languages}
 
     def slots_of(self, template: str) -> list[str]:
-        """Slot names in the order of the first language that says them."""
+        """The names of a template's slots, in the order of the first language that uses them."""
         text = " ".join(self.templates[template]["say"].values())
         return list(dict.fromkeys(name for name, _ in SLOT.findall(text)))
 
     def values_of(self, slot: str) -> list[str]:
+        """All values of a slot."""
         definition = self.slots[slot]
         if "digits" in definition:
             return [f"{number:0{definition['digits']}d}" for number in range(10 ** definition["digits"])]
@@ -78,9 +80,10 @@ class Grammar:
         return [Sentence(template, tuple(zip(slots, values, strict=True))) for values in combinations]
 
     def sample(self) -> dict[str, list[Sentence]]:
-        """{set: sentences}, no text twice in any language; the same on every call.
+        """{set: sentences}, the same on every call. No text occurs twice, in any language.
 
-        Templates with a `share` are in every set by that share; those with `train` are in train only, so many times.
+        A template with a `share` has that share of every set. A template with `train` is in train only, and `train` is
+        the number of its sentences. Raises AudioPaLMError for a template with too few sentences.
         """
         templates = sorted(self.templates)
         shares = {name: template["share"] for name, template in self.templates.items() if "share" in template}
@@ -100,7 +103,8 @@ class Grammar:
             drawn[name].sort(key=lambda sentence: sentence.id)
         return drawn
 
-    def _next_unseen(self, candidates, seen: dict[str, set[str]], template: str) -> Sentence:
+    def _next_unseen(self, candidates: Iterator[Sentence], seen: dict[str, set[str]], template: str) -> Sentence:
+        """The next candidate none of whose texts has been seen; its texts are added to `seen`."""
         for sentence in candidates:
             texts = {language: self.text(sentence, language) for language in self.languages}
             if any(texts[language] in seen[language] for language in self.languages):
@@ -128,6 +132,7 @@ class Grammar:
         return text.strip()
 
     def words(self, clip: str, language: str) -> str:
+        """The transcript of a recording. Raises AudioPaLMError where it has none."""
         try:
             return self.transcripts[language][clip]
         except KeyError:
@@ -142,7 +147,7 @@ class Grammar:
         return spoken.split()
 
     def speak(self, slot: str, view: str | None, value: str, language: str) -> str:
-        """The tokens that say the value of a slot. A template writes `{slot|view}` for another view of the value."""
+        """The tokens that speak the value of a slot. `{slot|view}` in a template asks for another view of the value."""
         definition = self.slots[slot]
         if view == "12":
             return self.number((int(value) - 1) % 12 + 1, language)
@@ -166,16 +171,16 @@ class Grammar:
 
     def all_clips(self, language: str) -> list[str]:
         """Every recording id that a sentence of this language can use, sorted."""
-        found: set[str] = set()
+        tokens: set[str] = set()
         for template in self.templates:
             say = self.templates[template]["say"]
             pattern = say.get(language, say["all"])
             for slot, view in SLOT.findall(pattern):
                 values = [str(digit) for digit in range(10)] if "digits" in self.slots[slot] else self.values_of(slot)
                 for value in values:
-                    found.update(self.speak(slot, view or None, value, language).split())
-            found.update(SLOT.sub(" ", pattern).split())
-        return sorted({token.lstrip("+").partition("=")[0] for token in found})
+                    tokens.update(self.speak(slot, view or None, value, language).split())
+            tokens.update(SLOT.sub(" ", pattern).split())
+        return sorted({token.lstrip("+").partition("=")[0] for token in tokens})
 
 
 def apportion(shares: dict[str, int], total: int) -> dict[str, int]:

@@ -1,18 +1,19 @@
-"""Several corpora as one: their train sets together, their dev sets together, each test set for itself (egs/joint).
+"""Several corpora as one: their train sets are united, and so are their dev sets; test sets stay separate (egs/joint).
 
-Each corpus is prepared into <output>/<corpus>/{train,dev,test} first. In what is put together an utterance is named
-`<corpus>-<its name there>`, so that the corpus can be told from it, and `segments` says what of a recording it is:
-VoxPopuli has pieces, the others whole files. A later release of Common Voice has divided the clips of CoVoST 2 anew:
-what CoVoST 2 or CVSS have in one set is left out of the others of Common Voice.
+Each corpus is first prepared into <output>/<corpus>/{train,dev,test}. In the united sets an utterance is named
+`<corpus>-<its id in the corpus>`. They always have `segments`: VoxPopuli has parts of recordings, the other corpora
+have whole files. Later releases of Common Voice divide the clips of CoVoST 2 differently: a clip that is in one set of
+CoVoST 2 or CVSS is left out of the other sets of Common Voice.
 """
 
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any, TextIO
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import atomic_path, require, write_json
@@ -21,38 +22,42 @@ from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
 from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines
 from audiopalm.languages import in_order
 
-KNOWN = {"covost2": INTO_ENGLISH, "cvss": INTO_ENGLISH, "voxpopuli": tuple(voxpopuli.HOURS)}  # codes of --langs
+# {corpus: the codes of its languages}
+KNOWN = {"covost2": INTO_ENGLISH, "cvss": INTO_ENGLISH, "voxpopuli": tuple(voxpopuli.HOURS)}
 CORPORA = ("common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli")
 TEXTS = ("text", "utt2spk", "utt2lang")
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, corpora: list[str] = (), name: str = "joint", version: str = "c",
-            targets: list[str] = ()) -> dict:
-    """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return the reports by `<corpus>/<set>`.
+            max_drop: float = 0.05, corpora: Sequence[str] = (), name: str = "joint", version: str = "c",
+            targets: Sequence[str] = ()) -> dict[str, Any]:
+    """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return {`<corpus>/<set>`: its report}.
 
-    `languages` are Common Voice's codes; a corpus takes those that it knows. `version` is CVSS's, `targets` are
-    VoxPopuli's. `spoken_mt` is what audiopalm.stages.speak_texts has left in <output>/spoken_mt. Raises
-    AudioPaLMError for an unknown corpus, one that has none of the languages, and all that the readers raise.
+    `languages` are Common Voice's codes; each corpus is read in the languages that it has. `version` is that of CVSS,
+    `targets` are those of VoxPopuli. The corpus `spoken_mt` is the output of audiopalm.stages.speak_texts in
+    <output>/spoken_mt. Raises AudioPaLMError for an unknown corpus, for a corpus that has none of the languages, and as
+    the readers do.
     """
-    output, downloads, report = Path(output), Path(downloads), {}
+    output, downloads = Path(output), Path(downloads)
+    report: dict[str, Any] = {}
     for corpus in corpora:
         if corpus not in CORPORA:
             raise AudioPaLMError(f"unknown corpus {corpus!r}; {nearest(corpus, CORPORA)}")
     if "spoken_mt" in corpora:
         require(output / "spoken_mt" / "train" / "wav.scp", "audiopalm.stages.speak_texts")
-    read = {"covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
-            "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
+    read: dict[str, Callable[..., dict[str, Any]]] = {
+        "covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
+        "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
     for corpus in sorted(read.keys() & set(corpora)):
         logging.info("reading %s", corpus)
-        # CoVoST 2 and CVSS look for folders of their own; release 4, which is theirs, must not be taken for another.
+        # Common Voice has its own folder, so that its release is not confused with release 4, that of CoVoST 2.
         own = downloads / corpus
         folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
-        found = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
-        report |= {f"{corpus}/{kind}": entry for kind, entry in found.items()}
+        entries = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
+        report |= {f"{corpus}/{kind}": entry for kind, entry in entries.items()}
     sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)
                       if (output / corpus / kind / "text").is_file()} for kind in ("train", "dev", "test")}
-    divided = {clip_of(key): kind for kind, found in sources.items() for corpus, source in found.items()
+    divided = {clip_of(key): kind for kind, folders in sources.items() for corpus, source in folders.items()
                if corpus in ("covost2", "cvss") for key, _ in _rows(source / "text")}
 
     def wanted(kind: str, corpus: str, key: str) -> bool:
@@ -66,15 +71,15 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 
 
 def _known(corpus: str, languages: list[str], folder: Path) -> list[str]:
-    """Those of the languages that the corpus has, as it spells them; none stands for all."""
+    """The `languages` that the corpus has, in its own codes; an empty list for all languages."""
     if corpus == "common_voice":
-        found = [language for language in languages if (folder / language).is_dir()]
+        known = [language for language in languages if (folder / language).is_dir()]
     else:
         spelt = {code if code in KNOWN[corpus] else short_code(code) for code in languages}
-        found = [code for code in KNOWN[corpus] if code in spelt]
-    if languages and not found:
+        known = [code for code in KNOWN[corpus] if code in spelt]
+    if languages and not known:
         raise AudioPaLMError(f"{corpus} has none of --langs {' '.join(languages)}; leave it out by --corpora")
-    return found
+    return known
 
 
 def clip_of(utterance: str) -> str:
@@ -83,12 +88,13 @@ def clip_of(utterance: str) -> str:
 
 
 def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> None:
-    """One data directory of those of several corpora, without the utterances that are not `wanted` (corpus, id).
+    """Unite the data directories of several corpora, {corpus: directory}, without utterances that are not
+    `wanted(corpus, id)`.
 
-    Tables are written line by line: ids are in order, since those of a corpus begin with its name. Beside them
-    languages.json says which source languages have translations and which have transcripts only.
+    Tables are written line by line: ids are in order, because those of a corpus begin with its name. languages.json
+    beside them lists the source languages that have translations, and those that have transcripts only.
     """
-    shutil.rmtree(target, ignore_errors=True)  # tables of an earlier choice of corpora
+    shutil.rmtree(target, ignore_errors=True)  # an earlier run may have had more tables
     for table in TEXTS:
         write_lines(target / table, _lines(sources, table, wanted))
     for code in sorted({code for source in sources.values() for code in languages_of(source, "text")}):
@@ -103,7 +109,7 @@ def unite(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], b
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """(id, value) of a table in the order of the file; nothing where there is no file."""
+    """(id, value) of each line of a table, in the order of the file; none where there is no file."""
     if path.is_file():
         with open(path, encoding="utf-8", newline="\n") as lines:
             for line in lines:
@@ -127,10 +133,10 @@ def _speakers(sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> I
 
 
 def _write_segments(target: Path, sources: dict[str, Path], wanted: Callable[[str, str], bool]) -> dict[str, int]:
-    """`segments`, `segments.<language>` and `wav.scp`; returns how many utterances of each corpus there are."""
+    """Write `segments`, `segments.<language>` and `wav.scp`; return {corpus: number of its utterances}."""
     kept: dict[str, int] = defaultdict(int)
     with ExitStack() as stack:
-        files = {}
+        files: dict[str, TextIO] = {}
 
         def write(name: str, key: str, value: str) -> None:
             if name not in files:
@@ -162,7 +168,7 @@ def _write_segments(target: Path, sources: dict[str, Path], wanted: Callable[[st
 
 
 def _translated(source: Path) -> set[str]:
-    """Languages of utterances that have a translation, as text or as speech."""
+    """The languages of utterances that have a translation, as text or as speech."""
     language = read_table(source / "utt2lang")
     tables = [f"{name}.{code}" for name in ("text", "wav.scp", "segments") for code in languages_of(source, name)]
     return {language[key] for table in tables for key, _ in _rows(source / table)}

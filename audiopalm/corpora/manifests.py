@@ -2,13 +2,14 @@
 
     <prefix>_recordings_<set>.jsonl.gz      the files, as published
     <prefix>_supervisions_<set>.jsonl.gz    one for each utterance; custom["translated_text"] = {language: text}
-    <prefix>_cuts_<set>.jsonl.gz            instead of supervisions where utterances are pieces joined: from the first
-                                            to the last is more than what they hold
-    ..._<set>.<language>.jsonl.gz           the same of spoken translations; their ids are those of the utterances
+    <prefix>_cuts_<set>.jsonl.gz            instead of supervisions, where utterances are several pieces of a recording
+                                            joined: a supervision would include the audio between the pieces
+    ..._<set>.<language>.jsonl.gz           the same for spoken translations; their ids are those of the utterances
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path
@@ -20,7 +21,7 @@ from audiopalm.data.segments import Speech, read_speech
 
 
 def require_lhotse() -> None:
-    """Raises AudioPaLMError when it is not installed: before a corpus is read, not after."""
+    """Raise AudioPaLMError when lhotse is not installed. It is called before a corpus is read."""
     try:
         import lhotse  # noqa: F401
     except ImportError:
@@ -31,12 +32,12 @@ def require_lhotse() -> None:
 def write_manifests(directory: Path, output: Path, prefix: str) -> None:
     """Write the manifests of the data directory `<set>` into `output`.
 
-    Lengths of mp3 files are those of their samples, so that each is decoded; utterances whose audio cannot be read are
-    left out and named in the log. Raises AudioPaLMError when none can.
+    Each mp3 file is decoded, because its header may state a wrong length. Utterances whose audio cannot be read are
+    left out and named in the log. Raises AudioPaLMError when no audio can be read.
     """
     text, utt2lang, utt2spk = (read_table(directory / name) for name in ("text", "utt2lang", "utt2spk"))
     translated = {language: read_table(directory / f"text.{language}") for language in languages_of(directory, "text")}
-    about = {}
+    about: dict[str, dict[str, Any]] = {}
     for key in text:
         translations = {language: table[key] for language, table in translated.items() if key in table}
         about[key] = {"text": text[key], "language": utt2lang[key], "speaker": utt2spk[key],
@@ -47,14 +48,16 @@ def write_manifests(directory: Path, output: Path, prefix: str) -> None:
         _write_part(read_speech(directory, f".{language}"), about, output, prefix, f"{directory.name}.{language}")
 
 
-def _write_part(speeches: dict[str, Speech], about: dict[str, dict], output: Path, prefix: str, part: str) -> None:
+def _write_part(speeches: dict[str, Speech], about: dict[str, dict[str, Any]], output: Path, prefix: str,
+                part: str) -> None:
+    """Write the manifests of one `part`; `about` holds the further arguments of each supervision."""
     from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet
 
     recordings, supervisions, cuts = Recordings(), [], []
     joined = any(len(speech.cuts) > 1 for speech in speeches.values())
     for key, speech in progress(speeches.items(), len(speeches), f"manifests of {part}"):
         try:
-            if speech.cuts:  # a recording of many utterances is named by itself, that of one by its utterance
+            if speech.cuts:  # a recording of many utterances is named by its file, a recording of one by the utterance
                 pieces = [(recordings.get(path, Path(path).stem), start, end) for path, start, end in speech.cuts]
             else:
                 recording = recordings.get(speech.path, key)
@@ -79,14 +82,14 @@ def _write_part(speeches: dict[str, Speech], about: dict[str, dict], output: Pat
 
 
 class Recordings:
-    """Lhotse's recordings by their names, each file opened once."""
+    """Lhotse's recordings by name; each file is opened once."""
 
-    def __init__(self):
-        self.read: dict = {}
+    def __init__(self) -> None:
+        self.read: dict[str, Any] = {}
         self.unread: dict[str, str] = {}
 
-    def get(self, path: str, name: str):
-        """Raises AudioPaLMError when the file cannot be read."""
+    def get(self, path: str, name: str) -> Any:
+        """The `lhotse.Recording` of a file. Raises AudioPaLMError when it cannot be read."""
         if name not in self.read and name not in self.unread:
             try:
                 self.read[name] = _recording(Path(path), name)
@@ -97,21 +100,21 @@ class Recordings:
         return self.read[name]
 
 
-def _recording(path: Path, name: str):
+def _recording(path: Path, name: str) -> Any:
     from lhotse import Recording
 
     problem = look_at(path).problem
     if problem:
         raise AudioPaLMError(f"{path}: recording {problem}")
     recording = Recording.from_file(path, recording_id=name)
-    if path.suffix == ".mp3":  # its header may state any length, and lhotse would believe it
+    if path.suffix == ".mp3":  # lhotse would take the length in the header, which may be wrong
         recording.num_samples = len(read_audio(path, recording.sampling_rate))
         recording.duration = recording.num_samples / recording.sampling_rate
     return recording
 
 
-def _joined(key: str, pieces: list[tuple], supervision):
-    """The pieces (recording, start, end) one after the other, with one supervision over all of them."""
+def _joined(key: str, pieces: list[tuple[Any, float, float]], supervision: Any) -> Any:
+    """A cut of the pieces, (recording, start, end), one after the other, with one supervision over all of them."""
     from lhotse import MonoCut
 
     first, *others = [MonoCut(id=f"{key}-{number}", start=start, duration=round(end - start, 8), channel=0,
@@ -122,6 +125,6 @@ def _joined(key: str, pieces: list[tuple], supervision):
     return first.with_id(key)
 
 
-def _write(manifest, path: Path) -> None:
+def _write(manifest: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
         manifest.to_file(temporary)

@@ -1,68 +1,54 @@
 """Stage 1 for the embedded corpus: Kaldi data directories from recordings, transcripts and a grammar.
 
-`segments` is generalised: one utterance id, then one or more `recording start end` triples joined in order; with one
-triple it is a plain Kaldi file. `segments.<language>` holds the spoken translation of an utterance, under its own id.
+A line of `segments` may have several cuts: an utterance id, then one or more `recording start end`, which are joined in
+order. With one cut per line it is a plain Kaldi file. `segments.<language>` holds the spoken translation of an
+utterance, under the id of the utterance.
 """
 
 import functools
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.corpora import paraphrases
+from audiopalm.corpora.data_set import Cut, DataSet, Utterance
 from audiopalm.corpora.grammar import Grammar, Sentence
 from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.datadir import invert, read_table, write_table
 
-CORE_SHARE = 0.45  # of the sentences, by the core speakers; the other voices share the rest
-TEST_PROMPTS = 0.2  # of all prompt ids
+CORE_SHARE = 0.45  # fraction of the sentences that the core speakers speak; the other voices share the rest
+TEST_PROMPTS = 0.2  # fraction of all prompt ids
 SETS = ("train", "dev", "test", "test_unseen", "test_prompts")
-
-Cut = tuple[str, float, float]  # recording, start and end in seconds
-
-
-@dataclass
-class Utterance:
-    id: str
-    speaker: str
-    language: str
-    cuts: list[Cut]
-    texts: dict[str, str]
-    translations: dict[str, list[Cut]]
-
-    @property
-    def seconds(self) -> float:
-        return sum(end - start for _, start, end in self.cuts)
-
-
-@dataclass
-class DataSet:
-    utterances: list[Utterance] = field(default_factory=list)
-    dropped: Counter = field(default_factory=Counter)
 
 
 class Recordings:
-    """Where each voice says each clip; made from a checked `recordings` folder."""
+    """The cut of each clip in the recording of each voice, from a `recordings` folder, whose checksums are compared."""
 
     def __init__(self, corpus: str | Path):
         self.folder = require(Path(corpus) / "recordings")
         check_sums(self.folder)
-        self.cuts: dict[str, tuple[str, float, float]] = {}
+        self.cuts: dict[str, Cut] = {}
         for key, value in read_table(self.folder / "segments").items():
             recording, start, end = value.split()
-            self.cuts[key] = (recording, float(start), float(end))
+            self.cuts[key] = Cut(self.folder / f"{recording}.ogg", float(start), float(end))
 
     def cut(self, voice: Voice, clip: str) -> Cut | None:
+        """The cut in which the voice speaks the clip; None where the voice lacks the clip."""
         return self.cuts.get(f"{voice.recording}-{clip}")
 
     def cuts_of(self, voice: Voice, clips: Iterable[str]) -> list[Cut] | None:
-        """The cuts that speak the clips in order, or None where the voice lacks one."""
-        cuts = [self.cut(voice, clip) for clip in clips]
-        return None if None in cuts else cuts
+        """The cuts that speak the clips in order; None where the voice lacks a clip."""
+        cuts = []
+        for clip in clips:
+            cut = self.cut(voice, clip)
+            if cut is None:
+                return None
+            cuts.append(cut)
+        return cuts
 
 
 def check_sums(folder: Path) -> None:
@@ -76,7 +62,7 @@ def check_sums(folder: Path) -> None:
 
 
 class MiniCorpus:
-    """Chooses who says what; `build` gives the five sets."""
+    """Chooses the voice of each sentence; `build` returns the five sets."""
 
     def __init__(self, corpus: str | Path):
         self.grammar = Grammar(corpus)
@@ -86,6 +72,7 @@ class MiniCorpus:
         self._training_voice = functools.cache(self._choose_training_voice)
 
     def build(self) -> dict[str, DataSet]:
+        """{set: its utterances, sorted by id}; the same on every call."""
         sets = {name: DataSet() for name in SETS}
         sample = self.grammar.sample()
         for name, sentences in sample.items():
@@ -97,47 +84,50 @@ class MiniCorpus:
             for voice in self.voices:
                 if voice.unseen:
                     self._add(sets["test_unseen"], sentence, voice, voice.speaker)
-        composed = {name: {(language, utterance.texts[language]) for utterance in sets[name].utterances
-                           for language in self.grammar.languages} for name in ("dev", "test")}
-        self._add_prompts(sets["train"], sets["test_prompts"], composed["dev"] | composed["test"])
+        held_out = {pair for name in ("dev", "test") for utterance in sets[name].utterances
+                    for pair in [(utterance.language, utterance.text), *utterance.translations.items()]}
+        self._add_prompts(sets["train"], sets["test_prompts"], held_out)
         for data in sets.values():
             data.utterances.sort(key=lambda utterance: utterance.id.encode())
         return sets
 
     def _add(self, data: DataSet, sentence: Sentence, voice: Voice, translator: str | None) -> None:
+        """Add a sentence spoken by a voice, with its translations spoken by `translator`, see `_spoken_translation`."""
+        identifier = f"{voice.speaker}-{voice.language}-{sentence.id}"
         cuts = self.recordings.cuts_of(voice, self.grammar.clips(sentence, voice.language))
         if cuts is None:
-            data.dropped["clip not recorded by the voice"] += 1
+            data.account.drop(identifier, "clip not recorded by the voice")
             return
         texts = {language: self.grammar.text(sentence, language) for language in self.grammar.languages}
-        translations = {}
-        for language in self.grammar.languages:
-            if language != voice.language:
-                translations[language] = self._spoken_translation(sentence, translator, language)
-        identifier = f"{voice.speaker}-{voice.language}-{sentence.id}"
-        data.utterances.append(Utterance(identifier, voice.speaker, voice.language, cuts, texts, translations))
+        spoken = {language: self._spoken_translation(sentence, translator, language)
+                  for language in self.grammar.languages if language != voice.language}
+        data.utterances.append(_utterance(identifier, voice, cuts, texts, spoken))
 
     def _spoken_translation(self, sentence: Sentence, speaker: str | None, language: str) -> list[Cut]:
-        """By the same speaker where he or she speaks the language, else by the voice that says it in the set.
+        """The cuts of a sentence by the speaker if he or she speaks the language, otherwise by its training voice.
 
-        Without a speaker, as in training, by the core speaker of the language: one voice for all, as CVSS-C has it. The
-        language model learns what to say; the voice comes from the prompt of the acoustic model.
+        Without a speaker, as in training, the core speaker of the language speaks: one voice for all, as in CVSS-C. The
+        language model learns the words; the voice comes from the voice prompt of the acoustic model. Raises
+        AudioPaLMError where the recordings lack a clip.
         """
         clips = self.grammar.clips(sentence, language)
         if speaker is None:
-            return self.recordings.cuts_of(self.core[language], clips)
-        for voice in self.voices:
-            if voice.speaker == speaker and voice.language == language:
-                cuts = self.recordings.cuts_of(voice, clips)
-                if cuts is not None:
-                    return cuts
-        return self.recordings.cuts_of(self._training_voice(sentence, language), clips)
+            voices = [self.core[language]]
+        else:
+            voices = [*(voice for voice in self.voices if voice.speaker == speaker and voice.language == language),
+                      self._training_voice(sentence, language)]
+        for voice in voices:
+            cuts = self.recordings.cuts_of(voice, clips)
+            if cuts is not None:
+                return cuts
+        raise AudioPaLMError(f"{self.recordings.folder}: {voices[-1].recording} lacks a clip of the sentence "
+                             f"{sentence.id}; get the repository's recordings again")
 
     def _choose_training_voice(self, sentence: Sentence, language: str) -> Voice:
-        """The core speaker or another training voice that can say the sentence; the same choice on every call.
+        """The core speaker or another training voice that can speak the sentence; the same choice on every call.
 
-        The draw does not depend on the language: a Kokoro voice that says a sentence in one of its languages says it
-        in all, so that source and translation share their audio files.
+        The draw does not depend on the language: a Kokoro voice that speaks a sentence in one of its languages speaks
+        it in all, so that source and translation share their audio files.
         """
         core = self.core[language]
         draw = random.Random(f"{self.grammar.seed} voice {sentence.id}")
@@ -148,7 +138,10 @@ class MiniCorpus:
         return core
 
     def _add_prompts(self, train: DataSet, test: DataSet, taken: set[tuple[str, str]]) -> None:
-        """The core speakers' uncut prompts: a fifth of the ids to test, the others to train."""
+        """Add the core speakers' uncut prompts: a fifth of the ids to test, the others to train.
+
+        Prompts whose (language, text) is in `taken` are left out of train.
+        """
         chosen = self._test_prompts()
         left_out = read_table(self.recordings.folder / "left_out")
         for language, voice in self.core.items():
@@ -156,22 +149,23 @@ class MiniCorpus:
                 data = test if clip in chosen else train
                 cut = self.recordings.cut(voice, clip)
                 if cut is None:
-                    data.dropped[f"prompt {left_out[f'{voice.recording}-{clip}']}"] += 1
+                    data.account.drop(clip, f"prompt {left_out[f'{voice.recording}-{clip}']}")
                 elif data is train and (language, text) in taken:
-                    data.dropped["prompt is a dev or test sentence"] += 1
+                    data.account.drop(clip, "prompt is a dev or test sentence")
                 else:
                     data.utterances.append(self._prompt(voice, clip, cut))
 
     def _prompt(self, voice: Voice, clip: str, cut: Cut) -> Utterance:
+        """The utterance of a prompt, with the same prompt by the core speakers of the other languages."""
         texts = {language: transcripts[clip] for language, transcripts in self.grammar.transcripts.items()
                  if clip in transcripts}
-        translations = {language: [self.recordings.cut(self.core[language], clip)] for language in texts
-                        if language != voice.language and self.recordings.cut(self.core[language], clip)}
+        spoken = {language: [other] for language in texts if language != voice.language
+                  and (other := self.recordings.cut(self.core[language], clip)) is not None}
         identifier = f"{voice.speaker}-{voice.language}-prompt_{clip.replace('/', '_').replace('-', '_')}"
-        return Utterance(identifier, voice.speaker, voice.language, [cut], texts, translations)
+        return _utterance(identifier, voice, [cut], texts, spoken)
 
     def _test_prompts(self) -> set[str]:
-        """Ids of the test prompts. Ids whose texts are equal in some language stay on one side."""
+        """The ids of the test prompts. Ids whose texts are equal in some language are all in test, or all in train."""
         group: dict[str, str] = {}
 
         def find(clip: str) -> str:
@@ -196,29 +190,40 @@ class MiniCorpus:
         return chosen
 
 
-def write_set(directory: Path, data: DataSet, folder: Path, languages: list[str]) -> dict:
-    """Write one Kaldi data directory; return its report (rows, drops, hours, speakers, seconds)."""
+def _utterance(identifier: str, voice: Voice, cuts: list[Cut], texts: dict[str, str],
+               spoken: dict[str, list[Cut]]) -> Utterance:
+    """An utterance of a voice. texts: {language: text}, its own included. spoken: {language: cuts of a translation}."""
+    return Utterance(identifier, voice.speaker, voice.language, cuts[0].path, texts[voice.language], cuts=cuts,
+                     translations={language: text for language, text in texts.items() if language != voice.language},
+                     spoken_cuts=spoken, seconds=sum(cut.end - cut.start for cut in cuts))
+
+
+def write_set(directory: Path, data: DataSet, languages: list[str]) -> dict[str, Any]:
+    """Write one Kaldi data directory; return its report (rows, drops, hours, speakers, seconds).
+
+    Raises AudioPaLMError for a set without utterances.
+    """
     rows = data.utterances
     if not rows:
         raise AudioPaLMError(f"{directory.name}: no utterances; are the recordings there?")
-    used = {cut[0] for row in rows for cuts in [row.cuts, *row.translations.values()] for cut in cuts}
-    write_table(directory / "wav.scp", {name: str(folder / f"{name}.ogg") for name in used})
+    used = {cut.path for row in rows for cuts in [row.cuts, *row.spoken_cuts.values()] for cut in cuts}
+    write_table(directory / "wav.scp", {path.stem: str(path) for path in used})
     write_table(directory / "segments", {row.id: format_cuts(row.cuts) for row in rows})
-    write_table(directory / "text", {row.id: row.texts[row.language] for row in rows})
+    write_table(directory / "text", {row.id: row.text for row in rows})
     for language in languages:
         write_table(directory / f"text.{language}",
-                    {row.id: row.texts[language] for row in rows if language in row.texts and language != row.language})
+                    {row.id: row.translations[language] for row in rows if language in row.translations})
         write_table(directory / f"segments.{language}",
-                    {row.id: format_cuts(row.translations[language]) for row in rows if language in row.translations})
+                    {row.id: format_cuts(row.spoken_cuts[language]) for row in rows if language in row.spoken_cuts})
     utt2spk = {row.id: row.speaker for row in rows}
     write_table(directory / "utt2spk", utt2spk)
     write_table(directory / "spk2utt", invert(utt2spk))
     write_table(directory / "utt2lang", {row.id: row.language for row in rows})
-    seconds = [row.seconds for row in rows]
+    seconds = [row.seconds or 0.0 for row in rows]
     return {
-        "rows": len(rows) + data.dropped.total(),
+        "rows": len(rows) + len(data.account.dropped),
         "kept": len(rows),
-        "dropped": dict(sorted(data.dropped.items())),
+        "dropped": dict(sorted(data.account.reasons.items())),
         "hours": round(sum(seconds) / 3600, 3),
         "languages": dict(sorted(Counter(row.language for row in rows).items())),
         "speakers": dict(sorted(Counter(row.speaker for row in rows).items())),
@@ -227,22 +232,23 @@ def write_set(directory: Path, data: DataSet, folder: Path, languages: list[str]
     }
 
 
-def format_cuts(cuts: list[Cut]) -> str:
-    return " ".join(f"{recording} {start:.2f} {end:.2f}" for recording, start, end in cuts)
+def format_cuts(cuts: Sequence[Cut]) -> str:
+    """The value of a line of `segments`."""
+    return " ".join(f"{cut.path.stem} {cut.start:.2f} {cut.end:.2f}" for cut in cuts)
 
 
 def prepare(source: str | Path, output: str | Path, languages: Sequence[str] = (), unpacked: str | Path | None = None,
-            max_drop: float = 0.0) -> dict:
+            max_drop: float = 0.0) -> dict[str, Any]:
     """Write <output>/{train,dev,test,test_unseen,test_prompts} and <output>/report.json; return the report.
 
-    A corpus with paraphrases.yaml gets texts without speech too: <output>/texts/{train,dev} and test_paraphrase. There
-    is nothing to unpack, and no recording is dropped. Raises AudioPaLMError when a file of the corpus is missing or
-    does not match its checksum, and for `languages`: all of them are always made.
+    A corpus with paraphrases.yaml gets texts without speech, too: <output>/texts/{train,dev} and test_paraphrase.
+    `unpacked` and `max_drop` are not used. Raises AudioPaLMError when a file of the corpus is missing or does not match
+    its checksum, and for any `languages`, because all languages are always made.
     """
     if languages:
         raise AudioPaLMError("the embedded corpus has no --langs: its sentences are in all its languages at once")
     corpus = MiniCorpus(source)
-    report = {name: write_set(Path(output) / name, data, corpus.recordings.folder, corpus.grammar.languages)
+    report = {name: write_set(Path(output) / name, data, corpus.grammar.languages)
               for name, data in corpus.build().items()}
     if (Path(source) / paraphrases.FILE).exists():
         report |= paraphrases.write_sets(source, output)

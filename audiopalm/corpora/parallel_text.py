@@ -1,4 +1,4 @@
-"""Parallel texts (WMT, TED ...) as data directories without audio: what the tasks `mt` and `lm` can learn from.
+"""Parallel texts (WMT, TED ...) as data directories without audio, for the tasks `mt` and `lm`.
 
 Two layouts are read: `<name>.<source>-<target>.tsv`, two columns; and `<name>.<source>-<target>.<source>` beside
 `<name>.<source>-<target>.<target>`, line by line. Languages are codes of audiopalm/languages.py.
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TextIO
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, write_json
@@ -15,23 +16,24 @@ from audiopalm.corpora.tables import counts
 from audiopalm.data.datadir import remove_index, table_line
 from audiopalm.languages import language_name
 
-DEV_EVERY = 1000  # of the pairs of a file one is for dev, the first among them
-LONGEST = 1000  # characters of a text; longer ones are rarely one sentence
+DEV_EVERY = 1000  # one of so many pairs of a file is for dev, beginning with the first
+LONGEST = 1000  # characters of a text; longer texts are rarely one sentence
 
 
-def prepare(texts: str | Path, output: str | Path) -> dict:
-    """Write <output>/{train,dev} with text, text.<target>, utt2lang, utt2spk, spk2utt; return what was kept, dropped.
+def prepare(texts: str | Path, output: str | Path) -> dict[str, Any]:
+    """Write <output>/{train,dev} with text, text.<target>, utt2lang, utt2spk, spk2utt, and <output>/report.json.
 
-    An utterance is a pair, `mt-<source>-<target>-<name>-<line>`, its speaker the file. Pairs with an empty or a long
-    side are dropped. Raises AudioPaLMError for an unknown language, files of unequal length, or when nothing is left.
+    An utterance is a pair, `mt-<source>-<target>-<name>-<line>`; its speaker is the file. Pairs with an empty or a long
+    side are dropped. Returns the report: {kept: number, dropped: {reason: number}}. Raises AudioPaLMError for an
+    unknown language, for files of unequal length, and when no pair is left.
     """
     files = sorted(((f"mt-{pair}-{name}", pair.split("-"), path) for path in Path(texts).iterdir()
                     for name, pair in [_name_and_pair(path)] if pair), key=lambda file: f"{file[0]}-".encode())
-    report = {"kept": 0, "dropped": {}}
+    number_kept = 0
     dropped: list[tuple[str, str]] = []
     kinds = ("train", "dev")
     with ExitStack() as stack:
-        tables = {}
+        tables: dict[tuple[str, str], TextIO] = {}
 
         def write(kind: str, name: str, key: str, value: str) -> None:
             if (kind, name) not in tables:
@@ -57,7 +59,7 @@ def prepare(texts: str | Path, output: str | Path) -> dict:
             for kind, keys in kept.items():
                 if keys:
                     write(kind, "spk2utt", speaker, " ".join(keys))
-            report["kept"] += sum(map(len, kept.values()))
+            number_kept += sum(map(len, kept.values()))
             logging.info("%s: %d pairs", path, sum(map(len, kept.values())))
         missing = [kind for kind in kinds if (kind, "text") not in tables]
         if missing:
@@ -65,13 +67,13 @@ def prepare(texts: str | Path, output: str | Path) -> dict:
                                  "news.fr-en.tsv, or news.fr-en.fr and news.fr-en.en, with some lines each")
     for kind in kinds:
         remove_index(Path(output) / kind)
-    report["dropped"] = counts(dropped)
+    report = {"kept": number_kept, "dropped": counts(dropped)}
     write_json(Path(output) / "report.json", report)
     return report
 
 
 def _problem(pair: tuple[str, str]) -> str:
-    """Why a pair is left out; empty for one that is fit."""
+    """The reason why a pair is left out; empty for a pair that is used."""
     if any("\ufffd" in text for text in pair):
         return "not UTF-8"
     return "" if all(0 < len(text) <= LONGEST for text in pair) else "an empty or a long text"
@@ -86,7 +88,7 @@ def _name_and_pair(path: Path) -> tuple[str, str]:
 
 
 def _pairs(path: Path, source: str, target: str) -> Iterator[tuple[str, str] | str]:
-    """The pairs of a file, or of two; in place of one that is none, what is wrong with it."""
+    """The pairs of one file, or of two files line by line. In place of a malformed pair, the reason."""
     with ExitStack() as stack:
         def lines(path: Path) -> Iterator[str]:
             try:
@@ -104,7 +106,8 @@ def _pairs(path: Path, source: str, target: str) -> Iterator[tuple[str, str] | s
             for left, right in zip(lines(path), lines(other), strict=True):
                 yield _one_line(left), _one_line(right)
         except ValueError:
-            raise AudioPaLMError(f"{path} and {other} have not as many lines: they do not belong together") from None
+            raise AudioPaLMError(f"{path} and {other} have different numbers of lines: they do not belong together"
+                                 ) from None
 
 
 def _one_line(text: str) -> str:

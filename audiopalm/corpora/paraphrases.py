@@ -1,4 +1,4 @@
-"""Other wordings of the grammar's sentences: texts without recordings, as people say what the recordings say.
+"""Paraphrases of the grammar's sentences: texts without recordings, in the various wordings that people use.
 
 The YAML file (egs/mini/corpus/paraphrases.yaml explains its notation) lists rows of wordings per template. `write_sets`
 writes them as data directories of texts: train and dev for `--text_dir` of stages 7 and 8, and the set test_paraphrase.
@@ -9,9 +9,10 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,19 +24,19 @@ from audiopalm.data.datadir import invert, remove_index, write_table
 FILE = "paraphrases.yaml"
 SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?(?:\*([\w.]+))?\}")
 CHOICE = re.compile(r"\(([^()]*)\)")
-BAR = re.compile(r"\|(?![^{]*\})")  # between the words of a choice, not within a slot
+BAR = re.compile(r"\|(?![^{]*\})")  # a bar between the words of a choice, not within a slot
 SETS = ("train", "dev", "test")
-TEST_SHARE, DEV_SHARE = 0.08, 0.04  # of the combinations of slot values
-MIN_WORDINGS = 3  # a row with as many wordings in a language has one that only test_paraphrase uses
-TRIES = 10  # draws per sentence of a set, at most
+TEST_SHARE, DEV_SHARE = 0.08, 0.04  # fractions of the combinations of slot values
+MIN_WORDINGS = 3  # a row with at least so many wordings in a language has one that only test_paraphrase uses
+TRIES = 10  # the most draws per sentence of a set
 
 
 @dataclass(frozen=True)
 class Row:
-    """One meaning of a template: the values of its slots and, per language, the wordings that mean it.
+    """Sentences of one template with the same wordings: possible values of its slots and, per language, the wordings.
 
-    Where `own` is false the wordings say the grammar's sentence, and it is what translations into a language use;
-    else translations use the first wording.
+    own: whether the row has its own meaning. Then a translation into a language is its first wording in that language.
+    Otherwise the wordings are paraphrases of the grammar's sentence, and that sentence is the translation.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     own: bool
 
     def sentences(self) -> list[Sentence]:
+        """The sentences with all combinations of the values."""
         slots = [slot for slot, _ in self.values]
         return [Sentence(self.template, tuple(zip(slots, values, strict=True)))
                 for values in itertools.product(*(values for _, values in self.values))]
@@ -52,12 +54,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """A paraphrase with its translations: `text` in `language`, {other language: text}."""
+    """A paraphrase, `text` in `language`, with its translations, {other language: text}."""
 
     row: str
     language: str
     text: str
     translations: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The texts that restrict further pairs.
+
+    held_out: {language: texts of the grammar's dev and test sentences}. known: {(language, text): its translations}, of
+    the grammar's train sentences and all pairs so far. used: (language, text) of all pairs so far.
+    """
+
+    held_out: dict[str, set[str]]
+    known: dict[tuple[str, str], dict[str, str]]
+    used: set[tuple[str, str]]
 
 
 class Paraphrases:
@@ -77,7 +92,7 @@ class Paraphrases:
         self.rows = [self._row(template, index, row) for template, rows in values["templates"].items()
                      for index, row in enumerate(rows)]
 
-    def _row(self, template: str, index: int, row: dict) -> Row:
+    def _row(self, template: str, index: int, row: dict[str, Any]) -> Row:
         if template not in self.grammar.templates:
             raise AudioPaLMError(f"{self.path}: the grammar has no template {template!r}")
         slots, where = self.grammar.slots_of(template), row.get("where", {})
@@ -89,14 +104,15 @@ class Paraphrases:
         wordings = {language: expand(text) for language, text in (row.get("say") or row["also"]).items()}
         return Row(f"{template}{index}", template, values, wordings, "say" in row)
 
-    def _values(self, slot: str, text) -> list[str]:
+    def _values(self, slot: str, text: str) -> list[str]:
+        """The values of a slot that the `where` of a row allows."""
         definition = self.grammar.slots[slot]
         if "digits" in definition:
             return [f"{number:0{definition['digits']}d}" for number in parse_numbers(text)]
         return [str(number) for number in parse_numbers(text)] if "numbers" in definition else str(text).split()
 
     def text(self, row: Row, sentence: Sentence, language: str, wording: str | None = None) -> str:
-        """The sentence in a wording of the row; without one, in the words that translations use."""
+        """The sentence in a wording of the row; without a wording, in the words of a translation, see `Row`."""
         if wording is None:
             if not row.own or language not in row.wordings:
                 return self.grammar.text(sentence, language)
@@ -105,7 +121,8 @@ class Paraphrases:
         spoken = SLOT.sub(lambda match: self._speak(match, values, language), wording)
         return " ".join(spoken.split())
 
-    def _speak(self, match: re.Match, values: dict[str, str], language: str) -> str:
+    def _speak(self, match: re.Match[str], values: dict[str, str], language: str) -> str:
+        """The words for a slot in a wording."""
         slot, view, noun = match.groups()
         if slot not in values:
             raise AudioPaLMError(f"{self.path}: {match[0]} names a slot that its template lacks")
@@ -124,6 +141,7 @@ class Paraphrases:
         return self._grammar_words(slot, view, value, language)
 
     def _view(self, view: str, value: str, language: str) -> str:
+        """The words for a value in a view of paraphrases.yaml."""
         for key, words in self.views[view][language].items():
             if str(key) == value or (value.isdigit() and int(value) in parse_numbers(key)):
                 return words
@@ -141,13 +159,14 @@ class Paraphrases:
         words = self.hundreds[language][hundreds - 1]
         if not rest:
             return "cien" if words == "ciento" else words
-        if language == "it":  # one word; the o is left out in front of another, and tre at the end has an accent
+        if language == "it":  # one word: the final o is left out before another o, and a final tre has an accent
             tail = "tré" if rest == 3 else self.number(rest, language)
             return (words[:-1] if tail.startswith("o") else words) + tail
         return words + join + self.number(rest, language)
 
     def _counted(self, number: int, noun: str, values: dict[str, str], language: str) -> str:
-        """A number with its noun; `noun` is one of `nouns` or a slot that names one, with `.acc` for the accusative."""
+        """A number with its noun. `noun` is a key of `nouns`, or a slot with such a value; `.acc` asks for the
+        accusative."""
         name, _, case = noun.partition(".")
         name = values.get(name, name) if name not in self.nouns else name
         forms = self.nouns.get(f"{name}.{case}", {}).get(language) if case else None
@@ -160,15 +179,15 @@ class Paraphrases:
     def sample(self) -> dict[str, list[Pair]]:
         """{train, dev, test: pairs}, the same on every call.
 
-        Every combination of a template's values belongs to one set. Combinations of the grammar's dev and test
-        sentences are in none, nor is a text of them; those of its train sentences are not in test. Half of test has
-        wordings that train and dev do not have. A text has one translation per language in all sets, the grammar's own
-        included.
+        Every combination of a template's values belongs to one set. Combinations and texts of the grammar's dev and
+        test sentences are in no set; combinations of its train sentences are not in test. Half of test has wordings
+        that train and dev do not have. A text has the same translation into a language in all sets and among the
+        grammar's sentences. Raises AudioPaLMError where a set cannot be filled.
         """
         grammar = self.grammar.sample()  # its sets have the same names
-        taken = {language: {self.grammar.text(sentence, language) for name in ("dev", "test")
-                            for sentence in grammar[name]} | set(self.grammar.transcripts[language].values())
-                 for language in self.grammar.languages}
+        held_out = {language: {self.grammar.text(sentence, language) for name in ("dev", "test")
+                               for sentence in grammar[name]} | set(self.grammar.transcripts[language].values())
+                    for language in self.grammar.languages}
         known = {(language, self.grammar.text(sentence, language)): {
             other: self.grammar.text(sentence, other) for other in self.grammar.languages if other != language}
             for sentence in grammar["train"] for language in self.grammar.languages}
@@ -181,7 +200,7 @@ class Paraphrases:
                 if kind is not None:
                     sentences[kind][row.name].append(sentence)
         pairs: dict[str, list[Pair]] = {}
-        used: set[tuple[str, str]] = set()
+        taken = Taken(held_out, known, set())
         for kind, size in self.sizes.items():
             pairs[kind] = []
             for language in self.grammar.languages:
@@ -190,7 +209,7 @@ class Paraphrases:
                 for row, wording in itertools.islice(self._wordings(kind, language, draw), TRIES * size):
                     if len(pairs[kind]) == count:
                         break
-                    pair = self._draw(row, language, wording, sentences[kind][row.name], draw, known, taken, used)
+                    pair = self._draw(row, language, wording, sentences[kind][row.name], draw, taken)
                     if pair:
                         pairs[kind].append(pair)
                 else:
@@ -199,17 +218,19 @@ class Paraphrases:
         return pairs
 
     def _set_of(self, sentence: Sentence, owner: str | None) -> str | None:
-        """The set that the values belong to; `owner` is the grammar's set of the same values. None for no set."""
+        """The set of a combination of values, None for no set; `owner` is the grammar's set of the same combination."""
         share = random.Random(f"{self.seed} {sentence.id}").random()
         kind = "test" if share < TEST_SHARE else "dev" if share < TEST_SHARE + DEV_SHARE else "train"
         return None if owner in ("dev", "test") or (kind == "test" and owner) else kind
 
     def _wordings(self, kind: str, language: str, draw: random.Random) -> Iterator[tuple[Row, str]]:
-        """Wordings of a set without end: a row by the square root of its number of wordings, then one of these.
+        """Endless draws of a row and one of its wordings, for one set. A row is drawn with a weight of the square root
+        of its number of wordings.
 
-        Every other wording of test is a held-out one.
+        For test, every second draw is a held-out wording.
         """
-        common, held_out = {}, {}
+        common: dict[str, list[tuple[Row, str]]] = {}
+        held_out: dict[str, list[tuple[Row, str]]] = {}
         for row in self.rows:
             hidden = self._held_out(row, language)
             common[row.name] = [(row, wording) for wording in row.wordings.get(language, []) if wording != hidden]
@@ -220,27 +241,27 @@ class Paraphrases:
             yield draw.choice(rows[draw.choices(self.rows, weights[id(rows)])[0].name])
 
     def _held_out(self, row: Row, language: str) -> str | None:
-        """The wording of a row that only test_paraphrase uses, never the first; None where there are few."""
+        """The wording of a row that only test_paraphrase uses, never the first; None for a row with few wordings."""
         wordings = row.wordings[language] if language in row.wordings else []
         if len(wordings) < MIN_WORDINGS:
             return None
         return random.Random(f"{self.seed} {row.name} {language}").choice(wordings[1:])
 
     def _draw(self, row: Row, language: str, wording: str, sentences: list[Sentence], draw: random.Random,
-              known: dict, taken: dict[str, set[str]], used: set[tuple[str, str]]) -> Pair | None:
-        """A sentence in the wording; None where the one that is drawn may not be used."""
+              taken: Taken) -> Pair | None:
+        """Draw a sentence and put it into the wording; the pair is added to `taken`. None for a text that is taken."""
         if not sentences:
             return None
         sentence = draw.choice(sentences)
         texts = {code: self.text(row, sentence, code, wording if code == language else None)
                  for code in self.grammar.languages}
         text = texts[language]
-        if (language, text) in used or any(words in taken[code] for code, words in texts.items()):
+        if (language, text) in taken.used or any(words in taken.held_out[code] for code, words in texts.items()):
             return None
         translations = {code: words for code, words in texts.items() if code != language}
-        if known.setdefault((language, text), translations) != translations:
+        if taken.known.setdefault((language, text), translations) != translations:
             return None
-        used.add((language, text))
+        taken.used.add((language, text))
         return Pair(row.name, language, text, translations)
 
 
@@ -284,11 +305,13 @@ def _russian(number: int, words: str, gender: str, one: str, few: str, many: str
     return f"{words} {one if last == 1 else few if last in (2, 3, 4) else many}"
 
 
-AGREEMENT = {"en": _english, "es": _spanish, "fr": _french, "it": _italian, "ru": _russian}
+# {language: a number, its words and the forms of a noun -> the number with its noun}
+AGREEMENT: dict[str, Callable[..., str]] = {
+    "en": _english, "es": _spanish, "fr": _french, "it": _italian, "ru": _russian}
 
 
-def write_texts(directory: Path, pairs: list[Pair]) -> dict:
-    """Write a data directory of texts without audio; return {rows, languages}."""
+def write_texts(directory: Path, pairs: list[Pair]) -> dict[str, Any]:
+    """Write a data directory of texts without audio; return its report. Raises AudioPaLMError for no pairs."""
     if not pairs:
         raise AudioPaLMError(f"{directory.name}: no paraphrases; are the set's size and the wordings there?")
     rows = {f"paraphrase_{pair.language}-{pair.row}-{number:06d}": pair for number, pair in enumerate(pairs)}
@@ -306,8 +329,8 @@ def write_texts(directory: Path, pairs: list[Pair]) -> dict:
             "languages": dict(Counter(pair.language for pair in pairs)), "speakers": dict(Counter(utt2spk.values()))}
 
 
-def write_sets(corpus: str | Path, output: str | Path) -> dict:
-    """Write <output>/texts/{train,dev} for --text_dir and <output>/test_paraphrase; return their report by set."""
+def write_sets(corpus: str | Path, output: str | Path) -> dict[str, Any]:
+    """Write <output>/texts/{train,dev} for --text_dir and <output>/test_paraphrase; return {folder: its report}."""
     pairs = Paraphrases(corpus).sample()
     folders = {"train": "texts/train", "dev": "texts/dev", "test": "test_paraphrase"}
     return {folders[kind]: write_texts(Path(output) / folders[kind], rows) for kind, rows in pairs.items()}

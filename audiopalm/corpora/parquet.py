@@ -1,4 +1,4 @@
-"""FLEURS' parquet files, as the Hugging Face repository offers them, turned once into the layout of the archives.
+"""FLEURS' parquet files, as in the Hugging Face repository, converted once to the layout of the archives.
 
     <code>/train-00000-of-00002.parquet, validation-..., test-...
         id int32, num_samples int32, path string, audio {bytes, path}, transcription, raw_transcription string,
@@ -9,6 +9,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow
 from pyarrow import parquet
@@ -19,24 +20,24 @@ from audiopalm.corpora.archives import fill_once
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 COLUMNS = ["id", "num_samples", "path", "audio", "transcription", "raw_transcription", "gender"]
 GENDERS = ("MALE", "FEMALE", "OTHER")
-ROWS_AT_ONCE = 32  # a recording is some 0.7 MB
+ROWS_AT_ONCE = 32  # a recording has about 0.7 MB
 
 
 def find_parquet(folder: Path) -> dict[str, list[Path]]:
-    """{set: files} of a language; empty when there are none.
+    """{set: files} of a language; empty where `folder` has no parquet files.
 
-    Names are those of the repository, `validation-00000-of-00001.parquet`, or of its converted branches,
+    The names are those of the repository, `validation-00000-of-00001.parquet`, or of its converted branches,
     `fleurs-validation.parquet` and `validation/0000.parquet`.
     """
-    found = {name: sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"fleurs-{split}*.parquet"),
+    files = {name: sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"fleurs-{split}*.parquet"),
                            *folder.glob(f"{split}/*.parquet")]) for name, split in SPLITS.items()}
-    return found if any(found.values()) else {}
+    return files if any(files.values()) else {}
 
 
 def unpack_parquet(files: dict[str, list[Path]], target: Path) -> None:
-    """Write the tables and recordings of a language into the folder `target`, unless they are there.
+    """Write the tables and recordings of a language into the folder `target`, unless it has them already.
 
-    Raises AudioPaLMError when a file or a set is missing, damaged or of other columns.
+    Raises AudioPaLMError when a file or a set is missing, a file is damaged, or a column is missing.
     """
     for name, parts in files.items():
         _check_complete(name, parts)
@@ -45,24 +46,25 @@ def unpack_parquet(files: dict[str, list[Path]], target: Path) -> None:
 
 
 def _check_complete(name: str, parts: list[Path]) -> None:
+    """Raise AudioPaLMError where a set has no file, or fewer files than their names state."""
     if not parts:
         raise AudioPaLMError(f"no parquet file of the set {SPLITS[name]!r} beside those of the other sets; fetch it")
     for part in parts:
         stated = re.search(r"-of-(\d+)\.parquet$", part.name)
         if stated and int(stated.group(1)) != len(parts):
-            raise AudioPaLMError(f"{part} is one of {int(stated.group(1))} files, of which {len(parts)} are there; "
-                                 "fetch the others")
+            raise AudioPaLMError(f"{part} is one of {int(stated.group(1))} files, but only {len(parts)} are in the "
+                                 "folder; fetch the others")
 
 
 def _unpack_set(parts: list[Path], folder: Path, name: str) -> int:
-    """Write <folder>/<name>.tsv and the recordings it names; return how many recordings."""
+    """Write <folder>/<name>.tsv and the recordings that it names; return the number of recordings."""
     audio = folder / "audio" / name
     audio.mkdir(parents=True)
     files = 0
     with open(folder / f"{name}.tsv", "w", encoding="utf-8", newline="\n") as table:
         for row in (row for part in parts for row in _rows(part)):
             sound = row["audio"] or {}
-            # The last part of a path of the publisher's: a name, and never a way out of the folder.
+            # Only the last component of the stated path is used, so that no file is written outside of the folder.
             file = PurePosixPath(sound.get("path") or row["path"] or "").name
             cells = [row["id"], file, row["raw_transcription"], row["transcription"], "", row["num_samples"],
                      GENDERS[row["gender"]] if row["gender"] in range(len(GENDERS)) else ""]
@@ -73,8 +75,8 @@ def _unpack_set(parts: list[Path], folder: Path, name: str) -> int:
     return files
 
 
-def _rows(part: Path) -> Iterator[dict]:
-    """The rows of a file, few at a time: it is some 500 MB, of which some three row groups are in memory at once."""
+def _rows(part: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file, a few at a time: of about 500 MB, about three row groups are in memory at once."""
     try:
         with parquet.ParquetFile(part, pre_buffer=False, buffer_size=1 << 20) as file:
             missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
@@ -87,5 +89,5 @@ def _rows(part: Path) -> Iterator[dict]:
 
 
 def _cell(value: object) -> str:
-    """A cell of a table without quotes: it holds no tab and no end of a line."""
+    """A cell of a table without quotes: tabs and line ends become spaces."""
     return "" if value is None else re.sub(r"[\t\r\n]+", " ", str(value))

@@ -1,29 +1,32 @@
-"""Recordings of corpora, looked at without decoding them: how long they are, or why they cannot be used."""
+"""Recordings of corpora, inspected without decoding: their lengths, or the reasons why they cannot be used."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 
-UNKNOWN_SIZE = 0xFFFFFFFF  # in the header of a wav file that was written into a pipe
+UNKNOWN_SIZE = 0xFFFFFFFF  # the size in the header of a wav file that was written into a pipe
 
 
 @dataclass(frozen=True)
 class Recording:
+    """A recording of a corpus; without a path it is missing."""
+
     path: Path | None
-    frames: int = 0
+    frames: int = 0  # samples of a channel
     rate: int = 1  # Hz
-    problem: str = ""  # why it cannot be used: "missing", "of zero bytes" ...; empty for a sound one
+    problem: str = ""  # the reason why it cannot be used: "missing", "of zero bytes" ...; empty for a usable recording
 
     @property
     def seconds(self) -> float:
+        """The length."""
         return self.frames / self.rate
 
 
 def look_at(path: Path | None) -> Recording:
-    """The length that the header of a file states, or what is wrong with the file; None stands for a missing one.
+    """The length that the header of a file states, or the problem of the file; `path` may be None for a missing file.
 
-    Not for mp3, whose header may state any length: stage 2 decodes it.
+    This is not for mp3 files, whose headers may state a wrong length; stage 2 decodes them.
     """
     if path is None or not path.is_file():
         return Recording(path, problem="missing")
@@ -42,7 +45,7 @@ def look_at(path: Path | None) -> Recording:
 
 
 def _is_cut_off(path: Path, size: int) -> bool:
-    """Whether a wav file is shorter than its header says; libsndfile reads the first part of it without a word."""
+    """Whether a wav file is shorter than its header states; libsndfile reads the first part of it without an error."""
     with open(path, "rb") as stream:
         head = stream.read(8)
     stated = int.from_bytes(head[4:], "little")

@@ -1,12 +1,11 @@
-"""The corpora that stage 1 knows by name, and what it does with one: data directories, a report, manifests."""
+"""Stage 1: the corpora by name, and the preparation of a corpus: data directories, a report, manifests."""
 
-import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora import covost2, cvss, fillets, fleurs, folder, joint, mini, voxpopuli
@@ -15,10 +14,13 @@ from audiopalm.corpora.manifests import require_lhotse, write_manifests
 
 @dataclass(frozen=True)
 class Corpus:
-    """`prepare(downloads, output, languages, unpacked, max_drop, **options)` writes <output>/<set>/ and returns a
-    report by set; `options` are the names of its further arguments."""
+    """The reader of a corpus.
 
-    prepare: Callable[..., dict]
+    `prepare(downloads, output, languages, unpacked, max_drop, **options)` writes <output>/<set>/ and returns {set: its
+    report}; `options` are the names of its further arguments.
+    """
+
+    prepare: Callable[..., dict[str, Any]]
     options: tuple[str, ...] = ()
 
 
@@ -35,11 +37,12 @@ CORPORA = {
 
 
 def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[str], *, unpacked: Path | None = None,
-                   max_drop: float = 0.05, lhotse: bool = False, **options) -> None:
+                   max_drop: float = 0.05, lhotse: bool = False, **options: Any) -> None:
     """Stage 1: write <output>/<set>/ and <output>/report.json, with `lhotse` also its manifests in <output>/lhotse.
 
-    `options` are arguments that only some corpora have; those that are None stay at the corpus' own default. Raises
-    AudioPaLMError for an option that the corpus does not have, and all that its reader raises.
+    `options` are arguments that only some corpora have; an option that is None has the default of the corpus. Raises
+    AudioPaLMError for an option that the corpus does not have, for missing downloads, and as the reader of the corpus
+    does.
     """
     entry = CORPORA[corpus]
     given = {option: value for option, value in options.items() if value is not None}
@@ -52,29 +55,18 @@ def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[s
         raise AudioPaLMError(f"{downloads} is no folder; --downloads is where {corpus} lies")
     start = time.monotonic()
     logging.info("reading %s", downloads)
-    with _no_garbage_collection():
-        # Absolute paths in wav.scp hold wherever the recipe is called from; the embedded corpus lies in the recipe.
-        report = entry.prepare(downloads if corpus == "mini" else downloads.resolve(), output, languages,
-                                (unpacked or output / "unpacked").resolve(), max_drop, **given)
-        for part, facts in report.items():
-            logging.info("%s/%s: %s", output, part, summary(facts))
-            if lhotse and (output / part / "wav.scp").exists():
-                write_manifests(output / part, output / "lhotse", corpus)
+    # Absolute paths in wav.scp are valid in any working directory. The embedded corpus is a part of the recipe.
+    report = entry.prepare(downloads if corpus == "mini" else downloads.resolve(), output, languages,
+                           (unpacked or output / "unpacked").resolve(), max_drop, **given)
+    for part, facts in report.items():
+        logging.info("%s/%s: %s", output, part, summary(facts))
+        if lhotse and (output / part / "wav.scp").exists():
+            write_manifests(output / part, output / "lhotse", corpus)
     logging.info("wrote %s in %.1f s", output, time.monotonic() - start)
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A million rows are no cycles: the collector would only walk over them again and again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def summary(entry: dict) -> str:
-    """The report of a set as one line; all of it is in its report.json."""
+def summary(entry: dict[str, Any]) -> str:
+    """The main figures of a set's report in one line; report.json has all of them."""
     speakers, seconds = entry["speakers"], entry.get("seconds")
     facts = [f"{entry['kept']} of {entry['rows']} rows kept",
              f"{speakers if isinstance(speakers, int) else len(speakers)} speakers"]

@@ -10,10 +10,10 @@ from audiopalm.core.files import require
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker in one language: one recording file.
+    """One speaker in one language, with one recording file.
 
-    `folder` and `format` find a human speaker's clips in the Debian package; those of `reworded` say other words than
-    the transcript. `mix` weighs Kokoro style vectors.
+    folder, format: the location of a human speaker's clips in the Debian package. reworded: clips that say other words
+    than the transcript. mix: {Kokoro voice: weight of its style vector}, for synthetic voices.
     """
 
     speaker: str
@@ -33,6 +33,7 @@ class Voice:
 
     @property
     def synthetic(self) -> bool:
+        """Whether the voice is made by Kokoro."""
         return bool(self.mix)
 
 

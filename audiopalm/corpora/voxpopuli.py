@@ -1,18 +1,21 @@
 """VoxPopuli (Wang et al., arXiv 2101.00390): speech of the European Parliament with transcripts, in 16 languages, and
-its oral interpretation into others.
+its oral interpretation into other languages.
 
 Three layouts are read. `raw`: annotations `asr_<language>.tsv.gz` with the floor recordings `original/<year>/*.ogg`, as
-the official download leaves them. `finished`: what the official get_asr_data.py makes of these. `hub`: the Hugging Face
-repository's `data/<language>/`. Interpretation (`s2s_<target>.tsv.gz`) needs the recordings of its channel beside them.
+the official download leaves them. `finished`: the output of the official get_asr_data.py. `hub`: the folder
+`data/<language>/` of the Hugging Face repository. Interpretation (`s2s_<target>.tsv.gz`) needs the recordings of its
+channel, too.
 
-In `raw` an utterance is the pieces of its `vad` column joined, as in the official script, not `start_time..end_time`.
+In `raw` the speech of an utterance is the pieces of its `vad` column, joined as in the official script, and not the
+audio from `start_time` to `end_time`.
 """
 
 import ast
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import write_text
@@ -22,7 +25,7 @@ from audiopalm.corpora.recordings import Recording, look_at
 from audiopalm.corpora.tables import Account, counts, read_rows
 
 ACCENTED = "en_accented"  # English with the accents of other languages; a test set only
-HOURS = {  # of transcribed speech in all sets of a language (VoxPopuli's README)
+HOURS = {  # hours of transcribed speech in all sets of a language (VoxPopuli's README)
     "en": 543, "de": 282, "fr": 211, "es": 166, "pl": 111, "it": 91, "ro": 89, "hu": 63, "cs": 62, "nl": 53, "fi": 27,
     "hr": 43, "sk": 35, "sl": 10, "et": 3, "lt": 2, ACCENTED: 29,
 }
@@ -32,12 +35,12 @@ UNUSED_SPLIT = "invalid"
 
 
 def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, targets: list[str] = ()) -> dict:
+            max_drop: float = 0.05, targets: Sequence[str] = ()) -> dict[str, Any]:
     """Write <output>/{train,dev,test} for the source `languages` and return the report.
 
-    `targets` are languages of interpretation to add as spoken translations, with the split of their source utterance.
-    Raises AudioPaLMError when a language is unknown or missing, or when more than `max_drop` of the rows of a set are
-    dropped.
+    `targets` are the languages of interpretation that are added as spoken translations; an interpretation is in the
+    set of its source utterance. Raises AudioPaLMError when a language is unknown or missing, or when more than
+    `max_drop` of the rows of a set are dropped.
     """
     for language in languages:
         if language not in HOURS:
@@ -57,8 +60,8 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
         else:
             raise AudioPaLMError(f"VoxPopuli, {language!r}: neither asr_{language}.tsv.gz, transcribed_data/{language} "
                                  f"nor data/{language} in {downloads}; the recipe's README.md says how to obtain it")
-        found = sum(hours(data.utterances[before[name]:]) for name, data in sets.items())
-        compare(f"VoxPopuli, {language}", "hours", [found], [HOURS[language]], tolerance=0.02)
+        measured = sum(hours(data.utterances[before[name]:]) for name, data in sets.items())
+        compare(f"VoxPopuli, {language}", "hours", [measured], [HOURS[language]], tolerance=0.02)
     for target in targets:
         _add_interpretation(downloads, target, languages, years, sets, Path(output))
     years.warn()
@@ -68,24 +71,25 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
 
 
 class Years:
-    """Finds the recording of a session; unpacks the archive of a year when it is first asked for."""
+    """Finds the recordings of sessions. The archive of a year is unpacked when the year is first asked for."""
 
     def __init__(self, downloads: Path, unpacked: Path):
         self.downloads, self.unpacked = downloads, unpacked
         self.roots: dict[str, list[Path]] = {}
-        self.found: dict[str, Recording] = {}
-        self.missing: Counter = Counter()
+        self.recordings: dict[str, Recording] = {}
+        self.missing: Counter[str] = Counter()
 
     def recording(self, channel: str, session: str) -> Recording:
-        """`channel` is `original`, the floor, or a language of interpretation."""
+        """The recording of a session. `channel` is `original`, the floor, or a language of interpretation."""
         name = f"{session}_{channel}"
-        if name not in self.found:
-            self.found[name] = look_at(self._find(channel, session[:4], name))
-            if self.found[name].problem == "missing":
+        if name not in self.recordings:
+            recording = look_at(self._find(channel, session[:4], name))
+            if recording.problem == "missing":
                 self.missing[f"{channel} {session[:4]}"] += 1
-            elif self.found[name].problem:
-                logging.warning("%s: recording %s; fetch it again", self.found[name].path, self.found[name].problem)
-        return self.found[name]
+            elif recording.problem:
+                logging.warning("%s: recording %s; fetch it again", recording.path, recording.problem)
+            self.recordings[name] = recording
+        return self.recordings[name]
 
     def _find(self, channel: str, year: str, name: str) -> Path | None:
         key = f"{channel}_{year}"
@@ -102,33 +106,36 @@ class Years:
         return None
 
     def warn(self) -> None:
+        """Log the number of missing recordings by channel and year."""
         for year, sessions in sorted(self.missing.items()):
             logging.warning("VoxPopuli: %d recordings of %s are missing; is %s.tar there?", sessions, year,
                             year.replace(" ", "_"))
 
 
 def utterance_id(speaker: str, segment: str) -> str:
-    """Without colons, which Kaldi's scripts and some file systems do not like."""
+    """The id of an utterance, without colons, which Kaldi's scripts and some file systems cannot handle."""
     return f"{speaker}-{segment}".replace(":", "-")
 
 
 def short_code(language: str) -> str:
-    """`en_accented` -> `en`: the code used in our data directories and in the ids of segments."""
+    """`en_accented` -> `en`: the code in data directories and in the ids of segments."""
     return language.partition("_")[0]
 
 
 def _speaker(language: str, number: str, session: str) -> str:
-    """Numbers are members of Parliament, the same in all languages; who has none is somebody of that session."""
+    """The speaker id. Members of Parliament have numbers; a speaker without a number is unknown, one per session."""
     language = short_code(language)
     return f"{language}-{number}" if number.isdigit() else f"{language}-unknown-{session}"
 
 
 def _table(downloads: Path, kind: str, name: str, *more: Path) -> Path | None:
-    places = [downloads / name, downloads / "annotations" / kind / name, *(folder / name for folder in more)]
-    return next((place for place in places if place.is_file()), None)
+    """The path of a table of annotations, which may be in one of several folders; None where it does not exist."""
+    paths = [downloads / name, downloads / "annotations" / kind / name, *(folder / name for folder in more)]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read_raw(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    """Add the utterances of a language in the layout `raw`; False where `downloads` does not have it."""
     table = _table(downloads, "asr", f"asr_{language}.tsv.gz", downloads / "transcribed_data" / language)
     if table is None:
         return False
@@ -148,7 +155,7 @@ def _read_raw(downloads: Path, language: str, unpacked: Path, years: Years, sets
             reason = "empty normed_text"
         elif pieces is None:
             reason = "vad is no list of pieces"
-        elif recording.problem:
+        elif recording.path is None or recording.problem:
             reason = f"recording of the session {recording.problem}"
         elif not cuts:
             reason = "no speech inside the recording"
@@ -172,7 +179,9 @@ def _pieces(vad: str) -> list[tuple[float, float]] | None:
 
 
 def _cuts(recording: Recording, pieces: list[tuple[float, float]]) -> list[Cut]:
-    """The pieces clipped to the recording; what lies wholly behind its end is left out."""
+    """The pieces clipped to the length of the recording; pieces after its end are left out."""
+    if recording.path is None:
+        return []
     clipped = [(max(start, 0.0), min(end, recording.seconds)) for start, end in pieces]
     return [Cut(recording.path, start, end) for start, end in clipped if end - start >= 0.01]
 
@@ -182,18 +191,22 @@ def _seconds(cuts: list[Cut]) -> float:
 
 
 def _read_finished(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    """Add the utterances of a language in the layout `finished`; False where `downloads` does not have it."""
     folder = downloads / "transcribed_data" / language
     if not (folder / "asr_test.tsv").is_file():
         return False
+
+    def paths(key: str) -> list[Path | None]:
+        return [folder / key[:4] / f"{name}.ogg" for name in (key, key.replace(":", "_"))]
+
     for name, data in sets.items():
         if (folder / f"asr_{name}.tsv").is_file():
-            _read_files(folder / f"asr_{name}.tsv", language, data,
-                        lambda key: [folder / key[:4] / f"{key}.ogg",
-                                     folder / key[:4] / f"{key.replace(':', '_')}.ogg"])
+            _read_files(folder / f"asr_{name}.tsv", language, data, paths)
     return True
 
 
 def _read_hub(downloads: Path, language: str, unpacked: Path, years: Years, sets: dict[str, DataSet]) -> bool:
+    """Add the utterances of a language in the layout `hub`; False where `downloads` does not have it."""
     folder = next((place / language for place in (downloads / "data", downloads)
                    if (place / language / "asr_test.tsv").is_file()), None)
     if folder is None:
@@ -202,21 +215,23 @@ def _read_hub(downloads: Path, language: str, unpacked: Path, years: Years, sets
         files = {path.name: path for part in sorted((folder / name).glob(f"{name}_part_*.tar.gz"))
                  for path in unpack(part, unpacked / "voxpopuli" / f"{language}-{name}").rglob("*.wav")}
         files |= {path.name: path for path in (folder / name).rglob("*.wav")}
+
+        def paths(key: str, files: dict[str, Path] = files) -> list[Path | None]:
+            return [files.get(f"{name}.wav") for name in (key, key.replace(":", "_"))]
+
         if (folder / f"asr_{name}.tsv").is_file():
-            _read_files(folder / f"asr_{name}.tsv", language, data,
-                        lambda key, files=files: [files.get(f"{key}.wav"), files.get(f"{key.replace(':', '_')}.wav")])
+            _read_files(folder / f"asr_{name}.tsv", language, data, paths)
     return True
 
 
-def _read_files(table: Path, language: str, data: DataSet,
-                places: Callable[[str], list[Path | None]]) -> None:
-    """A table with one file for each row; `places(id)` says where it may lie."""
+def _read_files(table: Path, language: str, data: DataSet, paths: Callable[[str], list[Path | None]]) -> None:
+    """Add the utterances of a table with one file for each row; `paths(id)` are the possible paths of the file."""
     for key, text, number in read_rows(table, ["id", "normalized_text", "speaker_id"], data.account):
         data.account.rows += 1
-        recording = look_at(next((place for place in places(key) if place is not None and place.is_file()), None))
+        recording = look_at(next((path for path in paths(key) if path is not None and path.is_file()), None))
         if not text.strip():
             data.account.drop(key, "empty normed_text")
-        elif recording.problem:
+        elif recording.path is None or recording.problem:
             data.account.drop(key, f"recording {recording.problem}")
         else:
             session = key.partition(f"-{short_code(language)}_")[0]
@@ -230,7 +245,8 @@ def _add_interpretation(downloads: Path, target: str, languages: list[str], year
                         output: Path) -> None:
     """Add the interpretation into one language to its source utterances, and write dropped.<language>.tsv.
 
-    It names every row from one of the `languages` that does not fit. The set is that of the source utterance.
+    That file names every row from one of the `languages` that cannot be used. Raises AudioPaLMError where there is no
+    table of the interpretation.
     """
     by_segment = {utterance.id.removeprefix(f"{utterance.speaker}-"): utterance
                   for data in sets.values() for utterance in data.utterances}

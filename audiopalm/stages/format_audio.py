@@ -18,7 +18,6 @@ from pathlib import Path
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, write_json, write_text
 from audiopalm.core.lock import locked
-from audiopalm.corpora.data_set import compare
 from audiopalm.data.datadir import invert, read_table, remove_tables_by_language, write_table
 from audiopalm.data.segments import MADE_BY, Speech, all_speech
 from audiopalm.stages.audio_store import ARCHIVE_FILES, AudioStore, archive_stem
@@ -165,15 +164,6 @@ def write_tables(directory: Path, output: Path, tables: dict[str, dict[str, str]
     write_table(output / "utt2dur", {key: f"{value:.3f}" for key, value in lengths.items()})
 
 
-def compare_hours(directory: Path, hours: float) -> None:
-    """Warn if the hours of a set differ from the published hours that stage 1 writes to <directory>/report.json."""
-    report = directory / "report.json"
-    facts = read_json(report) if report.exists() else {}
-    published = facts.get("published_hours", {})
-    if published and published.keys() == facts["languages"].keys():
-        compare(f"{directory}, {' '.join(published)}", "hours", [hours], [float(sum(published.values()))], 0.02,
-                source="CVSS's paper, as remembered, has")
-
 
 def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, shortest: float, longest: float,
                  max_drop: float, pipes: bool) -> None:
@@ -193,7 +183,7 @@ def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, 
         for directory, output in sets.items():
             with locked(output, "format_audio"):
                 report = format_directory(directory, output, store, damaged, shortest, longest, max_drop, pipes)
-            compare_hours(directory, report["hours"])
+
             removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
             logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
                          report["utterances"], report["hours"], report["hours_of_all_speech"], removed)

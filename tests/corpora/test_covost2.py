@@ -127,9 +127,9 @@ def test_all_21_languages_into_english_are_prepared(tmp_path):
             f"{clip_name(language, number)}\tText.\t{name}\n"
             for number, name in enumerate(("train", "dev", "test")))).encode()})
     assert prepare("covost2", tmp_path, tmp_path / "data").returncode == 0
-    report = read_json(tmp_path / "data/report.json")["test"]
-    assert report["languages"] == dict.fromkeys(sorted(map(covost2.short_code, covost2.INTO_ENGLISH)), 1)
-    assert len(report["languages"]) == 21 and report["published_hours"]["zh"] == 8.2
+    found = read_json(tmp_path / "data/report.json")["test"]
+    assert found["languages"] == dict.fromkeys(sorted(map(covost2.short_code, covost2.INTO_ENGLISH)), 1)
+    assert len(found["languages"]) == 21
 
 
 def test_english_is_prepared_with_translations_into_15_languages(tmp_path):

@@ -45,7 +45,7 @@ def test_data_directories_have_the_sentences_and_their_english_in_every_layout(t
     assert sorted(read_reasons(output / "train/lacking.tsv")) == lacking
     assert report["seconds"] == {"min": 0.8, "mean": 0.8, "max": 0.8} and report["hours"] == round(20 * 0.8 / 3600, 3)
     assert ("1 recordings have no row" in result.stderr) == (layout != "parquet")
-    assert "fr_fr dev: 2 recordings have another number of samples than their row says" in result.stderr
+    assert "fr_fr dev: 2 recordings have another number of samples than their row states" in result.stderr
     assert "fr_fr train:" not in result.stderr.replace("fr_fr train: 1 recordings have no row", "")
     assert "FLEURS, fr_fr: " in result.stderr and "; published are 3193, 289, 676" in result.stderr
     before = snapshot(output)
@@ -134,7 +134,7 @@ def test_damaged_or_missing_parquet_files_are_refused_and_leave_nothing(tmp_path
         assert f"{test} is damaged or cut off" in error()
         assert not list((tmp_path / "out/unpacked/fleurs").glob("*fr_fr*"))
     test.rename(tmp_path / "fr_fr/test-00001-of-00003.parquet")
-    assert "is one of 3 files, of which 1 are there" in error()
+    assert "is one of 3 files, but only 1 are in the folder" in error()
     (tmp_path / "fr_fr/test-00001-of-00003.parquet").unlink()
     assert "no parquet file of the set 'test'" in error()
     test.write_bytes(whole)

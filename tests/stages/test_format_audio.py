@@ -9,10 +9,9 @@ from miniatures.sound import HTML, mp3
 from stage2 import format_set, make_files
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, write_json
+from audiopalm.core.files import read_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
-from audiopalm.stages.format_audio import compare_hours
 
 RATE = 16000
 pytestmark = pytest.mark.usefixtures("prestarted_jobs")
@@ -147,15 +146,6 @@ def test_a_damaged_mp3_is_removed_and_named_and_other_recordings_stay(tmp_path):
         format_set(tmp_path / "data", tmp_path / "strict", tmp_path / "audio")
     assert not (tmp_path / "strict" / "wav.scp").exists()
 
-
-def test_hours_are_compared_with_the_published_hours_of_the_same_languages(tmp_path, caplog):
-    for published, hours, warned in (({"fr": 2.0}, 1.99, False), ({"fr": 2.0}, 1.5, True), ({}, 1.5, False),
-                                     ({"fr": 2.0, "de": 1.0}, 1.5, False)):
-        write_json(tmp_path / "report.json", {"published_hours": published, "languages": {"fr": 7}})
-        caplog.clear()
-        compare_hours(tmp_path, hours)
-        assert ("1.5 hours; CVSS's paper, as remembered, has 2.0" in caplog.text) == warned
-    compare_hours(tmp_path / "no report", 1.0)
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "flac.ark"])

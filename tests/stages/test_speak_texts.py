@@ -41,7 +41,7 @@ def test_pairs_of_texts_are_kept_or_counted_as_dropped(texts, tmp_path):
     assert read_table(tmp_path / "mt/dev/text") == {"mt-es-en-a-000000000": "Uno.", "mt-es-en-b-000000000": "Cuatro."}
     assert list(read_table(tmp_path / "mt/train/text.en").values()) == list(PAIRS.values())[1:]
     (texts / "a.es-en.en").write_text("One.\n")
-    with pytest.raises(AudioPaLMError, match="have not as many lines"):
+    with pytest.raises(AudioPaLMError, match="have different numbers of lines"):
         prepare(texts, tmp_path / "mt")
 
 

@@ -1,14 +1,14 @@
-"""Tables read as columns have the same rows and the same account as tables read row by row, whatever they hold."""
+"""Tables of corpora: Arrow reads the same rows, with the same account, as a reader that cuts line by line."""
 
 import gzip
 import random
+from operator import itemgetter
 
 import pytest
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.corpora import columns
-from audiopalm.corpora.columns import places, read_columns
-from audiopalm.corpora.tables import Account, read_rows
+from audiopalm.corpora import tables
+from audiopalm.corpora.tables import Account, Layout, fitting_rows, places, read_columns, read_rows
 
 PLAIN = "".join(f"{number}\ttext {number}\ttrain\n" for number in range(20)).encode()
 ODD = {
@@ -24,16 +24,19 @@ ODD = {
 
 
 def read_both(path, bad: Account, careful: Account, recurring=()) -> tuple[list, list]:
-    """The rows of a table read as columns, with the account `bad`, and read row by row, with the account `careful`."""
-    columns_read = [column.to_pylist() for column in read_columns(path, ["c", "a"], bad, recurring)]
-    return list(zip(*columns_read, strict=True)), list(read_rows(path, ["c", "a"], careful))
+    """The rows of columns c and a: by `read_columns`, and by cutting all lines in Python."""
+    columns = [column.to_pylist() for column in read_columns(path, ["c", "a"], bad, recurring=recurring)]
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    _, *lines = content.decode("utf-8", "surrogateescape").split("\n")
+    layout = Layout(path.name, 3, itemgetter(2, 0), "\t")
+    return list(zip(*columns, strict=True)), list(fitting_rows(lines, 2, layout, careful))
 
 
-@pytest.mark.parametrize("block", [1, 30, columns.BLOCK])
+@pytest.mark.parametrize("block", [1, 30, tables.BLOCK])
 @pytest.mark.parametrize("lines", ODD)
 def test_columns_have_the_values_of_the_rows(tmp_path, monkeypatch, lines, block):
     """Odd lines first, amid, and last; blocks of one line and more."""
-    monkeypatch.setattr(columns, "BLOCK", block)
+    monkeypatch.setattr(tables, "BLOCK", block)
     for name, content in (("first", ODD[lines] + PLAIN), ("amid", PLAIN + ODD[lines] + PLAIN),
                           ("last", PLAIN + ODD[lines])):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbfa\tb\tc\n" + content)
@@ -45,7 +48,7 @@ def test_columns_have_the_values_of_the_rows(tmp_path, monkeypatch, lines, block
 
 def test_any_mixture_of_odd_lines_has_the_values_of_the_rows(tmp_path, monkeypatch):
     draw = random.Random(0)
-    monkeypatch.setattr(columns, "BLOCK", 50)
+    monkeypatch.setattr(tables, "BLOCK", 50)
     for _ in range(100):
         content = b"".join(draw.choice([b"a\tb\tc\n", PLAIN, *ODD.values()]) for _ in range(8))
         path = tmp_path / "t.tsv.gz"
@@ -56,7 +59,7 @@ def test_any_mixture_of_odd_lines_has_the_values_of_the_rows(tmp_path, monkeypat
 
 
 def test_a_bad_line_of_a_late_block_is_named_by_its_line_in_the_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "BLOCK", len(PLAIN))
+    monkeypatch.setattr(tables, "BLOCK", len(PLAIN))
     (tmp_path / "t.tsv").write_bytes(b"a\tb\tc\n" + 3 * PLAIN.replace(b"\n", b"\r\n") + b"bad\n" + 3 * PLAIN)
     bad = Account()
     assert len(read_columns(tmp_path / "t.tsv", ["a", "b"], bad)[0]) == 120
@@ -77,3 +80,11 @@ def test_places_are_those_of_the_first_equal_value(tmp_path):
     (tmp_path / "t.tsv").write_bytes(b"a\tb\nx\ty\nz\tx\nx\tx\nx\tw\n")
     first, second = read_columns(tmp_path / "t.tsv", ["a", "b"], Account())
     assert places(second, first).tolist() == [-1, 0, 0, -1]
+
+
+def test_another_separator_and_a_table_without_a_header(tmp_path):
+    (tmp_path / "t.tsv").write_bytes(b'a|b\n1|[(0.1, 2), "\n2|"x\n')
+    assert list(read_rows(tmp_path / "t.tsv", ["b", "a"], Account(), "|")) == [('[(0.1, 2), "', "1"), ('"x', "2")]
+    bad = Account()
+    rows = read_rows(tmp_path / "t.tsv", ["x", "y"], bad, "|", header=["x", "y"])
+    assert list(rows) == [("a", "b"), ("1", '[(0.1, 2), "'), ("2", '"x')] and not bad.rows
