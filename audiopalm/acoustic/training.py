@@ -1,4 +1,4 @@
-"""Training of an acoustic model: what SoundStorm and AudioLM share. Each kind adds its losses and its evaluation."""
+"""Training of an acoustic model: the base of SoundStorm and AudioLM. Each kind adds its losses and its evaluation."""
 
 import logging
 from abc import abstractmethod
@@ -39,15 +39,19 @@ class VoiceBatchConfig:
     targets: int = ranged(1, low=1)
     prompt_seconds: float = ranged(3.0, above=0)
     target_seconds: float = ranged(3.0, above=0)
-    # {language: how many times as often as others its speech is drawn}
+    # {language: factor by which its speech is drawn more often than that of other languages}
     language_weights: dict[str, float] = ranged({}, above=0)
     dev_rows: int = ranged(24, low=1)  # sequences of the dev set
 
 
 @dataclass(frozen=True)
 class AcousticData:
-    """Data directory and tokens (stage 5) to train on, those of the dev set, the folder of the codec (stage 4), and
-    that of an acoustic model (stage 9) to go on from."""
+    """The folders of a training.
+
+    data_dir, tokens: the training set and its tokens (stage 5). dev_data_dir, dev_tokens: those of the dev set, both or
+    neither. codec: the codec (stage 4), for initial embeddings. init_model: an acoustic model (stage 9) that is trained
+    further.
+    """
 
     data_dir: str
     tokens: str
@@ -57,7 +61,7 @@ class AcousticData:
     init_model: Path | None = None
 
     def made_from(self) -> dict[str, Any]:
-        """Hashes of everything that changes the result."""
+        """Hashes of all inputs that change the result."""
         return {"train": {"data": hash_data(self.data_dir), "tokens": hash_tokens(self.tokens)},
                 "dev": {"data": hash_data(self.dev_data_dir), "tokens": hash_tokens(self.dev_tokens)},
                 "codec": hash_model(self.codec),
@@ -65,11 +69,12 @@ class AcousticData:
 
 
 def train(training: type["AcousticTraining"], config: Any, data: AcousticData, output: Path, seed: int) -> None:
-    """Train into `output`: config.json, model.safetensors, log.jsonl; goes on from a checkpoint if there is one.
+    """Train, and write config.json, model.safetensors and log.jsonl to `output`. Resumes from a checkpoint there.
 
-    The embeddings start from the codebooks of the codec where it is given and has them; with `data.init_model` the
-    sizes of the network and all its weights are those of that model. `config.generation` is free to change: a finished
-    model gets the new one.
+    The embeddings are initialised from the codec's codebooks if `data.codec` is given and has them. With
+    `data.init_model`, the sizes and all weights are those of that model. `config.generation` may change afterwards: a
+    finished model gets the new settings. Raises AudioPaLMError for tokens of different units or codecs, and for sizes
+    that do not fit them.
     """
     meta = read_token_meta(data.tokens)
     if data.dev_tokens:
@@ -85,25 +90,28 @@ def train(training: type["AcousticTraining"], config: Any, data: AcousticData, o
             write_json(output / CONFIG, settings)
 
 
-def read_sizes(directory: Path, config: Any, meta: dict, tokens: object) -> Any:
-    """`config.model` of the acoustic model in `directory`, from which a training is to go on.
+def read_sizes(directory: Path, config: Any, meta: Mapping[str, Any], tokens: object) -> Any:
+    """`config.model` of the acoustic model in `directory`, which is trained further.
 
-    Raises AudioPaLMError where it is of another kind than `config`, or was trained with other units or another codec.
+    Raises AudioPaLMError if it is of another kind than `config`, or was trained with other units or another codec.
     """
     path = directory / CONFIG
-    found = read_object(path, MADE_BY, {"model": dict, "units_sha256": str, "codes_sha256": str})
-    if (kind := found.get("kind", DEFAULT)) != config.kind:
+    stored = read_object(path, MADE_BY, {"model": dict, "units_sha256": str, "codes_sha256": str})
+    if (kind := stored.get("kind", DEFAULT)) != config.kind:
         raise AudioPaLMError(f"{directory} is an acoustic model of the kind {kind}, the configuration is for "
                              f"{config.kind}; give the configuration of that kind, --acoustic_config")
     for name in ("units_sha256", "codes_sha256"):
-        if found[name] != meta.get(name):
-            raise AudioPaLMError(f"{directory} has {name} {found[name]}, {tokens} has {meta.get(name)}; run stages 3 "
+        if stored[name] != meta.get(name):
+            raise AudioPaLMError(f"{directory} has {name} {stored[name]}, {tokens} has {meta.get(name)}; run stages 3 "
                                  "to 5 with the same --init_pack")
-    return from_dict(type(config.model), found["model"], f"{path}: model")
+    return from_dict(type(config.model), stored["model"], f"{path}: model")
 
 
-def fill_sizes(model: Any, meta: dict, where: object) -> None:
-    """Put the sizes of the tokens into the model's configuration; refuse other ones, and more levels, given there."""
+def fill_sizes(model: Any, meta: Mapping[str, Any], where: object) -> None:
+    """Replace sizes of 0 in the model's configuration by those of the tokens, which the folder `where` holds.
+
+    Raises AudioPaLMError for other sizes, and for more levels than the tokens have.
+    """
     for name, key in (("units_size", "units_size"), ("codec_size", "codec_size")):
         if getattr(model, name) not in (0, meta[key]):
             raise AudioPaLMError(f"model.{name} is {getattr(model, name)} in the configuration, {meta[key]} in {where}")
@@ -116,13 +124,15 @@ def fill_sizes(model: Any, meta: dict, where: object) -> None:
 class AcousticTraining(Training):
     """Codec tokens of random speech of a speaker, given its units and a voice prompt."""
 
-    model_class: type[nn.Module]  # made of `config.model`; `start_from(codebooks, latents)` sets its embeddings
+    model_class: type[nn.Module]  # built from `config.model`; `start_from(codebooks, latents)` sets its embeddings
 
     def __init__(self, config: Any, data: AcousticData, settings: Mapping[str, Any], output: Path, fabric: Fabric):
         self.config, self.settings, self.output, self.device = config, settings, output, fabric.device
         self.seed = settings["seed"]
         self.corpus = Corpus(data.data_dir, data.tokens, config.model.levels, config.batch.language_weights)
-        self.dev = Corpus(data.dev_data_dir, data.dev_tokens, config.model.levels) if data.dev_tokens else None
+        self.dev: Corpus | None = None
+        if data.dev_data_dir is not None and data.dev_tokens is not None:
+            self.dev = Corpus(data.dev_data_dir, data.dev_tokens, config.model.levels)
         logging.info("opened %s: %d utterances, %.1f hours, %d speakers, %d levels of %d codes", data.tokens,
                      len(self.corpus), self.corpus.frames / 50 / 3600, len(self.corpus.speakers), self.corpus.levels,
                      self.corpus.codec_size)
@@ -144,10 +154,12 @@ class AcousticTraining(Training):
         """Loss and accuracy of each level on a batch of the dev set."""
 
     def draw(self, corpus: Corpus, random: np.random.Generator, voices: int, targets: int) -> Batch:
+        """A random batch of `voices` prompts with `targets` sequences each."""
         batch = self.config.batch
         return corpus.draw(random, voices, targets, units_of(batch.prompt_seconds), units_of(batch.target_seconds))
 
     def load(self, number: int) -> tuple[Batch, np.random.Generator]:
+        """Micro-batch `number`, and the generator of the random numbers of its losses."""
         random = np.random.default_rng(batch_seed(self.seed, number))
         return self.draw(self.corpus, random, self.config.batch.voices, self.config.batch.targets), random
 
@@ -162,7 +174,7 @@ class AcousticTraining(Training):
         yield Loss(loss, values={f"level_{level}": sums for level, sums in levels.items()})
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy of each level on the same dev sequences every time; `loss` is the mean of the levels'."""
+        """Loss and accuracy of each level on the same dev sequences every time; `loss` is the mean over the levels."""
         if self.dev is None:
             return {}
         losses, accuracies = self.scores(self.draw(self.dev, np.random.default_rng(0), self.config.batch.dev_rows, 1))
@@ -171,14 +183,16 @@ class AcousticTraining(Training):
                 | {"loss": sum(losses) / len(losses)})
 
     def finish(self, weights: Weights) -> None:
-        """config.json first: the presence of the weights says that the training is finished."""
+        """Write config.json, then the weights, whose presence marks a finished training."""
         write_json(self.output / CONFIG, self.settings)
         write_weights(self.output / MODEL, weights["model"])
 
 
 def units_of(seconds: float) -> int:
+    """The number of units (25 Hz) in `seconds`."""
     return round(seconds * UNITS_RATE)
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on `device`, without waiting for the copy."""
     return torch.from_numpy(values).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz as a `Codec`: the choice for full-scale training."""
+"""ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz as a `Codec`, for full-scale training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from audiopalm.codec.base import MADE_BY, Codec
 from audiopalm.core import optional
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
+from audiopalm.core.gradients import inference_mode
 from audiopalm.core.weights import load_module
 from audiopalm.data.audio import SAMPLE_RATE, check_samples
 
@@ -24,15 +25,15 @@ class SoundStreamConfig:
     hidden_dim: int = ranged(512, low=1, high=MAX_SIZE)  # of latents and of codes
     filters: int = ranged(32, low=1, high=MAX_SIZE)
     residual_layers: int = ranged(1, low=0, high=100)
-    lstm_layers: int = ranged(2, low=0, high=100)  # of ESPnet, in the encoder and in the decoder; the paper has none
-    identity_skip: bool = False  # of residual units, as in the paper; ESPnet's default has a convolution there
+    lstm_layers: int = ranged(2, low=0, high=100)  # in the encoder and in the decoder; 2 as in ESPnet, 0 in the paper
+    identity_skip: bool = False  # identity shortcuts of residual units, as in the paper; ESPnet's is a convolution
     ratios: tuple[int, ...] = ranged((8, 5, 4, 2), low=1, high=1000)  # their product is the hop: 320 samples, 50 Hz
     levels: int = ranged(8, low=1, high=64)
     size: int = ranged(1024, low=1, high=MAX_SIZE)
 
 
 def build_generator(config: SoundStreamConfig) -> nn.Module:
-    """An untrained `SoundStreamGenerator` of ESPnet; raises AudioPaLMError where espnet is not installed."""
+    """An untrained `SoundStreamGenerator` of ESPnet. Raises AudioPaLMError if espnet is not installed."""
     optional.install()
     from espnet2.gan_codec.soundstream.soundstream import SoundStreamGenerator
 
@@ -42,16 +43,16 @@ def build_generator(config: SoundStreamConfig) -> nn.Module:
 
 
 def build_quantiser(config: SoundStreamConfig) -> nn.Module:
-    """One with codes as wide as latents: ESPnet's generator makes them 512 wide, and projections to learn first."""
+    """A quantiser with codes as wide as the latents. ESPnet's default has codes of 512 axes and learned projections."""
     from audiopalm.codec.soundstream_quantiser import Quantiser  # needs espnet2, as prepared by `optional.install`
 
     return Quantiser(config.hidden_dim, config.levels, config.size)
 
 
 def generator_parameters(config: SoundStreamConfig) -> dict[str, Any]:
-    """`generator_params` as ESPnet calls them."""
+    """The `generator_params` of ESPnet."""
     rate = SAMPLE_RATE / int(np.prod(config.ratios))
-    # kbit/s with which ESPnet asks for all levels; half a level more, as it rounds down
+    # The kbit/s for which ESPnet uses all levels. Half a level is added because ESPnet rounds down.
     bandwidth = (config.levels + 0.5) * np.log2(config.size) * rate / 1000
     return {"hidden_dim": config.hidden_dim, "encdec_n_filters": config.filters,
             "encdec_n_residual_layers": config.residual_layers, "encdec_ratios": list(config.ratios),
@@ -80,26 +81,26 @@ class SoundStreamCodec(Codec):
     def codebooks(self) -> Tensor:
         return torch.stack([layer.codebook for layer in self.generator.quantizer.vq.layers]).float()
 
-    # Every recording passes alone, so that what else is in the list changes nothing.
+    # Recordings are not batched, so that the result of one does not depend on the others.
 
-    @torch.inference_mode()
+    @inference_mode
     def encode(self, audio: list[np.ndarray]) -> list[np.ndarray]:
         device = next(self.generator.parameters()).device
         ids = []
         for samples in map(check_samples, audio):
             frames = -(-len(samples) // self.hop)
-            # Two frames more: SEANet reflects the signal at its ends, which a shorter one does not allow.
+            # Two frames are added: SEANet pads by reflection, for which short signals have too few samples.
             padded = np.pad(samples, (0, (frames + 2) * self.hop - len(samples)))
             codes = self.generator.encode(torch.from_numpy(padded)[None, None].to(device))  # [levels, 1, frames + 2]
             ids.append(codes[:, 0, :frames].T.cpu().numpy())
         return ids
 
-    @torch.inference_mode()
+    @inference_mode
     def decode(self, ids: list[np.ndarray]) -> list[np.ndarray]:
         device = next(self.generator.parameters()).device
         audio = []
         for item in map(self.check_ids, ids):
-            # Short inputs are lengthened for the same reason as in encoding, and cut again.
+            # Two frames are added for the same reason as in encoding, and removed afterwards.
             padded = np.concatenate([item, np.repeat(item[-1:], 2, axis=0)])
             samples = self.generator.decode(torch.from_numpy(padded.T.copy())[:, None].to(device))[0, 0]
             audio.append(samples[:len(item) * self.hop].float().cpu().numpy())

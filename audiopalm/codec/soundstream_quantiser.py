@@ -1,9 +1,9 @@
 """ESPnet's residual vector quantiser, whose training does not make the host wait for the device.
 
-ESPnet's own class reads from the device, at every level of every step, whether the codebook has been started, whether
-codes must be replaced and how many. On a CPU the results are the same bit for bit.
+At every level of every step, ESPnet's own class reads from the device whether the codebook is initialised, whether
+codes must be replaced, and how many. On a CPU the results of both classes are the same bit for bit.
 
-Import this module after `optional.install()`: it needs espnet2.
+Import this module after `optional.install()`, because it needs espnet2.
 """
 
 import torch
@@ -13,9 +13,11 @@ from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantiz
 from torch import Tensor
 from torch.nn import functional
 
+from audiopalm.core.gradients import no_grad
+
 
 class Codebook(EuclideanCodebook):
-    """One level's codes. `started` is what the host knows of the buffer `inited`, which is read once."""
+    """The codes of one level. `started` is a copy of the buffer `inited` on the host, so that it is read only once."""
 
     started = False
 
@@ -31,11 +33,11 @@ class Codebook(EuclideanCodebook):
         else:
             self.replace_rare(batch_samples.detach().flatten(0, -2))
 
-    @torch.no_grad()
+    @no_grad
     def replace_rare(self, points: Tensor) -> None:
         """`expire_codes_` by operators of fixed shapes, from `points` `[N, dim]`.
 
-        A replacement is drawn for every code: the host would have to wait for the number of rare ones.
+        A replacement is drawn for every code, because the host would have to wait for the number of rare codes.
         """
         drawn = points[torch.randint(len(points), self.cluster_size.shape, device=points.device)].to(self.embed.dtype)
         rare = self.cluster_size < self.threshold_ema_dead_code
@@ -45,7 +47,7 @@ class Codebook(EuclideanCodebook):
 
 
 class Quantiser(ResidualVectorQuantizer):
-    """Residual quantiser of latents `[B, dim, T]` whose codes are as wide as the latents, without projections."""
+    """A residual vector quantiser of latents `[B, dim, T]`. Codes are as wide as latents, without projections."""
 
     def __init__(self, dim: int, levels: int, size: int):
         super().__init__(dimension=dim, codebook_dim=dim, n_q=levels, bins=size)
@@ -57,17 +59,17 @@ class Quantiser(ResidualVectorQuantizer):
                 bandwidth: float | None = None) -> tuple[Tensor, Tensor, float | None, Tensor]:
         """Quantised latents `[B, dim, T]`, ids `[levels, B, T]`, `bandwidth`, and the commitment loss, 0 in evaluation.
 
-        `bandwidth` in kbit/s states the number of levels, see `get_num_quantizers_for_bandwidth`.
+        `bandwidth` in kbit/s determines the number of levels, see `get_num_quantizers_for_bandwidth`.
         """
-        rest, total, ids, losses = x, torch.zeros_like(x), [], []
+        residual, total, ids, losses = x, torch.zeros_like(x), [], []
         for layer in self.vq.layers[:self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)]:
-            points = rearrange(rest, "b d n -> b n d")
+            points = rearrange(residual, "b d n -> b n d")
             codes, chosen = layer._codebook(points)
             if self.training:
                 codes = points + (codes - points).detach()
                 losses.append(functional.mse_loss(codes.detach(), points))
             codes = rearrange(codes, "b n d -> b d n")
-            rest, total = rest - codes.detach(), total + codes
+            residual, total = residual - codes.detach(), total + codes
             ids.append(chosen)
         if not self.training:
             return total, torch.stack(ids), bandwidth, x.new_zeros(())

@@ -1,9 +1,9 @@
-"""Training of SoundStream (arXiv 2107.03312) out of ESPnet's parts, espnet2.gan_codec.
+"""Training of SoundStream (arXiv 2107.03312) with ESPnet's parts, espnet2.gan_codec.
 
-ESPnet's are the generator (SEANet encoder and decoder, residual vector quantiser with moving averages), both
-discriminators and each loss. Losses are summed here, so that they stay on the device. ESPnet's Trainer and its
-GANCodecTask are not used: they resume at epochs only, and write pickles. audiopalm/training/loop.py trains it, as it
-trains everything else.
+ESPnet provides the generator (SEANet encoder and decoder, residual vector quantiser with moving averages), both
+discriminators and each loss. The losses are summed in this module, so that they stay on the device. ESPnet's Trainer
+and GANCodecTask are not used, because they resume at epochs only and write pickles. audiopalm/training/loop.py is the
+training loop, as for all models.
 """
 
 import logging
@@ -24,6 +24,7 @@ from audiopalm.core import optional
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.files import write_json
+from audiopalm.core.gradients import no_grad
 from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
@@ -34,7 +35,7 @@ from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 
-# ESPnet's defaults are for 24 kHz and lie in arguments that are shared by all its instances; hence in full.
+# All settings are given, because ESPnet's defaults are for 24 kHz and are mutable objects that all instances share.
 SCALE_DISCRIMINATOR = {"in_channels": 1, "out_channels": 1, "kernel_sizes": [15, 41, 5, 3], "max_groups": 16,
                        "bias": True, "downsample_scales": [2, 2, 4, 4, 1], "nonlinear_activation": "LeakyReLU",
                        "nonlinear_activation_params": {"negative_slope": 0.1}}
@@ -44,12 +45,11 @@ STFT_DISCRIMINATOR = {"in_channels": 1, "strides": ((1, 2), (2, 2)) * 3, "chan_m
 MEL_LOSS = {"range_start": 6, "range_end": 11, "window": "hann", "n_mels": 64, "fmin": 0, "fmax": None,
             "log_base": None}
 
-
-FAINT = 2e-3  # deviation of noise below which differences of log-mels do not count: silence would outweigh all speech
-LEAST_MEL = 1e-10  # ESPnet's, of which it takes the logarithm where there is less
-START_CROPS = 32
-BRANCH = 0.3  # deviation that a residual unit starts to add to 1
-RARE = 0.05  # a code that is chosen so much less often than the average is placed anew
+FAINT = 2e-3  # standard deviation of noise whose log-mels are the floor; without it, silence outweighs all speech
+MEL_FLOOR = 1e-10  # ESPnet's lower limit of mels before the logarithm
+START_CROPS = 32  # crops on which the weights are initialised
+BRANCH = 0.3  # initial standard deviation of the branch of a residual unit, relative to its input
+RARE = 0.05  # a code is replaced if it is chosen less often than this fraction of the average
 
 
 @dataclass
@@ -71,15 +71,15 @@ class SoundStreamTraining:
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer())
     scale_channels: int = ranged(128, low=1)  # of the first convolution of the waveform discriminators
     stft_channels: int = ranged(32, low=1)  # of the first convolution of the STFT discriminator
-    quantise_from: int = ranged(0, low=0)  # first step with the quantiser; its codebooks start by residual k-means
-    plain_noise: float = ranged(0.0, low=0)  # before it latents get noise of up to this share of their energy
+    quantise_from: int = ranged(0, low=0)  # first step with the quantiser, which residual k-means initialises
+    plain_noise: float = ranged(0.0, low=0)  # before that, latents get noise of up to this fraction of their energy
     freeze_encoder_from: int | None = ranged(None, low=1)  # first step with the encoder frozen; null: never
     kmeans_crops: int = ranged(400, low=1)
     adversarial_from: int = ranged(0, low=0)  # first step with the discriminators; training.steps for none
     waveform_weight: float = ranged(1.0, low=0)
     mel_weight: float = ranged(45.0, low=0)
-    codes_weight: float = ranged(1.0, low=0)  # of the loss that holds latents near their codes
-    window_weights: bool = True  # ESPnet's weights of log-mel distances, the root of each window's length; else 1
+    codes_weight: float = ranged(1.0, low=0)  # of the commitment loss, which pulls latents to their codes
+    window_weights: bool = True  # weight log-mel distances by the root of the window's length, as ESPnet; else equally
     feature_weight: float = ranged(2.0, low=0)
     adversarial_weight: float = ranged(1.0, low=0)
 
@@ -105,11 +105,11 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
         lambda_commit=config.codes_weight, lambda_quantization=config.codes_weight,
         lambda_feat_match=config.feature_weight, lambda_adv=config.adversarial_weight)
     codec.generator.quantizer = build_quantiser(config.model)
-    # In training ESPnet draws one of these for each batch (quantiser dropout), so every number of levels is good.
+    # In training ESPnet draws one of these for each batch (quantiser dropout), which trains every number of levels.
     bandwidth = codec.generator.target_bandwidths[-1]
     codec.generator.target_bandwidths = [bandwidth * (levels + 0.5) / (config.model.levels + 0.5)
                                          for levels in range(1, config.model.levels + 1)]
-    # ESPnet places a code anew that is chosen less than twice a step: with small batches every code at every step.
+    # ESPnet replaces codes that are chosen less than twice a step. With small batches these are all codes in all steps.
     codec.frames_per_step = config.batch.crops * config.batch.samples / math.prod(config.model.ratios)
     for layer in codec.generator.quantizer.vq.layers:
         layer._codebook.threshold_ema_dead_code = RARE * codec.frames_per_step / config.model.size
@@ -117,28 +117,29 @@ def build_soundstream(config: SoundStreamTraining) -> nn.Module:
     return codec
 
 
-@torch.no_grad()
+@no_grad
 def floor_mels(mel_loss: nn.Module) -> None:
-    """Scale mels so that ESPnet's least one is the mean mel of faint noise."""
+    """Scale mels so that ESPnet's lower limit is the mean mel of faint noise."""
     noise = FAINT * torch.randn(1, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
     for scale in mel_loss.mel_loss:
-        scale.wav_to_mel.logmel.melmat *= LEAST_MEL / scale.wav_to_mel(noise)[0].exp().mean()
+        scale.wav_to_mel.logmel.melmat *= MEL_FLOOR / scale.wav_to_mel(noise)[0].exp().mean()
 
 
-@torch.no_grad()
+@no_grad
 def start_weights(generator: nn.Module, crops: Tensor) -> None:
-    """Biases 0, and what each convolution makes of `crops` `[N, samples]` has a deviation of 1 (arXiv 1511.06422).
+    """Initialise the weights from data, `crops` `[N, samples]` (arXiv 1511.06422).
 
-    As PyTorch starts them, every layer makes signals smaller, until latents are biases and say nothing of the speech:
-    460 steps later the decoder still gave the average spectrum. Residual units start
-    as little more than their inputs, and the last layer gives a third of the crops' loudness or less.
+    Biases are 0, and the output of each convolution has a standard deviation of 1. Residual units change their inputs
+    little, and the last layer returns at most a third of the crops' loudness. With PyTorch's initial weights every
+    layer attenuates the signal, so that latents hardly depend on the speech; after 460 steps the decoder still returned
+    the average spectrum.
     """
     from espnet2.gan_codec.shared.encoder.seanet import SEANetResnetBlock
 
     layers = [layer for layer in generator.modules() if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d))]
 
-    def scale(layer: nn.Module, given: tuple, output: Tensor) -> Tensor:
-        # original0: the length of weights of torch's weight_norm
+    def scale(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # original0 is the norm of the weights in torch's weight_norm.
         layer.parametrizations.weight.original0 /= output.std()
         return output / output.std()
 
@@ -156,13 +157,16 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
 
 def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int,
                       dev: str | Path | None = None) -> None:
-    """Train on the speech of a data directory; write config.json, model.safetensors, log.jsonl."""
+    """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
+
+    Raises AudioPaLMError if espnet is not installed.
+    """
     run = Run(Path(output), "model.safetensors", seed, config.training, made_from(config, seed, data, dev))
     run_training(run, lambda fabric: SoundStreamCodecTraining(config, data, dev, Path(output), seed, fabric))
 
 
 class SoundStreamCodecTraining(Training):
-    """ESPnet's generator and discriminators; the first steps may do without quantiser and discriminators."""
+    """ESPnet's generator and discriminators. The first steps may have neither quantiser nor discriminators."""
 
     single_process = "the codebooks of ESPnet's SoundStream follow the batches of one process"
 
@@ -215,7 +219,7 @@ class SoundStreamCodecTraining(Training):
         yield Loss(loss, values=_logged(losses))
 
     def evaluate(self) -> dict[str, float]:
-        """The log-mel distance of dev crops, through the quantiser once it is in use."""
+        """The log-mel distance of dev crops, with quantised latents from `quantise_from` on."""
         if self.dev is None:
             return {}
         crops = self.dev.to(self.device)[:, None]
@@ -234,7 +238,7 @@ def _logged(losses: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
 def discriminator_loss(codec: nn.Module, crops: Tensor, made: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of ESPnet's discriminators, and {name in the log: loss}, all 0-d.
 
-    crops: `[N, samples]`. made: the generator's output for them, `[N, 1, samples]`. The same as ESPnet's
+    crops: `[N, samples]`. made: the generator's output for them, `[N, 1, samples]`. The values equal those of ESPnet's
     `SoundStream.forward`, which reads every loss from the device.
     """
     judged = codec.discriminator(made.detach())
@@ -266,9 +270,10 @@ def generator_loss(codec: nn.Module, crops: Tensor, made: Tensor, commit: Tensor
 
 
 def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """ESPnet's losses of the generator without those that need the discriminators, which cost most of a step.
+    """The sum of the generator's losses without discriminators, and {name in the log: loss}, all 0-d.
 
-    `noise`: instead of the quantiser, noise of up to this share of the latents' energy.
+    The discriminators cost most of a step. crops: `[N, samples]`. noise: None with the quantiser; otherwise latents get
+    noise of up to this fraction of their energy instead.
     """
     crops = crops[:, None]
     if noise is None:
@@ -284,38 +289,41 @@ def reconstruction(codec: nn.Module, crops: Tensor, noise: float | None) -> tupl
 
 
 def add_noise(latents: Tensor, most: float) -> Tensor:
-    """`[B, D, T]` with white noise, in each item 0 to `most` of the energy that latents have on average.
+    """Latents `[B, D, T]` with white noise, whose energy in each item is 0 to `most` times the mean energy of latents.
 
-    The energy is a part of the graph: larger latents are not heard better. So the encoder learns to spend it on what
-    matters, and leaves latents that few bits describe.
+    Gradients pass through the energy, so that larger latents are no advantage. The encoder thus learns to use the
+    energy for relevant information, and its latents need few bits.
     """
     deviation = (most * torch.rand(len(latents), 1, 1, device=latents.device)).sqrt()
     return latents + latents.square().mean().sqrt() * deviation * torch.randn_like(latents)
 
 
-@torch.no_grad()
+@no_grad
 def start_codebooks(codec: nn.Module, crops: Tensor, seed: int) -> None:
-    """Residual k-means: each level on what the coarser ones leave of the latents of `crops` `[N, samples]`."""
+    """Set the codebooks by residual k-means on the latents of `crops` `[N, samples]`.
+
+    Each level clusters the residual of the coarser levels.
+    """
     device = device_of(codec)
-    rest = torch.cat([codec.generator.encoder(part[:, None].to(device)).transpose(1, 2).flatten(0, 1)
-                      for part in crops.split(32)])
-    energy = rest.square().mean()
+    residual = torch.cat([codec.generator.encoder(part[:, None].to(device)).transpose(1, 2).flatten(0, 1)
+                          for part in crops.split(32)])
+    energy = residual.square().mean()
     for level, layer in enumerate(codec.generator.quantizer.vq.layers):
-        book, points = layer._codebook, layer.project_in(rest)
+        book, points = layer._codebook, layer.project_in(residual)
         centres = torch.from_numpy(kmeans(points.cpu().numpy(), book.codebook_size, seed + level, iterations=12))
         centres = centres.to(device)
         chosen = nearest(points, centres)
-        # As if the moving averages had seen all of this: ESPnet's are of the vectors of one step.
-        share = torch.bincount(chosen, minlength=len(centres)) / len(rest) * codec.frames_per_step
+        # The moving averages are set as if they had seen all crops. ESPnet's are sums over the vectors of one step.
+        share = torch.bincount(chosen, minlength=len(centres)) / len(residual) * codec.frames_per_step
         book.embed.copy_(centres)
         book.embed_avg.copy_(centres * share[:, None])
         book.cluster_size.copy_(share)
         book.inited.fill_(1)
-        rest = rest - layer.project_out(centres[chosen])
-        logging.info("level %d: %.3f of the energy left", level + 1, rest.square().mean() / energy)
+        residual = residual - layer.project_out(centres[chosen])
+        logging.info("level %d: %.3f of the energy left", level + 1, residual.square().mean() / energy)
 
 
 def save_soundstream(generator: nn.Module, config: SoundStreamConfig, output: Path) -> None:
-    """Write config.json, then model.safetensors in float16; ids are computed with what was saved."""
+    """Write config.json, then model.safetensors in float16. The ids of stage 5 are computed with these weights."""
     write_json(output / "config.json", to_dict(config))
     write_weights(output / "model.safetensors", {key: value.half() for key, value in generator.state_dict().items()})

@@ -10,10 +10,10 @@ R = TypeVar("R")
 
 
 def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
-    """`torch.inference_mode()` as a decorator: the function's tensors can never take part in a backward pass."""
+    """`torch.inference_mode()` as a decorator: the results can never enter a backward pass."""
     return torch.inference_mode()(function)
 
 
 def no_grad(function: Callable[P, R]) -> Callable[P, R]:
-    """`torch.no_grad()` as a decorator: the function records no gradients, its tensors may still get some later."""
+    """`torch.no_grad()` as a decorator: operations are not recorded. The results may enter a later backward pass."""
     return torch.no_grad()(function)

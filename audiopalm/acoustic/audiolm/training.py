@@ -1,4 +1,4 @@
-"""What AudioLM's stages learn: each codec token from all before it, prompt and target alike."""
+"""Training of AudioLM's stages: they predict each codec token of prompt and target from all tokens before it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from audiopalm.acoustic.training import (
     units_of,
 )
 from audiopalm.core.config import ranged
+from audiopalm.core.gradients import no_grad
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.optimizer import OptimizerConfig
 
@@ -35,9 +36,9 @@ class AudioLMConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(final_rate=0.0, warmup_steps=50,
                                                                                weight_decay=0.01))
-    # Stages 2 and 3 see a past in which a fraction of 0 to `own_share`, another one for each example, is not true but
-    # drawn by the model itself, given the true past (two passes of scheduled sampling, arXiv 1906.07651). Otherwise the
-    # past tells more than the units do, and left to itself the model goes on from its own mistakes.
+    # Scheduled sampling in two passes (arXiv 1906.07651): in each example, a random fraction of the past, from 0 to
+    # `own_share`, is replaced by tokens that the model has sampled given the true past. Without it, the model relies on
+    # the true past more than on the units, and its errors accumulate in generation.
     own_share: float = ranged(0.0, low=0, high=1)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
@@ -49,7 +50,8 @@ class AudioLMTraining(AcousticTraining):
     model: AudioLM
 
     def losses(self, batch: Batch, random: np.random.Generator) -> tuple[Tensor, LevelSums]:
-        stages, parts = {}, {}
+        stages: dict[bool, list[Tensor]] = {}
+        parts = {}
         for level, logits, truth, _ in self.predictions(batch, random, self.config.own_share):
             value = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="sum")
             parts[level] = (value.detach(), truth.numel())
@@ -57,7 +59,7 @@ class AudioLMTraining(AcousticTraining):
         return sum(sum(values) / len(values) for values in stages.values()), parts
 
     def scores(self, batch: Batch) -> LevelScores:
-        """Loss and accuracy of each level in the targets, given all true tokens before."""
+        """Loss and accuracy of each level in the targets, given all true tokens before each token."""
         losses, accuracies = [], []
         for _, logits, truth, prompt in self.predictions(batch, np.random.default_rng(0), 0.0):
             logits, truth = logits[:, prompt:].flatten(0, 1), truth[:, prompt:].flatten()
@@ -67,8 +69,10 @@ class AudioLMTraining(AcousticTraining):
 
     def predictions(self, batch: Batch, random: np.random.Generator,
                     own_share: float) -> Iterator[tuple[int, Tensor, Tensor, int]]:
-        """For each level: its number, logits `[B, T, codec_size]`, true codes `[B, T]`, and the number of frames that
-        belong to the prompt. `own_share` as in AudioLMConfig."""
+        """For each level: its number, logits `[B, T, codec_size]`, true codes `[B, T]`, the number of prompt frames.
+
+        own_share: as in AudioLMConfig.
+        """
         model, sizes = self.model, self.model.config
         units, codec = (to_device(np.concatenate(values, axis=1), self.device) for values in
                         ((batch.prompt_units, batch.units), (batch.prompt_codec, batch.codec)))
@@ -79,20 +83,21 @@ class AudioLMTraining(AcousticTraining):
         for level in range(sizes.coarse_levels):
             yield level, model.coarse.logits(hidden[:, :, level], level), coarse[..., level], prompt
 
-        heard, length = (FRAMES_PER_UNIT * units_of(seconds)
-                         for seconds in (sizes.fine_prompt_seconds, sizes.fine_seconds))
+        fine_prompt, length = (FRAMES_PER_UNIT * units_of(seconds)
+                               for seconds in (sizes.fine_prompt_seconds, sizes.fine_seconds))
         first = prompt + int(random.integers(0, max(1, batch.codec.shape[1] - length + 1)))
-        window = torch.cat([codec[:, prompt - heard:prompt], codec[:, first:first + length]], dim=1)
+        window = torch.cat([codec[:, prompt - fine_prompt:prompt], codec[:, first:first + length]], dim=1)
         coarse, fine = window.split([sizes.coarse_levels, sizes.levels - sizes.coarse_levels], dim=2)
-        hidden = model.fine(coarse, with_own(model.fine, coarse, fine, heard, own_share, random))
+        hidden = model.fine(coarse, with_own(model.fine, coarse, fine, fine_prompt, own_share, random))
         for level in range(fine.shape[2]):
-            yield sizes.coarse_levels + level, model.fine.logits(hidden[:, :, level], level), fine[..., level], heard
+            logits = model.fine.logits(hidden[:, :, level], level)
+            yield sizes.coarse_levels + level, logits, fine[..., level], fine_prompt
 
 
-@torch.no_grad()
+@no_grad
 def with_own(stage: Stage, context: Tensor, codes: Tensor, prompt: int, own_share: float,
              random: np.random.Generator) -> Tensor:
-    """Codes `[B, T, levels]`, some of those behind `prompt` frames drawn by the stage itself."""
+    """Codes `[B, T, levels]`; after `prompt` frames, a random fraction of them is sampled by the stage itself."""
     if own_share == 0:
         return codes
     hidden = stage(context, codes)
@@ -104,9 +109,9 @@ def with_own(stage: Stage, context: Tensor, codes: Tensor, prompt: int, own_shar
 
 
 def draw(logits: Tensor) -> Tensor:
-    """An index `[...]`, int64, drawn from the softmax of each row of `logits` `[..., size]`.
+    """An index drawn from the softmax of each row of `logits` `[..., size]`, int64 `[...]`.
 
-    torch.multinomial draws the same way, but first has the host check the probabilities, for which it waits.
+    torch.multinomial draws in the same way, but first waits for the device to check the probabilities on the host.
     """
     probabilities = logits.softmax(-1)
     return (probabilities / torch.empty_like(probabilities).exponential_(1)).argmax(-1)

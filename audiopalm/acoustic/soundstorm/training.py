@@ -1,4 +1,4 @@
-"""What SoundStorm learns: one level of each example, masked; the accuracy of each level on a development set."""
+"""Training of SoundStorm: it predicts the masked codes of one level of each example."""
 
 from dataclasses import dataclass, field
 
@@ -18,10 +18,10 @@ from audiopalm.training.optimizer import OptimizerConfig
 
 @dataclass
 class MaskingConfig:
-    """Which level of an example is masked, and how much of it."""
+    """The choice of the masked level and frames of an example."""
 
-    level_bias: float = ranged(0.8, above=0, high=1)  # each level is drawn this much less often; the paper: 1
-    whole_share: float = ranged(0.0, low=0, high=1)  # of examples wholly masked, as in decoding by one pass; paper: 0
+    level_bias: float = ranged(0.8, above=0, high=1)  # probability of a level relative to the one below; the paper: 1
+    whole_share: float = ranged(0.0, low=0, high=1)  # of examples with all frames masked, as in one-pass decoding
     cut_share: float = ranged(0.2, low=0, high=1)  # of examples whose known part reaches into the target; the paper: 1
 
 
@@ -41,8 +41,11 @@ class SoundStormConfig:
 
 @dataclass
 class Masked:
-    """What is hidden of a batch: shown `[B, T, levels]` (with masks put in), mask `[B, T]` (what to predict),
-    level `[B]`."""
+    """A masked batch.
+
+    shown: int64 `[B, T, levels]`, the codes with masks in place of hidden ones. mask: bool `[B, T]`, the frames to
+    predict. level: int64 `[B]`, the level to predict.
+    """
 
     shown: np.ndarray
     mask: np.ndarray
@@ -51,8 +54,11 @@ class Masked:
 
 def draw_masks(random: np.random.Generator, codec: np.ndarray, codec_size: int, bias: float, cut_share: float,
                whole_share: float) -> Masked:
-    """In a share `cut_share` of the sequences everything before t ~ U{0, T-1} is known, the paper's prompt cut: that
-    is what synthesis needs to continue a long utterance."""
+    """Random masks for codec tokens `[B, T, levels]`; arguments as in MaskingConfig.
+
+    In a fraction `cut_share` of the sequences, all frames before t ~ U{0, T-1} are known. This is the paper's prompt,
+    and synthesis continues long utterances in this way.
+    """
     rows, frames, levels = codec.shape
     cuts = np.where(random.random(rows) < cut_share, random.integers(0, frames, rows), 0)
     level = draw_levels(random, rows, levels, bias)
@@ -61,7 +67,7 @@ def draw_masks(random: np.random.Generator, codec: np.ndarray, codec_size: int, 
 
 
 class SoundStormTraining(AcousticTraining):
-    """Mean cross-entropy over the masked positions of each example's level."""
+    """The mean cross-entropy over the masked frames of each example's level."""
 
     model_class = SoundStorm
     model: SoundStorm
@@ -72,17 +78,18 @@ class SoundStormTraining(AcousticTraining):
                                                   masking.cut_share, masking.whole_share))
 
     def masked_loss(self, batch: Batch, masked: Masked) -> tuple[Tensor, LevelSums]:
+        """`losses` for given masks."""
         units, shown = (to_device(values, self.device) for values in (batch.units, masked.shown))
         states = self.model(units, shown, self._voice(batch)).flatten(0, 1)
         sums = {}
-        for one in sorted(set(masked.level.tolist())):
-            # Places are found on the host: of a mask on a GPU it would have to wait for the number of them.
-            chosen = np.flatnonzero(masked.mask & (masked.level == one)[:, None])
-            truth = to_device(batch.codec.reshape(-1, batch.codec.shape[2])[chosen], self.device)
-            logits = self.model.logits(states.index_select(0, to_device(chosen, self.device)), truth, one).float()
-            sums[one] = (functional.cross_entropy(logits, truth[:, one], reduction="sum"), len(chosen))
+        for level in sorted(set(masked.level.tolist())):
+            # The host computes the positions. It would have to wait for their number if the mask were on a GPU.
+            positions = np.flatnonzero(masked.mask & (masked.level == level)[:, None])
+            truth = to_device(batch.codec.reshape(-1, batch.codec.shape[2])[positions], self.device)
+            logits = self.model.logits(states.index_select(0, to_device(positions, self.device)), truth, level).float()
+            sums[level] = (functional.cross_entropy(logits, truth[:, level], reduction="sum"), len(positions))
         total = sum(value for value, _ in sums.values()) / int(masked.mask.sum())
-        return total, {one: (value.detach(), count) for one, (value, count) in sums.items()}
+        return total, {level: (value.detach(), count) for level, (value, count) in sums.items()}
 
     def _voice(self, batch: Batch) -> Voice:
         units, codec, voice = (to_device(values, self.device)
@@ -90,7 +97,7 @@ class SoundStormTraining(AcousticTraining):
         return self.model.encode_prompt(units, codec).select(voice)
 
     def scores(self, batch: Batch) -> LevelScores:
-        """Loss and accuracy of each level when it is wholly masked and the levels below are true."""
+        """Loss and accuracy of each level with all its frames masked, given the true codes of the lower levels."""
         everything = np.ones(batch.codec.shape[:2], dtype=bool)
         cuts = np.zeros(len(everything), dtype=np.int64)
         losses, accuracies = [], []

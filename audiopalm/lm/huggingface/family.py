@@ -102,7 +102,10 @@ def write_rope(config: ModelConfig) -> Settings:
 
 
 def read_layer_types(settings: Settings, is_local: Callable[[int], bool]) -> list[int]:
-    """The layers with a sliding window: those listed as such in `layer_types`, or where `is_local` says so."""
+    """The layers with a sliding window, by `layer_types`, or by `is_local` in a config.json without that key.
+
+    Raises Unsupported for other types of layers.
+    """
     types = settings.get("layer_types")
     if types is None:
         return [layer for layer in range(settings["num_hidden_layers"]) if is_local(layer)]
