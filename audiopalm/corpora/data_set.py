@@ -4,16 +4,14 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TextIO
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import atomic_path, write_json, write_text
+from audiopalm.core.files import write_json, write_text
 from audiopalm.corpora.tables import Account, counts
-from audiopalm.data.datadir import remove_tables_by_language, table_line, why_bad_id, write_lines, write_table
+from audiopalm.data.datadir import remove_tables_by_language, table_writers, why_bad_id, write_lines, write_table
 
 
 @dataclass(frozen=True)
@@ -181,14 +179,10 @@ def _write_tables(directory: Path, rows: list[Utterance]) -> None:
 def _write_by_language(directory: Path, name: str, rows: list[Utterance],
                        values: Callable[[Utterance], Mapping[str, object]]) -> None:
     """`<name>.<language>` for each language in the `values` of a row."""
-    files: dict[str, TextIO] = {}
-    with ExitStack() as stack:
+    with table_writers(directory) as write:
         for row in rows:
             for language, value in values(row).items():
-                if language not in files:
-                    temporary = stack.enter_context(atomic_path(directory / f"{name}.{language}"))
-                    files[language] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
-                files[language].write(table_line(row.id, str(value)))
+                write(f"{name}.{language}", row.id, str(value))
 
 
 def _write_segments(directory: Path, rows: list[Utterance]) -> None:

@@ -1,8 +1,10 @@
 """Kaldi data directories: two-column tables keyed by utterance id, sorted in byte order."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_text
@@ -67,6 +69,23 @@ def write_lines(path: str | Path, rows: Iterable[tuple[str, str]]) -> None:
     """Write (id, value) of a table that is sorted already."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(table_line(key, value) for key, value in rows)
+
+
+@contextmanager
+def table_writers(directory: str | Path) -> Iterator[Callable[[str, str, str], None]]:
+    """Yield `write(table, id, value)`, which adds a row to a table of `directory`; rows of a table come sorted.
+
+    The tables get their names when the context ends well.
+    """
+    files: dict[str, TextIO] = {}
+    with ExitStack() as stack:
+        def write(table: str, key: str, value: str) -> None:
+            if table not in files:
+                temporary = stack.enter_context(atomic_path(Path(directory) / table))
+                files[table] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            files[table].write(table_line(key, value))
+
+        yield write
 
 
 def table_line(key: str, value: str) -> str:

@@ -9,18 +9,19 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, write_json
-from audiopalm.data.archive import write_ark
-from audiopalm.data.datadir import write_table
+from audiopalm.core.files import atomic_path, read_json, write_json
+from audiopalm.data.datadir import table_writers
 from audiopalm.data.example_set import ExampleSet, read_set
+from audiopalm.data.growing_archive import GrowingArchive
 from audiopalm.languages import in_order
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
@@ -206,50 +207,53 @@ class Folder:
                 for number, start in enumerate(range(0, len(names), size))]
 
     def finish(self, shards: list[Shard], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
-        """Write all tables from the shards, then meta.json, and remove the shards."""
-        answers: dict[str, list[dict]] = {}
-        seconds = 0.0
-        for shard in shards:
-            content = read_json(shard.path)
-            answers |= content["answers"]
-            seconds += content["seconds"]
-        best = {name: found[0] for name, found in answers.items()}
-        units_seen = sum(map(self.examples.count_units, best)) if self.job.task.input == AUDIO else 0
-        for part, output in enumerate(self.job.task.outputs):
-            ids = {name: np.array(answer["parts"][part], dtype=np.int32) for name, answer in best.items()}
-            if output.is_audio:
-                units = {name: one - vocabulary.text_size for name, one in ids.items()}
-                write_table(self.path / "units.scp", write_ark(self.path / "units.ark", units))
-                units_seen += sum(map(len, ids.values()))
-            else:
-                write_table(self.path / output.part, {name: words(tokenizer, one) for name, one in ids.items()})
-        for rank in range(max(map(len, answers.values()))):
-            ranked = {name: found[rank] for name, found in answers.items() if len(found) > rank}
-            self.write_rank(rank, ranked, tokenizer, vocabulary)
-        truncated = sum(answer["truncated"] for answer in best.values())
+        """Write all tables from the shards, of which one is in memory at a time, then meta.json; remove the shards."""
+        task, names = self.job.task, self.job.utterances
+        truncated, units_seen, seconds = 0, 0, 0.0
+        with (table_writers(self.path) as write, atomic_path(self.path / "units.ark", final=False) as partial,
+              GrowingArchive(partial, names) as archive):
+            for shard in shards:
+                content = read_json(shard.path)
+                seconds += content["seconds"]
+                for name, answers in content["answers"].items():
+                    best = answers[0]
+                    truncated += best["truncated"]
+                    units_seen += self.examples.count_units(name) if task.input == AUDIO else 0
+                    for part, output in zip(best["parts"], task.outputs, strict=True):
+                        ids = np.array(part, dtype=np.int32)
+                        if output.is_audio:
+                            archive.append(ids - vocabulary.text_size)
+                            units_seen += len(ids)
+                        else:
+                            write(output.part, name, words(tokenizer, ids))
+                    for rank, answer in enumerate(answers):
+                        self.write_answer(write, rank, name, answer, tokenizer, vocabulary)
+            if any(output.is_audio for output in task.outputs):
+                for name, entry in zip(names, archive.finish(self.path / "units.ark"), strict=True):
+                    write("units.scp", name, entry)
         # Audio counts where it is read and where it is written.
         audio = units_seen / self.examples.meta["units_rate"] if units_seen else 0.0
-        write_json(self.path / "meta.json", self.meta | {"count": len(answers), "truncated": truncated,
+        write_json(self.path / "meta.json", self.meta | {"count": len(names), "truncated": truncated,
                                                          "audio_seconds": round(audio, 2)})
         shutil.rmtree(self.path / "shards")
         logging.info("%s: %d utterances, %d truncated; %.0f s of audio in %.1f s of work, %.0f a second",
-                     self.path, len(answers), truncated, audio, seconds, audio / max(seconds, 1e-9))
+                     self.path, len(names), truncated, audio, seconds, audio / max(seconds, 1e-9))
 
-    def write_rank(self, rank: int, answers: dict[str, dict], tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
-        """Write the hypotheses of one rank of the n best in the layout of ESPnet's inference. `token_int` has the
-        newlines between the parts of a combined answer."""
-        folder = self.path / f"{rank + 1}best_recog"
-        written = [part for part, output in enumerate(self.job.task.outputs) if not output.is_audio]
-        if written:
-            write_table(folder / "text", {name: PARTS.join(words(tokenizer, answer["parts"][part]) for part in written)
-                                          for name, answer in answers.items()})
+    def write_answer(self, write: Callable[[str, str, str], None], rank: int, name: str, answer: dict[str, Any],
+                     tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
+        """Write a hypothesis of the n best in the layout of ESPnet's inference. `token_int` has the newlines between
+        the parts of a combined answer."""
+        folder = f"{rank + 1}best_recog"
+        texts = [words(tokenizer, part) for part, output in zip(answer["parts"], self.job.task.outputs, strict=True)
+                 if not output.is_audio]
+        if texts:
+            write(f"{folder}/text", name, PARTS.join(texts))
         between = f" {vocabulary.newline} "
-        write_table(folder / "token_int", {name: between.join(" ".join(map(str, part)) for part in answer["parts"])
-                                           for name, answer in answers.items()})
-        write_table(folder / "score", {name: str(answer["score"]) for name, answer in answers.items()})
+        write(f"{folder}/token_int", name, between.join(" ".join(map(str, part)) for part in answer["parts"]))
+        write(f"{folder}/score", name, str(answer["score"]))
 
 
-def words(tokenizer: TextTokenizer, ids: np.ndarray) -> str:
+def words(tokenizer: TextTokenizer, ids: Iterable[int]) -> str:
     return " ".join(tokenizer.decode([int(one) for one in ids]).split())
 
 
