@@ -2,11 +2,16 @@
 
 import hashlib
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+
+import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json, write_text
@@ -23,6 +28,7 @@ class Cut:
     end: float
 
 
+BLOCK = 10_000  # ids that are Python strings at once
 NONE: Mapping = MappingProxyType({})  # one for the million utterances that have no spoken translation
 
 
@@ -47,9 +53,17 @@ class Utterance:
     spoken_seconds: Mapping[str, float] = field(default_factory=lambda: NONE)
 
 
+class UtteranceList(list[Utterance]):
+    """The utterances of a set. covost2.py has another class with `select`, `append`, `len`, iteration and indices."""
+
+    def select(self, places: np.ndarray) -> "UtteranceList":
+        """The utterances at `places`, in that order."""
+        return UtteranceList(self[place] for place in places)
+
+
 @dataclass
 class DataSet:
-    utterances: list[Utterance] = field(default_factory=list)
+    utterances: UtteranceList = field(default_factory=UtteranceList)
     account: Account = field(default_factory=Account)
     published_hours: dict[str, float] = field(default_factory=dict)  # by language, of speech that nobody measured yet
 
@@ -66,7 +80,7 @@ def compare(corpus: str, what: str, found: Sequence[float], published: Sequence[
         logging.warning("%s: %s %s; %s %s", corpus, shown[0], what, source, shown[1])
 
 
-def hours(utterances: Sequence[Utterance], language: str = "") -> float:
+def hours(utterances: Iterable[Utterance], language: str = "") -> float:
     """Hours of the utterances, or of their translations spoken in a language."""
     return sum((row.spoken_seconds.get(language, 0.0) if language else row.seconds or 0.0)
                for row in utterances) / 3600
@@ -103,25 +117,28 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict:
 
 def _drop_unfit(data: DataSet) -> None:
     """An id that is no valid one would end its utterance in a later stage, or lead out of a folder."""
-    fit = []
-    for utterance in data.utterances:
-        if why_bad_id(utterance.id):
-            data.account.drop(utterance.id, "invalid id")
-        else:
-            fit.append(utterance)
-    data.utterances = fit
+    rows = data.utterances
+    fit = np.fromiter((why_bad_id(row.id) is None for row in rows), dtype=bool, count=len(rows))
+    for place in np.flatnonzero(~fit):
+        data.account.drop(rows[place].id, "invalid id")
+    if not fit.all():
+        data.utterances = rows.select(np.flatnonzero(fit))
 
 
 def _drop_repeated(data: DataSet) -> None:
     """Sort by the bytes of the ids; of equal ids the first stays."""
-    data.utterances.sort(key=lambda utterance: utterance.id.encode())
-    kept: list[Utterance] = []
-    for utterance in data.utterances:
-        if kept and kept[-1].id == utterance.id:
-            data.account.drop(utterance.id, "id appears twice")
-        else:
-            kept.append(utterance)
-    data.utterances = kept
+    rows = data.utterances
+    blocks = (range(len(rows))[start:start + BLOCK] for start in range(0, len(rows), BLOCK))
+    ids = pyarrow.chunked_array([pyarrow.array([rows[place].id for place in block]) for block in blocks],
+                                pyarrow.string()).combine_chunks()
+    order = compute.sort_indices(ids).to_numpy()  # equal ids stay in their order
+    again = np.zeros(len(order), dtype=bool)
+    for start in range(1, len(order), BLOCK):
+        block = ids.take(pyarrow.array(order[start - 1:start + BLOCK]))
+        again[start:start + BLOCK] = compute.equal(block[1:], block[:-1]).to_numpy(zero_copy_only=False)
+    for place in order[again]:
+        data.account.drop(rows[place].id, "id appears twice")
+    data.utterances = rows.select(order[~again])
 
 
 def _report(data: DataSet) -> dict:
@@ -155,13 +172,13 @@ def _report(data: DataSet) -> dict:
     }
 
 
-def _write_tables(directory: Path, rows: list[Utterance]) -> None:
+def _write_tables(directory: Path, rows: UtteranceList) -> None:
     """`rows` are sorted by id, and so are the tables, which are written without being held."""
     remove_tables_by_language(directory)
     (directory / "segments").unlink(missing_ok=True)
-    speakers: dict[str, list[str]] = {}
-    for row in rows:
-        speakers.setdefault(row.speaker, []).append(row.id)
+    speakers: dict[str, array] = {}  # {speaker: places in `rows`}
+    for place, row in enumerate(rows):
+        speakers.setdefault(row.speaker, array("i")).append(place)
     if any(row.cuts or row.spoken_cuts for row in rows):
         _write_segments(directory, rows)
     else:
@@ -171,12 +188,12 @@ def _write_tables(directory: Path, rows: list[Utterance]) -> None:
         code: _one_line(text) for code, text in row.translations.items()})
     _write_by_language(directory, "wav.scp", rows, lambda row: row.spoken)
     write_lines(directory / "utt2spk", ((row.id, row.speaker) for row in rows))
-    write_lines(directory / "spk2utt", ((speaker, " ".join(speakers[speaker]))
+    write_lines(directory / "spk2utt", ((speaker, " ".join(rows[place].id for place in speakers[speaker]))
                                         for speaker in sorted(speakers, key=str.encode)))
     write_lines(directory / "utt2lang", ((row.id, row.language) for row in rows))
 
 
-def _write_by_language(directory: Path, name: str, rows: list[Utterance],
+def _write_by_language(directory: Path, name: str, rows: UtteranceList,
                        values: Callable[[Utterance], Mapping[str, object]]) -> None:
     """`<name>.<language>` for each language in the `values` of a row."""
     with table_writers(directory) as write:
@@ -185,7 +202,7 @@ def _write_by_language(directory: Path, name: str, rows: list[Utterance],
                 write(f"{name}.{language}", row.id, str(value))
 
 
-def _write_segments(directory: Path, rows: list[Utterance]) -> None:
+def _write_segments(directory: Path, rows: UtteranceList) -> None:
     """`segments`: id, then `recording start end` once or more; a recording is named by its file."""
     recordings: dict[str, str] = {}
 
