@@ -2,12 +2,17 @@
 
 import hashlib
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json, write_text
@@ -24,6 +29,7 @@ class Cut:
     end: float
 
 
+BLOCK = 10_000  # ids that are Python strings at once
 NONE: Mapping[str, Any] = MappingProxyType({})  # shared by the million utterances without a spoken translation
 
 
@@ -49,11 +55,19 @@ class Utterance:
     spoken_seconds: Mapping[str, float] = field(default_factory=lambda: NONE)
 
 
+class UtteranceList(list[Utterance]):
+    """The utterances of a set. covost2.py has another class with `select`, `append`, `len`, iteration and indices."""
+
+    def select(self, places: np.ndarray) -> "UtteranceList":
+        """The utterances at `places`, in that order."""
+        return UtteranceList(self[place] for place in places)
+
+
 @dataclass
 class DataSet:
     """The utterances of one set, and the account of the rows that were read for it."""
 
-    utterances: list[Utterance] = field(default_factory=list)
+    utterances: UtteranceList = field(default_factory=UtteranceList)
     account: Account = field(default_factory=Account)
 
 
@@ -69,7 +83,7 @@ def compare(corpus: str, what: str, measured: Sequence[float], published: Sequen
         logging.warning("%s: %s %s; published are %s", corpus, shown[0], what, shown[1])
 
 
-def hours(utterances: Sequence[Utterance], language: str = "") -> float:
+def hours(utterances: Iterable[Utterance], language: str = "") -> float:
     """Hours of the utterances or, with a `language`, of their spoken translations into it."""
     return sum((row.spoken_seconds.get(language, 0.0) if language else row.seconds or 0.0)
                for row in utterances) / 3600
@@ -107,25 +121,28 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict[
 
 def _drop_unfit(data: DataSet) -> None:
     """Drop utterances with an invalid id, which would fail in a later stage or lead out of a folder."""
-    fit = []
-    for utterance in data.utterances:
-        if why_bad_id(utterance.id):
-            data.account.drop(utterance.id, "invalid id")
-        else:
-            fit.append(utterance)
-    data.utterances = fit
+    rows = data.utterances
+    fit = np.fromiter((why_bad_id(row.id) is None for row in rows), dtype=bool, count=len(rows))
+    for place in np.flatnonzero(~fit):
+        data.account.drop(rows[place].id, "invalid id")
+    if not fit.all():
+        data.utterances = rows.select(np.flatnonzero(fit))
 
 
 def _drop_repeated(data: DataSet) -> None:
     """Sort by the bytes of the ids; of equal ids only the first stays."""
-    data.utterances.sort(key=lambda utterance: utterance.id.encode())
-    kept: list[Utterance] = []
-    for utterance in data.utterances:
-        if kept and kept[-1].id == utterance.id:
-            data.account.drop(utterance.id, "id appears twice")
-        else:
-            kept.append(utterance)
-    data.utterances = kept
+    rows = data.utterances
+    blocks = (range(len(rows))[start:start + BLOCK] for start in range(0, len(rows), BLOCK))
+    ids = pyarrow.chunked_array([pyarrow.array([rows[place].id for place in block]) for block in blocks],
+                                pyarrow.string()).combine_chunks()
+    order = compute.sort_indices(ids).to_numpy()  # equal ids stay in their order
+    again = np.zeros(len(order), dtype=bool)
+    for start in range(1, len(order), BLOCK):
+        block = ids.take(pyarrow.array(order[start - 1:start + BLOCK]))
+        again[start:start + BLOCK] = compute.equal(block[1:], block[:-1]).to_numpy(zero_copy_only=False)
+    for place in order[again]:
+        data.account.drop(rows[place].id, "id appears twice")
+    data.utterances = rows.select(order[~again])
 
 
 def _report(data: DataSet) -> dict[str, Any]:
@@ -160,13 +177,13 @@ def _report(data: DataSet) -> dict[str, Any]:
     }
 
 
-def _write_tables(directory: Path, rows: list[Utterance]) -> None:
+def _write_tables(directory: Path, rows: UtteranceList) -> None:
     """Write the tables of one set, line by line. `rows` are sorted by id, and so are the tables."""
     remove_tables_by_language(directory)
     (directory / "segments").unlink(missing_ok=True)
-    speakers: dict[str, list[str]] = {}
-    for row in rows:
-        speakers.setdefault(row.speaker, []).append(row.id)
+    speakers: dict[str, array] = {}  # {speaker: places in `rows`}
+    for place, row in enumerate(rows):
+        speakers.setdefault(row.speaker, array("i")).append(place)
     if any(row.cuts or row.spoken_cuts for row in rows):
         _write_segments(directory, rows)
     else:
@@ -176,12 +193,12 @@ def _write_tables(directory: Path, rows: list[Utterance]) -> None:
         code: _one_line(text) for code, text in row.translations.items()})
     _write_by_language(directory, "wav.scp", rows, lambda row: row.spoken)
     write_lines(directory / "utt2spk", ((row.id, row.speaker) for row in rows))
-    write_lines(directory / "spk2utt", ((speaker, " ".join(speakers[speaker]))
+    write_lines(directory / "spk2utt", ((speaker, " ".join(rows[place].id for place in speakers[speaker]))
                                         for speaker in sorted(speakers, key=str.encode)))
     write_lines(directory / "utt2lang", ((row.id, row.language) for row in rows))
 
 
-def _write_by_language(directory: Path, name: str, rows: list[Utterance],
+def _write_by_language(directory: Path, name: str, rows: UtteranceList,
                        values: Callable[[Utterance], Mapping[str, object]]) -> None:
     """Write `<name>.<language>` for each language in the `values` of any row."""
     with table_writers(directory) as write:
@@ -190,7 +207,7 @@ def _write_by_language(directory: Path, name: str, rows: list[Utterance],
                 write(f"{name}.{language}", row.id, str(value))
 
 
-def _write_segments(directory: Path, rows: list[Utterance]) -> None:
+def _write_segments(directory: Path, rows: UtteranceList) -> None:
     """Write wav.scp and `segments`: id, then `recording start end` once or more; a recording is named by its file."""
     recordings: dict[str, str] = {}
 

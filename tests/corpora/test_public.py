@@ -15,7 +15,7 @@ from preparing import errors_of, prepare, read_reasons, snapshot
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
+from audiopalm.corpora.data_set import DataSet, Utterance, UtteranceList, compare, write_sets
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
 from audiopalm.data.datadir import read_table
@@ -161,7 +161,7 @@ def test_figures_are_shown_beside_the_published_ones(caplog):
 
 def test_line_ends_in_texts_become_spaces(tmp_path):
     rows = [Utterance(id="a", speaker="a", language="fr", audio=tmp_path / "a.wav", text=" un\rdeux\ntrois\u2028 ")]
-    write_sets(tmp_path, {"train": DataSet(rows)}, 0.0)
+    write_sets(tmp_path, {"train": DataSet(UtteranceList(rows))}, 0.0)
     assert (tmp_path / "train/text").read_bytes().decode() == "a un deux trois\n"
 
 
@@ -169,7 +169,7 @@ def test_line_ends_in_texts_become_spaces(tmp_path):
 def test_ids_that_tables_cannot_hold_are_dropped(tmp_path, identifier):
     rows = [Utterance(id=key, speaker="a", language="fr", audio=tmp_path / "a.wav", text="x")
             for key in (identifier, "good")]
-    report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
+    report = write_sets(tmp_path, {"train": DataSet(UtteranceList(rows), Account(rows=2))}, 0.5)
     assert report["train"]["dropped"] == {"invalid id": 1}
     assert read_table(tmp_path / "train/text") == {"good": "x"}
     assert read_reasons(tmp_path / "train/dropped.tsv") == [[identifier.replace("\r", " "), "invalid id"]]
@@ -177,7 +177,7 @@ def test_ids_that_tables_cannot_hold_are_dropped(tmp_path, identifier):
 
 def test_ids_that_appear_twice_are_counted(tmp_path):
     rows = [Utterance(id="a", speaker="a", language="fr", audio=tmp_path / "a.wav", text=text) for text in "xy"]
-    report = write_sets(tmp_path, {"train": DataSet(rows, Account(rows=2))}, 0.5)
+    report = write_sets(tmp_path, {"train": DataSet(UtteranceList(rows), Account(rows=2))}, 0.5)
     assert report["train"]["dropped"] == {"id appears twice": 1}
     assert read_table(tmp_path / "train/text") == {"a": "x"}
 

@@ -13,6 +13,7 @@ from audiopalm.core import lock
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.core.lock import locked
+from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.stages import decode as stage
@@ -65,6 +66,8 @@ def test_no_file_of_another_decode_or_of_its_speech_stays(run, tmp_path):
     assert run("ast+s2st", n_best=3)
     out = tmp_path / "out"
     assert {"ast", "units.scp", "3best_recog/text", "meta.json"} <= contents(out)
+    units = TokenArchive(out / "units.scp")
+    assert list(units) == list(read_table(out / "ast")) and all(ids.tolist() == [1, 2] for ids in units.values())
     for name in ("wav/a.wav", "wav.scp", "synthesis.json", "prompt.scp"):
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("")
