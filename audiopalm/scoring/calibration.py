@@ -1,13 +1,16 @@
-"""Fits confidence.json on the dev set and tests it on the test set: audiopalm/lm/generation/confidence.py uses it.
+"""Fits confidence.json on the dev set and tests it on the test set. audiopalm/lm/generation/confidence.py uses it.
 
-Whether an input is inside is fitted on dev against a made-up outside set (outside.py), whether an answer is right on
-dev alone: right is an answer whose words all equal the reference; that of TTS, one that the model recognises so.
+Two models are fitted. The first says whether an input is inside, that is, of the kind the language model was trained
+on. It is fitted on dev against a made-up set of outside inputs (outside.py). The second says whether an answer is
+right. It is fitted on dev alone. An answer is right if all its words equal the reference; an answer of TTS is right if
+the language model recognises these words in it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -36,10 +39,11 @@ BINS = 10
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What is read and written; the fields are the options of the command.
+    """The inputs and outputs of a calibration. The fields are the options of the command.
 
     dev, test: names of sets below data_dir and tokens. more_texts: a data directory of parallel texts that counts as
-    dev too. outside_texts: YAML of open sentences. most: utterances of a language pair; outside_most: of a kind.
+    dev too. outside_texts: YAML of open sentences. most: maximum number of utterances per language pair. outside_most:
+    maximum number of inputs per kind of the outside set.
     """
 
     lm: Path
@@ -59,7 +63,7 @@ class CalibrationOptions:
 
 @dataclass
 class Observed:
-    """Features `[N, F]` of the inputs of a task, of its answers, and whether each answer is right, `[N]`."""
+    """N examples of a task: float64 features of the inputs `[N, F]` and answers `[N, 4]`, bool `right` `[N]`."""
 
     inputs: np.ndarray
     answers: np.ndarray
@@ -67,9 +71,9 @@ class Observed:
 
 
 class Observer:
-    """Decodes and measures with one model."""
+    """Decodes examples with one language model and computes the features of inputs and answers."""
 
-    def __init__(self, options: CalibrationOptions):
+    def __init__(self, options: CalibrationOptions) -> None:
         self.options = options
         vocabulary, tokenizer = load_vocabulary(options.vocabulary)
         self.model = load_decoder(options.lm, vocabulary, "stage 8 (finetune)")
@@ -78,25 +82,30 @@ class Observer:
         self.languages = vocabulary.languages
 
     def observe(self, task: Task, examples: ExampleSet) -> Observed | None:
-        """The answers to `options.most` utterances of each language pair; None where there is none."""
-        found: list[Observed] = []
-        for one in sorted((one for one in self.trained if one.task == task.name),
-                          key=lambda one: (one.source, one.target or "")):
-            names = examples.utterances(task.scored_fields(), one.source, one.target)
-            probe = Probe.choose(task.input, one.source, one.target, self.trained)
+        """The answers to at most `options.most` utterances of each language pair; None if no pair has utterances."""
+        pairs: list[Observed] = []
+        for pair in sorted((trained for trained in self.trained if trained.task == task.name),
+                           key=lambda trained: (trained.source, trained.target or "")):
+            names = examples.utterances(task.scored_fields(), pair.source, pair.target)
+            probe = Probe.choose(task.input, pair.source, pair.target, self.trained)
             if probe is None or not names:
                 continue
             fields = {task.input, task.outputs[0].text_field}
-            chosen = [examples.example(name, fields, one.target) for name in _spread(names, self._most(task))]
-            found.append(self._pair(task, probe, chosen))
-        if not found:
+            chosen = [examples.example(name, fields, pair.target) for name in _spread(names, self._most(task))]
+            pairs.append(self._pair(task, probe, chosen))
+        if not pairs:
             return None
-        return Observed(*(np.concatenate([getattr(one, name) for one in found])
+        return Observed(*(np.concatenate([getattr(pair, name) for pair in pairs])
                           for name in ("inputs", "answers", "right")))
 
+    def observe_all(self, names: Iterable[str], examples: ExampleSet) -> dict[str, Observed]:
+        """{name of a task: its answers} for the tasks that have utterances in the set."""
+        observed = {name: self.observe(TASKS[name], examples) for name in names}
+        return {name: task for name, task in observed.items() if task is not None}
+
     def _most(self, task: Task) -> int:
-        """Utterances of a language pair; fewer where there are pairs of all languages, and where speech is made."""
-        pairs = sum(one.task == task.name for one in self.trained)
+        """Maximum number of utterances per language pair: fewer for tasks with many pairs and for tasks that speak."""
+        pairs = sum(trained.task == task.name for trained in self.trained)
         most = self.options.most if task.spoken is None else max(self.options.most // 4, 1)
         return max(5, most * len(self.languages) // max(pairs, 1)) if task.translates else most
 
@@ -109,94 +118,97 @@ class Observer:
         output = task.outputs[0]
         if output.is_audio:
             size = self.builder.vocabulary.text_size
-            heard = [Example(example.utterance, example.source, None, {AUDIO: one[0] - size})
-                     for example, one in zip(examples, parts, strict=True)]
+            spoken = [Example(example.utterance, example.source, None, {AUDIO: answer[0] - size})
+                      for example, answer in zip(examples, parts, strict=True)]
             asr = get_task("asr")
             words = [self._words(answer.parts[0]) for answer in generate(
-                self.model, [self.builder.prompt(asr, one) for one in heard], [one.utterance for one in heard], asr,
-                self.builder.vocabulary, DecodingConfig())]
+                self.model, [self.builder.prompt(asr, example) for example in spoken],
+                [example.utterance for example in spoken], asr, self.builder.vocabulary, DecodingConfig())]
         else:
-            words = [self._words(one[0]) for one in parts]
-        right = [basic(said) == basic(example.fields[output.text_field])
-                 for said, example in zip(words, examples, strict=True)]
+            words = [self._words(answer[0]) for answer in parts]
+        right = [basic(hypothesis) == basic(str(example.fields[output.text_field]))
+                 for hypothesis, example in zip(words, examples, strict=True)]
         return Observed(inputs, of_answers(self.model, self.builder, task, examples, parts), np.array(right))
 
     def _words(self, ids: np.ndarray) -> str:
         return " ".join(self.builder.tokenizer.decode(list(ids)).split())
 
     def outside(self, kind: str, inputs: Sequence[tuple[str, str | np.ndarray]]) -> np.ndarray:
-        """Features of inputs (language of the tag, units or text) that the model was not trained on."""
+        """Features `[N, F]` of outside inputs: (language of the tag, units `[T]` or text) each.
+
+        Inputs in a language without a probe are left out.
+        """
         rows = [np.zeros((0, len(INPUT_FEATURES[kind])))]
         for language in sorted({language for language, _ in inputs}):
             probe = Probe.choose(kind, language, None, self.trained)
             if probe is not None:
                 examples = [Example(str(number), language, None, {kind: value})
-                            for number, (one, value) in enumerate(inputs) if one == language]
+                            for number, (code, value) in enumerate(inputs) if code == language]
                 rows.append(of_inputs(self.model, self.builder, kind, probe, examples)[0])
         return np.concatenate(rows)
 
 
-def calibrate(options: CalibrationOptions) -> dict:
-    """Write <output>/confidence.json, coefficients and `report`; return the report.
+def calibrate(options: CalibrationOptions) -> dict[str, Any]:
+    """Write <output>/confidence.json with the coefficients and `report`; return the report.
 
-    Raises AudioPaLMError for missing inputs. What the model was not trained for has no coefficients.
+    Tasks that the model was not trained on get no coefficients. Raises AudioPaLMError for missing inputs.
     """
     observer = Observer(options)
     dev = ExampleSet(options.data_dir / options.dev, options.tokens / options.dev, options.more_texts)
     test = ExampleSet(options.data_dir / options.test, options.tokens / options.test)
-    observed = {name: observer.observe(TASKS[name], dev) for name in ELEMENTARY}
-    observed = {name: one for name, one in observed.items() if one is not None}
+    observed = observer.observe_all(ELEMENTARY, dev)
     fitted, tested = _outside_inputs(options, observer, dev, True), _outside_inputs(options, observer, test, False)
-    inputs, report = {}, {"outside": {}, "right": {}}
-    tests = {name: observer.observe(TASKS[name], test) for name in observed}
+    inputs: dict[str, Regression] = {}
+    report: dict[str, Any] = {"outside": {}, "right": {}}
+    tests = observer.observe_all(observed, test)
     for kind, names in ((AUDIO, ("asr", "ast")), (TRANSCRIPT, ("mt", "tts"))):
-        name = next((name for name in names if name in observed and tests[name] is not None), None)
+        name = next((name for name in names if name in tests), None)
         if name is None or not fitted[kind]:
             continue
         outer = np.concatenate(list(fitted[kind].values()))
         inputs[kind] = _fit_inside(observed[name].inputs, outer)
         report["outside"][kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
-    tasks = {name: fit(np.hstack([one.inputs, one.answers]), one.right) for name, one in observed.items()
+    tasks = {name: fit(np.hstack([task.inputs, task.answers]), task.right) for name, task in observed.items()
              if TASKS[name].input in inputs}
     for name in tasks:
-        if tests[name] is not None:
+        if name in tests:
             confidence, _ = judged(inputs[TASKS[name].input], tasks[name], tests[name].inputs, tests[name].answers)
             report["right"][name] = reliability(confidence, tests[name].right)
     weights = sha256(require(options.lm / "model.safetensors", "stage 8 (finetune)"))
     coefficients = Confidence(inputs, tasks).to_json()
     write_json(options.output / FILE, {"model_sha256": weights, **coefficients, "report": report})
-    for kind, one in report["outside"].items():
+    for kind, figures in report["outside"].items():
         logging.info("%s: area under the ROC curve between %s and outside %.3f; inside: %.3f of %s, %.3f of outside",
-                     kind, options.test, one["auc"], one["inside"], options.test, one["outside"])
+                     kind, options.test, figures["auc"], figures["inside"], options.test, figures["outside"])
     return report
 
 
 def _fit_inside(inner: np.ndarray, outer: np.ndarray) -> Regression:
-    """Inside against outside, both with the same weight, and the threshold with the fewest errors of both kinds."""
+    """Regression of inside against outside, equally weighted, with the threshold of the fewest errors of both kinds."""
     regression = fit(np.concatenate([inner, outer]), np.arange(len(inner) + len(outer)) < len(inner), balanced=True)
     threshold = best_threshold(regression.probability(inner), regression.probability(outer))
     return Regression(regression.mean, regression.scale, regression.weights, regression.bias, round(threshold, 6))
 
 
 def best_threshold(inside: np.ndarray, outside: np.ndarray) -> float:
-    """The threshold that minimises the share of `inside` below it plus the share of `outside` from it on.
+    """The threshold that minimises the fraction of `inside` below it plus the fraction of `outside` at or above it.
 
-    It lies in the middle between two neighbouring probabilities.
+    inside, outside: probabilities `[N]` and `[M]`. The threshold lies midway between two neighbouring probabilities.
     """
-    found = np.unique(np.concatenate([inside, outside, [0.0, 1.0]]))
-    middles = (found[1:] + found[:-1]) / 2
+    probabilities = np.unique(np.concatenate([inside, outside, [0.0, 1.0]]))
+    middles = (probabilities[1:] + probabilities[:-1]) / 2
     errors = [(inside < middle).mean() + (outside >= middle).mean() for middle in middles]
     return float(middles[int(np.argmin(errors))])
 
 
-def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> dict:
+def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> dict[str, Any]:
     inside = regression.probability(inner)
     kinds = {kind: regression.probability(features) for kind, features in outer.items() if len(features)}
     everything = np.concatenate(list(kinds.values()))
     return {"auc": auc(inside, everything), "inside": _share(inside, regression), "count": len(inside),
             "outside": _share(everything, regression),
-            "kinds": {kind: {"auc": auc(inside, found), "inside": _share(found, regression), "count": len(found)}
-                      for kind, found in kinds.items()}}
+            "kinds": {kind: {"auc": auc(inside, one_kind), "inside": _share(one_kind, regression),
+                             "count": len(one_kind)} for kind, one_kind in kinds.items()}}
 
 
 def _share(probabilities: np.ndarray, regression: Regression) -> float:
@@ -205,7 +217,10 @@ def _share(probabilities: np.ndarray, regression: Regression) -> float:
 
 def _outside_inputs(options: CalibrationOptions, observer: Observer, examples: ExampleSet,
                     fitted: bool) -> dict[str, dict[str, np.ndarray]]:
-    """{kind of input: {kind of outside: features}}, made from the recordings and texts of a set."""
+    """{kind of input: {kind of outside: features `[N, F]`}}, made from the recordings and texts of a set.
+
+    fitted: whether these are the kinds to fit on, rather than those to test on.
+    """
     seed = options.seed + (0 if fitted else 1)
     kinds = (outside.FITTED_SOUNDS, outside.FITTED_TEXTS) if fitted else (outside.TESTED_SOUNDS, outside.TESTED_TEXTS)
     names = _spread([name for language in examples.languages for name in examples.utterances({AUDIO}, language, None)],
@@ -215,14 +230,14 @@ def _outside_inputs(options: CalibrationOptions, observer: Observer, examples: E
     units = UnitTokenizer.load(options.units)
     sounds = outside.sounds(recordings, kinds[0], options.outside_most, seed) if recordings else {}
     texts = outside.texts(options.outside_texts, list(examples.texts()), kinds[1], options.outside_most, seed, fitted)
-    heard = {kind: list(zip([language for language, _ in found], units.encode([one for _, one in found]), strict=True))
-             for kind, found in sounds.items()}
-    return {AUDIO: {kind: observer.outside(AUDIO, found) for kind, found in heard.items()},
-            TRANSCRIPT: {kind: observer.outside(TRANSCRIPT, found) for kind, found in texts.items()}}
+    encoded = {kind: list(zip([language for language, _ in pairs], units.encode([samples for _, samples in pairs]),
+                              strict=True)) for kind, pairs in sounds.items()}
+    return {AUDIO: {kind: observer.outside(AUDIO, pairs) for kind, pairs in encoded.items()},
+            TRANSCRIPT: {kind: observer.outside(TRANSCRIPT, pairs) for kind, pairs in texts.items()}}
 
 
 def _spread(names: list[str], most: int) -> list[str]:
-    """At most `most` of the names, evenly from first to last."""
+    """At most `most` of the names, evenly spaced from first to last."""
     return names if len(names) <= most else [names[number * len(names) // most] for number in range(most)]
 
 
@@ -230,8 +245,8 @@ def fit(features: np.ndarray, label: np.ndarray, balanced: bool = False, penalty
         steps: int = 50) -> Regression:
     """Logistic regression with an L2 penalty on the weights of standardised features, by Newton's method.
 
-    label: bool `[N]`. balanced: both labels weigh the same. One label alone gives its frequency, of one more example of
-    each label.
+    features: `[N, F]`. label: bool `[N]`. balanced: whether both labels get the same total weight. If all labels are
+    equal, the regression always returns the frequency of True, counted with one more example of each label.
     """
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     if label.all() or not label.any():
@@ -258,19 +273,22 @@ def _regression(mean: np.ndarray, scale: np.ndarray, solution: np.ndarray) -> Re
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive score exceeds a negative one, ties counted half."""
+    """Area under the ROC curve of scores `[N]` and `[M]`: how often a positive exceeds a negative, ties count half."""
     ranks = rankdata(np.concatenate([positive, negative]))[:len(positive)]
     total = ranks.sum() - len(positive) * (len(positive) + 1) / 2
     return round(float(total / (len(positive) * len(negative))), 4)
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:
-    """Groups of equal width: mean confidence and share of right answers; `error` is their mean distance (ECE)."""
-    group = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    groups = [{"confidence": round(float(confidence[group == one].mean()), 4),
-               "right": round(float(right[group == one].mean()), 4), "count": int((group == one).sum())}
-              for one in range(BINS) if (group == one).any()]
-    error = sum(one["count"] * abs(one["confidence"] - one["right"]) for one in groups) / len(confidence)
+def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Mean confidence and fraction of right answers in bins of equal width; `error` is the expected calibration error.
+
+    confidence: `[N]`, 0 to 1. right: bool `[N]`. `auc` is None if all answers are right or all are wrong.
+    """
+    indices = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    groups = [{"confidence": round(float(confidence[indices == index].mean()), 4),
+               "right": round(float(right[indices == index].mean()), 4), "count": int((indices == index).sum())}
+              for index in range(BINS) if (indices == index).any()]
+    error = sum(group["count"] * abs(group["confidence"] - group["right"]) for group in groups) / len(confidence)
     both = right.any() and not right.all()
     return {"error": round(error, 4), "auc": auc(confidence[right], confidence[~right]) if both else None,
             "right": round(float(right.mean()), 4), "count": len(right), "groups": groups}

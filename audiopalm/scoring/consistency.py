@@ -1,10 +1,12 @@
-"""Acoustic consistency: does the output sound as if it had been recorded where its prompt was.
+"""Acoustic consistency: does the output sound as if it was recorded under the same conditions as its prompt?
 
-AudioPaLM and SoundStorm compare learned embeddings of prompt and output, whose model is not published; figures here
-cannot be compared with theirs. Of each of 80 log-mel bands it takes the mean, the deviation and the 10th percentile
-(the noise beneath the speech) over a whole recording, without its loudness; standardises these by true recordings of
-the set, so that recordings of unlike conditions have a cosine of about 0; and compares by cosine. Equipment, room and
-noise are in it, and the timbre of the voice.
+The measure here is the cosine of two vectors. A vector holds the mean, the standard deviation and the 10th percentile
+(the noise floor) of each of 80 log-mel bands over a whole recording, after its mean level is subtracted. The vectors
+are standardised by true recordings of the set, so that recordings of unlike conditions have a cosine of about 0. They
+depend on equipment, room and noise, and also on the timbre of the voice.
+
+AudioPaLM and SoundStorm compare learned embeddings by a model that is not published. The figures here cannot be
+compared with theirs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +17,11 @@ import torch
 from audiopalm.data.audio import read_audio
 from audiopalm.data.mel import LogMel
 
-MOST_RECORDINGS = 100  # of the set, evenly spread, to standardise by
+MOST_RECORDINGS = 100  # of the set, evenly spaced; the vectors are standardised by them
 
 
 def statistics(samples: np.ndarray, mel: LogMel) -> np.ndarray:
-    """`[T]` at 16 kHz -> `[3 * bands]` float32; all zeros for silence."""
+    """Samples `[T]` float32 at 16 kHz -> `[3 * bands]` float32; all zeros for silence."""
     if not samples.any():
         return np.zeros(3 * mel.filters.shape[1], dtype=np.float32)
     with torch.inference_mode():
@@ -29,12 +31,16 @@ def statistics(samples: np.ndarray, mel: LogMel) -> np.ndarray:
 
 
 class Conditions:
-    """Acoustic conditions `[240]` of unit length, standardised by the recordings of one set; of silence all zeros."""
+    """Vectors `[240]` of unit length that describe acoustic conditions; all zeros for silence.
+
+    recordings: the paths of the true recordings of a set.
+    """
 
     signature = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by the set"
 
-    def __init__(self, recordings: Sequence[str]):
-        self.mel, self.known = LogMel(80, n_fft=512, hop=160), {}
+    def __init__(self, recordings: Sequence[str]) -> None:
+        self.mel = LogMel(80, n_fft=512, hop=160)
+        self.known: dict[str, np.ndarray] = {}  # statistics by path
         chosen = sorted(recordings)[::-(-len(recordings) // MOST_RECORDINGS)]
         rows = np.stack([self._statistics(file) for file in chosen])
         self.mean, self.scale = rows.mean(0), rows.std(0) + 1e-3
@@ -46,9 +52,9 @@ class Conditions:
 
     def embed(self, files: Mapping[str, str]) -> dict[str, np.ndarray]:
         """{utterance: audio path} -> {utterance: [240]}."""
-        found = {}
+        vectors = {}
         for utterance, file in files.items():
             row = self._statistics(file)
             standard = (row - self.mean) / self.scale * row.any()
-            found[utterance] = standard / max(np.linalg.norm(standard), 1e-9)
-        return found
+            vectors[utterance] = standard / max(np.linalg.norm(standard), 1e-9)
+        return vectors

@@ -1,4 +1,4 @@
-"""What stages 10 and 11 left for one set: finished decode folders, their hypotheses, references and audio."""
+"""The outputs of stages 10 and 11 for one set: finished decode folders, with their hypotheses, references and audio."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,17 +43,21 @@ class Decode:
         return self.meta["target"]
 
     def language(self, output: Output) -> str:
-        """The language of a part."""
+        """The language code of a part."""
         return output.language(self.source, self.target)
 
     def check_language(self) -> None:
-        """Raise AudioPaLMError for a language that is not known."""
+        """Raise AudioPaLMError for an unknown language."""
         for code in (self.source, self.target):
             if code:
                 language_name(code)
 
     def hypotheses(self, output: Output) -> dict[str, str]:
-        """{utterance: text} of a text part, {utterance: audio path} of the audio part."""
+        """{utterance: text} of a text part, {utterance: audio path} of the audio part.
+
+        Raises AudioPaLMError if the table is missing or incomplete, if it and another part have different utterances,
+        or if the speech was made from earlier units.
+        """
         path = self.folder / ("wav.scp" if output.is_audio else output.part)
         if output.is_audio:
             check_spoken(self.folder)
@@ -70,12 +74,14 @@ class Decode:
 
 
 class TestSet:
-    """A set: its decodes, which must be those that stage 10 recorded last, and lazily the tables of its data directory.
+    """A set: its decodes, and the tables of its data directory, which are read when they are needed.
+
+    Raises AudioPaLMError if there are no decodes, or if they are not those that stage 10 recorded last.
     """
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, decode_dir: str | Path, data_dir: str | Path, name: str):
+    def __init__(self, decode_dir: str | Path, data_dir: str | Path, name: str) -> None:
         self.name, self.decode_dir, self.data_dir = name, Path(decode_dir) / name, Path(data_dir) / name
         self._tables: dict[str, dict[str, str]] = {}
         self.decodes = []
@@ -88,25 +94,25 @@ class TestSet:
         check_decodes(self.decode_dir, {decode.folder.name: decode.meta for decode in self.decodes})
 
     def check_scores(self, rows: Iterable[ResultRow]) -> None:
-        """Raise AudioPaLMError where a score of this set is of another decode than the one that lies there."""
-        here = {(decode.task.name, decode.source, decode.target): decode for decode in self.decodes}
-        for row in select(rows, set=self.name, decode=lambda one: one is not None):
-            decode = here.get((row.task, row.source, row.target))
+        """Raise AudioPaLMError if a row of this set scores another decode than the present one."""
+        present = {(decode.task.name, decode.source, decode.target): decode for decode in self.decodes}
+        for row in select(rows, set=self.name, decode=lambda fingerprint: fingerprint is not None):
+            decode = present.get((row.task, row.source or "", row.target))
             if decode is None or row.decode != decode_fingerprint(decode.folder):
                 folder = decode.folder if decode else f"the {row.task} of {row.languages} in {self.decode_dir}"
                 raise AudioPaLMError(f"the scores are not of {folder}, which was made, spoken or removed since; run "
                                      f"{SCORE} again")
 
     def table(self, name: str) -> dict[str, str]:
-        """A table of the data directory, for example `text.en`."""
+        """A table of the data directory, for example `text.en`. Raises AudioPaLMError if it is missing."""
         if name not in self._tables:
             self._tables[name] = read_table(self.data_dir / name, "stage 2 (audio)")
         return self._tables[name]
 
     def references(self, decode: Decode, output: Output, utterances: Iterable[str]) -> dict[str, str]:
-        """{utterance: words that the part should have}.
+        """{utterance: reference text of the part}.
 
-        Raises AudioPaLMError when an utterance has no words there, or is not in the language of the decode.
+        Raises AudioPaLMError if an utterance has no reference, or is not in the language of the decode.
         """
         decode.check_language()
         table = self.table(f"text.{decode.target}" if output.is_translated else "text")
@@ -114,21 +120,21 @@ class TestSet:
         if strange := [name for name in utterances if languages.get(name, decode.source) != decode.source]:
             raise AudioPaLMError(f"{decode.folder} is of {decode.source!r}, but {strange[0]!r} is "
                                  f"{languages[strange[0]]!r} in {self.data_dir}/utt2lang; run {DECODE} again")
-        found = {name: table.get(name, "") for name in utterances}
-        if missing := [name for name, words in found.items() if not words]:
+        references = {name: table.get(name, "") for name in utterances}
+        if missing := [name for name, words in references.items() if not words]:
             raise AudioPaLMError(f"{self.data_dir} has no reference for {missing[0]!r}, which {decode.folder} decoded; "
                                  f"run {DECODE} again")
-        return found
+        return references
 
     def true_audio(self, decode: Decode, output: Output) -> dict[str, str]:
-        """{utterance: recording} of what an audio part should say; only where the recording exists."""
+        """{utterance: path of the true recording of an audio part}; empty if the set has no such recordings."""
         name = f"wav.scp.{decode.target}" if output.is_translated else "wav.scp"
         return self.table(name) if (self.data_dir / name).exists() else {}
 
     def true_tokens(self, decode: Decode, output: Output) -> dict[str, str]:
-        """{utterance: speech made from true units}; empty where stage 11 was not asked for it.
+        """{utterance: path of speech made from true units}; empty if stage 11 was not asked for it.
 
-        Raises AudioPaLMError where other models or settings than those of the decode have spoken it.
+        Raises AudioPaLMError if it was made by other models or settings than the speech of the decode.
         """
         folder = self.decode_dir / f"true_tokens_{decode.language(output)}"
         if not (folder / "wav.scp").exists():
@@ -137,9 +143,9 @@ class TestSet:
         return read_table(folder / "wav.scp")
 
     def other_prompt(self, decode: Decode) -> dict[str, str]:
-        """{utterance: the same units in another speaker's voice}; empty where stage 11 was not asked for it.
+        """{utterance: path of the same units in another speaker's voice}; empty if stage 11 was not asked for it.
 
-        Raises AudioPaLMError where the decode was spoken anew since.
+        Raises AudioPaLMError if the decode was spoken again after it.
         """
         folder = self.decode_dir / f"other_prompt_{decode.folder.name}"
         if not (folder / "wav.scp").exists():
@@ -152,8 +158,8 @@ class TestSet:
 
 
 def sets_of(decode_dir: str | Path) -> list[str]:
-    """Names of the sets that have decodes."""
-    found = sorted({path.parent.parent.name for path in Path(require(decode_dir, DECODE)).glob("*/*/meta.json")})
-    if not found:
+    """Names of the sets that have decodes, sorted. Raises AudioPaLMError if there are none."""
+    names = sorted({path.parent.parent.name for path in Path(require(decode_dir, DECODE)).glob("*/*/meta.json")})
+    if not names:
         raise AudioPaLMError(f"{decode_dir} holds no finished decode; run {DECODE} first")
-    return found
+    return names

@@ -1,4 +1,4 @@
-"""The goals of a recipe, conf/goals.yaml: which figure should reach what, alone or beside true recordings."""
+"""The goals of a recipe, conf/goals.yaml: limits for figures, absolute or relative to those of true recordings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ class Goal:
     """One figure (a name of `audiopalm/scoring/headline.py`) and exactly one limit.
 
     `at_most_above_true_audio` is a difference from the same figure of true recordings, `at_least_share_of_true_audio` a
-    fraction of it.
+    fraction of it. Raises AudioPaLMError unless exactly one limit is given.
     """
 
     figure: str
@@ -37,7 +37,7 @@ class Goal:
                 "at_least_share_of_true_audio": f"at least {100 * self._value:g} % of true audio"}[self._limit]
 
     def is_met(self, value: float, true_audio: float | None) -> bool:
-        """Whether `value` reaches the goal; a goal beside true recordings is not met where these were not scored."""
+        """Whether `value` reaches the goal. A goal relative to true recordings is not met if these were not scored."""
         if self._limit == "at_most":
             return value <= self._value
         if self._limit == "at_least":
@@ -51,12 +51,13 @@ class Goal:
 
 @dataclass
 class Goals:
-    """conf/goals.yaml; `recipe` is the name in the rows that the goals apply to."""
+    """The contents of conf/goals.yaml. `recipe` is the field `recipe` of the rows that the goals apply to."""
 
     recipe: str
     goals: list[Goal]
 
     def find(self, recipe: str, figure: str) -> Goal | None:
+        """The goal for a figure of a recipe; None if there is none."""
         if recipe != self.recipe:
             return None
         return next((goal for goal in self.goals if goal.figure == figure), None)
@@ -66,11 +67,11 @@ NO_GOALS = Goals("", [])
 
 
 def load_goals(path: str | Path | None, figures: list[str]) -> Goals:
-    """The goals of a file; none for None. Raises AudioPaLMError for a figure that is none of `figures`."""
+    """The goals of a file; NO_GOALS for None. Raises AudioPaLMError for a figure that is not among `figures`."""
     if path is None:
         return NO_GOALS
-    found = load_config(Goals, path)
-    for goal in found.goals:
+    loaded = load_config(Goals, path)
+    for goal in loaded.goals:
         if goal.figure not in figures:
             raise AudioPaLMError(f"{path}: unknown figure {goal.figure!r}; {nearest(goal.figure, figures)}")
-    return found
+    return loaded

@@ -1,4 +1,4 @@
-"""The figures a recipe is judged by, averaged over languages, each seed on its own, beside the goals of the recipe."""
+"""The headline figures of a recipe: means over languages for each seed, with the goals of the recipe."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,11 @@ FIGURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure per seed; `ceiling` is the same figure on true recordings, `met` whether its mean reaches the goal."""
+    """A figure per seed.
+
+    ceiling: the same figure on true recordings, or None. goal: the goal in words, or empty. met: whether the mean over
+    seeds reaches the goal; None without a goal.
+    """
 
     name: str
     metric: str
@@ -37,15 +41,15 @@ class Headline:
 
 
 def recipe_goals(path: str | Path | None = None) -> Goals:
-    """The goals of `path`, or of conf/goals.yaml in the recipe's directory, which few recipes have."""
-    usual = Path("conf/goals.yaml")
-    return load_goals(path or (usual if usual.exists() else None), list(FIGURES))
+    """The goals of `path`, or of conf/goals.yaml in the working directory; NO_GOALS if neither exists."""
+    default = Path("conf/goals.yaml")
+    return load_goals(path or (default if default.exists() else None), list(FIGURES))
 
 
 def headlines(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals = NO_GOALS) -> list[Headline]:
-    """The figures that the rows allow, by Moonshine or else the first judge; means over the language pairs present."""
+    """The figures for which there are rows, by one judge (`one_judge`); each is the mean over its language pairs."""
     rows = one_judge(select(rows, recipe=recipe, set=set_name))
-    found = []
+    figures = []
     for name, wanted in FIGURES.items():
         values = by_seed(select(rows, system="model", **wanted))
         if not values:
@@ -53,7 +57,6 @@ def headlines(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals = 
         true = by_seed(select(rows, system="true_audio", **wanted))
         ceiling = sum(true.values()) / len(true) if true else None
         goal = goals.find(recipe, name)
-        headline = Headline(name, wanted["metric"], values, ceiling, str(goal or ""), None)
-        found.append(headline if goal is None else Headline(
-            name, wanted["metric"], values, ceiling, str(goal), goal.is_met(headline.mean, ceiling)))
-    return found
+        met = None if goal is None else goal.is_met(sum(values.values()) / len(values), ceiling)
+        figures.append(Headline(name, wanted["metric"], values, ceiling, str(goal or ""), met))
+    return figures

@@ -1,16 +1,16 @@
-"""Independent ASR judges of English, and their transcripts cached by the content of the audio file.
+"""Independent ASR models that judge English speech. Their transcripts are cached by the content of the audio file.
 
 A judge is one of JUDGES, or any Whisper or CTC model in Hugging Face's layout, by its folder or hub id.
 
-Judges lose the first and last sound of a tightly cut file: 0.3 s of silence on both sides takes Moonshine's WER on 60
-true English recordings from 0.21 to 0.05. So every file gets it, true recordings and model output alike, for every
-judge.
+Judges miss the first and last sound of a tightly cut file: 0.3 s of silence on both sides reduces Moonshine's WER on 60
+true English recordings from 0.21 to 0.05. Every file gets this silence, true recordings and model output alike, for
+every judge.
 """
 
 import logging
 import multiprocessing
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
@@ -34,19 +34,22 @@ SAVE_EVERY = 50  # files between two writes of the cache
 
 
 class Judge(Protocol):
-    """Speech `[T]` float32 at 16 kHz -> its transcript as the judge writes it, which no earlier speech may change."""
+    """An ASR model. `transcribe` may not depend on speech that was transcribed earlier."""
 
     package: str
-    settings: str  # of the signature: what else makes a transcript; may be empty
+    settings: str  # further settings that decide the transcripts, for the signature; may be empty
 
-    def transcribe(self, samples: np.ndarray) -> str: ...
+    def transcribe(self, samples: np.ndarray) -> str:
+        """Speech `[T]` float32 at 16 kHz -> its transcript as the judge writes it."""
+        ...
 
 
 class Moonshine:
     """Moonshine tiny-en, packaged in moonshine-voice 0.0.73 (MIT).
 
-    Without its voice activity detector, which keeps a state from file to file: of 60 files, 17 were heard otherwise in
-    another order. But the model alone loops on speech of half a minute and more, so that is cut.
+    Its voice activity detector is off, because it has a state that passes from file to file: 17 of 60 files got another
+    transcript in another order. Without the detector the model loops on speech of half a minute and more, so long
+    speech is cut.
     """
 
     package = "moonshine-voice"
@@ -60,14 +63,14 @@ class Moonshine:
 
     def transcribe(self, samples: np.ndarray) -> str:
         if np.abs(samples).max() < SILENCE:
-            return ""  # it would write "You"
+            return ""  # Moonshine writes "You" for silence
         lines = [line.text for piece in cut(samples, 20 * SAMPLE_RATE)
                  for line in self.transcriber.transcribe_without_streaming(piece.tolist(), SAMPLE_RATE).lines]
         return " ".join(" ".join(lines).split())
 
 
 def cut(samples: np.ndarray, longest: int) -> list[np.ndarray]:
-    """Pieces `[<= longest]` of speech `[T]`, cut at the quietest 0.1 s of the second half of what one may be."""
+    """Cut speech `[T]` into pieces of at most `longest` samples, each at the quietest 0.1 s of its second half."""
     pieces = []
     while len(samples) > longest:
         frame = SAMPLE_RATE // 10
@@ -79,7 +82,7 @@ def cut(samples: np.ndarray, longest: int) -> list[np.ndarray]:
 
 
 class Pocketsphinx:
-    """PocketSphinx with its en-us model (BSD): weak, but of an entirely different make."""
+    """PocketSphinx with its en-us model (BSD): less accurate, but of an entirely different architecture."""
 
     package = "pocketsphinx"
     settings = ""
@@ -93,12 +96,12 @@ class Pocketsphinx:
         self.decoder.start_utt()
         self.decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
         self.decoder.end_utt()
-        found = self.decoder.hyp()
-        return found.hypstr if found else ""
+        hypothesis = self.decoder.hyp()
+        return hypothesis.hypstr if hypothesis else ""
 
 
 class Transformers:
-    """Any Whisper or CTC model that transformers loads, greedily."""
+    """Any Whisper or CTC model that transformers loads, with greedy decoding."""
 
     package = "transformers"
     settings = ""
@@ -112,8 +115,8 @@ class Transformers:
             raise AudioPaLMError(f"the judge {name!r} cannot run: it is a {kind}, not a Whisper or CTC model; take "
                                  "another --judges")
         settings = getattr(self.pipeline.model, "generation_config", None)
-        several = getattr(settings, "is_multilingual", False)
-        self.arguments = {"generate_kwargs": {"language": "en", "task": "transcribe"}} if several else {}
+        multilingual = getattr(settings, "is_multilingual", False)
+        self.arguments = {"generate_kwargs": {"language": "en", "task": "transcribe"}} if multilingual else {}
 
     def transcribe(self, samples: np.ndarray) -> str:
         speech = {"raw": samples.astype(np.float32), "sampling_rate": SAMPLE_RATE}
@@ -129,7 +132,7 @@ def short_name(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """For files of a judge: `openai/whisper-tiny` -> `openai_whisper-tiny`."""
+    """The name of a judge in names of files: `openai/whisper-tiny` -> `openai_whisper-tiny`."""
     return re.sub(r"[^\w.-]+", "_", short_name(name))
 
 
@@ -147,27 +150,28 @@ def _model_hash(name: str) -> str:
 
 
 def judge_signature(name: str) -> str:
-    """`pocketsphinx 5.1.1, 0.3 s silence around`, also what a judge's settings are, of a model its hash.
+    """For example `pocketsphinx 5.1.1, 0.3 s silence around`; also the judge's settings and the hash of a model.
 
-    Raises AudioPaLMError for an unknown judge, a missing package, or a model that is not there.
+    Raises AudioPaLMError for an unknown judge, a missing package, and a model that cannot be found.
     """
-    own = name not in JUDGES
-    if own and "/" not in name and not Path(name).is_dir():
+    is_model = name not in JUDGES
+    if is_model and "/" not in name and not Path(name).is_dir():
         raise AudioPaLMError(f"unknown judge {name!r}, and no folder or hub id of a model; {nearest(name, JUDGES)}")
-    judge = Transformers if own else JUDGES[name]
+    judge = Transformers if is_model else JUDGES[name]
     try:
-        found = f"{judge.package} {version(judge.package)}"
+        package = f"{judge.package} {version(judge.package)}"
     except PackageNotFoundError:
         raise AudioPaLMError(f"the judge {name!r} needs the package {judge.package}; run tools/setup.sh") from None
-    if own:
-        found = f"{short_name(name)}, {found}, model {_model_hash(name)}"
-    return ", ".join(filter(None, [found, judge.settings, f"{PAD_SECONDS} s silence around"]))
+    if is_model:
+        package = f"{short_name(name)}, {package}, model {_model_hash(name)}"
+    return ", ".join(filter(None, [package, judge.settings, f"{PAD_SECONDS} s silence around"]))
 
 
 def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, processes: int = 2) -> dict[str, str]:
     """{utterance: audio path} -> {utterance: transcript} by the judge `name`.
 
-    Transcripts are kept in `cache_dir` by judge and SHA-256 of the file: a file is judged once, whoever asks.
+    Transcripts are cached in `cache_dir` by judge and SHA-256 of the file, so that each file is transcribed once.
+    Raises AudioPaLMError for missing audio and for a judge that cannot run.
     """
     signature = judge_signature(name)
     path = Path(cache_dir) / f"{file_name(name)}.json"
@@ -177,9 +181,9 @@ def transcribe(name: str, files: Mapping[str, str], cache_dir: str | Path, proce
     known: dict[str, str] = cached["transcripts"]
     hashes = {utterance: hash_audio(_existing(file)) for utterance, file in files.items()}
     missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in known}
-    heard = _hear(name, missing.values(), processes)
-    for count, (digest, text) in enumerate(zip(missing, progress(heard, len(missing), f"judging by {short_name(name)}"),
-                                               strict=True), start=1):
+    transcripts = progress(_transcripts(name, list(missing.values()), processes), len(missing),
+                           f"judging by {short_name(name)}")
+    for count, (digest, text) in enumerate(zip(missing, transcripts, strict=True), start=1):
         known[digest] = text
         if count % SAVE_EVERY == 0 or count == len(missing):
             write_json(path, cached)
@@ -194,12 +198,12 @@ def _existing(file: str) -> str:
     return file
 
 
-def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
-    """Transcripts in the order of `files`; a few files are not worth the start of processes.
+def _transcripts(name: str, files: list[str], processes: int) -> Iterator[str]:
+    """The transcripts of `files`, in order.
 
-    A model of transformers uses all cores by itself.
+    Only a judge of JUDGES with 16 files or more gets several processes: for fewer files their start takes longer than
+    the work, and a model of transformers uses all cores by itself.
     """
-    files = list(files)
     if processes <= 1 or len(files) < 16 or name not in JUDGES:
         _start(name)
         yield from map(_judge_file, files)
@@ -215,8 +219,8 @@ def _hear(name: str, files: Iterable[str], processes: int) -> Iterator[str]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_judges: dict[str, Judge] = {}  # of this process; loading one takes a second
-_current = ""
+_judges: dict[str, Judge] = {}  # the judges that this process has loaded
+_current = ""  # the name of the judge that _judge_file uses
 
 
 def _start_worker(name: str) -> None:
@@ -233,7 +237,7 @@ def _start(name: str) -> None:
         _judges[name] = JUDGES[name]() if name in JUDGES else Transformers(name)
     except AudioPaLMError:
         raise
-    except Exception as error:  # of its package, its libraries or its model: the same to the user
+    except Exception as error:  # the judge's package, its libraries or its model may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioPaLMError(f"the judge {name!r} cannot run: {reason}; take another --judges") from None
 

@@ -11,9 +11,9 @@ from sacrebleu import BLEU, CHRF
 from audiopalm.core.errors import AudioPaLMError
 
 RESAMPLES = 1000
-DRAWN_TOGETHER = 20
+DRAWN_TOGETHER = 20  # resamples in memory at a time
 BOOTSTRAP_SEED = 12345
-# Written without spaces between words: their BLEU counts characters, as others publish it.
+# Languages that are written without spaces between words. Their BLEU counts characters, as in publications.
 BY_CHARACTER = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
 
 
@@ -30,7 +30,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Statistics:
-    """`counts` [utterances, counts] of a metric; `compute` turns their sum, or that of a resample, into its value."""
+    """Sufficient statistics of a metric: `counts` [utterances, counts].
+
+    `compute` turns the sum of the rows, or of a resample of the rows, into the value of the metric.
+    """
 
     counts: np.ndarray
     compute: Callable[[np.ndarray], float]
@@ -38,9 +41,9 @@ class Statistics:
 
 
 def statistics(metric: str, references: list[str], hypotheses: list[str], language: str) -> Statistics:
-    """Of `metric` (wer, cer, bleu or chrf) for texts in a language.
+    """The statistics of `metric` (wer, cer, bleu or chrf) for texts in a language.
 
-    Raises AudioPaLMError when there is nothing to score or a reference is empty.
+    Raises AudioPaLMError if there is nothing to score, if the numbers of texts differ, or if a reference is empty.
     """
     if not references or len(references) != len(hypotheses):
         raise AudioPaLMError(f"{metric}: {len(references)} references for {len(hypotheses)} hypotheses")
@@ -53,51 +56,52 @@ def statistics(metric: str, references: list[str], hypotheses: list[str], langua
 
 def score(metric: str, references: list[str], hypotheses: list[str], language: str = "") -> Score:
     """`metric` with its interval; raises as `statistics` does."""
-    found = statistics(metric, references, hypotheses, language)
-    low, high = bootstrap(found.counts, found.compute)
-    return Score(found.compute(found.counts.sum(axis=0)), low, high, len(references), found.signature)
+    measured = statistics(metric, references, hypotheses, language)
+    low, high = bootstrap(measured.counts, measured.compute)
+    return Score(measured.compute(measured.counts.sum(axis=0)), low, high, len(references), measured.signature)
 
 
 def bootstrap(statistics: np.ndarray, compute: Callable[[np.ndarray], float]) -> tuple[float, float]:
     """95 % interval of `compute(sum of rows)` over resamples of the rows of `statistics` [utterances, counts]."""
     count, random = len(statistics), np.random.default_rng(BOOTSTRAP_SEED)
     shares = np.full(count, 1 / count)
-    values = [compute(total) for first in range(0, RESAMPLES, DRAWN_TOGETHER)  # 8 bytes for each row and resample
+    values = [compute(total) for first in range(0, RESAMPLES, DRAWN_TOGETHER)  # a draw takes 8 bytes for each row
               for total in random.multinomial(count, shares, min(DRAWN_TOGETHER, RESAMPLES - first)) @ statistics]
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-ERROR_RATES = {"wer": jiwer.process_words, "cer": jiwer.process_characters}
+Alignment = jiwer.WordOutput | jiwer.CharacterOutput
+ERROR_RATES: dict[str, Callable[[str, str], Alignment]] = {"wer": jiwer.process_words, "cer": jiwer.process_characters}
 OVERLAPS = ("bleu", "chrf")
 
 
 def overlap_metric(metric: str, language: str, references: list[list[str]] | None = None) -> BLEU | CHRF:
-    """sacreBLEU's metric with its defaults, but for BLEU of languages without spaces."""
+    """sacreBLEU's metric with its default settings; BLEU counts characters in the languages of BY_CHARACTER."""
     if metric == "chrf":
         return CHRF(references=references)
     return BLEU(tokenize="char" if language in BY_CHARACTER else None, references=references)
 
 
 def error_counts(references: dict[str, str], hypotheses: dict[str, str]) -> list[tuple[int, int]]:
-    """(errors, words of the reference) of every utterance."""
+    """(errors, words of the reference) of each utterance, in the byte order of the utterance ids."""
     names = sorted(references, key=str.encode)
-    texts = [[table[name] for name in names] for table in (references, hypotheses)]
-    return [tuple(map(int, row)) for row in statistics("wer", *texts, "").counts]
+    counts = statistics("wer", [references[name] for name in names], [hypotheses[name] for name in names], "").counts
+    return [(int(errors), int(words)) for errors, words in counts]
 
 
-def _error_rate(process: Callable, references: list[str], hypotheses: list[str]) -> Statistics:
+def _error_rate(process: Callable[[str, str], Alignment], references: list[str], hypotheses: list[str]) -> Statistics:
     rows = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        found = process(reference, hypothesis)
-        errors = found.substitutions + found.deletions + found.insertions
-        rows.append((errors, found.hits + found.substitutions + found.deletions))
+        aligned = process(reference, hypothesis)
+        errors = aligned.substitutions + aligned.deletions + aligned.insertions
+        rows.append((errors, aligned.hits + aligned.substitutions + aligned.deletions))
     return Statistics(np.array(rows), lambda total: float(total[0] / total[1]), f"jiwer:{version('jiwer')}")
 
 
 def _overlap(metric: BLEU | CHRF, references: list[str], hypotheses: list[str]) -> Statistics:
-    metric.corpus_score(hypotheses, [references])  # the signature is known only after a corpus was seen
-    # sacreBLEU's own sufficient statistics, so that 1000 resamples cost milliseconds instead of minutes.
+    metric.corpus_score(hypotheses, [references])  # sacreBLEU completes its signature when it scores a corpus
+    # sacreBLEU's own sufficient statistics make 1000 resamples cost milliseconds instead of minutes.
     rows = np.array(metric._extract_corpus_statistics(hypotheses, [references]))
     return Statistics(rows, lambda total: float(metric._compute_score_from_stats(total.tolist()).score),
                       f"{type(metric).__name__}|{metric.get_signature()}")

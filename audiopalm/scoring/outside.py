@@ -1,6 +1,6 @@
-"""A made-up outside set: what people and devices send that the model was not trained on, in sound and in text.
+"""A made-up set of outside inputs: sounds and texts that users and devices send and that the model was not trained on.
 
-The calibration is fitted on some kinds and tested on these and on further ones, which it has not seen.
+The calibration is fitted on some kinds. It is tested on the same kinds and on further kinds that it was not fitted on.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble")
 FITTED_TEXTS = ("open", "shuffled", "wrong language")
 TESTED_TEXTS = (*FITTED_TEXTS, "other")
 NOTES = 24  # two octaves
-PIECE = 0.1  # seconds of a piece of `chopped`
+PIECE = 0.1  # seconds; the length of the pieces of `chopped`
 
 
 def sounds(recordings: Sequence[Heard], kinds: Sequence[str], count: int, seed: int) -> dict[str, list[Heard]]:
-    """{kind: `count` sounds}. Each sound is as long as a recording; kinds that need speech change a recording."""
+    """{kind: `count` sounds}. Each sound is as long as one of the recordings; kinds made from speech change it."""
     made: dict[str, list[Heard]] = {}
     for kind in kinds:
         random = np.random.default_rng([seed, *kind.encode()])
         made[kind] = []
         for _ in range(count):
-            language, samples = recordings[random.integers(len(recordings))]
+            language, samples = recordings[int(random.integers(len(recordings)))]
             made[kind].append((language, _sound(kind, samples, recordings, random).astype(np.float32)))
     return made
 
@@ -51,8 +51,8 @@ def _sound(kind: str, samples: np.ndarray, recordings: Sequence[Heard], random: 
         pieces = np.array_split(samples, max(int(length / SAMPLE_RATE / PIECE), 2))
         return np.concatenate([pieces[number] for number in random.permutation(len(pieces))])
     if kind == "babble":
-        voices = [recordings[random.integers(len(recordings))][1] for _ in range(6)]
-        return sum(np.resize(voice, length) for voice in voices) / len(voices)
+        voices = [recordings[int(random.integers(len(recordings)))][1] for _ in range(6)]
+        return np.sum([np.resize(voice, length) for voice in voices], axis=0) / len(voices)
     raise AudioPaLMError(f"unknown kind of sound {kind!r}")
 
 
@@ -73,27 +73,31 @@ def _music(length: int, random: np.random.Generator) -> np.ndarray:
 
 def texts(path: Path | None, sentences: Sequence[Written], kinds: Sequence[str], count: int, seed: int,
           fitted: bool) -> dict[str, list[Written]]:
-    """{kind: texts}: open sentences of a YAML file {language or `other`: sentences}, the first half of each list where
-    `fitted`, else the second; and at most `count` of `sentences` with their words shuffled or under the tag of another
-    language. Without a file there are no open sentences."""
-    known = read_yaml(path) if path else {}
+    """{kind: texts}. Kinds without texts are left out.
+
+    `open` and `other` come from the YAML file `path`, {language or `other`: sentences}; without a file there are none.
+    `open` is the first half of each list if `fitted`, else the second half. `shuffled` and `wrong language` are at most
+    `count` of `sentences`, with their words shuffled or under the tag of another language.
+    """
+    open_sentences = read_yaml(path) if path else {}
     languages = sorted({language for language, _ in sentences})
     made: dict[str, list[Written]] = {}
     for kind in kinds:
         random = np.random.default_rng([seed, *kind.encode()])
         chosen = [sentences[index] for index in random.permutation(len(sentences))[:count]]
         if kind == "open":
-            made[kind] = [(language, text) for language in languages for text in _half(known.get(language, []), fitted)]
+            made[kind] = [(language, text) for language in languages
+                          for text in _half(open_sentences.get(language, []), fitted)]
         elif kind == "other":
             made[kind] = [(languages[number % len(languages)], text)
-                          for number, text in enumerate(known.get("other", []))]
+                          for number, text in enumerate(open_sentences.get("other", []))]
         elif kind == "shuffled":
             made[kind] = [(language, " ".join(random.permutation(text.split()))) for language, text in chosen
                           if len(set(text.split())) > 4]
         elif kind == "wrong language":
             made[kind] = [(languages[(languages.index(language) + random.integers(1, len(languages))) % len(languages)],
                            text) for language, text in chosen] if len(languages) > 1 else []
-    return {kind: found for kind, found in made.items() if found}
+    return {kind: written for kind, written in made.items() if written}
 
 
 def _half(sentences: list[str], first: bool) -> list[str]:

@@ -1,10 +1,11 @@
 """How clean speech sounds, without a reference: DNSMOS (speechmos 0.0.1.1, MIT), overall quality from 1 to 5.
 
-It was made for noise suppression. It ranks some robotic synthesisers above people: read it as noise and artefacts, not
-as naturalness.
+DNSMOS was made for noise suppression. It ranks some robotic synthesisers above people, so it measures noise and
+artefacts, not naturalness.
 """
 
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 
@@ -15,7 +16,7 @@ SIGNATURE = "speechmos 0.0.1.1 DNSMOS OVRL"
 
 
 @cache
-def _scorer():
+def _scorer() -> ModuleType:
     try:
         from speechmos import dnsmos
     except ImportError:
@@ -24,6 +25,9 @@ def _scorer():
 
 
 def dnsmos(samples: np.ndarray) -> float:
-    """The overall score of `[T]` at 16 kHz; what is shorter than its window of 9 s is repeated by it."""
-    # It refuses samples outside [-1, 1], which a codec may write by a hair.
+    """The overall score of speech `[T]` at 16 kHz. DNSMOS repeats speech that is shorter than its window of 9 s.
+
+    Raises AudioPaLMError if its packages are not installed.
+    """
+    # DNSMOS refuses samples outside [-1, 1]; the output of a codec may exceed this range slightly.
     return float(_scorer().run(np.clip(samples, -1, 1), SAMPLE_RATE)["ovrl_mos"])

@@ -1,4 +1,4 @@
-"""Stage 12: the rows of a run, which are those of all its sets, by one model."""
+"""Stage 12: the rows of results.json for one run, that is, for all sets that one model has decoded."""
 
 import logging
 import platform
@@ -9,19 +9,20 @@ from pathlib import Path
 
 import audiopalm
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.scoring.decodes import DECODE, TestSet, sets_of
+from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.judge import judge_signature
 from audiopalm.scoring.results import ResultRow
 from audiopalm.scoring.score_set import Run, score_set
 from audiopalm.scoring.unit_rows import unit_rows
+from audiopalm.stages.decode_record import DECODE
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What is scored and how; the fields are the options of the command of stage 12.
+    """The inputs and settings of a scoring. The fields are the options of the command of stage 12.
 
-    Transcripts and voice embeddings are cached in `output` by the content of the audio, so that a second call judges
-    only what is new.
+    Transcripts and speaker embeddings are cached in `output` by the content of the audio. A second call computes only
+    those of new audio.
     """
 
     decode_dir: Path
@@ -40,9 +41,9 @@ class ScoreOptions:
 
 
 def score_run(options: ScoreOptions) -> list[ResultRow]:
-    """The rows of the sets that were asked for, or of all that were decoded; with those of the units of stage 3.
+    """The rows of the units of stage 3, then those of `options.sets`, or of all decoded sets if none is named.
 
-    Raises AudioPaLMError where the decodes are not what stage 10 made last, or are of several models.
+    Raises AudioPaLMError if the decodes are not those that stage 10 made last, or were made by several models.
     """
     settings = Run(options.recipe, options.seed, code_version(), options.output, parse_judges(options.judges),
                    options.processes, options.translations, options.recognition, options.speech, options.dnsmos)
@@ -57,23 +58,26 @@ def score_run(options: ScoreOptions) -> list[ResultRow]:
 
 
 def _check_models(test_sets: list[TestSet], seed: int) -> None:
-    """Raise AudioPaLMError where the sets were decoded by several models, or by one of another seed."""
-    found: dict[str, str] = {}  # model -> a set that it decoded
+    """Raise AudioPaLMError if the sets were decoded by several models, or by a model of another seed."""
+    models: dict[str, str] = {}  # SHA-256 of a model -> the first set that it decoded
     for test_set in test_sets:
         for decode in test_set.decodes:
-            found.setdefault(decode.meta["model_sha256"], test_set.name)
+            models.setdefault(decode.meta["model_sha256"], test_set.name)
             trained = decode.meta.get("model_seed", seed)
             if trained != seed:
                 raise AudioPaLMError(f"{test_set.decode_dir} was decoded by a model of seed {trained}, not {seed}; "
                                      f"give --seed {trained} or run {DECODE} again")
-    if len(found) > 1:
-        (one, first), (other, second) = list(found.items())[:2]
-        raise AudioPaLMError(f"the decodes of {first} and of {second} are of different models, {one:.16} and "
+    if len(models) > 1:
+        (model, first), (other, second) = list(models.items())[:2]
+        raise AudioPaLMError(f"the decodes of {first} and of {second} are of different models, {model:.16} and "
                              f"{other:.16}; run {DECODE} again for all sets, or give --sets")
 
 
 def parse_judges(text: str) -> dict[str, int | None]:
-    """`moonshine pocketsphinx:40` -> {"moonshine": None, "pocketsphinx": 40}; raises for one that is not there."""
+    """`moonshine pocketsphinx:40` -> {"moonshine": None, "pocketsphinx": 40}: {judge: utterances, or None for all}.
+
+    Raises AudioPaLMError for an unknown or unusable judge and for a count that is not a positive number.
+    """
     judges: dict[str, int | None] = {}
     for word in text.split():
         name, _, count = word.partition(":")
@@ -86,9 +90,9 @@ def parse_judges(text: str) -> dict[str, int | None]:
 
 
 def code_version() -> str:
-    """What made the rows: package, git commit, Python, torch."""
-    found = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=Path(audiopalm.__file__).parent,
-                           capture_output=True, text=True)
-    commit = found.stdout.strip() if found.returncode == 0 else "no git"
+    """The versions of the package (with its git commit), of Python and of torch."""
+    head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=Path(audiopalm.__file__).parent,
+                          capture_output=True, text=True)
+    commit = head.stdout.strip() if head.returncode == 0 else "no git"
     return (f"audiopalm {audiopalm.__version__} ({commit}), Python {platform.python_version()}, "
             f"torch {version('torch')}")

@@ -1,8 +1,8 @@
-"""Rows of results.json for one set: every part of every decode, with the ceilings of speech beside it.
+"""Rows of results.json for one set: every part of every decode, and the ceilings of speech.
 
-What was scored lies beside the rows, normalised, as tables: `<output>/<set>/<decode>/<part>.ref` and `.hyp`, for speech
-`<part>.<judge>[.<ceiling>].ref` and so on. sacreBLEU and jiwer give the same values for their texts, and
-audiopalm.bin.compare takes two folders of them.
+The scored texts are written as tables, normalised: `<output>/<set>/<decode>/<part>.ref` and `.hyp`, for speech
+`<part>.<judge>[.<ceiling>].ref` and `.hyp`. sacreBLEU and jiwer give the same values for these texts, and
+audiopalm.bin.compare compares two folders of them.
 """
 
 import hashlib
@@ -32,17 +32,17 @@ from audiopalm.stages.decode_record import decode_fingerprint
 from audiopalm.tasks import Output, decode_name, get_task
 
 JUDGED_LANGUAGE = "en"
-# What a judged metric computes, and how the part's metrics are named in rows.
-JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}
-BY_MODEL = ("model", "other", "other_prompt")  # systems whose speech is of the model's units
+JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}  # name in rows -> metric that is computed from a judge's transcripts
+BY_MODEL = ("model", "other", "other_prompt")  # systems whose speech is made from the model's units
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all rows of a scoring share; `judges` is {name: number of utterances judged per folder, or None for all}.
+    """Settings that all rows of a scoring share.
 
-    Normalisers: `translations` of BLEU and chrF of text, `recognition` of WER and CER of text, `speech` of what a judge
-    has heard and what should have been said.
+    judges: {name: number of utterances judged per folder, or None for all}. The normalisers are `translations` for BLEU
+    and chrF of text, `recognition` for WER and CER of text, and `speech` for the transcripts of judges and their
+    references.
     """
 
     recipe: str
@@ -54,31 +54,46 @@ class Run:
     translations: str = "basic"
     recognition: str = "basic"
     speech: str = "english"
-    quality: int = 0  # utterances of a folder whose DNSMOS is measured, which takes about two seconds each
+    quality: int = 0  # utterances per folder whose DNSMOS is measured, which takes about two seconds each
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the answers of one decode, which rows are made of."""
+
+    test_set: TestSet
+    decode: Decode
+    output: Output
+    run: Run
+
+    @property
+    def language(self) -> str:
+        return self.decode.language(self.output)
 
 
 def score_set(test_set: TestSet, run: Run) -> list[ResultRow]:
-    """All rows of a set; what each judge heard is also written as it is, to `.heard` beside `.ref` and `.hyp`."""
+    """All rows of a set. Transcripts of judges are also written as they are, to `.heard` beside `.ref` and `.hyp`."""
     rows, voices = [], Voices(run.output / "voice")
     for decode in test_set.decodes:
         for output in decode.task.outputs:
+            part = Part(test_set, decode, output, run)
             if not output.is_audio:
-                rows += _text_rows(test_set, decode, output, run)
-            elif decode.language(output) != JUDGED_LANGUAGE:
-                logging.info("%s: no independent judge of %s", decode.folder, decode.language(output))
+                rows += _text_rows(part)
+            elif part.language != JUDGED_LANGUAGE:
+                logging.info("%s: no independent judge of %s", decode.folder, part.language)
             else:
-                rows += _judged_rows(test_set, decode, output, run)
+                rows += _judged_rows(part)
             if output.keeps_source_voice:
-                rows += _voice_rows(test_set, decode, output, run, voices)
+                rows += _voice_rows(part, voices)
     return rows
 
 
 def texts_path(row: ResultRow) -> Path:
-    """Where the texts behind a row of results.json are, in the folder of the scores; without `.ref` or `.hyp`."""
+    """The path of the texts behind a row of results.json, in the folder of the scores; without `.ref` or `.hyp`."""
     judge = re.sub(r"[^\w.-]+", "_", row.judge.split(",")[0]) if row.judge else ""
     system = "" if row.system == "model" else row.system
     name = ".".join(word for word in (row.part, judge, system) if word)
-    return Path(row.set) / decode_name(get_task(row.task), row.source, row.target) / name
+    return Path(row.set) / decode_name(get_task(row.task), row.source or "", row.target) / name
 
 
 def scored_texts(score_dir: str | Path, row: ResultRow) -> tuple[dict[str, str], dict[str, str]]:
@@ -93,20 +108,21 @@ def scored_texts(score_dir: str | Path, row: ResultRow) -> tuple[dict[str, str],
     return references, hypotheses
 
 
-def _text_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[ResultRow]:
-    hypotheses = decode.hypotheses(output)
-    references = test_set.references(decode, output, hypotheses)
-    language = decode.language(output)
-    name = run.translations if set(output.metrics) & set(OVERLAPS) else run.recognition
-    return _scored(test_set, decode, output, run, references, hypotheses, get_normaliser(name, language), language,
-                   {metric: metric for metric in output.metrics})
+def _text_rows(part: Part) -> list[ResultRow]:
+    hypotheses = part.decode.hypotheses(part.output)
+    references = part.test_set.references(part.decode, part.output, hypotheses)
+    metrics = part.output.metrics
+    name = part.run.translations if set(metrics) & set(OVERLAPS) else part.run.recognition
+    return _scored(part, references, hypotheses, get_normaliser(name, part.language),
+                   {metric: metric for metric in metrics})
 
 
-def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) -> list[ResultRow]:
-    spoken = decode.hypotheses(output)
-    references = test_set.references(decode, output, spoken)
-    systems = {"model": spoken, "true_tokens": test_set.true_tokens(decode, output),
-               "true_audio": test_set.true_audio(decode, output)}
+def _judged_rows(part: Part) -> list[ResultRow]:
+    test_set, decode, run = part.test_set, part.decode, part.run
+    spoken = decode.hypotheses(part.output)
+    references = test_set.references(decode, part.output, spoken)
+    systems = {"model": spoken, "true_tokens": test_set.true_tokens(decode, part.output),
+               "true_audio": test_set.true_audio(decode, part.output)}
     rows = []
     for judge, limit in run.judges.items():
         for system, files in systems.items():
@@ -114,40 +130,42 @@ def _judged_rows(test_set: TestSet, decode: Decode, output: Output, run: Run) ->
             if not names:
                 logging.info("%s: no %s to judge", decode.folder, system)
                 continue
-            heard = transcribe(judge, {name: files[name] for name in names}, run.output / "judge", run.processes)
-            found = _scored(test_set, decode, output, run, {name: references[name] for name in names}, heard,
-                            get_normaliser(run.speech, JUDGED_LANGUAGE), JUDGED_LANGUAGE,
-                            {metric: JUDGED[metric] for metric in output.metrics}, system, judge_signature(judge))
-            write_table(run.output / f"{texts_path(found[0])}.heard", heard)
-            rows += found
+            transcripts = transcribe(judge, {name: files[name] for name in names}, run.output / "judge", run.processes)
+            judged = _scored(part, {name: references[name] for name in names}, transcripts,
+                             get_normaliser(run.speech, part.language),
+                             {metric: JUDGED[metric] for metric in part.output.metrics}, system, judge_signature(judge))
+            write_table(run.output / f"{texts_path(judged[0])}.heard", transcripts)
+            rows += judged
     return rows
 
 
-def _scored(test_set: TestSet, decode: Decode, output: Output, run: Run, references: Mapping[str, str],
-            hypotheses: Mapping[str, str], normalise: Normaliser, language: str, metrics: Mapping[str, str],
-            system: str = "model", judge: str | None = None) -> list[ResultRow]:
-    """A row for each of `metrics`, {name in the row: metric}, and the texts behind them."""
+def _scored(part: Part, references: Mapping[str, str], hypotheses: Mapping[str, str], normalise: Normaliser,
+            metrics: Mapping[str, str], system: str = "model", judge: str | None = None) -> list[ResultRow]:
+    """A row for each of `metrics`, {name in the row: metric}, and the texts behind the rows."""
     pairs = {name: (words, normalise(hypotheses[name])) for name, text in references.items()
              if (words := normalise(text))}
     if len(pairs) < len(references):
-        logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", decode.folder,
+        logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", part.decode.folder,
                         len(references) - len(pairs), len(references))
-    rows = [_row(test_set, decode, output, run, name, score(metric, *_columns(pairs), language), pairs, system,
+    names = sorted(pairs, key=str.encode)
+    texts = [pairs[name][0] for name in names], [pairs[name][1] for name in names]
+    rows = [_row(part, name, score(metric, *texts, part.language), {name: pairs[name][:1] for name in names}, system,
                  normalise.signature, judge) for name, metric in metrics.items()]
     for column, ending in enumerate(("ref", "hyp")):
-        texts = {name: pair[column] for name, pair in pairs.items()}
-        write_table(run.output / f"{texts_path(rows[0])}.{ending}", texts)
+        table = {name: pair[column] for name, pair in pairs.items()}
+        write_table(part.run.output / f"{texts_path(rows[0])}.{ending}", table)
     return rows
 
 
-def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voices: Voices) -> list[ResultRow]:
-    """Likeness of the output to its source, to another speaker, and between the two true recordings: of the voice, of
-    the acoustic conditions; and DNSMOS of `run.quality` utterances. Where stage 11 has spoken with the prompts of other
-    speakers too, that speech likewise.
+def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
+    """Rows about the voice and the acoustic conditions of the output, and its DNSMOS for `run.quality` utterances.
 
-    The other speaker speaks the same language, or where the set has no such speaker any; the signature says which.
+    The output is compared with its source and with a recording of another speaker; the two true recordings are compared
+    too. If stage 11 has also made the speech with the prompts of other speakers, that speech gets the same rows. The
+    other speaker speaks the same language, or any language if the set has no such speaker; the signature says which.
     """
-    spoken = decode.hypotheses(output)
+    test_set, decode, run = part.test_set, part.decode, part.run
+    spoken = decode.hypotheses(part.output)
     recordings = test_set.table("wav.scp")
     others, company = speakers_beside(spoken, recordings, test_set.table("utt2spk"), test_set.table("utt2lang"),
                                       decode.source)
@@ -155,11 +173,13 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
         system: {name: file for name, file in files.items() if name in spoken}
-        for system, files in (("true_tokens", test_set.true_tokens(decode, output)),
-                              ("true_audio", test_set.true_audio(decode, output)))}
+        for system, files in (("true_tokens", test_set.true_tokens(decode, part.output)),
+                              ("true_audio", test_set.true_audio(decode, part.output)))}
     if wrong := test_set.other_prompt(decode):
         systems["other_prompt"] = wrong
-    measured, encoders = [], {"speaker_cosine": voices, "acoustic_consistency": Conditions(list(recordings.values()))}
+    measured: list[tuple[str, str, Mapping[str, float | None], str]] = []  # metric, system, values, signature
+    encoders: dict[str, Voices | Conditions] = {"speaker_cosine": voices,
+                                                "acoustic_consistency": Conditions(list(recordings.values()))}
     for metric, encoder in encoders.items():
         signature = f"{encoder.signature}, other speaker of {company}"
         own, other = encoder.embed(sources), encoder.embed(other_files)
@@ -176,19 +196,13 @@ def _voice_rows(test_set: TestSet, decode: Decode, output: Output, run: Run, voi
         measured += [("dnsmos", system, {name: dnsmos(read_audio(files[name])) for name in chosen if name in files},
                       DNSMOS) for system, files in systems.items()]
     rows = []
-    for metric, system, values, signature in measured:
-        values = {name: value for name, value in values.items() if value is not None}
+    for metric, system, all_values, signature in measured:
+        values = {name: value for name, value in all_values.items() if value is not None}
         if not values:
             logging.info("%s: no %s of %s (one speaker, silence, or no such speech)", decode.folder, metric, system)
             continue
-        rows.append(_row(test_set, decode, output, run, metric, _mean(values, signature), {name: () for name in values},
-                         system))
+        rows.append(_row(part, metric, _mean(values, signature), {name: () for name in values}, system))
     return rows
-
-
-def _columns(pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
-    names = sorted(pairs, key=str.encode)
-    return [pairs[name][0] for name in names], [pairs[name][1] for name in names]
 
 
 def _mean(values: Mapping[str, float], signature: str) -> Score:
@@ -197,18 +211,22 @@ def _mean(values: Mapping[str, float], signature: str) -> Score:
     return Score(fmean(values.values()), low, high, len(values), signature)
 
 
-def _row(test_set: TestSet, decode: Decode, output: Output, run: Run, metric: str, result: Score, pairs: Mapping,
-         system: str = "model", normaliser: str | None = None, judge: str | None = None) -> ResultRow:
-    """One row of results.json; `ids` is a hash of the utterance ids and normalised references that were scored."""
-    meta, by_model = decode.meta, system in BY_MODEL
+def _row(part: Part, metric: str, result: Score, references: Mapping[str, tuple[str, ...]], system: str = "model",
+         normaliser: str | None = None, judge: str | None = None) -> ResultRow:
+    """One row of results.json. `references` are the scored utterances, each with its normalised reference or none.
+
+    The field `ids` of the row is a hash of `references`.
+    """
+    meta, by_model = part.decode.meta, system in BY_MODEL
     digest = hashlib.sha256()
-    for name in sorted(pairs, key=str.encode):
-        digest.update("\t".join([name, *pairs[name][:1]]).encode() + b"\n")
+    for name in sorted(references, key=str.encode):
+        digest.update("\t".join([name, *references[name]]).encode() + b"\n")
     return ResultRow(
-        recipe=run.recipe, set=test_set.name, task=meta["task"], part=output.part, source=meta["source"],
+        recipe=part.run.recipe, set=part.test_set.name, task=meta["task"], part=part.output.part, source=meta["source"],
         target=meta["target"], metric=metric, value=round(result.value, 5), low=round(result.low, 5),
-        high=round(result.high, 5), n=result.n, system=system, seed=run.seed, signature=result.signature,
+        high=round(result.high, 5), n=result.n, system=system, seed=part.run.seed, signature=result.signature,
         normaliser=normaliser, judge=judge, tag=meta["tag"], decoding=meta["decoding"] if by_model else None,
         model=meta["model_sha256"][:MODEL_DIGITS] if by_model else None,
         vocabulary=meta["vocabulary_hash"][:MODEL_DIGITS] if by_model else None,
-        decode=decode_fingerprint(decode.folder) if by_model else None, ids=digest.hexdigest()[:16], code=run.code)
+        decode=decode_fingerprint(part.decode.folder) if by_model else None, ids=digest.hexdigest()[:16],
+        code=part.run.code)

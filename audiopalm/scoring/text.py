@@ -1,19 +1,20 @@
-"""Normalisers, each applied to references and hypotheses alike.
+"""Text normalisers. Each is applied to references and hypotheses alike.
 
 `basic`    for text that the model wrote: lower case, no punctuation.
 `none`     for translations whose references are published with case and punctuation, as others score them.
-`whisper`  Whisper's own, which many publish WER with: the English one for English, the basic one elsewhere. That one
-           cuts words at combining marks; scripts that write vowels with them keep them.
+`whisper`  Whisper's own normaliser, which many published WERs use: the English one for English, the basic one for other
+           languages. The basic one cuts words at combining marks, so the marks are preserved in scripts that write
+           vowels with them.
 `cvss`     for the translations of CVSS, which are published without case and punctuation: a-z, 0-9 and the apostrophe.
-`english`  for transcripts of an English judge, who writes digits where references have words. whisper-normalizer's
-           English normaliser does the work. What it leaves unequal is settled around it: clock times lose their
-           colon (`4:05` is `405`), `4:00` is `4 oclock`, `4 pm` is `4 p m`, `$12` is `12 dollars`, `-4` is `minus 4`,
-           and whole numbers are compared digit by digit, since judges group them freely (`8 764`, `9-3-3`).
-           Not settled: `4 pm` for a spoken "four o'clock p m", a cardinal for an ordinal (`February 6`), numbers
-           with their parts apart (`80 4` for 84), and "twenty one" equals "two one". All of it meets the true
-           recordings too, so that the ceiling shows it.
+`english`  for transcripts of an English judge, which writes digits where references have words. It is
+           whisper-normalizer's English normaliser with additions. Clock times lose their colon (`4:05` is `405`),
+           `4:00` is `4 oclock`, `4 pm` is `4 p m`, `$12` is `12 dollars`, `-4` is `minus 4`, and whole numbers are
+           compared digit by digit, because judges group digits freely (`8 764`, `9-3-3`).
+           It has known faults. It counts as errors: `4 pm` for a spoken "four o'clock p m", a cardinal for an ordinal
+           (`February 6`), and numbers with separated parts (`80 4` for 84). It counts "twenty one" and "two one" as
+           equal. True recordings are scored with the same faults, so the ceiling shows their size.
 
-The references of VoxPopuli are its `normed_text` already; `basic` leaves them as they are but for a final full stop.
+The references of VoxPopuli are its `normed_text`; `basic` removes only their final full stop.
 """
 
 import re
@@ -31,7 +32,7 @@ MARKS = frozenset("as bn gu hi kn ml mr ne or pa ta te km lo my th".split())
 
 @dataclass(frozen=True)
 class Normaliser:
-    """What is done to a text, and how a score line names it."""
+    """A function from text to text, and the signature that result rows name it by."""
 
     apply: Callable[[str], str]
     signature: str
@@ -43,12 +44,12 @@ class Normaliser:
 def basic(text: str) -> str:
     """Lower case without punctuation; an apostrophe inside a word stays."""
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    kept = "".join(" " if unicodedata.category(c)[0] in "PS" and c != "'" else c for c in text)
-    return " ".join(word.strip("'") for word in kept.split() if word.strip("'"))
+    words = "".join(" " if unicodedata.category(c)[0] in "PS" and c != "'" else c for c in text).split()
+    return " ".join(word.strip("'") for word in words if word.strip("'"))
 
 
 def cvss(text: str) -> str:
-    """Lower case; all but letters a-z, digits and apostrophes is a space."""
+    """Lower case; every character except a-z, 0-9 and the apostrophe becomes a space."""
     return " ".join(re.sub(r"[^a-z0-9']", " ", text.lower().replace("’", "'")).split())
 
 
@@ -72,13 +73,13 @@ def whisper(text: str, language: str) -> str:
 
 
 def english(text: str) -> str:
-    """English as a judge writes it and as references write it, made comparable; see the head of this file."""
+    """The spellings of judges and of references made comparable; the docstring of this module lists the rules."""
     text = re.sub(r"\bo['’ ]?clock\b", "oclock", text.lower())
     text = re.sub(r"\b(\d{1,2}):00\b", r"\1 oclock", text)
     text = re.sub(r"\b(\d{1,2}):(\d\d)\b", r"\1\2", text)
     text = re.sub(r"(\d) - (\d)", r"\1 minus \2", text)
     text = _whisper_english()(text)
-    text = re.sub(r"\$(\d+)", r"\1 dollars", text)  # it writes $12 for twelve dollars and -4 for minus four
+    text = re.sub(r"\$(\d+)", r"\1 dollars", text)  # the normaliser writes $12 for twelve dollars, -4 for minus four
     text = re.sub(r"-(\d)", r"minus \1", text)
     text = re.sub(r"(\d|oclock) ?([ap]) ?m\b", r"\1 \2 m", text)
     text = re.sub(r"\bone\b", "1", text)
@@ -90,7 +91,10 @@ NORMALISERS = ("basic", "none", "whisper", "cvss", "english")
 
 
 def get_normaliser(name: str, language: str) -> Normaliser:
-    """The normaliser `name` for texts of a language; raises AudioPaLMError where it is for English only."""
+    """The normaliser `name` for texts in a language.
+
+    Raises AudioPaLMError for an unknown name, and for another language with a normaliser that is for English only.
+    """
     if name not in NORMALISERS:
         raise AudioPaLMError(f"unknown normaliser {name!r}; {nearest(name, NORMALISERS)}")
     if name in ("english", "cvss") and language != "en":
