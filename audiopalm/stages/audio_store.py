@@ -1,7 +1,7 @@
-"""The speech of stage 2 by its name: a file each, or archives of many, as ESPnet's `--audio_format` says.
+"""The recordings of stage 2 by name: as files or in archives, like ESPnet's `--audio_format`.
 
-An archive `audio.<hash>.ark` is whole when its index `audio.<hash>.json` is there, which states how long it is, where
-each recording begins, and which sources of it are damaged.
+An archive `audio.<hash>.ark` is complete if it has an index, `audio.<hash>.json`. The index states the length of the
+archive, the offset of each recording, and the recordings whose sources are damaged.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.audio_archive import audio_info
 
 FORMATS = ("flac", "flac.ark", "wav")
-ARCHIVE_FILES = 500  # recordings in an archive: what a kill loses at most, per job
+ARCHIVE_FILES = 500  # recordings in an archive; a killed job loses at most this many
 
 
 class AudioStore:
     """The recordings in `folder`, in one of FORMATS. Raises AudioPaLMError for a damaged index."""
 
-    def __init__(self, folder: Path, audio_format: str = "flac"):
+    def __init__(self, folder: Path, audio_format: str = "flac") -> None:
         self.folder, self.format = folder, audio_format
-        self.damaged: dict[str, str] = {}  # {name: what is wrong with its source}, of archives
+        self.damaged: dict[str, str] = {}  # {name: reason} of the damaged recordings that the archives list
         self._entries: dict[str, tuple[str, int]] = {}
         if self.in_archives:
             self.read_indexes()
@@ -32,7 +32,7 @@ class AudioStore:
         return self.format.endswith(".ark")
 
     def read_indexes(self) -> None:
-        """Learn what the whole archives hold."""
+        """Read the indexes of all complete archives."""
         for path in sorted(self.folder.glob("audio.*.json")):
             index = read_json(path)
             try:
@@ -45,6 +45,7 @@ class AudioStore:
                                      ) from None
 
     def has_archive(self, stem: str) -> bool:
+        """Whether there is a complete archive of this name."""
         return (self.folder / f"{stem}.json").exists() and self._is_whole(self.folder / f"{stem}.ark",
                                                                           read_json(self.folder / f"{stem}.json"))
 
@@ -52,11 +53,11 @@ class AudioStore:
         return archive.is_file() and archive.stat().st_size == index["bytes"]
 
     def path(self, name: str) -> str:
-        """What stands in wav.scp for the recording, which exists."""
+        """The entry of an existing recording in wav.scp: its path, or `archive:offset`."""
         return self._entries[name][0] if self.in_archives else str(self.folder / f"{name}.{self.format}")
 
     def seconds(self, name: str) -> float:
-        """Its length; 0 where it is missing or broken."""
+        """The length of a recording; 0 if it is missing or damaged."""
         if self.in_archives:
             return self._entries[name][1] / SAMPLE_RATE if name in self._entries else 0.0
         try:
@@ -72,7 +73,10 @@ def archive_stem(names: Sequence[str]) -> str:
 
 
 def write_index(archive: Path, entries: dict[str, list[int]], damaged: dict[str, str]) -> None:
-    """Mark an archive as whole: {name: [offset in bytes, samples]}, and {name: reason} of damaged sources."""
+    """Write the index of a complete archive.
+
+    entries: {name: [offset in bytes, number of samples]}. damaged: {name: reason} of recordings with damaged sources.
+    """
     write_json(archive.with_suffix(".json"), {"bytes": archive.stat().st_size, "entries": entries, "damaged": damaged})
 
 

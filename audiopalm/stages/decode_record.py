@@ -1,7 +1,7 @@
-"""Which decodes of a set belong together, and whether what was spoken or scored is of the decodes that lie there.
+"""The record of a set's decodes, and checks that speech and scores were made from the present decodes.
 
-Stage 10 writes `decodes.json` into the folder of a set before it decodes: the settings of every decode by the present
-model. Stages 12 to 14 refuse folders that do not agree with it.
+Stage 10 writes `decodes.json` into the folder of a set before it decodes. It holds the settings of every decode by the
+present model. Stages 12 to 14 refuse folders that do not agree with it.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from audiopalm.data.datadir import read_table
 DECODES, SYNTHESIS = "decodes.json", "synthesis.json"
 DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
 MODEL_KEYS = ("model_sha256", "vocabulary_hash")
-SPEECH_KEYS = ("acoustic_sha256", "codec_sha256", "generation", "seed")  # what else than the units decides the speech
+SPEECH_KEYS = ("acoustic_sha256", "codec_sha256", "generation", "seed")  # besides the units, these decide the speech
 
 
 def write_record(set_dir: Path, planned: Mapping[str, dict[str, Any]]) -> None:
     """Record {folder: settings} of the decodes that stage 10 is about to make.
 
-    Finished decodes of an earlier call by the same model stay in the record; those of another model leave it.
+    Finished decodes that the same model made earlier stay in the record; decodes of another model are removed from it.
     """
-    model = {tuple(meta[key] for key in MODEL_KEYS) for meta in planned.values()}
-    earlier = read_json(set_dir / DECODES) if (set_dir / DECODES).exists() else {}
-    kept = {name: meta for name, meta in earlier.items() if name not in planned
-            and tuple(meta[key] for key in MODEL_KEYS) in model and (set_dir / name / "meta.json").exists()}
-    write_json(set_dir / DECODES, dict(sorted({**kept, **planned}.items())))
+    models = {tuple(meta[key] for key in MODEL_KEYS) for meta in planned.values()}
+    record = read_json(set_dir / DECODES) if (set_dir / DECODES).exists() else {}
+    finished = {name: meta for name, meta in record.items() if name not in planned
+                and tuple(meta[key] for key in MODEL_KEYS) in models and (set_dir / name / "meta.json").exists()}
+    write_json(set_dir / DECODES, dict(sorted({**finished, **planned}.items())))
 
 
 def check_decodes(set_dir: Path, decoded: Mapping[str, dict[str, Any]]) -> None:
@@ -51,7 +51,7 @@ def check_decodes(set_dir: Path, decoded: Mapping[str, dict[str, Any]]) -> None:
 
 
 def spoken_fingerprint(units: Mapping[str, np.ndarray], prompts: Mapping[str, str]) -> str:
-    """SHA-256 of the units `[T]` of all utterances and of their voice prompts: what stage 11 has spoken."""
+    """SHA-256 of the inputs of stage 11: the units `[T]` of all utterances and the names of their voice prompts."""
     digest = hashlib.sha256(json.dumps(dict(prompts), sort_keys=True).encode())
     for utterance in sorted(units):
         digest.update(utterance.encode() + np.asarray(units[utterance], dtype="<i4").tobytes())
@@ -59,7 +59,7 @@ def spoken_fingerprint(units: Mapping[str, np.ndarray], prompts: Mapping[str, st
 
 
 def check_spoken(folder: Path) -> None:
-    """Raise AudioPaLMError where the speech of a decode was made from other units than those of the decode."""
+    """Raise AudioPaLMError if the speech of a decode was made from other units than those of the decode."""
     record = read_json(folder / SYNTHESIS, SYNTHESIZE)
     prompts, archive = read_table(folder / "prompt.scp", SYNTHESIZE), TokenArchive(folder / "units.scp")
     units = {name: archive[name] for name in prompts if name in archive}
@@ -72,14 +72,14 @@ def check_spoken_alike(folder: Path, decode: Path) -> None:
 
     `folder` is the ceiling of a set, whose score stands beside that of `decode`.
     """
-    here, there = (read_json(one / SYNTHESIS, SYNTHESIZE) for one in (folder, decode))
-    if odd := [key for key in SPEECH_KEYS if here.get(key) != there.get(key)]:
+    ceiling, spoken = read_json(folder / SYNTHESIS, SYNTHESIZE), read_json(decode / SYNTHESIS, SYNTHESIZE)
+    if odd := [key for key in SPEECH_KEYS if ceiling.get(key) != spoken.get(key)]:
         raise AudioPaLMError(f"{folder} was spoken with another {odd[0]} than {decode}; run {SYNTHESIZE} with "
                              "--true_tokens again, or remove the former")
 
 
 def decode_fingerprint(folder: Path) -> str:
-    """16 digits of a hash of the settings of a decode, of the model that made it, and of what has spoken it."""
+    """16 digits of a hash of a decode's meta.json and, if it was spoken, of its synthesis.json."""
     digest = hashlib.sha256((folder / "meta.json").read_bytes())
     if (folder / SYNTHESIS).exists():
         digest.update((folder / SYNTHESIS).read_bytes())

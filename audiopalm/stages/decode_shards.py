@@ -23,7 +23,7 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 @dataclass(frozen=True)
 class Shard:
-    """Utterances of one set to decode into the file `path`; `meta` has the settings, as in meta.json of the folder."""
+    """Utterances of one set to decode into the file `path`; `meta` are the settings in meta.json of the folder."""
 
     path: str
     data_dir: str
@@ -31,7 +31,7 @@ class Shard:
     utterances: list[str]
 
     def read(self) -> dict[str, Any] | None:
-        """What the file holds; None where there is no file, or one of other settings or utterances."""
+        """The contents of the file; None if there is no file, or if it has other settings or utterances."""
         if not Path(self.path).exists():
             return None
         content = read_json(self.path)
@@ -40,9 +40,9 @@ class Shard:
 
 
 class ShardDecoder:
-    """A model in memory, and the sets whose utterances it decodes: {data directory: folder of tokens}."""
+    """Decodes shards with a language model in memory. `tokens` are the sets: {data directory: folder of tokens}."""
 
-    def __init__(self, lm: str, vocabulary: str, tokens: dict[str, str], batch_size: int):
+    def __init__(self, lm: str, vocabulary: str, tokens: dict[str, str], batch_size: int) -> None:
         table, tokenizer = load_vocabulary(vocabulary)
         self.model = load_decoder(lm, table, "stage 8 (finetune)").to(best_device())
         self.builder = SequenceBuilder(table, tokenizer)
@@ -50,23 +50,26 @@ class ShardDecoder:
         self.sets: dict[str, ExampleSet] = {}
 
     def __call__(self, shard: Shard) -> Result:
-        """Write {meta, seconds, answers: {utterance: [{parts, truncated, score}, ...]}}, the best answer first."""
+        """Write {meta, seconds, answers: {utterance: [{parts, truncated, score}, ...]}}, the best answer first.
+
+        An error is returned as a result, so that the stage reports the error of any job.
+        """
         data, meta, began = shard.data_dir, shard.meta, time.monotonic()
         if data not in self.sets:
             self.sets[data] = read_set(data, self.tokens[data])
         task = get_task(meta["task"])
         settings = {key: value for key, value in meta["decoding"].items() if key != "seed"}
         examples = [self.sets[data].example(name, {task.input}, meta["target"]) for name in shard.utterances]
-        # By length, so that the prompts of a batch need similar amounts of attention.
+        # Sorted by length, so that the prompts of a batch have similar lengths.
         examples.sort(key=lambda example: (len(self.builder.prompt(task, example)), example.utterance))
         try:
-            found = decode_n_best(self.model, self.builder, task, examples, from_dict(DecodingConfig, settings, data),
-                                  meta["decoding"]["seed"], self.batch_size)
+            n_best = decode_n_best(self.model, self.builder, task, examples, from_dict(DecodingConfig, settings, data),
+                                   meta["decoding"]["seed"], self.batch_size)
         except AudioPaLMError as error:
             return Result(str(error))
         answers = {example.utterance: [
             {"parts": [part.tolist() for part in answer.parts], "truncated": answer.truncated, "score": answer.score}
-            for answer in answers] for example, answers in zip(examples, found, strict=True)}
+            for answer in ranked] for example, ranked in zip(examples, n_best, strict=True)}
         write_json(shard.path, {"meta": meta, "seconds": time.monotonic() - began,
                                 "answers": {name: answers[name] for name in shard.utterances}})
         return Result()

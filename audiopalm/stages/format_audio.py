@@ -1,16 +1,16 @@
 """Stage 2: every utterance and its spoken translations as 16 kHz mono audio, each piece of speech written once.
 
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
-one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi); `wav.scp.<language>` or
-`segments.<language>` hold the translations.
-Speech is named by a hash of its source and cuts, so equal speech is stored once, and a rerun makes only what is
-missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
+one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi). The translations are in
+`wav.scp.<language>` or `segments.<language>`.
+Speech is named by a hash of its source and cuts, so that equal speech is stored once. A rerun writes only missing
+files. Utterances whose audio is damaged, too short, too long, or too short for their text are removed and listed.
 """
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,24 +24,25 @@ from audiopalm.stages.audio_store import ARCHIVE_FILES, AudioStore, archive_stem
 from audiopalm.stages.jobs import Launcher, run_jobs
 from audiopalm.stages.write_audio import SpeechArchive, SpeechFile, WrittenAudio
 
-FASTEST = 40  # characters a second: more is not the text of this recording
+FASTEST = 40  # characters a second; a longer text cannot be that of the recording
 
 
 def make_audio(speeches: Iterable[Speech], store: AudioStore, launcher: Launcher) -> tuple[int, dict[str, str]]:
-    """Write the recordings that do not exist yet; return their number, and {name: reason} of all with damaged audio.
+    """Write the recordings that do not exist yet; return their number, and {name: reason} of all damaged recordings.
 
-    Damaged ones are remembered in `damaged.json` of the folder, so that no run reads them again.
+    `damaged.json` of the folder lists the damaged recordings, so that no run reads them again.
     """
     store.folder.mkdir(parents=True, exist_ok=True)
     record = store.folder / "damaged.json"
     damaged = (read_json(record) if record.exists() else {}) | store.damaged
     by_name = {speech.name(): speech for speech in speeches}
-    # In the order of their sources: a job decodes a recording once for all its cuts.
+    # The order of the sources lets a job decode a recording once for all its cuts.
     files = [SpeechFile(name, speech.path, list(speech.cuts))
              for name, speech in sorted(by_name.items(), key=lambda item: (item[1].path, item[1].cuts))]
     missing = {file.name for file in files if file.name not in damaged and not store.seconds(file.name)}
-    todo = plan_archives(files, missing, store, launcher.number) if store.in_archives else [
-        file for file in files if file.name in missing]
+    todo: Sequence[SpeechArchive | SpeechFile] = [file for file in files if file.name in missing]
+    if store.in_archives:
+        todo = plan_archives(files, missing, store, launcher.number)
     arguments = ["--audio_dir", str(store.folder), "--audio_format", store.format]
     written, known = 0, len(damaged)
     for made in run_jobs(launcher, "write_audio", arguments, todo, WrittenAudio,
@@ -56,9 +57,9 @@ def make_audio(speeches: Iterable[Speech], store: AudioStore, launcher: Launcher
 
 
 def plan_archives(files: list[SpeechFile], missing: set[str], store: AudioStore, jobs: int) -> list[SpeechArchive]:
-    """Archives of the files that are missing.
+    """The archives to write, which contain the missing files.
 
-    All files are shared out to archives, so that a run that was killed and one that was not make the same ones.
+    All files are divided into archives first, so that a run that was killed and restarted makes the same archives.
     """
     size = max(min(ARCHIVE_FILES, -(-len(files) // max(jobs, 1))), 1)
     archives = []
@@ -74,18 +75,22 @@ def plan_archives(files: list[SpeechFile], missing: set[str], store: AudioStore,
 
 @dataclass
 class SpeechFilter:
-    """Decides which speech is kept, by its audio, its length and its text, and records what is removed and why."""
+    """Decides by audio, length and text which speech stays, and records the removed speech with reasons.
+
+    shortest, longest: limits in seconds.
+    """
 
     store: AudioStore
     damaged: dict[str, str]
     text: dict[str, str]
-    shortest: float  # seconds
+    shortest: float
     longest: float
-    seconds: dict[str, float] = field(default_factory=dict)  # of every file that was looked at
-    removed: list[tuple[str, str, str]] = field(default_factory=list)  # utterance, "utterance" or translation, reason
+    seconds: dict[str, float] = field(default_factory=dict)  # by file, for all files that `accepts` was called with
+    # The utterance, the word "utterance" or "translation.<language>", and the reason.
+    removed: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def keeps(self, key: str, speech: Speech, suffix: str) -> bool:
-        """Whether the speech of an utterance (suffix "") or of its translation (".<language>") is kept."""
+    def accepts(self, key: str, speech: Speech, suffix: str) -> bool:
+        """Whether the speech of an utterance (suffix "") or of its translation (".<language>") stays in the set."""
         reason = self._reason(key, speech.name(), suffix)
         if reason:
             self.removed.append((key, f"translation{suffix}" if suffix else "utterance", reason))
@@ -104,7 +109,7 @@ class SpeechFilter:
         return ""
 
     def report(self, lengths: dict[str, float]) -> dict:
-        """Counts, hours and reasons, for format.json; `lengths` are the seconds of the utterances that are kept."""
+        """Counts, hours and reasons, for format.json; `lengths` are the seconds of the utterances that stay."""
         report = {"utterances": len(lengths),
                   "removed": dict(sorted(Counter(f"{what} {why}" for _, what, why in self.removed).items())),
                   "hours": round(sum(lengths.values()) / 3600, 3),
@@ -118,23 +123,25 @@ class SpeechFilter:
 
 def format_directory(directory: Path, output: Path, store: AudioStore, damaged: dict[str, str], shortest: float = 0.0,
                      longest: float = float("inf"), max_drop: float = 0.05, pipes: bool = False) -> dict:
-    """Write the tables of one set whose audio is made; return what was kept and removed, which is also written to
-    <output>/{format.json,removed.tsv}. `damaged` is what `make_audio` found.
+    """Write the tables of one set, whose audio `make_audio` has written; return the report of `SpeechFilter`.
 
-    An utterance whose own speech is damaged, or shorter or longer than the limits (seconds), or too short for its text,
-    is removed from every table; a translation with such speech only loses its audio. Raises AudioPaLMError when nothing
-    is left, or when more than `max_drop` (0 to 1) of the utterances have damaged audio.
+    The report is also written to <output>/format.json, the removed speech to <output>/removed.tsv. damaged: the damaged
+    recordings that `make_audio` returned. pipes: whether wav.scp may contain commands.
+
+    An utterance whose own speech is damaged, shorter or longer than the limits (seconds), or too short for its text is
+    removed from every table. A translation with such speech only loses its audio. Raises AudioPaLMError if no utterance
+    is left, or if more than `max_drop` (0 to 1) of the utterances have damaged audio.
     """
     spoken = all_speech(directory, pipes)
     text = read_table(require(directory / "text", MADE_BY))
-    kept_speech = SpeechFilter(store, damaged, text, shortest, longest)
-    kept = {key for key, speech in spoken[""].items() if kept_speech.keeps(key, speech, "")}
+    speech_filter = SpeechFilter(store, damaged, text, shortest, longest)
+    kept = {key for key, speech in spoken[""].items() if speech_filter.accepts(key, speech, "")}
     tables = {suffix: {key: store.path(speech.name()) for key, speech in table.items()
-                       if key in kept and (not suffix or kept_speech.keeps(key, speech, suffix))}
+                       if key in kept and (not suffix or speech_filter.accepts(key, speech, suffix))}
               for suffix, table in spoken.items()}
-    lengths = {key: kept_speech.seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
-    report = kept_speech.report(lengths)
-    write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in kept_speech.removed))
+    lengths = {key: speech_filter.seconds[speech.name()] for key, speech in spoken[""].items() if key in kept}
+    report = speech_filter.report(lengths)
+    write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in speech_filter.removed))
     write_json(output / "format.json", report)
     broken = [f"{speech.path} {damaged[speech.name()]}" for speech in spoken[""].values() if speech.name() in damaged]
     if not kept or len(broken) > max_drop * len(spoken[""]):
@@ -158,7 +165,7 @@ def write_tables(directory: Path, output: Path, tables: dict[str, dict[str, str]
 
 
 def compare_hours(directory: Path, hours: float) -> None:
-    """Warn where the hours of a set differ from those that stage 1 leaves in <directory>/report.json."""
+    """Warn if the hours of a set differ from the published hours that stage 1 writes to <directory>/report.json."""
     report = directory / "report.json"
     facts = read_json(report) if report.exists() else {}
     published = facts.get("published_hours", {})
@@ -169,10 +176,11 @@ def compare_hours(directory: Path, hours: float) -> None:
 
 def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, shortest: float, longest: float,
                  max_drop: float, pipes: bool) -> None:
-    """Write the audio of all sets, then the tables of each: {data directory: output}.
+    """Write the audio of all sets, then the tables of each set.
 
-    `pipes`: whether commands in the place of files in wav.scp are run. The limits are those of `format_directory`.
-    Raises AudioPaLMError when another process writes one of the folders.
+    sets: {data directory: output}. pipes: whether wav.scp may contain commands, which are then run. The limits are
+    those of `format_directory`. Raises AudioPaLMError as `format_directory` does, and if another process writes one of
+    the folders.
     """
     start = time.monotonic()
     logging.info("reading %s", " ".join(map(str, sets)))

@@ -1,11 +1,11 @@
-"""Work in parts, by Kaldi's launchers: `run.pl` on this machine, `slurm.pl` or `queue.pl` on a cluster.
+"""Parallel jobs, started by Kaldi's launchers: `run.pl` on this machine, `slurm.pl` or `queue.pl` on a cluster.
 
-A command that has much to do writes its items to `<folder>/JOB.todo` (JSON, one item a line), starts
+A stage divides its work into items. It writes the items to `<folder>/JOB.todo` (JSON, one item a line), starts
 
     run.pl JOB=1:N <folder>/JOB.log python -m audiopalm.bin.WORKER ... --todo <folder>/JOB.todo --done <folder>/JOB.done
 
-and reads the results from `<folder>/JOB.done` as they come in. A worker leaves its work where the next run finds it: a
-command that is started again makes items only of what is missing.
+and reads the results from `<folder>/JOB.done` as the workers append them. The products of finished items stay on disk:
+a stage that is started again makes items only for products that are missing.
 """
 
 import argparse
@@ -43,30 +43,33 @@ class Launcher:
 
 @dataclass(frozen=True)
 class Result:
-    """What a worker reports of an item; subclasses add fields. A non-empty `error` ends the stage."""
+    """A worker's report on one item; subclasses add fields. A non-empty `error` ends the stage."""
 
     error: str = ""
 
 
-Item, R = TypeVar("Item"), TypeVar("R", bound=Result)
+Item = TypeVar("Item")  # a dataclass
+R = TypeVar("R", bound=Result)
 
 
 def add_launcher_options(parser: argparse.ArgumentParser, folder: str) -> None:
-    parser.add_argument("--nj", type=int, default=2, help="jobs")
-    parser.add_argument("--cmd", default="run.pl", help="what runs them: run.pl, slurm.pl or queue.pl, with options")
-    parser.add_argument("--job_dir", type=Path, help=f"their lists and logs [{folder}]")
+    """Add the options of a Launcher. `folder` is the default of --job_dir, for the help."""
+    parser.add_argument("--nj", type=int, default=2, help="number of jobs")
+    parser.add_argument("--cmd", default="run.pl", help="launcher of the jobs: run.pl, slurm.pl or queue.pl, "
+                        "with its options")
+    parser.add_argument("--job_dir", type=Path, help=f"folder for the lists and logs of the jobs [{folder}]")
 
 
 def dealt(items: list[Item], jobs: int) -> list[Item]:
-    """`items` in an order in which each of `jobs` jobs gets equally many from every part of the list."""
+    """`items` reordered so that each of `jobs` jobs gets an equal share of every part of the list."""
     return [item for job in range(jobs) for item in items[job::jobs]]
 
 
 def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], result: type[R],
              what: str) -> Iterator[R]:
-    """Yield the results of all items (dataclasses), in any order; audiopalm.bin.`worker` makes them.
+    """Yield the results of all items (dataclasses), in any order. audiopalm.bin.`worker` processes the items.
 
-    Raises AudioPaLMError for an item's error, when a job fails (its log says why), and when another process runs jobs
+    Raises AudioPaLMError if an item has an error, if a job fails (its log says why), and if another process runs jobs
     in the same folder.
     """
     if not items:
@@ -74,15 +77,15 @@ def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: Seque
     number = max(min(launcher.number, len(items)), 1)
     with locked(launcher.folder, worker):
         command = _prepare(launcher, worker, arguments, items, number)
-        # In a session of its own, so that Ctrl-C comes to this process alone, which then asks the launcher, once, to
-        # end its jobs. When this process is killed, the kernel asks.
+        # The launcher gets a session of its own. Ctrl-C then reaches only this process, which asks the launcher once to
+        # end its jobs. If this process is killed, the kernel asks the launcher.
         process = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
         try:
             for values in progress(_results(process, launcher.folder, number), len(items), what):
-                found = result(**values)
-                if found.error:
-                    raise AudioPaLMError(found.error)
-                yield found
+                report = result(**values)
+                if report.error:
+                    raise AudioPaLMError(report.error)
+                yield report
             if process.wait() != 0:
                 raise AudioPaLMError(f"jobs of {worker} failed, their logs are {launcher.folder}/*.log")
         finally:
@@ -92,18 +95,21 @@ def run_jobs(launcher: Launcher, worker: str, arguments: list[str], items: Seque
 
 
 def find_launcher(command: str) -> list[str]:
-    """The words of `slurm.pl --mem 4G` with the whole path of the program, on PATH or in utils/."""
+    """The words of a command such as `slurm.pl --mem 4G`, with the full path of the program on PATH or in utils/.
+
+    Raises AudioPaLMError if there is no such program.
+    """
     program, *options = shlex.split(command) or [""]
-    found = shutil.which(program) or shutil.which(program, path=str(UTILS))
-    if found is None:
+    path = shutil.which(program) or shutil.which(program, path=str(UTILS))
+    if path is None:
         raise AudioPaLMError(f"--cmd: there is no program {program!r}; run.pl runs jobs on this machine")
-    return [found, *options]
+    return [path, *options]
 
 
 def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Sequence[Any], number: int) -> list[str]:
     """Write the lists of items of `number` jobs; return the launcher's command line."""
-    found, *options = find_launcher(launcher.command)
-    for path in launcher.folder.iterdir():  # of an earlier run
+    program, *options = find_launcher(launcher.command)
+    for path in launcher.folder.iterdir():  # files of an earlier run
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != LOCK:
@@ -111,18 +117,18 @@ def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Seque
     for job in range(number):
         part = items[job * len(items) // number:(job + 1) * len(items) // number]
         (launcher.folder / f"{job + 1}.todo").write_text("".join(json.dumps(asdict(item)) + "\n" for item in part))
-    # The launcher replaces this word by the number of the job, wherever it stands: no path may have it already.
+    # The launcher replaces this word by the number of the job wherever it occurs, so no other word may contain it.
     name = "JOB"
-    while any(name in word for word in (found, *options, str(launcher.folder), sys.executable, *arguments)):
+    while any(name in word for word in (program, *options, str(launcher.folder), sys.executable, *arguments)):
         name += "_"
     stem = str(launcher.folder / name)
-    return [found, *options, f"{name}=1:{number}", f"{stem}.log", sys.executable, "-m", f"audiopalm.bin.{worker}",
+    return [program, *options, f"{name}=1:{number}", f"{stem}.log", sys.executable, "-m", f"audiopalm.bin.{worker}",
             *arguments, "--todo", f"{stem}.todo", "--done", f"{stem}.done"]
 
 
 def _results(process: subprocess.Popen, folder: Path, number: int) -> Iterator[dict]:
-    """The lines that the workers write, until the launcher has ended."""
-    offsets = [0] * number  # of each file: bytes of whole lines that are read
+    """The results that the workers write, until the launcher has ended."""
+    offsets = [0] * number  # per file: the number of bytes that were read, in whole lines
     while True:
         ended = process.poll() is not None
         for job in range(number):
@@ -140,15 +146,16 @@ def _results(process: subprocess.Popen, folder: Path, number: int) -> Iterator[d
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--todo", type=Path, required=True, help="items, one JSON value a line")
-    parser.add_argument("--done", type=Path, required=True, help="gets a result for each item")
+    """Add the options of a worker: its list of items and its list of results."""
+    parser.add_argument("--todo", type=Path, required=True, help="file with the items, one JSON value a line")
+    parser.add_argument("--done", type=Path, required=True, help="file that gets a result for each item")
 
 
 def work(todo: Path, done: Path, item_type: type[Item], function: Callable[[Item], Result]) -> None:
-    """Call `function` on every item of `todo` and append its result to `done` at once.
+    """Call `function` on each item of `todo` and append its result to `done` immediately.
 
-    A job that a scheduler has ended and started again goes on behind its last result. SIGTERM ends it so that it is
-    started again, see utils/jobs.pm.
+    A job that a scheduler has ended and restarted resumes after its last result. After SIGTERM the process exits with
+    the code AGAIN, which makes the launcher restart it (utils/jobs.pm).
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(AGAIN))
     items = todo.read_text(encoding="utf-8").splitlines()

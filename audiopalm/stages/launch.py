@@ -1,4 +1,4 @@
-"""A training as a job of `cuda_cmd`, on one or several machines, its output shown while it runs.
+"""Run a training as a job of `cuda_cmd`, on one or several machines, and show its log while it runs.
 
     run.pl LOG python -m audiopalm.bin.train_lm ...                                           one process
     run.pl --gpu 8 LOG python -m audiopalm.bin.start_ranks --ngpu 8 train_lm ...              eight on one machine
@@ -23,7 +23,7 @@ from audiopalm.core.processes import end_with_parent
 from audiopalm.stages.jobs import POLL, UTILS, find_launcher
 
 STATUS = re.compile(r"^\S+: job failed with status (\d+), log is in ", re.M)
-# Lines of a log that are not the training's; Slurm's say for every node that its processes were ended.
+# Lines of a log that the training has not written. Slurm writes a line for every node whose processes were ended.
 ABOUT_THE_JOB = re.compile(rb"# Accounting: |# Ended \(code |srun: launch/slurm: |srun: Job step aborted|"
                            rb"srun: error: \S+ tasks? \S+ (?:Exited|Terminated|Killed)|"
                            rb"slurmstepd-\S+ error: \*\*\* STEP ")
@@ -33,8 +33,8 @@ ABOUT_THE_JOB = re.compile(rb"# Accounting: |# Ended \(code |srun: launch/slurm:
 class TrainingJob:
     """The command `python -m audiopalm.bin.<name> <arguments>` as a job.
 
-    command: what runs jobs, as in Kaldi's cmd.sh. ngpu: GPUs on each machine, each with a process; 0 for one process on
-    the CPU. num_nodes: machines. folder: gets the log.
+    command: the launcher of jobs, as in Kaldi's cmd.sh. ngpu: the number of GPUs per machine, each with a process; 0
+    for one process on the CPU. num_nodes: the number of machines. folder: gets the log.
     """
 
     command: str
@@ -49,8 +49,10 @@ class TrainingJob:
         return self.folder / f"{self.name}.log"
 
     def words(self) -> list[str]:
-        """The command line of the launcher; raises AudioPaLMError where it cannot start processes on several
-        machines."""
+        """The command line of the launcher.
+
+        Raises AudioPaLMError for numbers out of range, and if the launcher cannot start processes on several machines.
+        """
         if self.ngpu < 0 or self.num_nodes < 1:
             raise AudioPaLMError(f"--ngpu is a number from 0 and --num_nodes one from 1 on, found {self.ngpu} and "
                                  f"{self.num_nodes}")
@@ -71,16 +73,19 @@ class TrainingJob:
 
 
 def launch(job: TrainingJob) -> int:
-    """Run a training and show its log meanwhile; return its exit code, 1 where its job left none."""
+    """Run a training and show its log while it runs; return its exit code, or 1 if its job has left none.
+
+    Raises AudioPaLMError as `TrainingJob.words` does, and if another process trains in the same folder.
+    """
     words = job.words()
     with locked(job.folder, job.name):
         shutil.rmtree(job.folder / "q", ignore_errors=True)
         job.log.unlink(missing_ok=True)
-        # Lightning advises every process that Slurm starts without srun to be started by it.
+        # Lightning warns every process that Slurm starts without srun that srun should start it.
         changes = {"PYTHONWARNINGS": "ignore:The `srun` command is available"}
         if not job.ngpu:
             changes["CUDA_VISIBLE_DEVICES"] = ""
-        report = job.folder / "launcher.txt"  # what the launcher itself says; the log is shown already
+        report = job.folder / "launcher.txt"  # the launcher's own messages, which repeat the end of the log
         if Path(words[0]).name != "run.pl":
             logging.info("submitted by %s; the log is %s", Path(words[0]).name, job.log)
         with open(report, "w") as stream:
@@ -101,7 +106,7 @@ def launch(job: TrainingJob) -> int:
 
 
 def _wait(process: subprocess.Popen, shown: "_Shown") -> None:
-    """Until the launcher has ended."""
+    """Show the log until the launcher has ended."""
     ended = False
     while not ended:
         ended = process.poll() is not None
@@ -111,13 +116,13 @@ def _wait(process: subprocess.Popen, shown: "_Shown") -> None:
 
 
 class _Shown:
-    """The growing log of a job, copied to standard output without the lines about the job itself."""
+    """Copies the growing log of a job to standard output, without the lines about the job itself."""
 
-    def __init__(self, log: Path):
+    def __init__(self, log: Path) -> None:
         self.log, self._offset, self._begun = log, 0, False
 
     def update(self) -> None:
-        """Copy what is new, in whole lines."""
+        """Copy the new whole lines of the log."""
         try:
             with open(self.log, "rb") as stream:
                 stream.seek(self._offset)
@@ -138,10 +143,10 @@ class _Shown:
 
 
 def _exit_code(code: int, report: str, log: Path) -> int:
-    """The training's own exit code; what the launcher says besides is shown."""
-    if found := STATUS.search(report):
-        return int(found[1])
-    tail = report.find(f"==> {log} <==\n")  # the end of the log, which was shown
+    """The exit code of the training. Without one, the launcher's messages are shown and its own code is returned."""
+    if status := STATUS.search(report):
+        return int(status[1])
+    tail = report.find(f"==> {log} <==\n")  # here the launcher repeats the end of the log
     after = report.find("\n==> ", tail + 1) + 1
     sys.stderr.write(report if tail < 0 else report[:tail] + (report[after:] if after else ""))
     return abs(code)

@@ -1,4 +1,4 @@
-"""Stage 14: all that inference needs in one folder, with a model card and a manifest, and a zip of the folder.
+"""Stage 14: a folder with all files that inference needs, a model card and a manifest, and a zip of the folder.
 
 `AudioPaLM.from_pretrained` loads the folder. The same inputs give the same bytes.
 """
@@ -16,7 +16,7 @@ from audiopalm.vocabulary.text import tokenizer_file
 # Folder -> the files that inference reads, and the stage that makes them.
 CONTENTS = {
     "lm": (("config.json", "model.safetensors"), "stage 8 (finetune)"),
-    "vocabulary": (("vocabulary.json",), "stage 6 (vocabulary)"),  # and the tokenizer, by whichever name
+    "vocabulary": (("vocabulary.json",), "stage 6 (vocabulary)"),  # and the tokenizer, which has one of several names
     "units": (("config.json", "model.safetensors"), "stage 3 (units)"),
     "codec": (("config.json", "model.safetensors"), "stage 4 (codec)"),
     "acoustic": (("config.json", "model.safetensors"), "stage 9 (acoustic)"),
@@ -24,10 +24,11 @@ CONTENTS = {
 
 
 def pack(folders: dict[str, Path], output: Path, recipe: str, beside: dict[str, bytes]) -> Path:
-    """Copy the files of `CONTENTS` into `output`, write those beside them, put it in place whole, zip it.
+    """Write the pack `output` and its zip; returns the path of the zip.
 
-    folders: {name in CONTENTS: folder}. beside: {name: contents} of the card and other files at the top of the pack.
-    Returns the path of the zip.
+    The folder gets its final name when it is complete. folders: {name in CONTENTS: folder that its files are copied
+    from}. beside: {name: contents} of the card and other files at the top of the pack. Raises AudioPaLMError for a
+    missing file.
     """
     for name, (files, stage) in CONTENTS.items():
         for file in files:
@@ -50,7 +51,7 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, beside: dict[str, 
 
 
 def zip_folder(folder: Path, output: Path) -> Path:
-    """A zip of `folder`, with fixed dates and order so that equal folders give equal zips."""
+    """Write a zip of `folder`, with fixed dates and order so that equal folders give equal zips; returns `output`."""
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", compresslevel=1) as file:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

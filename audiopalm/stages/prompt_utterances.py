@@ -1,4 +1,4 @@
-"""Which utterance of a set gives the voice prompt of another one."""
+"""The choice of voice prompts: the utterance of a set whose beginning prompts another utterance."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +14,12 @@ from audiopalm.data.speakers import speakers_beside
 
 
 class Prompts:
-    """Source units and codec tokens of a set, for voice prompts."""
+    """The units and codec tokens of the source utterances of a set, and rules that choose prompts among them.
 
-    def __init__(self, data_dir: str | Path, tokens: str | Path, acoustic: Acoustic, acoustic_dir: str | Path):
+    Raises AudioPaLMError for missing tables, and for tokens that the acoustic model was not trained on.
+    """
+
+    def __init__(self, data_dir: str | Path, tokens: str | Path, acoustic: Acoustic, acoustic_dir: str | Path) -> None:
         self.meta = read_token_meta(tokens)
         check_token_meta(acoustic.meta, self.meta, acoustic_dir, tokens)
         self.tokens = Path(tokens)
@@ -30,25 +33,26 @@ class Prompts:
         self._speaker = speaker
 
     def own(self, utterance: str) -> str:
+        """The utterance itself. Raises AudioPaLMError if it has no codec tokens."""
         if utterance not in self.codec:
             raise AudioPaLMError(f"{self.codec.path} has no codec tokens for the voice prompt of {utterance!r}; "
                                  "tokenize this set with the codec (stage 5)")
         return utterance
 
     def next(self, utterance: str) -> str:
-        """The next utterance of the same speaker; the same one where there is no other."""
-        own = self._of_speaker.get(self._speaker[self.own(utterance)], [])
-        return own[(own.index(utterance) + 1) % len(own)]
+        """The next utterance of the same speaker by id, wrapping round; the same utterance if there is no other."""
+        of_speaker = self._of_speaker.get(self._speaker[self.own(utterance)], [])
+        return of_speaker[(of_speaker.index(utterance) + 1) % len(of_speaker)]
 
     def others(self, utterances: Iterable[str], language: str) -> dict[str, str]:
-        """{utterance: one of another speaker}; raises AudioPaLMError when the set has no other."""
-        known = set(self.codec) & set(self.units)
-        found, _ = speakers_beside(list(utterances), known, self._speaker, self.language, language)
-        if alone := [utterance for utterance in utterances if utterance not in found]:
+        """{utterance: an utterance of another speaker}; raises AudioPaLMError if the set has no other speaker."""
+        utterances, known = list(utterances), set(self.codec) & set(self.units)
+        prompts, _ = speakers_beside(utterances, known, self._speaker, self.language, language)
+        if alone := [utterance for utterance in utterances if utterance not in prompts]:
             raise AudioPaLMError(f"{self.tokens} has no other speaker than that of {alone[0]!r} to prompt with; leave "
                                  "out --other_prompts")
-        return found
+        return prompts
 
     def of(self, utterance: str) -> tuple[np.ndarray, np.ndarray]:
-        """Units `[P]` and codec tokens `[about 2 * P, levels]` of a prompt utterance."""
+        """The units `[P]` and codec tokens `[about 2 * P, levels]`, int32, of a prompt utterance."""
         return self.units[utterance], self.codec[utterance].reshape(-1, self.meta["codec_levels"])

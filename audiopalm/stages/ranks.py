@@ -1,8 +1,7 @@
-"""The processes of a training on one machine, by torchrun's agent; those of several machines find each other by what
-Slurm says about the job.
+"""Start the processes of a training on one machine, by torchrun's agent.
 
-Of several processes that end with an error one line says why. SIGTERM is passed on to the processes, which then save
-a checkpoint and end (audiopalm/training/preemption.py).
+The processes of several machines find each other by Slurm's environment variables. If processes fail, one line says
+why. SIGTERM is passed on to the processes, which then save a checkpoint and end (audiopalm/training/preemption.py).
 """
 
 import logging
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch.distributed import DistNetworkError
@@ -24,15 +24,15 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import AGAIN, LOST_PEER, ONE_LINE
 
-FIRST_PORT, PORTS = 20000, 12000  # below those that Linux gives to other programs
+FIRST_PORT, PORTS = 20000, 12000  # below Linux's range of ephemeral ports
 
 
 def start_ranks(ngpu: int, num_nodes: int, command: Sequence[str]) -> int:
-    """Run `python COMMAND...` in a process for each GPU of this machine, or in one without GPUs; return the exit code.
+    """Run `python COMMAND...` in a process for each GPU of this machine, or in one process without GPUs.
 
-    With several machines, srun has started this on each.
+    Returns the exit code. With several machines, srun calls this on each of them.
 
-    Raises AudioPaLMError where there are fewer GPUs, and for a process that fails.
+    Raises AudioPaLMError if the machine has fewer GPUs than `ngpu`, and for a process that fails.
     """
     if ngpu > torch.cuda.device_count():
         raise AudioPaLMError(f"--ngpu {ngpu}, but {socket.gethostname()} shows {torch.cuda.device_count()} GPUs")
@@ -40,7 +40,7 @@ def start_ranks(ngpu: int, num_nodes: int, command: Sequence[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
     os.environ[ONE_LINE] = "1"
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what fails is said below
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # failures are reported below
     signal.signal(signal.SIGTERM, _pass_on)
     signal.signal(signal.SIGUSR1, _pass_on)  # from utils/srun.sh
     with TemporaryDirectory() as folder:
@@ -58,12 +58,13 @@ def start_ranks(ngpu: int, num_nodes: int, command: Sequence[str]) -> int:
 
 
 def _configuration(processes: int, nodes: int, folder: str) -> LaunchConfig:
-    """For this machine alone, or as one of the machines of a job of Slurm, of which the first one is the meeting point.
+    """The configuration of one machine alone, or of one machine of a Slurm job, whose first node is the rendezvous.
 
     Errors of the processes go to files in `folder`.
     """
-    common = {"min_nodes": nodes, "max_nodes": nodes, "nproc_per_node": processes, "max_restarts": 0,
-              "logs_specs": DefaultLogsSpecs(log_dir=folder), "signals_to_handle": "SIGINT,SIGHUP,SIGQUIT"}
+    common: dict[str, Any] = {
+        "min_nodes": nodes, "max_nodes": nodes, "nproc_per_node": processes, "max_restarts": 0,
+        "logs_specs": DefaultLogsSpecs(log_dir=folder), "signals_to_handle": "SIGINT,SIGHUP,SIGQUIT"}
     if nodes == 1:
         return LaunchConfig(**common, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=str(os.getpid()))
     job, node = os.environ["SLURM_JOB_ID"], int(os.environ["SLURM_NODEID"])
@@ -72,7 +73,7 @@ def _configuration(processes: int, nodes: int, folder: str) -> LaunchConfig:
 
 
 def _first_host() -> str:
-    """Where the first node of the job answers."""
+    """The address of the first node of the job."""
     nodes = os.environ["SLURM_STEP_NODELIST"]
     names = subprocess.run(["scontrol", "show", "hostnames", nodes], text=True, capture_output=True, check=True).stdout
     shown = subprocess.run(["scontrol", "show", "node", names.split()[0]], text=True, capture_output=True, check=True)
@@ -80,20 +81,21 @@ def _first_host() -> str:
 
 
 def _pass_on(*_) -> None:
-    """SIGTERM to all processes."""
+    """Send SIGTERM to all child processes."""
     for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         os.kill(int(child), signal.SIGTERM)
 
 
 def _exit_code(failures: dict[int, ProcessFailure]) -> int:
-    """AGAIN where all processes have saved their work, 1 where the fault is another machine's, which says what it is.
+    """AGAIN if all processes have saved their work, 1 if the fault is that of another machine, which reports it.
 
-    Raises AudioPaLMError for the process that failed.
+    Raises AudioPaLMError for the process that failed first.
     """
     codes = {failure.exitcode for failure in failures.values()}
     if codes == {AGAIN}:
         return AGAIN
-    # One that a signal ended first: the others may have lost it. Then one that says what is wrong.
+    # A process that a signal ended comes first: the others may have lost their connection to it. Next come processes
+    # that report an error of their own.
     rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].exitcode == LOST_PEER,
                                                             item[0]))
     if failure.exitcode == LOST_PEER:

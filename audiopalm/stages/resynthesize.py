@@ -1,4 +1,4 @@
-"""One recording to audio units and back to speech, by the models of a packed folder."""
+"""One recording to audio units and back to speech, by the models of a pack."""
 
 import time
 from pathlib import Path
@@ -18,9 +18,10 @@ from audiopalm.units.registry import UnitTokenizer
 
 def resynthesize(samples: np.ndarray, voice: np.ndarray, output: Path, model: Path, seed: int,
                  overrides: list[str]) -> str:
-    """Write the speech of `samples` `[T]` in the voice of the first 3 s of `voice` `[T]`; returns a line about it.
+    """Write the speech of `samples` in the voice of the first 3 s of `voice`; returns a line with length and speed.
 
-    model: a folder with units/, acoustic/ and codec/. overrides: settings of generation.
+    samples, voice: `[T]` float32 at 16 kHz. model: a folder with units/, acoustic/ and codec/. overrides: settings of
+    generation, KEY=VALUE. Raises AudioPaLMError for missing models and for models that do not fit each other.
     """
     check_manifest(model)
     device = best_device()

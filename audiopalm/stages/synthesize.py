@@ -1,9 +1,9 @@
 """Stage 11: the audio units of decode folders to speech, each utterance with a voice prompt; folders can be resumed.
 
-The speech is made in jobs (synthesize_shards.py), a file for each utterance or archives of many. Which recording is the
-prompt follows from the row of the task (`Output.keeps_source_voice` in audiopalm/tasks.py). For speech translation it
-is the source utterance itself, so that the translation keeps the speaker's voice. For text to speech it is the next
-utterance of the speaker (by id, wrapping round), never the sentence itself.
+The speech is made in jobs (synthesize_shards.py), as a file for each utterance or as archives of many. The row of the
+task decides which recording is the prompt (`Output.keeps_source_voice` in audiopalm/tasks.py). For speech translation
+the prompt is the source utterance itself, so that the translation has the speaker's voice. For text to speech it is the
+next utterance of the speaker (by id, wrapping round), never the sentence itself.
 """
 
 import logging
@@ -31,31 +31,34 @@ from audiopalm.stages.prompt_utterances import Prompts
 from audiopalm.stages.synthesize_shards import SpeechShard, SpokenShard
 from audiopalm.tasks import Output, get_task
 
-SHARD = 256  # utterances: what a kill loses at most, per job, where they are written to archives
+SHARD = 256  # utterances in a shard; when archives are written, a killed job loses at most this many
 
 
 @dataclass
 class Job:
-    """One decode folder: {utterance: entry of its units in an archive}, {utterance: units `[T]`} and {utterance:
-    utterance whose first 3 s are the voice prompt}."""
+    """One decode folder to speak.
+
+    entries: {utterance: entry of its units in a token archive}. units: {utterance: int32 `[T]`}. prompts: {utterance:
+    utterance whose first 3 s are its voice prompt}. Raises AudioPaLMError for an id that cannot name a file.
+    """
 
     folder: Path
     entries: dict[str, str]
     units: dict[str, np.ndarray]
     prompts: dict[str, str]
 
-    def __post_init__(self):
-        for utterance in self.units:  # files are named by them
+    def __post_init__(self) -> None:
+        for utterance in self.units:  # files are named by the ids
             check_id(utterance, self.folder)
 
 
 def check_codec(acoustic: Acoustic, codec_dir: str | Path) -> None:
-    """Refuse a codec whose tokens the acoustic model does not speak, showing both hashes."""
+    """Raise AudioPaLMError, with both hashes, if the acoustic model was trained on tokens of another codec."""
     _check_hash("codes of codec", hash_codes(codec_dir), acoustic.meta["codes_sha256"], codec_dir)
 
 
 def check_units(acoustic: Acoustic, units_dir: str | Path) -> None:
-    """Refuse a tokenizer whose units the acoustic model does not know, showing both hashes."""
+    """Raise AudioPaLMError, with both hashes, if the acoustic model was trained on units of another tokenizer."""
     found = sha256(require(Path(units_dir) / MODEL, "stage 3 (units)"))
     _check_hash("units", found, acoustic.meta["units_sha256"], units_dir)
 
@@ -67,7 +70,7 @@ def _check_hash(name: str, found: str, expected: str, directory: str | Path) -> 
 
 
 def spoken_output(folder: Path) -> Output:
-    """The audio part of the task of a decode folder."""
+    """The audio part of the task of a decode folder. Raises AudioPaLMError if the task does not speak."""
     task = get_task(read_json(folder / "meta.json", DECODE)["task"])
     if task.spoken is None:
         raise AudioPaLMError(f"{folder} has units, but the task {task.name!r} does not speak; run {DECODE} again")
@@ -76,13 +79,16 @@ def spoken_output(folder: Path) -> Output:
 
 def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Prompts,
                  limit: int | None = None) -> list[Job]:
-    """The decode folders that hold units (`names`: only these), of each the first `limit` utterances by id."""
-    found = sorted(path.parent.name for path in Path(decode_dir).glob("*/units.scp"))
+    """The jobs for the decode folders that have units, or only for those in `names`.
+
+    limit: maximum number of utterances per folder, the first by id. Raises AudioPaLMError for an unknown name.
+    """
+    with_units = sorted(path.parent.name for path in Path(decode_dir).glob("*/units.scp"))
     for name in names or []:
-        if name not in found:
-            raise AudioPaLMError(f"{decode_dir} has no decode {name!r} with units; {nearest(name, found)}")
+        if name not in with_units:
+            raise AudioPaLMError(f"{decode_dir} has no decode {name!r} with units; {nearest(name, with_units)}")
     jobs = []
-    for name in names or found:
+    for name in names or with_units:
         folder = Path(decode_dir) / name
         rule = prompts.own if spoken_output(folder).keeps_source_voice else prompts.next
         archive = TokenArchive(folder / "units.scp")
@@ -93,10 +99,10 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
 
 
 def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: set[str], most: int | None = None) -> Job:
-    """The ceiling: true units of speech in `language`, for the utterances `chosen` (empty: the whole set), of each
-    source language at most `most`, evenly spread over the ids and with them over the speakers.
+    """The job of the ceiling: true units of speech in `language`, for the utterances `chosen` (empty: the whole set).
 
-    Utterances that are spoken in `language` are treated as in text to speech, the others as in speech translation.
+    most: maximum number of utterances per source language, evenly spaced over the sorted ids. Utterances whose source
+    is in `language` get the prompts of text to speech, the others those of speech translation.
     """
     translated = TokenArchive(prompts.tokens / f"units.{language}.scp")
     of_source: dict[str, list[str]] = {}
@@ -118,10 +124,10 @@ def true_job(decode_dir: str | Path, language: str, prompts: Prompts, chosen: se
 
 
 def other_job(job: Job, prompts: Prompts, most: int) -> Job:
-    """At most so many utterances of a decode, evenly spread over the ids, each with the prompt of another speaker.
+    """The job of at most `most` utterances of a decode, evenly spaced, each with the prompt of another speaker.
 
-    The speakers are those that the scores compare the voice of the output with. meta.json says by a hash beside which
-    speech of the decode it was made, so that it is not scored beside a later one.
+    The other speakers are those whose voices stage 12 compares the output with. meta.json has the hash of the decode's
+    synthesis.json, so that this speech is not scored with later speech of the decode.
     """
     language = read_json(job.folder / "meta.json", DECODE)["source"]
     units = {utterance: job.units[utterance] for utterance in spread(job.units, most)}
@@ -135,15 +141,15 @@ def other_job(job: Job, prompts: Prompts, most: int) -> Job:
 class Folder:
     """The speech of a job: recordings in `wav/`, then prompt.scp and wav.scp.
 
-    `settings` are those of the models that speak. Recordings of an interrupted run are kept; those of other units,
-    models or settings are removed first.
+    `settings` are the hashes and settings of the models that speak. Recordings of an interrupted run stay; recordings
+    that were made from other units, or by other models or settings, are removed first.
     """
 
-    def __init__(self, job: Job, settings: dict[str, Any], audio_format: str):
+    def __init__(self, job: Job, settings: dict[str, Any], audio_format: str) -> None:
         self.job, self.path = job, job.folder
         self.record = {**settings, "input_sha256": spoken_fingerprint(job.units, job.prompts)}
-        found = read_json(self.path / SYNTHESIS) if (self.path / SYNTHESIS).is_file() else {}
-        if any(found.get(key) != value for key, value in self.record.items()):
+        earlier = read_json(self.path / SYNTHESIS) if (self.path / SYNTHESIS).is_file() else {}
+        if any(earlier.get(key) != value for key, value in self.record.items()):
             (self.path / "wav.scp").unlink(missing_ok=True)
             shutil.rmtree(self.path / "wav", ignore_errors=True)
             write_json(self.path / SYNTHESIS, self.record)
@@ -151,7 +157,7 @@ class Folder:
         self.store = AudioStore(self.path / "wav", audio_format)
 
     def shards(self, jobs: int) -> list[SpeechShard]:
-        """What is missing; utterances of similar lengths are made together."""
+        """Shards of the missing utterances, for `jobs` jobs; utterances of similar lengths share a shard."""
         names = sorted(self.job.units, key=lambda name: (len(self.job.units[name]), name.encode()))
         size = max(min(SHARD, -(-len(names) // max(jobs, 1))), 1)
         shards = []
@@ -159,29 +165,29 @@ class Folder:
             part = names[first:first + size]
             missing = [name for name in part if not self.store.seconds(name)]
             if missing:
-                made = part if self.store.in_archives else missing  # an archive is made as a whole
+                made = part if self.store.in_archives else missing  # an archive is written as a whole
                 shards.append(SpeechShard(str(self.path / "wav"), archive_stem(part), made,
                                           [self.job.entries[name] for name in made],
                                           [self.job.prompts[name] for name in made]))
         return shards
 
     def finish(self, spoken: list[SpokenShard]) -> None:
-        """Write the tables; `spoken` is what was made in this run."""
+        """Write the tables. `spoken` are the reports on the shards of this run."""
         self.store.read_indexes()
-        names = self.job.units
-        empty = sum(len(units) == 0 for units in names.values())
+        units = self.job.units
+        empty = sum(len(ids) == 0 for ids in units.values())
         write_table(self.path / "prompt.scp", self.job.prompts)
-        write_json(self.path / SYNTHESIS, {**self.record, "count": len(names), "empty": empty})
-        write_table(self.path / "wav.scp", {name: self.store.path(name) for name in names})
-        audio, seconds = sum(one.audio for one in spoken), sum(one.seconds for one in spoken)
-        logging.info("%s: spoke %d of %d utterances, %d of them silence for want of units; %.0f s of speech in %.0f s "
-                     "of all jobs, real-time factor %.3f", self.path, sum(one.count for one in spoken), len(names),
-                     empty, audio, seconds, seconds / max(audio, 1e-9))
+        write_json(self.path / SYNTHESIS, {**self.record, "count": len(units), "empty": empty})
+        write_table(self.path / "wav.scp", {name: self.store.path(name) for name in units})
+        audio, seconds = sum(shard.audio for shard in spoken), sum(shard.seconds for shard in spoken)
+        logging.info("%s: spoke %d of %d utterances, %d of them silence because they have no units; %.0f s of speech "
+                     "in %.0f s of all jobs, real-time factor %.3f", self.path, sum(shard.count for shard in spoken),
+                     len(units), empty, audio, seconds, seconds / max(audio, 1e-9))
 
 
 @dataclass(frozen=True)
 class SpeechOptions:
-    """What stage 11 speaks of one set; the fields are the options of its command."""
+    """The inputs and settings of stage 11 for one set. The fields are the options of its command."""
 
     decode_dir: Path
     data_dir: Path
@@ -199,7 +205,10 @@ class SpeechOptions:
 
 
 def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
-    """Stage 11: speak every decode of a set, the ceiling, and what other speakers are to prompt."""
+    """Stage 11: speak every decode of a set, the ceilings, and the speech with prompts of other speakers.
+
+    Raises AudioPaLMError for missing inputs, for models that do not fit each other, and if a job fails.
+    """
     acoustic = load_acoustic(options.acoustic, "cpu", options.overrides)
     check_codec(acoustic, options.codec)
     prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
@@ -221,7 +230,7 @@ def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
 
 
 def speak(jobs: list[Job], settings: dict[str, Any], options: SpeechOptions, launcher: Launcher) -> None:
-    """Speak several folders by the same jobs of the launcher."""
+    """Speak the folders of `jobs` together, in one run of the launcher."""
     folders = [Folder(job, settings, options.audio_format) for job in jobs]
     for folder in folders:
         if folder.is_finished:
@@ -234,4 +243,4 @@ def speak(jobs: list[Job], settings: dict[str, Any], options: SpeechOptions, lau
     spoken = list(run_jobs(launcher, "synthesize_shards", arguments, dealt(shards, launcher.number), SpokenShard,
                            "shards"))
     for folder in folders:
-        folder.finish([one for one in spoken if one.folder == str(folder.path / "wav")])
+        folder.finish([shard for shard in spoken if shard.folder == str(folder.path / "wav")])

@@ -22,14 +22,17 @@ from audiopalm.stages.audio_store import write_index
 from audiopalm.stages.jobs import Result, work
 from audiopalm.stages.prompt_utterances import Prompts
 
-SILENCE_SECONDS = 0.5  # what an utterance without units becomes
-CHUNK = 64  # utterances that are made together
+SILENCE_SECONDS = 0.5  # the speech of an utterance without units
+CHUNK = 64  # utterances in a batch
 
 
 @dataclass(frozen=True)
 class SpeechShard:
-    """Utterances to speak into `folder`, into a file each or the archive `<stem>.ark`: entries of their units in token
-    archives, and the utterances whose first 3 s are the voice prompts."""
+    """Utterances to speak, into files in `folder` or into the archive `<folder>/<stem>.ark`.
+
+    units: the entry of each utterance in a token archive. prompts: for each utterance, the utterance whose first 3 s
+    are its voice prompt.
+    """
 
     folder: str
     stem: str
@@ -40,7 +43,7 @@ class SpeechShard:
 
 @dataclass(frozen=True)
 class SpokenShard(Result):
-    """What was made: the folder, the number of utterances, and seconds of speech and of work."""
+    """A report on a shard: its folder, the number of utterances, the seconds of speech, and the seconds of work."""
 
     folder: str = ""
     count: int = 0
@@ -49,15 +52,15 @@ class SpokenShard(Result):
 
 
 class Speaker:
-    """The models in memory, and the utterances of a set that give voice prompts."""
+    """Writes shards of speech with an acoustic model and a codec in memory, prompted by utterances of a set."""
 
-    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str):
+    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str) -> None:
         self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, seed
         self.audio_format = audio_format
 
     def __call__(self, shard: SpeechShard) -> SpokenShard:
-        """Write the speech of a shard. Errors are results, so that the command reports them, whichever job met them."""
-        began, folder = time.monotonic(), Path(shard.folder)
+        """Write the speech of a shard. An error is returned as a result, so that the stage reports that of any job."""
+        began, folder, audio = time.monotonic(), Path(shard.folder), 0
         folder.mkdir(parents=True, exist_ok=True)
         try:
             if self.audio_format == "flac.ark":
@@ -68,25 +71,24 @@ class Speaker:
                 write_index(path, entries, {})
                 audio = sum(samples for _, samples in entries.values())
             else:
-                audio = 0
-                for name, samples in self._speech(shard):
-                    write_audio(folder / f"{name}.wav", samples)
-                    audio += len(samples)
+                for name, speech in self._speech(shard):
+                    write_audio(folder / f"{name}.wav", speech)
+                    audio += len(speech)
         except AudioPaLMError as error:
             return SpokenShard(str(error))
         return SpokenShard(folder=shard.folder, count=len(shard.utterances), audio=audio / SAMPLE_RATE,
                            seconds=time.monotonic() - began)
 
     def _speech(self, shard: SpeechShard) -> Iterator[tuple[str, np.ndarray]]:
-        """Each utterance with its samples `[T]`."""
+        """Yield each utterance with its samples `[T]` float32 at 16 kHz."""
         for first in range(0, len(shard.utterances), CHUNK):
             chunk = slice(first, first + CHUNK)
             voices = [self.prompts.of(name) for name in shard.prompts[chunk]]
             tokens = self.acoustic.generate([read_vector(entry) for entry in shard.units[chunk]],
-                                            [units for units, _ in voices], [many for _, many in voices], self.seed)
+                                            [units for units, _ in voices], [codes for _, codes in voices], self.seed)
             names = shard.utterances[chunk]
-            spoken = [name for name, one in zip(names, tokens, strict=True) if len(one)]
-            samples = dict(zip(spoken, self.codec.decode([one for one in tokens if len(one)]), strict=True))
+            spoken = [name for name, codes in zip(names, tokens, strict=True) if len(codes)]
+            samples = dict(zip(spoken, self.codec.decode([codes for codes in tokens if len(codes)]), strict=True))
             for name in names:
                 yield name, samples.get(name, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), dtype=np.float32))
 

@@ -1,4 +1,4 @@
-"""The jobs of stage 2: sources, or cuts of them joined in order, as 16 kHz mono files or archives of such files."""
+"""The jobs of stage 2: write sources, or cuts of them joined in order, as 16 kHz mono files or archives."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from audiopalm.stages.jobs import Result, work
 class SpeechFile:
     """A recording to write: all of the source `path`, or `cuts` (path, start, end in seconds) joined in order.
 
-    A source that ends in `|` is a command, whose output is the file; the caller has been told to trust it.
+    A source that ends in `|` is a command whose output is the file. It is run only if the user allows it (--pipes).
     """
 
     name: str
@@ -41,39 +41,45 @@ class SpeechArchive:
 
 @dataclass(frozen=True)
 class WrittenAudio(Result):
-    """Number of recordings that were written, and {name: what is wrong with its source} of the others. Any other fault
-    is the `error`."""
+    """The number of written recordings, and {name: reason} of recordings with damaged sources.
+
+    Any other fault is the `error`.
+    """
 
     written: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
 
 
 def read_source(path: str) -> np.ndarray:
-    """Samples `[T]` at 16 kHz of a file, of an entry of an archive, or of the output of a command."""
+    """Samples `[T]` float32 at 16 kHz of a file, of an entry of an archive, or of the output of a command.
+
+    Raises DamagedAudio for audio that cannot be decoded and AudioPaLMError for a command that fails.
+    """
     if not path.endswith("|"):
         return read_audio(path)
     command = path[:-1].strip()
-    made = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
-    if made.returncode != 0:
-        said = (made.stderr.decode(errors="replace").strip().splitlines() or ["without a word"])[-1]
-        raise AudioPaLMError(f"the command {command!r} of wav.scp failed with exit code {made.returncode}: {said}")
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
+    if ended.returncode != 0:
+        reason = (ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise AudioPaLMError(f"the command {command!r} of wav.scp failed with exit code {ended.returncode}: {reason}")
     try:
-        return read_audio(made.stdout)
+        return read_audio(ended.stdout)
     except DamagedAudio as error:
         raise DamagedAudio(f"of the command {command!r}", error.reason) from None
 
 
 @lru_cache(maxsize=2)
 def decoded(path: str) -> np.ndarray:
-    """Samples `[T]` of a whole source at 16 kHz."""
+    """`read_source` with a cache of two sources."""
     return read_source(path)
 
 
 @lru_cache(maxsize=1000)
 def read_cut(path: str, start: float, end: float) -> np.ndarray:
-    """Samples `[T]` from `start` to `end` seconds; the cuts of composed sentences recur, so each is decoded once.
+    """Samples `[T]` float32 at 16 kHz from `start` to `end` seconds of a source.
 
-    Raises AudioPaLMError when the cut lies outside its recording.
+    Composed sentences repeat cuts, so the cuts are cached. Raises AudioPaLMError if the cut lies outside its recording,
+    and as `read_source` does.
     """
     first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     if not path.endswith("|"):
@@ -83,7 +89,7 @@ def read_cut(path: str, start: float, end: float) -> np.ndarray:
                     file.seek(first)
                     return file.read(last - first, dtype="float32")
         except soundfile.LibsndfileError:
-            pass  # the whole file is read below, and says what is wrong with it
+            pass  # `decoded` reads the whole file and raises an error with the reason
     source = decoded(path)
     if not 0 <= first < last <= len(source):
         raise AudioPaLMError(f"audio {path}: cut {start} to {end} s lies outside its {len(source) / SAMPLE_RATE} s")
@@ -91,16 +97,17 @@ def read_cut(path: str, start: float, end: float) -> np.ndarray:
 
 
 def read_speech_file(speech: SpeechFile) -> np.ndarray:
-    """Its samples `[T]`."""
+    """The samples `[T]` float32 at 16 kHz of a recording."""
     return np.concatenate([read_cut(*cut) for cut in speech.cuts]) if speech.cuts else read_source(speech.path)
 
 
 def write_file(speech: SpeechFile, folder: Path, audio_format: str) -> WrittenAudio:
-    """Write one file into `folder`. Errors are results, so that the command reports them, whichever job met them."""
+    """Write one file into `folder`. An error is returned as a result, so that the stage reports the error of any job.
+    """
     target = folder / f"{speech.name}.{audio_format}"
     temporary = partial_path(target)
     try:
-        # No fsync: a file that a crash empties is found by its missing samples when the stage is run again.
+        # No fsync: if a crash empties the file, a rerun of the stage sees that it has no samples and writes it again.
         soundfile.write(str(temporary), np.clip(read_speech_file(speech), -1, 1), SAMPLE_RATE, **SETTINGS[audio_format])
         os.replace(temporary, target)
     except DamagedAudio as error:
@@ -113,7 +120,7 @@ def write_file(speech: SpeechFile, folder: Path, audio_format: str) -> WrittenAu
 
 
 def write_archive(archive: SpeechArchive, folder: Path) -> WrittenAudio:
-    """Write an archive into `folder`, then its index."""
+    """Write an archive into `folder`, then its index. An error is returned as a result."""
     damaged: dict[str, str] = {}
 
     def sound() -> Iterator[tuple[str, np.ndarray]]:
@@ -136,7 +143,7 @@ def write_archive(archive: SpeechArchive, folder: Path) -> WrittenAudio:
 
 
 def write_audio_files(todo: Path, done: Path, audio_dir: Path, audio_format: str) -> None:
-    """Make what a job is to make in `audio_dir`; see audiopalm/stages/jobs.py for `todo` and `done`."""
+    """Write the files or archives of a job into `audio_dir`; audiopalm/stages/jobs.py explains `todo` and `done`."""
     if audio_format == "flac.ark":
         work(todo, done, SpeechArchive, lambda archive: write_archive(archive, audio_dir))
     else:
