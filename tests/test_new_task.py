@@ -95,7 +95,7 @@ def train(pack: Path, lm: Path, data: Path, tokens: Path) -> None:
 def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch):
     monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
     monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr(voice, "embed_file", lambda file: voice.np.ones(2, dtype="float32"))
+    monkeypatch.setattr(voice.Voices, "_one", lambda self, file: voice.np.ones(2, dtype="float32"))
     pack = make_pack(tmp_path / "pack")
     data, tokens = make_set(tmp_path, pack)
     train(pack, tmp_path / "lm", data, tokens)

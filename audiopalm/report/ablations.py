@@ -137,30 +137,34 @@ def write_runs(path: str | Path, runs: Iterable[AblationRun]) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of the second sample minus that of the first; `interval` is None if a sample has only one value."""
+    """The mean of the second sample minus that of the first, with its interval.
+
+    low, high: None if a sample has only one value.
+    """
 
     value: float
-    interval: tuple[float, float] | None
+    low: float | None
+    high: float | None
 
     def verdict(self, wanted_sign: int) -> str:
         """`holds`, `does not hold` or `undecided`, given the sign of the paper's difference."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "undecided"
-        return "holds" if (self.interval[0] > 0) == (wanted_sign > 0) else "does not hold"
+        return "holds" if (self.low > 0) == (wanted_sign > 0) else "does not hold"
 
 
 def welch(first: list[float], second: list[float]) -> Difference:
     """Welch's t interval of the difference of two means; the variances may differ."""
     value = fmean(second) - fmean(first)
     if min(len(first), len(second)) < 2:
-        return Difference(value, None)
+        return Difference(value, None, None)
     parts = [stdev(sample) ** 2 / len(sample) for sample in (first, second)]
     if sum(parts) == 0:
-        return Difference(value, (value, value))
+        return Difference(value, value, value)
     freedom = sum(parts) ** 2 / sum(part ** 2 / (len(sample) - 1)
                                     for part, sample in zip(parts, (first, second), strict=True))
     half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * sum(parts) ** 0.5
-    return Difference(value, (value - half, value + half))
+    return Difference(value, value - half, value + half)
 
 
 def figure(comparison: Comparison, side: Side, rows: list[ResultRow]) -> float | None:
@@ -224,8 +228,8 @@ def sentences(comparison: Comparison, values: dict[str, dict[int, float]]) -> li
         difference = welch(list(values[before.system].values()), list(values[after.system].values()))
         verdict = difference.verdict(wanted)
         unit = 1 if comparison.metric.endswith("bleu") else 3
-        interval = ("one seed has no spread" if difference.interval is None else
-                    f"interval {difference.interval[0]:+.{unit}f} to {difference.interval[1]:+.{unit}f}")
+        interval = ("one seed has no spread" if difference.low is None else
+                    f"interval {difference.low:+.{unit}f} to {difference.high:+.{unit}f}")
         results.append(f"{after.label} against {before.label}: {difference.value:+.{unit}f} ({interval}); that it is "
                        f"{comparison.paper_says} **{verdict}{' at this scale' if verdict == 'undecided' else ''}**.")
     return results or ["Nothing to compare yet."]

@@ -36,11 +36,16 @@ class Voices:
         hashes = {utterance: hash_audio(file) for utterance, file in files.items()}
         missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in self.known}
         for count, digest in enumerate(progress(missing, len(missing), "embedding voices"), start=1):
-            self.known[digest] = embed_file(missing[digest])
+            self.known[digest] = self._one(missing[digest])
             if count % SAVE_EVERY == 0 or count == len(missing):
                 with atomic_path(self.path) as temporary:
                     save_file(self.known, temporary)
         return {utterance: self.known[digest] for utterance, digest in hashes.items()}
+
+    def _one(self, file: str) -> np.ndarray:
+        """The embedding of one audio file."""
+        samples = read_audio(file)
+        return _encoder()(samples) if samples.any() else np.zeros(SIZE, dtype=np.float32)
 
 @cache
 def _encoder() -> Callable[[np.ndarray], np.ndarray]:
@@ -62,11 +67,6 @@ def _encoder() -> Callable[[np.ndarray], np.ndarray]:
 
     return embed
 
-
-def embed_file(file: str) -> np.ndarray:
-    """The embedding `[256]` float32 of an audio file."""
-    samples = read_audio(file)
-    return _encoder()(samples) if samples.any() else np.zeros(SIZE, dtype=np.float32)
 
 
 def cosines(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> dict[str, float | None]:

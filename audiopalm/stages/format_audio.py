@@ -165,7 +165,7 @@ def write_tables(directory: Path, output: Path, tables: dict[str, dict[str, str]
 
 
 def compare_hours(directory: Path, hours: float) -> None:
-    """Warn if the hours of a set differ from the published hours that stage 1 writes to <directory>/report.json."""
+    """Warn where the hours of a set differ from those that stage 1 leaves in <directory>/report.json."""
     report = directory / "report.json"
     facts = read_json(report) if report.exists() else {}
     published = facts.get("published_hours", {})

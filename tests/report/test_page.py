@@ -23,7 +23,7 @@ def page(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(judge.JUDGES, "parrot", Parrot)
         patch.setattr(judge, "_judges", {})
-        patch.setattr(voice, "embed_file", lambda file: voice.np.ones(2, dtype="float32"))
+        patch.setattr(voice.Voices, "_one", lambda self, file: voice.np.ones(2, dtype="float32"))
         patch.chdir(write_set(root))
         (root / "exp/lm").mkdir()
         lines = [json.dumps({"step": step, "loss": 5 / step, "dev": {"asr": 3.0, "loss": 3.0}}) for step in (1, 2, 3)]

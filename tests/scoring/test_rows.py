@@ -15,9 +15,10 @@ from audiopalm.scoring.decodes import TestSet, sets_of
 from audiopalm.scoring.metrics import score
 from audiopalm.scoring.results import select
 from audiopalm.scoring.score_set import Run, score_set, scored_texts
+from audiopalm.scoring.voice import Voices
 
 
-def pitch_voice(file):
+def pitch_voice(self, file):
     """A unit vector whose angle is the pitch: equal pitches have cosine 1."""
     samples = read_audio(file)
     if not samples.any():
@@ -30,7 +31,7 @@ def pitch_voice(file):
 def rows(tmp_path, monkeypatch):
     monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
     monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {"parrot": None}, 1)
     return score_set(TestSet(root / "exp/decode", root / "dump/raw", "test"), run)
@@ -74,7 +75,7 @@ def test_voices(rows):
 
 
 def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 2.0)
     root = write_set(tmp_path)
     wrong = {name: write_wav(tmp_path / f"audio/{name}.wrong.wav", 600) for name in ("ana-es-a", "luis-es-a")}
@@ -93,7 +94,7 @@ def test_speech_with_the_prompts_of_others_is_compared_with_its_source(tmp_path,
 
 
 def test_quality_of_as_many_as_asked_for_beside_the_recordings(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     monkeypatch.setattr("audiopalm.scoring.score_set.dnsmos", lambda samples: 3.0 if samples.any() else 1.0)
     root = write_set(tmp_path)
     run = Run("mini", 0, "the code", root / "score", {}, 1, quality=2)
@@ -115,7 +116,7 @@ def test_what_rows_say_of_their_making(rows):
 def test_true_tokens_are_scored_when_they_are_there(tmp_path, monkeypatch):
     monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
     monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     root = write_set(tmp_path)
     write_decode(root, "true_tokens_en", "true_tokens", None, "en", {},
                  {"ana-es-a": str(root / "audio/ana-es-a.en.wav")})
@@ -152,7 +153,7 @@ def test_every_ingredient_changes_the_score_line(tmp_path, monkeypatch, field, c
     monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
     monkeypatch.setitem(judge.JUDGES, "magpie", Magpie)
     monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     monkeypatch.setattr(metrics, "RESAMPLES", 5)  # intervals are not looked at
     root = write_set(tmp_path)
 
@@ -205,7 +206,7 @@ def test_wrong_ids_and_languages(tmp_path):
 
 
 def test_missing_things_name_their_stage(tmp_path, monkeypatch):
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", pitch_voice)
+    monkeypatch.setattr(Voices, "_one", pitch_voice)
     with pytest.raises(AudioPaLMError, match=r"does not exist; run stage 10 \(decode\) first"):
         sets_of(tmp_path / "exp/decode")
     root = write_set(tmp_path)

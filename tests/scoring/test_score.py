@@ -20,7 +20,7 @@ from audiopalm.scoring.score_run import parse_judges
 def recipe(tmp_path, monkeypatch):
     monkeypatch.setitem(judge.JUDGES, "parrot", Parrot)
     monkeypatch.setattr(judge, "_judges", {})
-    monkeypatch.setattr(voice, "embed_file", lambda file: voice.np.ones(2, dtype="float32"))
+    monkeypatch.setattr(voice.Voices, "_one", lambda self, file: voice.np.ones(2, dtype="float32"))
     (tmp_path / "mini").mkdir()
     monkeypatch.chdir(write_set(tmp_path / "mini"))
     return tmp_path / "mini"

@@ -20,6 +20,6 @@ def test_embeddings_of_speech_and_of_silence_are_cached(tmp_path, monkeypatch):
     files = {"speech": f"{assets}/beckett.wav", "silence": write_wav(tmp_path / "silent.wav", 0)}
     found = Voices(tmp_path / "cache").embed(files)
     assert np.linalg.norm(found["speech"]) == pytest.approx(1.0, abs=1e-4) and not found["silence"].any()
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", lambda file: pytest.fail("not from the cache"))
+    monkeypatch.setattr(Voices, "_one", lambda self, file: pytest.fail("not from the cache"))
     again = Voices(tmp_path / "cache").embed(files)
     assert all(np.array_equal(again[name], found[name]) for name in files)
