@@ -1,4 +1,4 @@
-"""What the model answers: texts, speech, times; written as subtitles (SRT) or JSON."""
+"""The model's answers: texts, speech and times, with their output as subtitles (SRT) or JSON."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Segment:
 
     text: {part of the task: words}. audio: float32 `[T]` at 16 kHz, or None for a task that does not speak.
     confidence: 0 to 1, or None where none was computed. mean_scores: {part: mean log probability of its tokens}, or
-    None where the search does not tell; a confidence is computed from it. units: int64 `[T]` of the input, at 25 Hz.
+    None if the search does not compute it; it is a feature of the confidence. units: int64 `[T]` of the input, 25 Hz.
     seconds: {step: computing time}; segments that were answered together share it equally.
     """
 
@@ -62,7 +62,10 @@ class Answer:
     sampling_rate: int = SAMPLE_RATE
 
     def to_srt(self, part: str | None = None) -> str:
-        """Subtitles: the texts of one part with the times of the input; by default the last part that is text."""
+        """Subtitles: the texts of one part with the times of the input; by default the last part that is text.
+
+        Raises AudioPaLMError for an unknown part and for an answer without texts.
+        """
         if not self.text:
             raise AudioPaLMError("the answer has no text to write subtitles of; ask for a task with ASR or AST too")
         part = list(self.text)[-1] if part is None else part
@@ -73,10 +76,10 @@ class Answer:
         return "\n".join(entries)
 
     def to_json(self) -> str:
-        """All but the samples, as one JSON object."""
-        segments = [{"start": round(one.start, 3), "end": round(one.end, 3), "text": one.text,
-                     "confidence": one.confidence, "inside": one.inside, "truncated": one.truncated}
-                    for one in self.segments]
+        """All fields except the samples, as one JSON object."""
+        segments = [{"start": round(segment.start, 3), "end": round(segment.end, 3), "text": segment.text,
+                     "confidence": segment.confidence, "inside": segment.inside, "truncated": segment.truncated}
+                    for segment in self.segments]
         return json.dumps({
             "text": self.text, "confidence": self.confidence, "inside": self.inside, "truncated": self.truncated,
             "audio_seconds": None if self.audio is None else round(len(self.audio) / self.sampling_rate, 3),
@@ -87,36 +90,40 @@ class Answer:
 
 
 def join(segments: list[Segment], parts: Iterable[str], speaks: bool, most: int) -> Answer:
-    """One answer of those to the segments of an input; `parts` are the texts that the task has, `most` limits nbest."""
+    """Join the answers to the segments of an input.
+
+    parts: the text parts of the task. speaks: whether the task has speech. most: the maximum length of nbest.
+    """
     seconds: dict[str, float] = {}
     for segment in segments:
         for step, value in segment.seconds.items():
             seconds[step] = seconds.get(step, 0.0) + value
-    confidences = [one.confidence for one in segments]
-    inside = [one.inside for one in segments]
+    confidences = [segment.confidence for segment in segments if segment.confidence is not None]
+    inside = [segment.inside for segment in segments if segment.inside is not None]
     return Answer(
-        text={part: " ".join(filter(None, (one.text[part] for one in segments))) for part in parts},
+        text={part: " ".join(filter(None, (segment.text[part] for segment in segments))) for part in parts},
         audio=join_audio(segments) if speaks else None,
-        units=np.concatenate([np.zeros(0, dtype=np.int64), *(one.units for one in segments)]),
-        seconds=seconds, truncated=any(one.truncated for one in segments), segments=segments,
-        nbest=join_nbest([one.nbest for one in segments], most),
-        confidence=None if not segments or None in confidences else min(confidences),
-        inside=None if not segments or None in inside else all(inside))
+        units=np.concatenate([np.zeros(0, dtype=np.int64), *(segment.units for segment in segments)]),
+        seconds=seconds, truncated=any(segment.truncated for segment in segments), segments=segments,
+        nbest=join_nbest([segment.nbest for segment in segments], most),
+        confidence=min(confidences) if segments and len(confidences) == len(segments) else None,
+        inside=all(inside) if segments and len(inside) == len(segments) else None)
 
 
 def join_audio(segments: list[Segment]) -> np.ndarray:
-    """The speech of segments, float32 `[T]`, with the pauses of the input between them, of at most half a second."""
-    pieces: list[np.ndarray] = []
+    """The speech of segments, float32 `[T]` at 16 kHz, with the pauses of the input, each at most half a second."""
+    pieces = [np.zeros(0, dtype=np.float32)]
     for number, segment in enumerate(segments):
         if number:
             pause = min(max(segment.start - segments[number - 1].end, 0.0), LONGEST_PAUSE)
             pieces.append(np.zeros(round(pause * SAMPLE_RATE), dtype=np.float32))
-        pieces.append(segment.audio)
-    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
+        if segment.audio is not None:
+            pieces.append(segment.audio)
+    return np.concatenate(pieces)
 
 
 def faded(samples: np.ndarray) -> np.ndarray:
-    """`[T]` with a linear fade at each end."""
+    """Samples `[T]` float32 at 16 kHz with a linear fade at each end."""
     length = min(round(FADE * SAMPLE_RATE), len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)
     samples = samples.copy()
@@ -126,7 +133,10 @@ def faded(samples: np.ndarray) -> np.ndarray:
 
 
 def join_nbest(lists: list[NBest], most: int) -> NBest:
-    """At most `most` combinations of the answers to several segments: the best of each, then by their scores' sum."""
+    """At most `most` combinations of the answers to several segments.
+
+    The first combines the best answers of all segments; the others are sorted by the sum of their scores.
+    """
     joined: NBest = []
     for number, answers in enumerate(lists):
         if number == 0:
@@ -134,12 +144,12 @@ def join_nbest(lists: list[NBest], most: int) -> NBest:
             continue
         best, *others = [({part: f"{left[part]} {right[part]}".strip() for part in left}, score + more)
                          for left, score in joined for right, more in answers]
-        joined = [best, *sorted(others, key=lambda one: -one[1])][:most]
+        joined = [best, *sorted(others, key=lambda scored: -scored[1])][:most]
     return joined
 
 
 def _clock(seconds: float) -> str:
-    """`00:01:02,500`"""
+    """The time stamp of SRT, for example `00:01:02,500`."""
     milliseconds = round(seconds * 1000)
     whole, rest = divmod(milliseconds, 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02},{rest:03}"

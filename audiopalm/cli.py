@@ -1,4 +1,4 @@
-"""The console script `audiopalm`. Nothing heavy is imported before it is needed, so that --help is immediate."""
+"""The console script `audiopalm`. Large packages are imported only when they are needed, so that --help is fast."""
 
 import argparse
 import ast
@@ -25,14 +25,14 @@ EXAMPLES = """examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong arguments are one line and exit code 2."""
+    """A parser that reports wrong arguments in one line, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command. Exit codes: 0, 2 for wrong input of any kind, 130 after Ctrl-C."""
+    """Run the command. Exit codes: 0 for success, 2 for wrong input of any kind, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["stage"]:
         sys.exit(run_stage(arguments[1:]))
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except AudioPaLMError as error:
         print(f"audiopalm: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # of `| head`
+    except BrokenPipeError:  # for example by `| head`
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def make_parser() -> Parser:
+    """The parser of all commands and their options."""
     parser = Parser(prog="audiopalm", description="Recognise, translate and speak with an AudioPaLM.", epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"audiopalm {__version__}")
@@ -118,7 +119,7 @@ def _add_output(command: argparse.ArgumentParser, required: bool = False) -> Non
 
 
 def language(word: str) -> str:
-    """The code of a language that is given by its name or its code."""
+    """The code of a language that is given by its name or its code. Raises ArgumentTypeError for an unknown one."""
     codes = {name.lower(): code for code, name in LANGUAGES.items()} | {code: code for code in LANGUAGES}
     if word.lower() not in codes:
         raise argparse.ArgumentTypeError(f"unknown language {word!r}; {nearest(word.title(), LANGUAGES.values())}")
@@ -126,6 +127,7 @@ def language(word: str) -> str:
 
 
 def info(options: Any) -> int:
+    """Print the facts about a model; returns the exit code."""
     values = load_model(options).info()
     if options.json:
         print(json.dumps(values, ensure_ascii=False))
@@ -141,6 +143,7 @@ def info(options: Any) -> int:
 
 
 def demo(options: Any) -> int:
+    """Serve the web page until Ctrl-C. Raises AudioPaLMError if its packages are missing or the port is taken."""
     try:
         from audiopalm.demo import make_page, serve
     except ImportError as error:
@@ -152,6 +155,7 @@ def demo(options: Any) -> int:
 
 
 def upload(options: Any) -> int:
+    """Upload a pack to the hub and print its address; returns the exit code."""
     from audiopalm.core.hub import upload_pack
 
     print(upload_pack(options.folder, options.repo_id, options.private))
@@ -159,14 +163,14 @@ def upload(options: Any) -> int:
 
 
 def stages() -> dict[str, str]:
-    """{command of bin/: the first line of its documentation}."""
+    """{command of bin/: the first line of its docstring}."""
     files = sorted((Path(__file__).parent / "bin").glob("[!_]*.py"))
     return {file.stem: (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
             for file in files}
 
 
 def run_stage(arguments: list[str]) -> int:
-    """Run a command of bin/ with its own arguments and exit codes; without a name, list them."""
+    """Run a command of bin/ with its own arguments and exit codes; without a name, list the commands."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: audiopalm stage NAME [ARGUMENTS]; audiopalm stage NAME --help\n")
         for name, what in stages().items():

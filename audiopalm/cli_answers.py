@@ -1,6 +1,6 @@
-"""The commands `audiopalm translate`, `transcribe` and `speak`: inputs in, answers printed and written.
+"""The commands `audiopalm translate`, `transcribe` and `speak`: they read inputs, print answers and write speech.
 
-Nothing heavy is imported before it is needed, so that --help is immediate.
+Large packages are imported only when they are needed, so that --help is fast.
 """
 
 import json
@@ -18,62 +18,68 @@ if TYPE_CHECKING:
     from audiopalm.answer import Answer, Segment
     from audiopalm.inference import AudioPaLM
 
-AUDIO_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")  # of a folder
-BATCH = 32  # inputs that are answered together
+AUDIO_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")  # read from a folder
+BATCH = 32  # inputs in a batch
 STDIN = "-"
 
 
 def translate(options: Any) -> int:
+    """Translate speech or texts; returns the exit code. Raises AudioPaLMError for options that exclude each other."""
     if options.text:
         if options.out or options.srt:
             raise AudioPaLMError("-o and --srt belong to speech; a translated text is printed")
         return answer_all(options, read_texts(options.inputs), [writing_task(TRANSCRIPT, TRANSLATION)], options.to)
     rows = [row for row in TASKS.values() if row.input == AUDIO and row.translates
             and (row.spoken is not None) == (options.out is not None)
-            and (options.out is not None or any(not one.is_audio for one in row.outputs))]
-    # With the most parts first: an answer that is written before it is spoken is better, and can be read.
+            and (options.out is not None or any(not output.is_audio for output in row.outputs))]
+    # Tasks with the most parts come first: an answer is better if the model writes it before it speaks it.
     return answer_all(options, find_recordings(options.inputs), sorted(rows, key=lambda row: -len(row.outputs)),
                       options.to)
 
 
 def transcribe(options: Any) -> int:
+    """Transcribe recordings; returns the exit code."""
     options.out = options.voice = None
     return answer_all(options, find_recordings(options.inputs), [writing_task(AUDIO, TRANSCRIPT)], None)
 
 
 def speak(options: Any) -> int:
+    """Speak texts; returns the exit code."""
     rows = [row for row in TASKS.values() if row.input == TRANSCRIPT and row.spoken and not row.translates]
     options.srt = False
     return answer_all(options, read_texts(options.inputs), rows, None)
 
 
 def find_recordings(inputs: list[str]) -> dict[str, str | bytes]:
-    """{name: path, or bytes of standard input}; raises AudioPaLMError for what is not there."""
-    found: dict[str, str | bytes] = {}
-    for one in inputs:
-        path = Path(one)
-        if one == STDIN:
-            found["stdin"] = sys.stdin.buffer.read()
+    """{name: path, or the bytes of standard input}.
+
+    Raises AudioPaLMError for a path that does not exist and for a folder without recordings.
+    """
+    recordings: dict[str, str | bytes] = {}
+    for name in inputs:
+        path = Path(name)
+        if name == STDIN:
+            recordings["stdin"] = sys.stdin.buffer.read()
         elif path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_FILES)
             if not files:
-                raise AudioPaLMError(f"the folder {one!r} holds no recordings ({', '.join(AUDIO_FILES)})")
-            found |= {str(file): str(file) for file in files}
+                raise AudioPaLMError(f"the folder {name!r} holds no recordings ({', '.join(AUDIO_FILES)})")
+            recordings |= {str(file): str(file) for file in files}
         elif not path.is_file():
-            raise AudioPaLMError(f"{one!r} does not exist or is no file or folder")
+            raise AudioPaLMError(f"{name!r} does not exist or is no file or folder")
         else:
-            found[one] = one
-    return found
+            recordings[name] = name
+    return recordings
 
 
 def read_texts(inputs: list[str]) -> dict[str, str]:
-    """{name: text}: a single text has no name, several are numbered."""
-    texts = [" ".join(sys.stdin.read().split()) if one == STDIN else one for one in inputs]
+    """{number: text}; the numbers `0001`, `0002`, ... are the names of the texts."""
+    texts = [" ".join(sys.stdin.read().split()) if text == STDIN else text for text in inputs]
     return {f"{number:04d}": text for number, text in enumerate(texts, start=1)}
 
 
 def output_files(options: Any, names: list[str]) -> dict[str, Path]:
-    """{name of an input: file for its speech}; empty without -o. Raises AudioPaLMError for what cannot be written."""
+    """{name of an input: file for its speech}; empty without -o. Raises AudioPaLMError for unwritable files."""
     if options.out is None:
         return {}
     from audiopalm.data.audio import FORMATS, check_output
@@ -99,7 +105,11 @@ def output_files(options: Any, names: list[str]) -> dict[str, Path]:
 
 
 def answer_all(options: Any, inputs: dict[str, Any], rows: list[Task], target: str | None) -> int:
-    """Answer each input, print, write. Returns the exit code: 2 if an input could not be answered."""
+    """Answer each input, print the texts and write the speech. Returns the exit code: 2 if an input has no answer.
+
+    rows: possible tasks, the preferred one first. target: the code of the target language, or None. Raises
+    AudioPaLMError for options that exclude each other and for files that cannot be read or written.
+    """
     if options.json and options.srt:
         raise AudioPaLMError("--json and --srt exclude each other")
     if options.srt and len(inputs) > 1:
@@ -120,6 +130,7 @@ def answer_all(options: Any, inputs: dict[str, Any], rows: list[Task], target: s
 
 
 def load_model(options: Any) -> "AudioPaLM":
+    """The model that the options name. `options.decoding` becomes a DecodingConfig, if the command has it."""
     with working("loading the model"):
         from audiopalm.core.config import load_config
         from audiopalm.inference import AudioPaLM
@@ -145,10 +156,14 @@ def working(what: str) -> Iterator[None]:
 
 
 class Answers:
-    """Answers inputs with a model, prints the answers and writes their speech."""
+    """Answers inputs with a model, prints the answers and writes their speech.
+
+    rows: possible tasks, the preferred one first. files: {name of an input: file for its speech}. named: whether
+    printed answers begin with the name of their input.
+    """
 
     def __init__(self, options: Any, model: "AudioPaLM", rows: list[Task], target: str | None,
-                 files: dict[str, Path], named: bool):
+                 files: dict[str, Path], named: bool) -> None:
         self.options, self.model, self.rows, self.target = options, model, rows, target
         self.files, self.named = files, named
 
@@ -157,12 +172,12 @@ class Answers:
         names, tag, failed = list(group), self.tag(), 0
         try:
             if len(names) > 1:
-                answers = self.model(task=tag, **self.arguments(list(group.values())))
+                answers: list[Answer] = self.model(task=tag, **self.arguments(list(group.values())))
                 for name, answer in zip(names, answers, strict=True):
                     self.finish(name, tag, answer)
                 return 0
         except AudioPaLMError:
-            pass  # one of them cannot be answered: each alone, to say which
+            pass  # one of the inputs has no answer; each input is answered alone, to report which
         for name in names:
             try:
                 self.finish(name, tag, self.alone(name, tag, group[name]), shown=not self.named)
@@ -171,7 +186,7 @@ class Answers:
         return failed
 
     def tag(self) -> str:
-        """The tag of the first task that the model was trained on in these languages; all inputs have it."""
+        """The tag of the first task that the model was trained on in these languages. All inputs have the same tag."""
         from audiopalm.lm.trained import TrainedTask
 
         def possible(row: Task, code: str) -> bool:
@@ -182,6 +197,7 @@ class Answers:
         return row.tag_text(source, self.target)
 
     def arguments(self, value: Any) -> dict[str, Any]:
+        """The arguments of a call of the model, except the task, for one input or a list of inputs."""
         name = "speech" if self.rows[0].input == AUDIO else "text"
         return {name: value, "voice": self.options.voice, "decoding": self.options.decoding or None,
                 "seed": self.options.seed}
@@ -200,7 +216,7 @@ class Answers:
         return join(segments, request.text_parts, request.speaks, 1)
 
     def show(self, tag: str, text: dict[str, str], name: str = "") -> None:
-        """Print texts, each with its language where the task has several, and with the input's name where given."""
+        """Print texts: with their languages if the task translates, and with the input's name if it is given."""
         from audiopalm.tasks import parse_tag
 
         row, source, target = parse_tag(tag)
@@ -209,7 +225,10 @@ class Answers:
             print(f"{name and name + ': '}{label}{words}", flush=True)
 
     def finish(self, name: str, tag: str, answer: "Answer", shown: bool = False) -> None:
-        """Write the speech, print what is not `shown` yet. Raises AudioPaLMError where nothing was heard or said."""
+        """Write the speech and print the answer; its texts are already printed if `shown`.
+
+        Raises AudioPaLMError if nobody speaks in the recording, and if the answer has no speech.
+        """
         from audiopalm.data.audio import write_audio
 
         if not answer.segments:
@@ -220,8 +239,8 @@ class Answers:
             write_audio(self.files[name], answer.audio, answer.sampling_rate)
         if self.options.json:
             file = self.files.get(name)
-            print(json.dumps({"input": name, "task": tag, "out": file and str(file), **json.loads(answer.to_json())},
-                             ensure_ascii=False), flush=True)
+            print(json.dumps({"input": name, "task": tag, "out": None if file is None else str(file),
+                              **json.loads(answer.to_json())}, ensure_ascii=False), flush=True)
             return
         if self.options.srt:
             print(answer.to_srt(), end="")
@@ -232,7 +251,7 @@ class Answers:
         self.comment(name, answer)
 
     def comment(self, name: str, answer: "Answer") -> None:
-        """Confidence and warnings go to stderr: standard output has nothing but answers."""
+        """Print confidence and warnings to standard error; standard output has only answers."""
         if answer.confidence is not None:
             print(f"{name + ': ' if self.named else ''}confidence {answer.confidence:.2f}", file=sys.stderr)
         if answer.truncated:
@@ -242,6 +261,7 @@ class Answers:
                   file=sys.stderr)
 
     def fail(self, name: str, error: AudioPaLMError) -> int:
+        """Print the error of an input; returns 1, the number of failures."""
         message = " ".join(str(error).split())
         print(f"audiopalm: error: {message if name in message else f'{name}: {message}'}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The web page of `audiopalm demo`: speech or text in, texts and speech out. It loads nothing from elsewhere."""
+"""The web page of `audiopalm demo`: speech or text in, texts and speech out. It needs no files from the network."""
 
 import os
 
@@ -40,35 +40,38 @@ class Menus:
     def __init__(self, model: AudioPaLM):
         cells = [(row.name, source, target) for row in TASKS.values() for source in LANGUAGES
                  for target in (LANGUAGES if row.translates else [None])] if model.trained is None else [
-                     (one.task, one.source, one.target) for one in model.trained]
+                     (row.task, row.source, row.target) for row in model.trained]
         self.cells = {cell for cell in cells if TASKS[cell[0]].tag}
 
     @cached_property
     def tasks(self) -> list[tuple[str, str]]:
-        """(label, name) of each task: those that hear first, those with most parts before others."""
+        """(label, name) of each task: tasks with speech as input first, then by decreasing number of parts."""
         rows = [row for row in TASKS.values() if any(cell[0] == row.name for cell in self.cells)]
         rows.sort(key=lambda row: (row.input != AUDIO, -len(row.outputs)))
         return [(task_label(row), row.name) for row in rows]
 
     def sources(self, task: str) -> list[tuple[str, str]]:
+        """(name, code) of the source languages of a task."""
         return named({source for name, source, _ in self.cells if name == task})
 
     def targets(self, task: str, source: str) -> list[tuple[str, str]]:
-        return named({target for name, one, target in self.cells if (name, one) == (task, source) and target})
+        """(name, code) of the target languages of a task with this source language; empty without translation."""
+        return named({target for name, code, target in self.cells if (name, code) == (task, source) and target})
 
 
 def named(codes: set[str]) -> list[tuple[str, str]]:
+    """(name, code) of languages, in the order of the language table."""
     return [(name, code) for code, name in LANGUAGES.items() if code in codes]
 
 
 def task_label(row: Task) -> str:
-    """`Speech to text, translation`."""
+    """The label of a task in the menu, for example `Speech to text, translation`."""
     what = ", ".join(WORDS.get(output.part, output.part) for output in row.outputs)
     return f"{'Speech' if row.input == AUDIO else 'Text'} to {what}"
 
 
 def spectrogram(samples: np.ndarray, title: str) -> Figure:
-    """Level in dB over time and frequency of `[T]` at 16 kHz. No global state of pyplot: users come in threads."""
+    """A spectrogram in dB of samples `[T]` at 16 kHz. It avoids pyplot, whose global state is not thread-safe."""
     _, times, values = stft(samples, SAMPLE_RATE, nperseg=400, noverlap=240)
     level = 20 * np.log10(np.abs(values) + 1e-5)
     figure = Figure(figsize=(6, 2.6), layout="constrained")
@@ -80,7 +83,7 @@ def spectrogram(samples: np.ndarray, title: str) -> Figure:
 
 
 def make_examples(folder: Path) -> list[tuple[Path, str]]:
-    """Cuts of the embedded corpus as wav files in `folder`: (file, language). Empty where the corpus is not there."""
+    """Write cuts of the embedded corpus to wav files in `folder`: (file, language) each. Empty without the corpus."""
     if not (CORPUS / "recordings" / "segments").is_file():
         return []
     lines = [line.split() for line in (CORPUS / "recordings" / "segments").read_text(encoding="utf-8").splitlines()]
@@ -96,18 +99,18 @@ def make_examples(folder: Path) -> list[tuple[Path, str]]:
 
 
 class Answering:
-    """What the button does."""
+    """The function behind the button: answers the inputs of the page."""
 
-    def __init__(self, model: AudioPaLM):
+    def __init__(self, model: AudioPaLM) -> None:
         self.model = model
 
     def __call__(self, task: str, source: str, target: str | None, speech: str | None, text: str,
                  voice: str | None) -> list[Any]:
-        """The values of the texts, the player, both spectrograms and the last line; errors are messages."""
+        """The values of the texts, the player, both spectrograms and the notes. Raises gradio.Error with a message."""
         row = TASKS[task]
         began = time.monotonic()
         try:
-            heard = self._check(row, speech, text, voice)
+            samples = self._check(row, speech, text, voice)
             tag = row.tag_text(source, target if row.translates else None)
             answer = (self.model(speech, tag, voice=voice) if row.input == AUDIO
                       else self.model(text=text, task=tag, voice=voice))
@@ -115,10 +118,10 @@ class Answering:
                 raise AudioPaLMError("nobody speaks in the recording")
         except AudioPaLMError as error:
             raise gradio.Error(str(error), duration=None, print_exception=False) from None
-        return self._values(row, source, target, answer, heard, time.monotonic() - began)
+        return self._values(row, source, target, answer, samples, time.monotonic() - began)
 
     def _check(self, row: Task, speech: str | None, text: str, voice: str | None) -> np.ndarray | None:
-        """The samples of the speech; raises AudioPaLMError for what is missing or too long."""
+        """The samples `[T]` of the speech, None for a text; raises AudioPaLMError for missing and too long inputs."""
         if row.spoken and row.input != AUDIO and voice is None:
             raise AudioPaLMError("give a recording of the voice to speak in")
         if row.input != AUDIO:
@@ -127,19 +130,20 @@ class Answering:
             return None
         if speech is None:
             raise AudioPaLMError("give a recording: upload one or use the microphone")
-        for one in filter(None, (speech, voice)):
-            if (seconds := soundfile_seconds(one)) > LONGEST:
+        for path in filter(None, (speech, voice)):
+            if (seconds := soundfile_seconds(path)) > LONGEST:
                 raise AudioPaLMError(f"the recording lasts {seconds:.0f} s, the page takes {LONGEST} s; "
                                      "`audiopalm translate` takes any length")
         return read_audio(speech)
 
-    def _values(self, row: Task, source: str, target: str | None, answer: Answer, heard: np.ndarray | None,
+    def _values(self, row: Task, source: str, target: str | None, answer: Answer, samples: np.ndarray | None,
                 seconds: float) -> list[Any]:
+        """The values of the page after an answer; `samples` are those of the input, or None for a text."""
         spoken_in = {part: row.output(part).language(source, target) for part in answer.text}
         texts = [gradio.update(value=words, visible=True, label=language_name(spoken_in[part]))
                  for part, words in answer.text.items()]
         texts += [gradio.update(value="", visible=False)] * (TEXTS - len(texts))
-        said = answer.audio is not None and len(answer.audio) > 0
+        speech = answer.audio if answer.audio is not None and len(answer.audio) > 0 else None
         notes = [f"{seconds:.1f} s of computing"]
         if answer.confidence is not None:
             notes.insert(0, f"confidence {answer.confidence:.0%}")
@@ -148,15 +152,17 @@ class Answering:
         if answer.truncated:
             notes.append("cut at its length limit")
         return [*texts,
-                gradio.update(value=(answer.sampling_rate, to_int16(answer.audio)) if said else None, visible=said),
-                gradio.update(value=None if heard is None else spectrogram(heard, "The recording"),
-                              visible=heard is not None),
-                gradio.update(value=spectrogram(answer.audio, "The answer") if said else None, visible=said),
+                gradio.update(value=None if speech is None else (answer.sampling_rate, to_int16(speech)),
+                              visible=speech is not None),
+                gradio.update(value=None if samples is None else spectrogram(samples, "The recording"),
+                              visible=samples is not None),
+                gradio.update(value=None if speech is None else spectrogram(speech, "The answer"),
+                              visible=speech is not None),
                 " · ".join(notes)]
 
 
 def soundfile_seconds(path: str) -> float:
-    """Length that the header states; 0 for a file that cannot be read, which the model refuses with the reason."""
+    """The length in seconds that the header states; 0 for an unreadable file, which the model refuses with a reason."""
     try:
         return soundfile.info(path).duration
     except (soundfile.LibsndfileError, RuntimeError):
@@ -164,10 +170,11 @@ def soundfile_seconds(path: str) -> float:
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples `[T]` in [-1, 1] as int16."""
     return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
 
-def make_page(model: AudioPaLM) -> gradio.Blocks:
+def make_page(model: AudioPaLM) -> gradio.Blocks:  # longer than 60 lines: the layout, in the order of the page
     """The page for a model."""
     menus, answering = Menus(model), Answering(model)
     task = menus.tasks[0][1]
@@ -210,16 +217,16 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
 
         def choose_task(name: str, code: str) -> list[Any]:
             row, choices = TASKS[name], menus.sources(name)
-            code = code if code in [one for _, one in choices] else choices[0][1]
+            code = code if code in [known for _, known in choices] else choices[0][1]
             hears = row.input == AUDIO
             return [gradio.update(choices=choices, value=code), choose_source(name, code, None),
                     gradio.update(visible=hears), gradio.update(visible=not hears),
                     gradio.update(visible=row.spoken is not None and not hears)]
 
         def choose_source(name: str, code: str, chosen: str | None) -> Any:
-            """The only output of its event, so not in a list: Gradio would take the list for the value."""
+            """An update without a list, because it is the only output: Gradio would use the list as the value."""
             choices = menus.targets(name, code)
-            value = chosen if chosen in [one for _, one in choices] else choices[0][1] if choices else None
+            value = chosen if chosen in [known for _, known in choices] else choices[0][1] if choices else None
             return gradio.update(choices=choices, value=value, visible=bool(choices))
 
         task_menu.change(choose_task, [task_menu, source_menu], [source_menu, target_menu, speech, text, voice],
@@ -232,9 +239,11 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:
 
 
 def serve(page: gradio.Blocks, host: str, port: int) -> str:
-    """Serve the page from threads of this process; prints and returns its address. Raises AudioPaLMError for a port
-    that is taken."""
-    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts of the web
+    """Serve the page from threads of this process; prints and returns its address.
+
+    Raises AudioPaLMError if the address cannot be served on.
+    """
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no web fonts
     try:
         _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True,
                                     show_error=True, share=False, ssr_mode=False, theme=theme, css=CSS,

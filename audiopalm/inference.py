@@ -1,4 +1,4 @@
-"""The whole chain: speech or text in, text and speech out.
+"""Inference with all models of a pack: speech or text in, text and speech out.
 
 >>> model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
 >>> answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -57,13 +57,14 @@ from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 SHIPPED = Path(__file__).resolve().parents[1] / "egs" / "mini" / "pretrained" / "pack"
-BATCH = 32  # segments that are answered together
-STREAM_BATCH = 8  # the same in a stream, once it is under way
+BATCH = 32  # segments in a batch
+STREAM_BATCH = 8  # maximum batch size of a stream, which starts with one segment
+Settings = DecodingConfig | dict[str, Any] | None
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class AudioPaLM:
-    """Units, language model, acoustic model and codec of one pack.
+    """The models of one pack: audio tokenizer, language model, acoustic model and codec.
 
     Calls from several threads are safe: one batch is computed at a time.
     """
@@ -71,13 +72,13 @@ class AudioPaLM:
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
                  decoding: DecodingConfig | None = None, trained: Iterable[TrainedTask] | None = None,
                  hashes: dict[str, str] | None = None, confidence: Confidence | None = None,
-                 domain: Domain | None = None):
+                 domain: Domain | None = None) -> None:
         self.units, self.lm, self.builder, self.acoustic, self.codec = units, lm, builder, acoustic, codec
-        self.decoding = decoding or DecodingConfig()  # of calls that say nothing else
-        self.trained = None if trained is None else frozenset(trained)  # None where nothing says it
+        self.decoding = decoding or DecodingConfig()  # the default of calls
+        self.trained = None if trained is None else frozenset(trained)  # None: unknown
         self.hashes = hashes or {}
         self.confidence = confidence  # None: answers have no confidence
-        self.domain = domain  # None where nothing says what can be said
+        self.domain = domain  # None: the pack does not describe the sentences that the model understands
         self._lock = RLock()
 
     @classmethod
@@ -91,11 +92,11 @@ class AudioPaLM:
         Raises AudioPaLMError for missing and damaged files, for parts that were not made for each other, and for a
         device or dtype that torch does not have.
         """
-        device, dtype = usable_device(device), _dtype(dtype)
+        device, weights = usable_device(device), _dtype(dtype)
         directory = _shipped() if source is None else fetch_pack(source)
         verified = check_manifest(directory) if verify else {}
         vocabulary, tokenizer = load_vocabulary(directory / "vocabulary")
-        lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)").to(device, dtype)
+        lm = load_model(directory / "lm", vocabulary, "stage 8 (finetune)").to(device, weights)
         units, codec = UnitTokenizer.load(directory / "units", device), load_codec(directory / "codec", device)
         hashes = {name: verified.get(f"{name}/model.safetensors") or sha256(path)
                   for name in ("lm", "units", "acoustic", "codec")
@@ -111,19 +112,33 @@ class AudioPaLM:
                    trained=read_trained(directory / "lm"), hashes=hashes, confidence=confidence,
                    domain=Domain.of_pack(said) if said.exists() else None)
 
+    @overload
+    def __call__(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
+                 text: str | None = None, voice: Speech | None = None, decoding: Settings = None, seed: int = 0,
+                 nbest: int = 1) -> Answer: ...
+
+    @overload
+    def __call__(self, speech: list[Speech], task: str = "", sampling_rate: int | None = None, text: None = None,
+                 voice: Speech | list[Speech] | None = None, decoding: Settings = None, seed: int = 0,
+                 nbest: int = 1) -> list[Answer]: ...
+
+    @overload
+    def __call__(self, speech: None = None, task: str = "", sampling_rate: int | None = None, *, text: list[str],
+                 voice: Speech | list[Speech] | None = None, decoding: Settings = None, seed: int = 0,
+                 nbest: int = 1) -> list[Answer]: ...
+
     def __call__(self, speech: Speech | list[Speech] | None = None, task: str = "", sampling_rate: int | None = None,
                  text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,
-                 decoding: DecodingConfig | dict[str, Any] | None = None, seed: int = 0,
-                 nbest: int = 1) -> Answer | list[Answer]:
-        """Answer speech or, for MT and TTS, `text`; a list of either gives a list of answers, computed as a batch.
+                 decoding: Settings = None, seed: int = 0, nbest: int = 1) -> Answer | list[Answer]:
+        """Answer speech or, for MT and TTS, `text`; a list of either gives a list of answers, computed in batches.
 
         speech: a path, the bytes of a file, an array or a tensor with `sampling_rate` in Hz, or a pair (array, rate).
-        A recording of any length is cut where nobody speaks. task: a tag, for example `[S2ST Spanish English]`.
-        voice: a recording of the voice to speak in; the source speech itself if not given. decoding: settings of
-        DecodingConfig; `nbest` widens its beam if need be.
+        A recording of any length is cut into segments at pauses. task: a tag, for example `[S2ST Spanish English]`.
+        voice: a recording of the voice to speak in; by default the source speech itself. decoding: settings of
+        DecodingConfig. nbest: the number of hypotheses in `Answer.nbest`; the beam is at least as wide.
 
-        An answer does not depend on the others of a list. Raises AudioPaLMError for an unknown task or language, for
-        one that the model was not trained on, and for unusable inputs.
+        An answer does not depend on the other inputs of a list. Raises AudioPaLMError for an unknown task or language,
+        for a task that the model was not trained on, and for unusable inputs.
         """
         request = self._request(task, decoding, seed, nbest)
         values, voices, is_list = input_list(request, speech, text, voice)
@@ -143,7 +158,7 @@ class AudioPaLM:
             answered = self._answer(request, [piece for _, piece in batch])
             for (number, _), segment in zip(batch, answered, strict=True):
                 segments[number].append(segment)
-        answers = [join(one, request.text_parts, request.speaks, request.nbest) for one in segments]
+        answers = [join(of_input, request.text_parts, request.speaks, request.nbest) for of_input in segments]
         for answer, reading in zip(answers, seconds, strict=True):
             answer.seconds = {"input": reading, **answer.seconds}
             if self.confidence is not None and not answer.segments:  # nobody speaks in the recording
@@ -151,12 +166,11 @@ class AudioPaLM:
         return answers if is_list else answers[0]
 
     def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
-               text: str | None = None, voice: Speech | None = None,
-               decoding: DecodingConfig | dict[str, Any] | None = None, seed: int = 0,
+               text: str | None = None, voice: Speech | None = None, decoding: Settings = None, seed: int = 0,
                nbest: int = 1) -> Iterator[Segment]:
-        """The segments of the answer to one input, each as soon as it is ready; the arguments are those of a call.
+        """The segments of the answer to one input, each as soon as it is ready. Arguments and errors: see `__call__`.
 
-        The first segment is answered alone, later ones in growing batches. The segments are those of a call.
+        The first segment is answered alone, later segments in growing batches. The segments equal those of a call.
         """
         request = self._request(task, decoding, seed, nbest)
         values, voices, is_list = input_list(request, speech, text, voice)
@@ -174,21 +188,21 @@ class AudioPaLM:
             size = min(2 * size, STREAM_BATCH)
 
     def info(self) -> dict[str, Any]:
-        """The tags of the tasks it was trained on, its languages (codes), and the SHA-256 and size of its parts."""
+        """The model's tasks (tags, or None if unknown), languages (codes), hashes and numbers of parameters."""
         tasks = None if self.trained is None else sorted(
-            tag for one in self.trained if (tag := get_task(one.task).tag_text(one.source, one.target)))
+            tag for row in self.trained if (tag := get_task(row.task).tag_text(row.source, row.target)))
         codes = self.builder.vocabulary.languages if self.trained is None else in_order(
-            {code for one in self.trained if one.task != "lm" for code in (one.source, one.target) if code})
+            {code for row in self.trained if row.task != "lm" for code in (row.source, row.target) if code})
         modules = {"lm": self.lm, "units": self.units.model, "acoustic": self.acoustic.model}
         return {"tasks": tasks, "languages": list(codes), "sampling_rate": SAMPLE_RATE,
                 "vocabulary_hash": self.builder.vocabulary.layout_hash, "sha256": dict(self.hashes),
-                "parameters": {name: sum(one.numel() for one in module.parameters())
+                "parameters": {name: sum(parameter.numel() for parameter in module.parameters())
                                for name, module in modules.items()}}
 
     def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
                  seed: int) -> list[list[Generated]]:
-        """The language model's part: the answers to each example, the best first."""
-        # Texts of users are not kept, as those of a training are.
+        """The hypotheses of the language model for each example, the best first."""
+        # A builder caches the texts of a training. A new builder for each batch does not store the texts of users.
         builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
         return decode_n_best(self.lm, builder, task, examples, decoding, seed)
 
@@ -196,18 +210,19 @@ class AudioPaLM:
                ) -> list[tuple[float | None, bool | None]]:
         """The confidence in each answer, 0 to 1, and whether its input is of the kind that the model was trained on.
 
-        None: not known, for the pack has no confidence.json or it says nothing about the task.
+        Both are None if the pack has no confidence.json, or if that does not cover the task.
         """
         if self.confidence is None or self.trained is None:
             return [(None, None)] * len(examples)
         builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
-        # One by one, so that a confidence does not depend on the others of a batch.
-        found = [self.confidence.judge(self.lm, builder, self.trained, task, [example], answers[:1])[0]
-                 for example, answers in zip(examples, n_best, strict=True)]
-        return [(None, None) if one is None else (one.confidence, one.inside) for one in found]
+        # One example at a time, so that a confidence does not depend on the other examples of a batch.
+        judgements = [self.confidence.judge(self.lm, builder, self.trained, task, [example], answers[:1])[0]
+                      for example, answers in zip(examples, n_best, strict=True)]
+        return [(None, None) if judgement is None else (judgement.confidence, judgement.inside)
+                for judgement in judgements]
 
-    def _request(self, tag: str, decoding: DecodingConfig | dict[str, Any] | None, seed: int, nbest: int) -> Request:
-        """The request, if the model was trained on its task and languages."""
+    def _request(self, tag: str, decoding: Settings, seed: int, nbest: int) -> Request:
+        """The request. Raises AudioPaLMError if the model was not trained on its task and languages."""
         request = make_request(tag, self.decoding if decoding is None else decoding, seed, nbest)
         known = self.builder.vocabulary.languages
         for code in (request.source, request.target):
@@ -216,13 +231,13 @@ class AudioPaLM:
                                      f"{', '.join(map(language_name, known))}")
         if self.trained is not None and TrainedTask(request.task.name, request.source,
                                                     request.target) not in self.trained:
-            tags = sorted({get_task(one.task).tag_text(one.source, one.target) for one in self.trained} - {""})
+            tags = sorted({get_task(row.task).tag_text(row.source, row.target) for row in self.trained} - {""})
             tag = request.task.tag_text(request.source, request.target)
             raise AudioPaLMError(f"this model was not trained on {tag}; {nearest(tag, tags)}")
         return request
 
     def _voices(self, request: Request, voices: list[Speech | None]) -> list[np.ndarray | None]:
-        """Samples of each voice; a voice that is given several times is read once."""
+        """The samples of each voice, `[T]` float32 at 16 kHz; a voice that is given several times is read once."""
         if not request.speaks:
             return [None] * len(voices)
         if request.task.input != AUDIO and any(voice is None for voice in voices):
@@ -231,51 +246,50 @@ class AudioPaLM:
         return [None if voice is None else read[id(voice)] for voice in voices]
 
     def _answer(self, request: Request, batch: list[Piece]) -> list[Segment]:
-        """The answers to a batch. Every step computes each piece independently of the others."""
+        """The answers to a batch. Each step computes every piece independently of the others."""
         with self._lock:
             clock = _Clock()
-            row, hears = request.task, request.task.input == AUDIO
-            units = self.units.encode([piece.value for piece in batch]) if hears else None
+            row = request.task
+            units = self.units.encode([piece.samples for piece in batch]) if row.input == AUDIO else []  # [] for texts
             clock.ends("units")
             examples = [Example(piece.name, request.source, request.target,
-                                {row.input: units[number] if hears else piece.value})
+                                {row.input: units[number] if units else piece.value})
                         for number, piece in enumerate(batch)]
             n_best = self.generate(row, examples, request.decoding, request.seed)
             assessed = self.assess(row, examples, n_best)
             clock.ends("lm")
             audio: list[np.ndarray | None] = [None] * len(batch)
-            if request.speaks:
+            if row.spoken is not None:
                 prompts = self._prompts(batch, units)
                 spoken = row.outputs.index(row.spoken)
                 first = self.builder.vocabulary.text_size
                 codes = self.acoustic.generate([best.parts[spoken] - first for best, *_ in n_best], *prompts,
                                                request.seed)
                 clock.ends("acoustic")
-                audio = [faded(self.codec.decode([one])[0]) if len(one) else np.zeros(0, dtype=np.float32)
-                         for one in codes]
+                audio = [faded(self.codec.decode([tokens])[0]) if len(tokens) else np.zeros(0, dtype=np.float32)
+                         for tokens in codes]
                 clock.ends("codec")
         seconds = {step: value / len(batch) for step, value in clock.seconds.items()}
         return [self._segment(request, piece, answers[:request.nbest], audio[number], assessed[number],
-                              units[number] if hears else None, dict(seconds))
+                              units[number] if units else np.zeros(0, dtype=np.int64), dict(seconds))
                 for number, (piece, answers) in enumerate(zip(batch, n_best, strict=True))]
 
-    def _prompts(self, batch: list[Piece], units: list[np.ndarray] | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Units and codec tokens of the voice of each piece; those of a voice that several pieces have are made once.
-        """
-        made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    def _prompts(self, batch: list[Piece], units: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Units and codec tokens of the voice of each piece; a voice that several pieces share is encoded once."""
+        prompts: list[tuple[np.ndarray, np.ndarray]] = []
         for number, piece in enumerate(batch):
-            voice = piece.value[:VOICE_SAMPLES] if piece.voice is None else piece.voice
+            same = next((earlier for earlier in range(number) if batch[earlier].voice is piece.voice), None)
             if piece.voice is None:
-                made[number] = units[number][:PROMPT_UNITS], self.codec.encode([voice])[0]
-            elif (same := next((key for key in made if batch[key].voice is voice), None)) is not None:
-                made[number] = made[same]
+                prompts.append((units[number][:PROMPT_UNITS], self.codec.encode([piece.samples[:VOICE_SAMPLES]])[0]))
+            elif same is not None:
+                prompts.append(prompts[same])
             else:
-                made[number] = self.units.encode([voice])[0], self.codec.encode([voice])[0]
-        return [made[number][0] for number in range(len(batch))], [made[number][1] for number in range(len(batch))]
+                prompts.append((self.units.encode([piece.voice])[0], self.codec.encode([piece.voice])[0]))
+        return [prompt_units for prompt_units, _ in prompts], [codes for _, codes in prompts]
 
     def _segment(self, request: Request, piece: Piece, answers: list[Generated], audio: np.ndarray | None,
-                 assessed: tuple[float | None, bool | None], units: np.ndarray | None,
-                 seconds: dict[str, float]) -> Segment:
+                 assessed: tuple[float | None, bool | None], units: np.ndarray, seconds: dict[str, float]) -> Segment:
+        """The segment of a piece, from its hypotheses (the best first) and its speech."""
         best, means = answers[0], answers[0].mean_scores()
         outputs = request.task.outputs
         return Segment(
@@ -283,7 +297,7 @@ class AudioPaLM:
             nbest=[(self._text(request, answer), answer.score) for answer in answers],
             mean_scores=None if means is None else {output.part: mean
                                                     for output, mean in zip(outputs, means, strict=True)},
-            units=np.zeros(0, dtype=np.int64) if units is None else units, seconds=seconds)
+            units=units, seconds=seconds)
 
     def _text(self, request: Request, answer: Generated) -> dict[str, str]:
         """{part: words} of the parts that are text."""
@@ -292,13 +306,14 @@ class AudioPaLM:
 
 
 class _Clock:
-    """Computing time of each step."""
+    """The computing time of each step, in seconds."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._began = time.perf_counter()
 
     def ends(self, step: str) -> None:
+        """Record the time since the last step as that of `step`."""
         now = time.perf_counter()
         self.seconds[step], self._began = now - self._began, now
 
@@ -317,12 +332,17 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def write_answer(answer: Answer, out: str | None) -> None:
-    """Print the texts of an answer and write its speech to `out`; raises AudioPaLMError for speech without samples."""
+    """Print the texts of an answer and write its speech to the file `out`.
+
+    Raises AudioPaLMError for speech without samples, and if there is speech and no `out`.
+    """
     for part, text in answer.text.items():
         print(f"{part}: {text}")
     if answer.truncated:
         print("warning: the answer was cut at its length limit")
     if answer.audio is not None:
+        if out is None:
+            raise AudioPaLMError("the answer is spoken: say where to write it with --out y.wav")
         if len(answer.audio) == 0:
             raise AudioPaLMError("the model answered with no audio at all; nothing was written")
         write_audio(out, answer.audio)
@@ -338,7 +358,7 @@ def spoken_by_model(directory: str, voice: str) -> Speak:
             audio = model(text=saying.text, task=f"[TTS {language_name(saying.language)}]", voice=voice).audio
         except AudioPaLMError as error:
             return str(error)
-        if len(audio) == 0:
+        if audio is None or len(audio) == 0:
             return "the model answered with no audio"
         write_audio(saying.path, audio)
         return ""

@@ -1,4 +1,4 @@
-"""What a caller asks of the model: a task, inputs, a voice and settings, checked before anything is computed."""
+"""Requests to the model: a task, inputs, a voice and settings, checked before anything is computed."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ VOICE_SAMPLES = PROMPT_UNITS * HOP  # 3 s
 
 @dataclass(frozen=True)
 class Request:
-    """A task from `source` to `target` (codes; target may be None) and how to decode it."""
+    """A task from `source` to `target` (language codes; target may be None), and the settings of its decoding."""
 
     tag: str
     task: Task
@@ -38,18 +38,20 @@ class Request:
 
     @property
     def speaks(self) -> bool:
+        """Whether the answer has speech."""
         return self.task.spoken is not None
 
     @property
     def text_parts(self) -> list[str]:
+        """The names of the parts that are text."""
         return [output.part for output in self.task.outputs if not output.is_audio]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One thing to answer: a segment of speech, samples `[T]` at 16 kHz, or a text. `name` seeds its sampling.
+    """One unit of work: a segment of speech, samples `[T]` float32 at 16 kHz, or a text. `name` seeds its sampling.
 
-    start, end: seconds in the recording. voice: samples `[T]` of the voice to speak in; None: that of the segment.
+    start, end: seconds in the recording. voice: samples `[T]` of the voice to speak in; None for that of the segment.
     """
 
     name: str
@@ -58,9 +60,19 @@ class Piece:
     end: float
     voice: np.ndarray | None
 
+    @property
+    def samples(self) -> np.ndarray:
+        """The samples of a segment of speech; raises TypeError for a text."""
+        if isinstance(self.value, str):
+            raise TypeError("a text has no samples")
+        return self.value
+
 
 def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int, nbest: int) -> Request:
-    """Raises AudioPaLMError for an unknown task or language and for settings out of range."""
+    """The request for a tag such as `[S2ST Spanish English]`; its beam is at least `nbest` wide.
+
+    Raises AudioPaLMError for an unknown task or language and for settings out of range.
+    """
     if not isinstance(task, str) or len(task) > LONGEST_TAG:
         raise AudioPaLMError(f"task must be a tag such as '[S2ST Spanish English]', found {shown(task)}")
     row, source, target = parse_tag(task)
@@ -75,13 +87,16 @@ def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int
 
 
 def input_list(request: Request, speech: Any, text: Any, voice: Any) -> tuple[list[Any], list[Any], bool]:
-    """Inputs and voices as lists of one length, and whether the caller gave a list."""
+    """Inputs and voices as lists of one length, and whether the caller gave a list.
+
+    Raises AudioPaLMError for the wrong kind of input, and if the numbers of inputs and voices differ.
+    """
     if request.task.input == AUDIO:
-        given, other, wanted, found = speech, text, "speech", "text="
+        given, other, wanted, unwanted = speech, text, "speech", "text="
     else:
-        given, other, wanted, found = text, speech, "a text as text=", "speech"
+        given, other, wanted, unwanted = text, speech, "a text as text=", "speech"
     if other is not None:
-        raise AudioPaLMError(f"{request.tag} answers {wanted}, found {found}")
+        raise AudioPaLMError(f"{request.tag} answers {wanted}, found {unwanted}")
     if given is None:
         raise AudioPaLMError(f"{request.tag} needs {wanted}, found nothing")
     is_list = isinstance(given, list)
@@ -94,39 +109,41 @@ def input_list(request: Request, speech: Any, text: Any, voice: Any) -> tuple[li
 
 def pieces(request: Request, value: Any, sampling_rate: int | None, voice: np.ndarray | None, what: str,
            ) -> Iterator[Piece]:
-    """The segments of a recording, each as soon as it is found, or the text as the only piece."""
+    """Yield the segments of a recording, each as soon as its end is found, or the text as the only piece.
+
+    what: the name of the input in errors. Raises AudioPaLMError for an unusable recording or text.
+    """
     if request.task.input != AUDIO:
         yield Piece("input", check_text(value, request.tag), 0.0, 0.0, voice)
         return
     for number, segment in enumerate(speech_segments(to_samples(value, sampling_rate, what))):
-        # A first segment is sampled as a recording of its own would be.
+        # The first segment has the name, and therefore the random samples, of a recording with one segment.
         yield Piece(f"input-{number}" if number else "input", segment.samples, segment.start, segment.end, voice)
 
 
 def check_rate(sampling_rate: int | None, speech: list[Any]) -> None:
-    """Refuse a rate that nothing needs: a file states its own, and would be read at that one."""
-    if sampling_rate is not None and not any(is_array(one) for one in speech):
+    """Raise AudioPaLMError for a rate without an array: a file states its own rate, so the given one has no effect."""
+    if sampling_rate is not None and not any(is_array(value) for value in speech):
         raise AudioPaLMError("sampling_rate belongs to an array or a tensor; a file states its own")
 
 
 def voice_samples(voice: Speech, what: str = "voice") -> np.ndarray:
-    """The first 3 s of speech in a recording of a voice, `[T]` at 16 kHz.
+    """The first 3 s of speech in a recording of a voice, `[T]` float32 at 16 kHz.
 
-    Raises AudioPaLMError where nobody speaks in it.
+    Raises AudioPaLMError if nobody speaks in the recording.
     """
-    found, collected = [], 0
+    segments: list[np.ndarray] = []
     for segment in speech_segments(to_samples(voice, what=what)):
-        found.append(segment.samples)
-        collected += len(segment.samples)
-        if collected >= VOICE_SAMPLES:
+        segments.append(segment.samples)
+        if sum(map(len, segments)) >= VOICE_SAMPLES:
             break
-    if not found:
+    if not segments:
         raise AudioPaLMError(f"nobody speaks in the recording of the {what}; give 3 s of clear speech")
-    return np.concatenate(found)[:VOICE_SAMPLES]
+    return np.concatenate(segments)[:VOICE_SAMPLES]
 
 
 def check_text(text: object, tag: str) -> str:
-    """The text itself; raises AudioPaLMError where it is none, empty or too long."""
+    """The text itself; raises AudioPaLMError if it is not a string, is empty, or is too long."""
     if not isinstance(text, str):
         raise AudioPaLMError(f"{tag} needs a text, found {type(text).__name__}")
     if not text.strip():
@@ -139,7 +156,11 @@ def check_text(text: object, tag: str) -> str:
 
 
 def check_files(source: str, task: str, voice: str | None, out: str | None, seed: int) -> None:
-    """Raise AudioPaLMError for what a command cannot answer, read or write, before a model is loaded."""
+    """Check the arguments of a command before a model is loaded.
+
+    Raises AudioPaLMError for an unknown task, for missing files, for an output that cannot be written, and for a task
+    that speaks without `out` or a voice.
+    """
     request = make_request(task, DecodingConfig(), seed, 1)
     if request.speaks:
         if out is None:

@@ -1,7 +1,7 @@
-"""Train, decode and score the systems of the paper's ablations in small; tables.json and TABLES.md after each run.
+"""Train, decode and score the systems of the paper's ablations in small; write tables.json and TABLES.md.
 
-Run by tables.sh in the directory of a recipe whose stages 1 to 10 are finished. A finished run is not done again, a
-stopped one goes on where it was.
+tables.sh runs it in the directory of a recipe whose stages 1 to 10 are finished. A finished run is not repeated; an
+interrupted run resumes.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--config", default="conf/tables/tables.yaml", help="systems and comparisons")
     parser.add_argument("--only", default="", help='rows: "table5 table6" (default: all)')
     parser.add_argument("--seeds", default="0 1 2")
-    parser.add_argument("--parallel", type=int, default=1, help="runs at once, which share the cores")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--expdir", default="exp/tables", help="a folder <system>_seed<N> for each run")
     parser.add_argument("--lm_args", default="", help="further arguments of every stage 8, for a trial")
     parser.add_argument("--results", default="tables.json", help="the scores of all runs")

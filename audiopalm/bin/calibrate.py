@@ -1,4 +1,4 @@
-"""Part of stage 14: confidence.json, how sure the model may be of an answer, fitted on dev and tested on test."""
+"""Part of stage 14: fit the confidence of answers on dev, test it on test, and write confidence.json."""
 
 import argparse
 from pathlib import Path
@@ -16,12 +16,12 @@ def main() -> None:
     add("--units", type=Path, required=True, help="directory of stage 3")
     add("--data_dir", type=Path, required=True, help="data directories of all sets, e.g. dump/raw")
     add("--tokens", type=Path, required=True, help="tokens of all sets, e.g. dump/tokens")
-    add("--dev", default="dev", help="the set that it is fitted on")
-    add("--test", default="test", help="the set that it is tested on")
-    add("--more_texts", type=Path, help="a data directory of parallel texts that counts as dev too")
-    add("--outside_texts", type=Path, help="YAML of open sentences that the corpus has nothing to do with")
-    add("--most", type=int, default=60, help="utterances of a language pair")
-    add("--outside_most", type=int, default=60, help="inputs of each kind of the outside set")
+    add("--dev", default="dev", help="the set to fit on")
+    add("--test", default="test", help="the set to test on")
+    add("--more_texts", type=Path, help="a data directory of parallel texts that are added to dev")
+    add("--outside_texts", type=Path, help="YAML of open sentences that are unlike the corpus")
+    add("--most", type=int, default=60, help="maximum number of utterances per language pair")
+    add("--outside_most", type=int, default=60, help="maximum number of inputs per kind of the outside set")
     add("--output", type=Path, required=True, help="folder for confidence.json")
     add_seed(parser, "of the outside set")
     calibrate(CalibrationOptions(**vars(parser.parse_args())))

@@ -1,7 +1,7 @@
-"""Measure a codec: use of every codebook, speed, and per number of levels mel distance, the judge's WER and DNSMOS.
+"""Measure a codec: use of each codebook, speed, and for each number of levels mel distance, judged WER and DNSMOS.
 
-Opus stands beside it at the lowest rates that it has and, where pycodec2 is installed, Codec 2. Stopped and started
-again, it measures what is missing.
+Opus at its lowest rates, and Codec 2 if pycodec2 is installed, are measured for comparison. A measurement that was
+interrupted resumes with the missing rows.
 """
 
 import argparse
@@ -19,10 +19,10 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True,
                         help="directory of stage 2 that the codec was not trained on")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--language", default="en", help="language of the utterances that are taken; it is the judge's")
-    parser.add_argument("--count", type=int, default=40, help="utterances, evenly spread")
+    parser.add_argument("--language", default="en", help="language of the measured utterances and of the judge")
+    parser.add_argument("--count", type=int, default=40, help="number of utterances, evenly spaced")
     parser.add_argument("--judge", default="moonshine", choices=[*JUDGES, "none"], help="English ASR for the WER")
-    parser.add_argument("--dnsmos", type=int, default=10, help="of them, so many for DNSMOS, which is slow; 0: none")
+    parser.add_argument("--dnsmos", type=int, default=10, help="utterances for DNSMOS, which is slow; 0: none")
     arguments = parser.parse_args()
     check_writable(arguments.output)
     print(measure_codec(arguments.codec, arguments.data_dir, arguments.output, arguments.language, arguments.count,

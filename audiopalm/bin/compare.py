@@ -1,7 +1,7 @@
-"""Is one system better than another: paired bootstrap on the same utterances.
+"""Is one system better than another? Paired bootstrap on the same utterances.
 
 A and B are experiment folders after stage 12, for example exp and exp_other, with results.json and score/. Every figure
-that both have is compared; other references, normalisers, judges or versions of a metric are refused.
+that both have is compared. Figures with different references, normalisers, judges or metric versions are refused.
 """
 
 import argparse

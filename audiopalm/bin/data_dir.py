@@ -1,4 +1,4 @@
-"""Kaldi data directories: check, repair, copy, subset, split, combine. The scripts of utils/ call it by their names."""
+"""Kaldi data directories: check, repair, copy, subset, split, combine. The scripts of utils/ call this command."""
 
 import sys
 

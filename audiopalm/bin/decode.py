@@ -1,8 +1,8 @@
 """Stage 10: decode every task of the configuration on each set; a folder for each task and language pair.
 
-A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all answers in ESPnet's layout
-(`1best_recog/{text,token_int,score}` and so on), and meta.json last. Folders with meta.json are left alone, and of the
-others the shards that are whole, so a stopped decode goes on where it was.
+A folder gets the texts as Kaldi tables named by part, the units as `units.scp`, all hypotheses in ESPnet's layout
+(`1best_recog/{text,token_int,score}`, `2best_recog/...`), and meta.json last. A rerun leaves folders with meta.json as
+they are. In the other folders it decodes only the missing shards, so that an interrupted decode resumes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True, nargs="+")
     parser.add_argument("--tokens", type=Path, required=True, nargs="+", help="tokens of each --data_dir (stage 5)")
     parser.add_argument("--config", required=True, help="YAML of DecodeConfig: tasks, decoding, batch_size")
-    parser.add_argument("--output", type=Path, required=True, nargs="+", help="of each set, such as exp/decode/test")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="for each set, e.g. exp/decode/test")
     add_seed(parser, "of sampling; greedy decoding does not use it")
     add_launcher_options(parser, "first OUTPUT/jobs")
     args = parse_with_overrides(parser, "batch_size=16")

@@ -3,8 +3,9 @@
     python -m audiopalm.bin.distort --data_dir dump/raw/test --output dump/raw/test_robust_telephone \
         --audio_dir dump/audio_distorted --condition telephone
 
-`--condition random` draws distortions as DistortionConfig of audiopalm/data/distortion.py says, with its settings
-as `key=value`; `joined` puts two recordings of a speaker into one; the others are names of CONDITIONS there.
+`--condition random` draws distortions by DistortionConfig of audiopalm/data/distortion.py, with its settings as
+`key=value`. `--condition joined` joins two recordings of a speaker. The other conditions are the names of CONDITIONS
+in that file.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="data directory of stage 2")
     parser.add_argument("--output", type=Path, required=True, help="data directory to write")
-    parser.add_argument("--audio_dir", type=Path, required=True, help="where the FLAC files go")
+    parser.add_argument("--audio_dir", type=Path, required=True, help="folder for the FLAC files")
     parser.add_argument("--condition", required=True, help=", ".join(NAMES))
     add_seed(parser)
     add_launcher_options(parser, "OUTPUT/jobs")

@@ -13,8 +13,8 @@ from audiopalm.stages.jobs import add_worker_options
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--audio_dir", type=Path, required=True, help="where the FLAC files go")
-    parser.add_argument("--data_dir", type=Path, required=True, help="whose recordings babble is made of")
+    parser.add_argument("--audio_dir", type=Path, required=True, help="folder for the FLAC files")
+    parser.add_argument("--data_dir", type=Path, required=True, help="data directory for the voices of babble")
     add_worker_options(parser)
     arguments = parse_with_overrides(parser, "noise=0.5")
     config = load_config(DistortionConfig, None, arguments.overrides)

@@ -1,4 +1,4 @@
-"""Language models between ESPnet's Trainer and the other stages.
+"""Convert language models between ESPnet's Trainer and the other stages.
 
     --model_file exp/espnet_lm/valid.loss.best.pth --output exp/lm          config.json and model.safetensors
     --lm exp/lm --vocabulary exp/vocabulary --output exp/espnet_lm_start    config.yaml and model.pth
@@ -16,11 +16,11 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model_file", help="weights of ESPnet's Trainer")
     source.add_argument("--lm", help="directory of stage 8")
-    parser.add_argument("--config_file", help="config.yaml of --model_file, unless it lies beside it")
+    parser.add_argument("--config_file", help="config.yaml of --model_file (default: the one beside it)")
     parser.add_argument("--vocabulary", help="directory of stage 6, with --lm")
     parser.add_argument("--output", required=True, help="folder to write into")
     args = parser.parse_args()
-    from audiopalm.espnet.convert import from_espnet, to_espnet  # without ESPnet, an error of one line
+    from audiopalm.espnet.convert import from_espnet, to_espnet  # `run` shows a missing ESPnet in one line
 
     if args.model_file is not None:
         from_espnet(args.model_file, args.output, args.config_file)

@@ -1,7 +1,7 @@
 """Stage 8 by ESPnet's Trainer: `--config conf/espnet_lm.yaml --output_dir DIR ...`; --help lists ESPnet's options.
 
-With --output LM the trained model is also written there as stage 8 writes it; a finished one is left alone, and one of
-other options or inputs is refused.
+With --output LM the trained model is also written to LM in the format of stage 8. A finished training is not repeated;
+a training with other options or inputs is refused.
 """
 
 import argparse
@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--output", type=Path)
     ours, options = parser.parse_known_args()
-    # Imported here: without ESPnet the import ends in an error of one line, which `run` shows.
+    # Imported here, because `run` shows a missing ESPnet as an error of one line.
     if ours.output is None:
         from audiopalm.espnet.task import AudioPaLMTask
 

@@ -1,6 +1,6 @@
-"""The language model of stage 8 as a Hugging Face folder, which `AutoModelForCausalLM` of transformers loads.
+"""Export the language model of stage 8 as a Hugging Face folder, which `AutoModelForCausalLM` of transformers loads.
 
-A model that was imported stays in its family; one that was trained here becomes a Llama.
+A model that was imported stays in its family; a model that was trained here becomes a Llama.
 """
 
 import argparse
@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lm", type=Path, required=True, help="directory of stage 8")
     parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make; an earlier export is replaced")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; an earlier export is replaced")
     args = parser.parse_args()
     export(args.lm, args.vocabulary, args.output)
 

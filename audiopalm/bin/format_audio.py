@@ -1,10 +1,10 @@
 """Stage 2: every utterance and its spoken translations as 16 kHz mono audio, each piece of speech written once.
 
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
-one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi); `wav.scp.<language>` or
-`segments.<language>` hold the translations.
-Speech is named by a hash of its source and cuts, so equal speech is stored once, and a rerun makes only what is
-missing. Utterances whose audio is damaged, too short, too long or too short for their text are removed and listed.
+one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi). The translations are in
+`wav.scp.<language>` or `segments.<language>`.
+Speech is named by a hash of its source and cuts, so that equal speech is stored once. A rerun writes only missing
+files. Utterances whose audio is damaged, too short, too long, or too short for their text are removed and listed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from audiopalm.stages.jobs import Launcher, add_launcher_options
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True, nargs="+", help="data directories of stage 1")
-    parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="one for each --input, in order")
     parser.add_argument("--audio_dir", type=Path, required=True, help="folder of the audio, shared by all sets")
     parser.add_argument("--audio_format", choices=FORMATS, default="flac",
                         help="a file for each piece of speech, or with flac.ark archives of many")
@@ -27,7 +27,7 @@ def main() -> None:
                         help="run commands in the place of files in wav.scp, such as `sox x.mp3 -t wav - |`")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shorter utterances are removed")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
-    parser.add_argument("--max_drop", type=float, default=0.05, help="share of utterances whose audio may be damaged")
+    parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of utterances that may be damaged")
     add_launcher_options(parser, "AUDIO_DIR/jobs")
     arguments = parser.parse_args()
     if len(arguments.input) != len(arguments.output):

@@ -1,4 +1,4 @@
-"""Stage 7 with --init_lm or --init_pack: an LM that was trained elsewhere, as if it had been trained here."""
+"""Stage 7 with --init_lm or --init_pack: import an LM that was trained elsewhere, in the format of stage 7."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def main() -> None:
     source.add_argument("--init_pack", type=Path, help="folder of a packed model (stage 14), as in stage 6")
     parser.add_argument("--vocabulary", type=Path, required=True, help="directory of stage 6")
     parser.add_argument("--output", type=Path, required=True)
-    add_seed(parser, "stands in config.json; nothing is drawn")
+    add_seed(parser, "for config.json; no random numbers are drawn")
     arguments = parser.parse_args()
     if arguments.init_pack:
         import_pack_lm(arguments.init_pack, arguments.vocabulary, arguments.output, arguments.seed)

@@ -1,4 +1,4 @@
-"""Answer one recording or text with a packed model, for any tag. `audiopalm translate` and its kin are for people.
+"""Answer one recording or text with a packed model, for any tag. `audiopalm translate` is easier to use by hand.
 
     python -m audiopalm.bin.infer x.wav --task "[ASR AST S2ST Spanish English]" --out y.wav
     python -m audiopalm.bin.infer "buenos dias" --task "[TTS Spanish]" --voice voice.wav --out y.wav
@@ -27,7 +27,7 @@ def main() -> None:
                         help="settings of audiopalm.lm.generation.config.DecodingConfig: beam=8 rescore=true")
     add_seed(parser)
     args = parser.parse_args()
-    check_files(args.input, args.task, args.voice, args.out, args.seed)  # before anything is loaded
+    check_files(args.input, args.task, args.voice, args.out, args.seed)  # before a model is loaded
     decoding = load_config(DecodingConfig, overrides=args.decoding)
     model = AudioPaLM.from_pretrained(args.model, verify=not args.no_verify)
     given = {"speech" if parse_tag(args.task)[0].input == AUDIO else "text": args.input}

@@ -1,7 +1,7 @@
-"""Run a training of stage 3, 4, 7, 8 or 9 as a job of Kaldi's launchers, on one or several machines; show its output.
+"""Run a training of stage 3, 4, 7, 8 or 9 as a job of Kaldi's launchers, on one or several machines; show its log.
 
-With several processes, each has a GPU; with --ngpu 0 there is one process on each machine, on its CPU. The exit code is
-the training's. Started again, the training goes on.
+Each process has a GPU; with --ngpu 0 there is one process per machine, on its CPU. The exit code is that of the
+training. The same command resumes an interrupted training.
 """
 
 import argparse
@@ -14,10 +14,10 @@ from audiopalm.stages.launch import TrainingJob, launch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cmd", default="run.pl", help="what runs the job: run.pl, slurm.pl or queue.pl, with options")
+    parser.add_argument("--cmd", default="run.pl", help="launcher: run.pl, slurm.pl or queue.pl, with options")
     parser.add_argument("--ngpu", type=int, default=0, help="GPUs on each machine")
     parser.add_argument("--num_nodes", type=int, default=1, help="machines; more than one needs slurm.pl")
-    parser.add_argument("--job_dir", type=Path, required=True, help="gets the log")
+    parser.add_argument("--job_dir", type=Path, required=True, help="folder for the log")
     parser.add_argument("name", help="a command of audiopalm.bin, such as train_lm")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     args = parser.parse_args()

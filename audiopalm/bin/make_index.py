@@ -1,7 +1,7 @@
-"""Write the index of a data directory and of its tokens, which trainings read by; with --vocabulary also the lengths of
-its texts in tokens.
+"""Write the index of a data directory and of its tokens; with --vocabulary also the lengths of its texts in tokens.
 
-Stages 5 and 6 do this too. It is needed after tables or archives have been changed or moved by hand.
+Trainings read data by this index. Stages 5 and 6 write it too. This command is needed after tables or archives have
+been changed or moved by hand.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Stage 6: the joint vocabulary: text ids, then audio ids.
 
 The text tokenizer is trained on the training texts, or taken from a text LM (--init_lm), or taken from a packed model
-and extended by pieces for new languages (--init_pack)."""
+and extended with pieces for new languages (--init_pack)."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ from audiopalm.stages.make_vocabulary import VocabularyConfig, make_from_data, m
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, required=True, help="training data directory: text, text.<language>")
-    parser.add_argument("--tokens", type=Path, required=True, help="its tokens (stage 5): size and hash of the units")
+    parser.add_argument("--tokens", type=Path, required=True, help="its folder of stage 5")
     parser.add_argument("--config", help="YAML of VocabularyConfig")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--init_lm", help="folder or hub id of a text LM in Hugging Face's layout: take its tokenizer")

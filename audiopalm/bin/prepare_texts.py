@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     if not arguments.input.is_dir():
-        raise AudioPaLMError(f"{arguments.input} is no folder; it should hold parallel texts")
+        raise AudioPaLMError(f"{arguments.input} is no folder; give a folder with parallel texts")
     report = prepare(arguments.input, arguments.output)
     dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items()) or "none"
     logging.info("wrote %s: %d pairs; dropped: %s", arguments.output, report["kept"], dropped)

@@ -1,4 +1,4 @@
-"""Stage 13: one page in one file, with figures, plots, and speech to listen to."""
+"""Stage 13: a page in a single file, with figures, plots, and examples with audio."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--expdir", type=Path, default="exp", help="decodes, scored texts and training logs")
     parser.add_argument("--data_dir", type=Path, default="dump/raw", help="data directories of all sets")
     parser.add_argument("--results", type=Path, required=True, help="rows of stage 12, e.g. exp/results.json")
-    parser.add_argument("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, where there is one)")
+    parser.add_argument("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, if it exists)")
     parser.add_argument("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the page, e.g. exp/report")
     parser.add_argument("--examples", type=int, default=8, help="utterances per decode")

@@ -1,9 +1,9 @@
-"""Speech to audio units and back to speech: what units, acoustic model and codec keep of a recording.
+"""Speech to audio units and back to speech, to hear what units, acoustic model and codec preserve of a recording.
 
     python -m audiopalm.bin.resynthesize x.wav y.wav
     python -m audiopalm.bin.resynthesize x.wav y.wav --voice other.wav
 
-The voice is that of the first 3 s of the recording itself, or of another one.
+The voice is that of the first 3 s of the recording itself, or of another recording.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Stage 12: score every decode of every set: results.json and RESULTS.md of the run, beside the published figures."""
+"""Stage 12: score every decode of every set; write results.json and RESULTS.md; compare with published figures."""
 
 import argparse
 from pathlib import Path
@@ -18,20 +18,20 @@ def main() -> None:
     add("--output", type=Path, required=True, help="scored texts, transcripts and caches, e.g. exp/score")
     add("--results", type=Path, required=True, help="file for the rows of the run, e.g. exp/results.json")
     add("--report", type=Path, required=True, help="file for the page made from them, e.g. exp/RESULTS.md")
-    add("--publish", action="store_true", help="merge the rows into results.json here, and make RESULTS.md from it")
-    add("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, where there is one)")
+    add("--publish", action="store_true", help="also merge the rows into results.json and RESULTS.md of the recipe")
+    add("--goals", type=Path, help="goals of the recipe (default: conf/goals.yaml, if it exists)")
     add("--recipe", default=Path.cwd().name, help="its name in the rows (default: this folder's)")
-    add("--units", type=Path, help="directory of stage 3: what it has measured of units is put in too")
+    add("--units", type=Path, help="directory of stage 3, whose figures of units become rows too")
     add("--sets", default="", help="sets to score (default: all that were decoded)")
-    add("--judges", default="moonshine", help='English judges: "moonshine pocketsphinx:40" (the second hears 40 '
+    add("--judges", default="moonshine", help='English judges: "moonshine pocketsphinx:40" (the second judges 40 '
         "utterances per decode), or the folder or hub id of a Whisper or CTC model")
     add("--translations", choices=["basic", "none", "cvss"], default="basic",
         help="normaliser of BLEU and chrF of text; none: with case and punctuation, as published")
     add("--recognition", choices=["basic", "whisper"], default="basic", help="normaliser of WER and CER of text")
     add("--speech", choices=["english", "cvss", "whisper"], default="english", help="normaliser of judged speech")
-    add("--dnsmos", type=int, default=0, metavar="N", help="DNSMOS of N utterances per decode that keeps a voice")
+    add("--dnsmos", type=int, default=0, metavar="N", help="DNSMOS of N utterances per decode in the source's voice")
     add("--processes", type=int, default=2)
-    add_seed(parser, "of the run: stands in the rows")
+    add_seed(parser, "of the run, for the rows")
     given = vars(parser.parse_args())
     results = ResultOptions(**{name: given.pop(name) for name in ("results", "report", "goals", "publish")})
     with locked(given["output"], "score"):

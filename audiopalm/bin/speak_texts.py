@@ -1,8 +1,8 @@
-"""Synthetic speech: both sides of parallel texts spoken by a TTS command, or by a packed model of ours.
+"""Synthetic speech: both sides of parallel texts, spoken by a TTS command or by a packed model of audiopalm.
 
 Reads INPUT/{train,dev} of prepare_texts; writes OUTPUT/{train,dev} with wav.scp, wav.scp.<language> and the texts, and
-OUTPUT/wav. A file is named by a hash of its text and of what speaks it, so equal texts are spoken once, and a rerun
-speaks only what is missing.
+OUTPUT/wav. A file is named by a hash of its text, its language and its speaker. Equal texts are therefore spoken once,
+and a rerun speaks only the missing files.
 """
 
 import argparse
@@ -18,11 +18,11 @@ def main() -> None:
     parser.add_argument("--input", type=Path, required=True, help="output of prepare_texts")
     parser.add_argument("--output", type=Path, required=True)
     speaker = parser.add_mutually_exclusive_group(required=True)
-    speaker.add_argument("--command", help="what speaks: a command with {text}, {lang} (a code) and {out} (a wav file)")
-    speaker.add_argument("--model", help="what speaks: a folder of stage 14 (pack), in the voice of --prompt")
+    speaker.add_argument("--command", help="a TTS command with {text}, {lang} (a code) and {out} (a wav file)")
+    speaker.add_argument("--model", help="a folder of stage 14 (pack) that speaks in the voice of --prompt")
     parser.add_argument("--prompt", help="a recording of 3 s or more, for --model")
     parser.add_argument("--nj", type=int, default=2, help="commands at once; a model speaks one text after another")
-    parser.add_argument("--max_drop", type=float, default=0.05, help="share of the texts that may stay unspoken")
+    parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of the texts that may stay unspoken")
     arguments = parser.parse_args()
     if arguments.model and not arguments.prompt:
         parser.error("--model speaks in the voice of a recording: give --prompt")

@@ -1,6 +1,6 @@
-"""The processes of a training on this machine, one for each GPU, or one on the CPU. bin.launch starts it.
+"""Start the processes of a training on this machine, one per GPU, or one on the CPU. bin.launch runs this command.
 
-Under srun, those of all machines of the job train together. What fails is one line.
+Under srun, the processes of all machines of the job train together. A failure is reported in one line.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from audiopalm.stages.ranks import start_ranks
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ngpu", type=int, default=0, help="GPUs of this machine")
-    parser.add_argument("--num_nodes", type=int, default=1, help="machines, on each of which srun has started this")
+    parser.add_argument("--num_nodes", type=int, default=1, help="machines; srun runs this command on each")
     parser.add_argument("name", help="a command of audiopalm.bin, such as train_lm")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     args = parser.parse_args()

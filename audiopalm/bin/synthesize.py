@@ -1,7 +1,7 @@
 """Stage 11: decoded audio units to speech with the voice of a 3 s prompt, for every decode folder with units.scp.
 
 The prompt of speech translation is the source utterance, that of text to speech another utterance of the speaker.
-Run again after an interruption, it goes on; a finished folder is left alone unless its units or the models changed.
+After an interruption, the same command resumes. A finished folder stays as it is unless its units or the models change.
 """
 
 import argparse
@@ -23,10 +23,10 @@ def main() -> None:
     parser.add_argument("--true_tokens", default="", metavar="LANGUAGES",
                         help="the ceiling: also speak the true units in these languages, into true_tokens_<language>")
     parser.add_argument("--true_most", type=int, metavar="N",
-                        help="of --true_tokens, N utterances of each source language, evenly spread over the ids")
+                        help="limit --true_tokens to N utterances of each source language, evenly spaced over the ids")
     parser.add_argument("--other_prompts", type=int, default=0, metavar="N",
-                        help="also speak N utterances of each decode that keeps the voice of its source with another "
-                             "speaker's prompt, into other_prompt_<decode>: the voice scores without the right prompt")
+                        help="also speak N utterances of each decode in the source's voice with the prompt of another "
+                             "speaker, into other_prompt_<decode>: the voice scores without the right prompt")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav", help="files, or archives of many")
     add_seed(parser)

@@ -1,8 +1,8 @@
 """Stage 5: speech -> unit ids and codec ids. Every audio file is encoded once; utterances that share it share its ids.
 
 Writes to --output: units.scp, units.<language>.scp for each wav.scp.<language>, codec.scp (source side, only with
---codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on after the last
-whole shard.
+--codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun encodes only audio whose
+ids are missing.
 """
 
 import argparse
@@ -18,10 +18,10 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True, nargs="+", help="data directories of stage 2")
     parser.add_argument("--units", type=Path, required=True, help="directory of stage 3")
     parser.add_argument("--codec", type=Path, required=True, help="directory of stage 4")
-    parser.add_argument("--output", type=Path, required=True, nargs="+", help="as many, in the same order")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="one for each --data_dir, in order")
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
     parser.add_argument("--units_only", type=Path, nargs="+", default=[], metavar="DIR",
-                        help="those of --data_dir that get no codec.scp: train where no acoustic model is trained")
+                        help="data directories that get no codec.scp: train, if no acoustic model is trained")
     add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
     if len(arguments.data_dir) != len(arguments.output):

@@ -1,7 +1,7 @@
 """Stage 9: train SoundStorm or AudioLM, which turn audio units and a voice prompt into codec tokens.
 
-`kind` in the configuration chooses it: `soundstorm`, the default, or `audiolm`. Started again after an interruption, it
-goes on from its last checkpoint; finished, it does nothing.
+`kind` in the configuration selects the model: `soundstorm`, the default, or `audiolm`. After an interruption, the same
+command resumes from the last checkpoint. A finished training is not repeated.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--dev_data_dir", help="data directory of the dev losses, e.g. dump/raw/dev")
     parser.add_argument("--dev_tokens", help="its tokens, e.g. dump/tokens/dev")
     parser.add_argument("--codec", help="folder of stage 4, whose codebooks the embeddings start from")
-    parser.add_argument("--init_model", type=Path, help="folder of an acoustic model to go on from")
+    parser.add_argument("--init_model", type=Path, help="folder of an acoustic model to start from")
     parser.add_argument("--config", required=True, help="conf/acoustic.yaml or conf/acoustic_audiolm.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder to write, e.g. exp/acoustic")
     add_seed(parser)

@@ -1,7 +1,7 @@
 """Stages 7 and 8: pretrain the text LM, or finetune the joint speech-text LM on the task mixture.
 
-Without --init_lm a text LM is trained from nothing on text-only tasks; with it, that LM goes on
-training, and a text LM gets audio rows first. Started again after an interruption, it goes on from its last checkpoint.
+Without --init_lm a text LM is trained from scratch on text-only tasks. With it, that LM is trained further; a text LM
+gets audio rows first. After an interruption, the same command resumes from the last checkpoint.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--init_lm", help="directory of the LM to start from, a text LM or one with audio rows")
     parser.add_argument("--output", required=True)
     add_seed(parser)
-    parser.add_argument("--show_batch", action="store_true", help="print the first batch readably and stop")
+    parser.add_argument("--show_batch", action="store_true", help="print the first batch in readable form and stop")
     args = parse_with_overrides(parser, "training.steps=100")
     config = load_config(LMConfig, args.config, args.overrides)
     if len(args.distorted_data_dir) != len(args.distorted_tokens):

@@ -1,7 +1,7 @@
-"""Stage 3: make the unit tokenizer (speech -> 25 Hz ids) from the recordings of a data directory, and measure it.
+"""Stage 3: train the unit tokenizer (speech -> 25 Hz ids) on the recordings of a data directory, and measure it.
 
-`kind` of the configuration chooses it: usm-v2 (trained on texts), w2v-bert (trained without), huggingface (an encoder
-that others trained), log-mel (no encoder). Writes config.json, model.safetensors and report.json.
+`kind` in the configuration selects the tokenizer: usm-v2 (trained with texts), w2v-bert (trained without texts),
+huggingface (a pretrained encoder), log-mel (no encoder). Writes config.json, model.safetensors and report.json.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from audiopalm.units.training import load_training, train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="data directory of stage 2, with its texts")
-    parser.add_argument("--dev_dir", type=Path, help="data directory of the dev losses, on which units are measured; "
-                                                     "without it there are no dev losses, and --data_dir is measured")
+    parser.add_argument("--dev_dir", type=Path, help="data directory for dev losses and for the quality of units; "
+                                                     "without it, no dev losses, and the quality on --data_dir")
     parser.add_argument("--config", help="YAML of a class of audiopalm.units.training.TRAININGS")
-    parser.add_argument("--output", type=Path, required=True, help="directory to write, or to go on in")
+    parser.add_argument("--output", type=Path, required=True, help="directory to write or to resume")
     add_seed(parser)
     arguments = parse_with_overrides(parser, "kind=log-mel")
     config = load_training(arguments.config, arguments.overrides)

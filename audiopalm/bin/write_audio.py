@@ -1,4 +1,4 @@
-"""The jobs of stage 2: sources, or cuts of them joined in order, as 16 kHz mono files or archives of such files."""
+"""The jobs of stage 2: write sources, or cuts of them joined in order, as 16 kHz mono files or archives."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ from audiopalm.stages.write_audio import write_audio_files
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--audio_dir", type=Path, required=True, help="where the audio goes")
+    parser.add_argument("--audio_dir", type=Path, required=True, help="folder for the audio")
     parser.add_argument("--audio_format", choices=FORMATS, default="flac")
     add_worker_options(parser)
     arguments = parser.parse_args()

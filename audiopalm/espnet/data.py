@@ -1,4 +1,4 @@
-"""Batches for ESPnet's Trainer: our task mixture, or one task read by ESPnet's own dataset."""
+"""Batches for ESPnet's Trainer: from our task mixture, or of one task read by ESPnet's own dataset."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,27 +16,31 @@ from audiopalm.lm.sequences import Sequence, SequenceBuilder
 from audiopalm.tasks import Task
 from audiopalm.training.batches import load_ahead
 
-LANGUAGE = "utt2lang"  # the name of the data that says in which language an utterance is
+LANGUAGE = "utt2lang"  # the name of the data with the language of each utterance
 
 Batch = tuple[list[str], dict[str, Any]]  # utterances, and the arguments of ESPnetAudioPaLMModel.forward
 
 
 def tensors(batch: PackedBatch) -> dict[str, Tensor]:
+    """The tensors of a batch by the arguments of ESPnetAudioPaLMModel.forward; int64 `[rows, T]` each."""
     return {"ids": batch.ids, "segments": batch.segments, "positions": batch.positions, "targets": batch.targets}
 
 
 class MixtureIterFactory(AbsIterFactory):
-    """The endless mixture cut into epochs of `iterations` batches; of several processes each takes its turns."""
+    """The endless mixture, cut into epochs of `iterations` batches per rank.
 
-    def __init__(self, mixture: Mixture, iterations: int, workers: int, rank: int, world_size: int):
+    Rank r gets the batches r, r + world_size, r + 2 * world_size, ...
+    """
+
+    def __init__(self, mixture: Mixture, iterations: int, workers: int, rank: int, world_size: int) -> None:
         self.mixture, self.iterations, self.workers = mixture, iterations, workers
         self.rank, self.world_size = rank, world_size
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
-        """The batches of `epoch`, counted from 1; they do not depend on which epochs were built before."""
+        """The batches of `epoch`, counted from 1; they do not depend on epochs that were built earlier."""
         self.mixture.prepare()
-        each = self.iterations * self.world_size
-        numbers = range((epoch - 1) * each + self.rank, epoch * each, self.world_size)
+        epoch_batches = self.iterations * self.world_size
+        numbers = range((epoch - 1) * epoch_batches + self.rank, epoch * epoch_batches, self.world_size)
         for batch in load_ahead(self.mixture.batch, numbers, self.workers):
             yield batch.utterances, tensors(batch)
 
@@ -44,22 +48,24 @@ class MixtureIterFactory(AbsIterFactory):
 class ValidationIterFactory(AbsIterFactory):
     """The same batches in every epoch, {task: batches} of `Mixture.validation`."""
 
-    def __init__(self, batches: dict[str, list[PackedBatch]]):
+    def __init__(self, batches: dict[str, list[PackedBatch]]) -> None:
         self.batches = batches
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
+        """The batches of all tasks; each states its task."""
         for task, group in self.batches.items():
             for batch in group:
                 yield batch.utterances, {**tensors(batch), "task": task}
 
 
 class TaskPreprocessor(AbsPreprocessor):
-    """What ESPnet's readers give for an utterance -> `ids` and `is_output`, int64 `[T]`, of one task.
+    """The data of ESPnet's readers for an utterance -> `ids` and `is_output`, int64 `[T]`, of one task.
 
-    The data have the names of the fields of audiopalm/tasks.py (`audio`: units, `transcript`, ...), and `utt2lang`.
+    The data are named like the fields of audiopalm/tasks.py (`audio`: units, `transcript`, ...), and `utt2lang`. Raises
+    AudioPaLMError if a field is missing.
     """
 
-    def __init__(self, train: bool, builder: SequenceBuilder, task: Task, target: str | None):
+    def __init__(self, train: bool, builder: SequenceBuilder, task: Task, target: str | None) -> None:
         super().__init__(train)
         self.builder, self.task, self.target = builder, task, target
 
@@ -74,7 +80,7 @@ class TaskPreprocessor(AbsPreprocessor):
 
 
 def collate_sequences(data: list[tuple[str, dict[str, np.ndarray]]]) -> Batch:
-    """Results of TaskPreprocessor, one sequence a row, padded to the longest."""
+    """Collate results of TaskPreprocessor: one sequence per row, padded to the longest sequence."""
     rows = [[Sequence(uid, item["ids"], item["is_output"].astype(bool))] for uid, item in data]
     lengths = torch.tensor([len(item["ids"]) for _, item in data])
     batch = collate(rows, int(lengths.max()))

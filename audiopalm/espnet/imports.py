@@ -1,4 +1,4 @@
-"""What this package uses of ESPnet, imported in one place: behind the stand-ins, under the names of each release."""
+"""All imports from ESPnet: after the stand-ins for optional packages, with the module names of each release."""
 
 # ruff: noqa: E402
 from audiopalm.core import optional

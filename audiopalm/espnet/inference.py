@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from audiopalm.acoustic.registry import load_acoustic
-from audiopalm.answer import Answer
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.device import usable_device
 from audiopalm.core.errors import AudioPaLMError
@@ -26,7 +26,7 @@ from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 FILES = {"audiopalm_train_config", "audiopalm_model_file", "vocabulary_file", "units_file", "acoustic_file",
-         "codec_file"}  # what a pack of bin/espnet_pack.py names in its meta.yaml
+         "codec_file"}  # the names in meta.yaml of a pack of bin/espnet_pack.py
 
 
 class Speech2Any(AudioPaLM):
@@ -39,42 +39,44 @@ class Speech2Any(AudioPaLM):
     The files are those of a pack: `vocabulary_file` is vocabulary.json; `units_file`, `acoustic_file` and `codec_file`
     are the config.json of each folder. The other arguments have the names and the meaning of ESPnet's Speech2Text:
 
-    device: where all parts compute, `cpu` or `cuda`.
-    beam_size: above 1 ESPnet's beam search decodes, else ours does as `decoding` says.
-    nbest: how many of the hypotheses the answer lists in `nbest`, at most beam_size. Only the best one is spoken.
+    device: the device of all parts, `cpu` or `cuda`.
+    beam_size: above 1 ESPnet's beam search decodes; with 1 our decoder decodes, with the settings `decoding`.
+    nbest: the number of hypotheses in the answer's `nbest`, at most beam_size. Only the best hypothesis is spoken.
     maxlenratio: the maximum length of a hypothesis, in tokens without <eos>, is this ratio times the length of the
-        input; below 0 its absolute value is the maximum. The length of the input is its units, 25 a second (the rate
-        of an encoder of ESPnet that subsamples by four), or its text tokens. With 0 only the limits of `decoding`
-        hold, which hold always. In a combined task every part has the maximum for itself.
+        input; below 0 its absolute value is the maximum. The length of the input is the number of its units, 25 a
+        second (the rate of an encoder of ESPnet that subsamples by four), or of its text tokens. With 0 there is no
+        such maximum. The limits of `decoding` always apply. In a combined task the maximum applies to each part.
     """
 
     def __init__(self, audiopalm_train_config: str | Path, audiopalm_model_file: str | Path,
                  vocabulary_file: str | Path, units_file: str | Path, acoustic_file: str | Path, codec_file: str | Path,
                  device: str = "cpu", maxlenratio: float = 0.0, beam_size: int = 1, nbest: int = 1,
-                 decoding: DecodingConfig | None = None):
+                 decoding: DecodingConfig | None = None) -> None:
         if not 1 <= nbest <= beam_size:
             raise AudioPaLMError(f"nbest must be 1 to beam_size, which is {beam_size}, found {nbest}")
         self.beam_size, self.nbest, self.maxlenratio = beam_size, nbest, maxlenratio
-        place = usable_device(device)
-        model, args = AudioPaLMTask.build_model_from_file(audiopalm_train_config, audiopalm_model_file, str(place))
+        used = usable_device(device)
+        model, args = AudioPaLMTask.build_model_from_file(audiopalm_train_config, audiopalm_model_file, str(used))
         vocabulary, tokenizer = load_vocabulary(Path(vocabulary_file).parent)
         vocabulary.check(args.vocabulary_hash, str(audiopalm_model_file))
-        super().__init__(UnitTokenizer.load(Path(units_file).parent, place), model.decoder,
-                         SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent, place),
-                         load_codec(Path(codec_file).parent, place), decoding or DecodingConfig(),
-                         # ESPnet's own readers (--task) do not say which languages they gave.
+        super().__init__(UnitTokenizer.load(Path(units_file).parent, used), model.decoder,
+                         SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent, used),
+                         load_codec(Path(codec_file).parent, used), decoding or DecodingConfig(),
+                         # A training with ESPnet's own readers (--task) does not record its languages.
                          trained_from_json(getattr(args, "trained", []), str(audiopalm_train_config)) or None)
 
     @classmethod
-    def from_pretrained(cls, model_tag: str | Path | None = None, **options) -> "Speech2Any":
-        """`model_tag` is a pack, x.zip, which ESPnet's `unpack` unpacks into the folder x beside it.
+    def from_pretrained(  # type: ignore[override]  # the arguments are those of ESPnet's Speech2Text
+            cls, model_tag: str | Path | None = None, **options: Any) -> "Speech2Any":
+        """Load a pack, or the files that `options` name.
 
-        Without it, `options` must hold all files that the constructor asks for, as `unpack` returns them. Raises
-        AudioPaLMError for a file that is no pack of this package.
+        model_tag: a pack x.zip, which ESPnet's `unpack` unpacks into the folder x beside it. Without it, `options` must
+        have all files that the constructor needs, as `unpack` returns them. Raises AudioPaLMError for a file that is
+        not a pack of this package.
         """
         if model_tag is not None:
             archive = require(model_tag, "bin/espnet_pack.py")
-            check_zip(archive)  # ESPnet's own `unpack` writes wherever the names in a zip say
+            check_zip(archive)  # ESPnet's own `unpack` does not check the paths in a zip
             try:
                 options |= unpack(archive, archive.with_suffix(""))
             except (RuntimeError, ValueError, KeyError, AssertionError, OSError, yaml.YAMLError) as error:
@@ -86,11 +88,13 @@ class Speech2Any(AudioPaLM):
                                  "bin/espnet_pack.py do")
         return cls(**options)
 
-    def __call__(self, *arguments, nbest: int | None = None, **options) -> Answer | list[Answer]:
-        return super().__call__(*arguments, nbest=self.nbest if nbest is None else nbest, **options)
+    def __call__(self, *arguments: Any, nbest: int | None = None, **options: Any) -> Any:
+        """As `AudioPaLM.__call__`; `nbest` is by default that of the constructor."""
+        return super().__call__(*arguments, **options | {"nbest": self.nbest if nbest is None else nbest})
 
     def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
                  seed: int) -> list[list[Generated]]:
+        """The hypotheses for each example, the best first, by ESPnet's beam search if beam_size is above 1."""
         if self.beam_size == 1:
             return [super(Speech2Any, self).generate(task, [example], self._limited(task, example, decoding), seed)[0]
                     for example in examples]
@@ -99,7 +103,7 @@ class Speech2Any(AudioPaLM):
                                                      self.beam_size)][:self.nbest] for example in examples]
 
     def _limited(self, task: Task, example: Example, decoding: DecodingConfig) -> DecodingConfig:
-        """`decoding` with the maximum length that `maxlenratio` gives, computed as ESPnet's search does."""
+        """`decoding` with the maximum length by `maxlenratio`, computed as in ESPnet's search."""
         if self.maxlenratio == 0:
             return decoding
         length = len(self.builder.value(task.input, example))

@@ -1,5 +1,7 @@
 """The decoder with the interface of ESPnet's Trainer: `forward` returns a loss, statistics and a weight."""
 
+from typing import Any
+
 from torch import Tensor
 
 from audiopalm.espnet.imports import AbsESPnetModel, force_gatherable
@@ -11,12 +13,12 @@ class ESPnetAudioPaLMModel(AbsESPnetModel):
 
     extract_feats_in_collect_stats = False  # tokens have nothing to extract
 
-    def __init__(self, decoder: Decoder):
+    def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, ids: Tensor, segments: Tensor, positions: Tensor, targets: Tensor, task: str | None = None,
-                **unused) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+                **unused: Any) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The mean loss over the output tokens of packed rows, statistics, and the weight; all are `[1]`.
 
         ids, segments, positions, targets: int64 `[rows, T]`, as in `PackedBatch`. task: the task of all sequences if

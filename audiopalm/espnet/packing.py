@@ -1,4 +1,4 @@
-"""A model of ESPnet's Trainer with everything that inference needs, as ESPnet packs models: one zip with meta.yaml."""
+"""Pack a model of ESPnet's Trainer with all files that inference needs, in ESPnet's format: a zip with meta.yaml."""
 
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from audiopalm.vocabulary.text import tokenizer_file
 
 
 def pack_model(config_file: Path, model_file: Path, folders: dict[str, Path], outpath: Path) -> None:
-    """Pack a checkpoint of ESPnet's Trainer with the folders of the other parts, {name in CONTENTS but `lm`: folder}.
+    """Pack a checkpoint of ESPnet's Trainer with the other models into the zip `outpath`.
 
-    Paths in the zip are relative to the working directory. Raises AudioPaLMError for files outside of it, and for a
-    vocabulary that is not the checkpoint's.
+    folders: {name in CONTENTS, except `lm`: folder}. Paths in the zip are relative to the working directory. Raises
+    AudioPaLMError for missing files, for files outside of the working directory, and for a vocabulary that is not the
+    checkpoint's.
     """
     files = [require(folders[name] / file, stage) for name, (names, stage) in CONTENTS.items() if name in folders
              for file in names]

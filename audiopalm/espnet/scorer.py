@@ -1,8 +1,10 @@
-"""The language model as a scorer of ESPnet's beam search, and that search for one prompt.
+"""The language model as a scorer of ESPnet's beam search, and a beam search for one prompt.
 
 Hypotheses begin with the prompt. The grammar and the length limits of parts are those of
 audiopalm/lm/generation/grammar.py.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,8 @@ class AudioPaLMScorer(BatchScorerInterface):
     step computes whole hypotheses without a KV cache, because ESPnet's search cannot carry ours.
     """
 
-    def __init__(self, model: Decoder, task: Task, vocabulary: Vocabulary, config: DecodingConfig, prompt_tokens: int):
+    def __init__(self, model: Decoder, task: Task, vocabulary: Vocabulary, config: DecodingConfig,
+                 prompt_tokens: int) -> None:
         self.model, self.newline = model, vocabulary.newline
         self.allowed, self.ends = grammar(task, vocabulary)
         self.limits = part_limits(task, config, prompt_tokens)
@@ -71,7 +74,9 @@ class _Search(BatchBeamSearch):
     ESPnet's own end detection compares lengths as if hypotheses had no prompt.
     """
 
-    def post_process(self, i, maxlen, minlen, maxlenratio, running_hyps, ended_hyps):
+    def post_process(self, i: int, maxlen: int, minlen: int, maxlenratio: float, running_hyps: Any,
+                     ended_hyps: list[Any]) -> Any:
+        """The running hypotheses that may still become one of the best."""
         running = super().post_process(i, maxlen, minlen, maxlenratio, running_hyps, ended_hyps)
         scores = sorted((float(hypothesis.score) for hypothesis in ended_hyps), reverse=True)
         worst = scores[self.beam_size - 1] if len(scores) >= self.beam_size else -torch.inf
@@ -91,7 +96,7 @@ def beam_search(model: Decoder, prompt: np.ndarray, task: Task, vocabulary: Voca
     hypotheses = search(encoded, maxlenratio=-(max_tokens + 1))
     answers = []
     for hypothesis in hypotheses[:beam_size]:
-        if not torch.isfinite(hypothesis.score):  # a forbidden answer, in a beam wider than the number of allowed ones
+        if not torch.isfinite(hypothesis.score):  # a forbidden answer: the beam is wider than the allowed answers
             continue
         parts = split(hypothesis.yseq.tolist()[len(prompt):-1], vocabulary.newline, len(scorer.limits))
         truncated = any(len(part) >= limit for part, limit in zip(parts, scorer.limits, strict=True))

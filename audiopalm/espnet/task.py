@@ -1,12 +1,14 @@
 """The language model as a task of ESPnet: its options, its data and the model that ESPnet's Trainer trains.
 
-All else (optimizers, epochs, checkpoints, config.yaml, --print_config, --dry_run, ...) is espnet2.tasks.abs_task.
+Everything else (optimizers, epochs, checkpoints, config.yaml, --print_config, --dry_run, ...) comes from
+espnet2.tasks.abs_task.
 """
 
 import argparse
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -36,13 +38,15 @@ from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 
 
 class AudioPaLMTask(AbsTask):
-    """Data are our mixture of tasks (`--iterator_type task`), or come by ESPnet's readers and samplers, for one task.
+    """The data are our mixture of tasks (`--iterator_type task`), or those of ESPnet's readers and samplers, for one
+    task.
 
-    Of `args`, every method takes the options below and those of ESPnet.
+    The `args` of all methods have the options below and those of ESPnet.
     """
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the task to ESPnet's."""
         group = parser.add_argument_group("AudioPaLM: the model")
         group.add_argument("--vocabulary", type=str_or_none, help="directory of stage 6")
         group.add_argument("--vocabulary_hash", type=str_or_none, help="stands in config.yaml and is compared")
@@ -63,12 +67,15 @@ class AudioPaLMTask(AbsTask):
         parser.set_defaults(
             required=[*parser.get_default("required"), "vocabulary"], iterator_type="task", optim="adamw", resume=True,
             best_model_criterion=[("valid", "loss", "min")],
-            num_att_plot=0,  # attention is computed in one piece and never seen
+            num_att_plot=0,  # the fused attention does not return its weights
         )
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetAudioPaLMModel:
-        """The model that a training starts from; `args`, the later config.yaml, then describe it in full."""
+        """The model that a training starts from. Afterwards `args`, which become config.yaml, describe it completely.
+
+        Raises AudioPaLMError for another vocabulary, and for a decoder_conf that --init_lm contradicts.
+        """
         vocabulary, _ = load_vocabulary(args.vocabulary)
         _check_vocabulary(args, vocabulary)
         _check_averages(args)
@@ -81,8 +88,8 @@ class AudioPaLMTask(AbsTask):
             decoder = joint_lm(args.init_lm, vocabulary, args.decoder_conf.get("dropout", 0.0), args.audio_rows).make()
             shape = to_dict(decoder.config)
             if from_dict(ModelConfig, {**shape, **args.decoder_conf}, "decoder_conf") != decoder.config:
-                raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}, of which only dropout can "
-                                     "be changed")
+                raise AudioPaLMError(f"decoder_conf is not that of --init_lm {args.init_lm}; with --init_lm only its "
+                                     "dropout can be changed")
         args.decoder_conf, args.vocabulary_hash = to_dict(decoder.config), vocabulary.layout_hash
         args.trained = _trained(args)
         return ESPnetAudioPaLMModel(decoder)
@@ -90,11 +97,16 @@ class AudioPaLMTask(AbsTask):
     @classmethod
     def build_model_from_file(cls, config_file: str | Path | None = None, model_file: str | Path | None = None,
                               device: str = "cpu") -> tuple[ESPnetAudioPaLMModel, argparse.Namespace]:
-        """The model of a checkpoint and the content of its config.yaml, which lies beside it unless given.
+        """The model of a checkpoint and the contents of its config.yaml, by default the file beside the checkpoint.
 
-        Needs no other file. Raises AudioPaLMError where the two do not fit: AbsTask loads what it can, and is silent.
+        No other file is needed. Raises AudioPaLMError if the two do not fit. (AbsTask would load the matching weights
+        and ignore the others.)
         """
-        config_file = require(config_file or Path(model_file).parent / "config.yaml")
+        if config_file is None:
+            if model_file is None:
+                raise AudioPaLMError("a model needs its config.yaml or its weights; give one of them")
+            config_file = Path(model_file).parent / "config.yaml"
+        config_file = require(config_file)
         args = argparse.Namespace(**yaml.safe_load(config_file.read_text(encoding="utf-8")))
         model = ESPnetAudioPaLMModel(Decoder(from_dict(ModelConfig, args.decoder_conf, f"{config_file}: decoder_conf")))
         if model_file is not None:
@@ -108,8 +120,8 @@ class AudioPaLMTask(AbsTask):
         return model.to(device), args
 
     @classmethod
-    def build_task_iter_factory(cls, args: argparse.Namespace, iter_options, mode: str) -> AbsIterFactory:
-        """`mode`: train, valid."""
+    def build_task_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> AbsIterFactory:
+        """The batches of a mode, `train` or `valid`, from the mixture. Raises AudioPaLMError for missing options."""
         if mode == "train":
             if args.num_iters_per_epoch is None:
                 raise AudioPaLMError("a mixture has no end: --num_iters_per_epoch says how many batches an epoch has")
@@ -125,9 +137,10 @@ class AudioPaLMTask(AbsTask):
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> TaskPreprocessor | None:
+        """The preprocessor of ESPnet's readers; None for the mixture."""
         if args.task is None:
             if args.train_data_path_and_name_and_type:
-                raise AudioPaLMError("ESPnet's readers give the data of one task: --task says of which")
+                raise AudioPaLMError("ESPnet's readers give the data of one task; name the task with --task")
             return None
         return TaskPreprocessor(train, _builder(args), get_task(args.task), args.target_language)
 
@@ -153,13 +166,13 @@ def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None)
         raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
     builder, examples = _builder(args), ExampleSet(data_dir, tokens, saved=True)
     if examples.meta:
-        builder.vocabulary.check_units(examples.meta["units_sha256"], tokens)
+        builder.vocabulary.check_units(examples.meta["units_sha256"], str(tokens))
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
     return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
 
 
 def _trained(args: argparse.Namespace) -> list[dict]:
-    """The tasks and languages of the mixture, for config.yaml; empty where ESPnet's readers give the data."""
+    """The tasks and languages of the mixture, for config.yaml; empty if ESPnet's readers provide the data."""
     if not args.mixture or args.train_data_dir is None:
         return []
     examples = ExampleSet(args.train_data_dir, args.train_tokens, saved=True)
@@ -168,7 +181,7 @@ def _trained(args: argparse.Namespace) -> list[dict]:
 
 
 def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:
-    """`vocabulary` must be that of a given config.yaml, and of the run that this one would go on from."""
+    """Raise AudioPaLMError unless `vocabulary` is that of a given config.yaml and of the run that is resumed."""
     if args.vocabulary_hash is not None:
         vocabulary.check(args.vocabulary_hash, "the configuration")
     earlier = Path(args.output_dir) / "config.yaml"
@@ -177,7 +190,7 @@ def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:
 
 
 def _check_averages(args: argparse.Namespace) -> None:
-    """ESPnet 202511 adds to the first of the best checkpoints in place, and takes it so for the next average."""
+    """Refuse several averages: ESPnet 202511 sums into the first checkpoint in place, which spoils the next average."""
     several = [name for name in ("best_model_criterion", "keep_nbest_models")
                if not isinstance(getattr(args, name), int) and len(getattr(args, name)) > 1]
     if several and ESPNET < "202611":

@@ -1,4 +1,4 @@
-"""Stage 8 by ESPnet's Trainer: the same rules for finished and half-finished trainings as those of our own engine."""
+"""Stage 8 by ESPnet's Trainer, with the rules of our own engine for finished and interrupted trainings."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from audiopalm.espnet.task import AudioPaLMTask
 from audiopalm.training.record import begin, hash_data, hash_model, hash_tokens
 from audiopalm.vocabulary.joint import load_vocabulary
 
-# Options that do not change the result, and those whose inputs are recorded as hashes.
+# Options that do not change the result, and options whose inputs are recorded as hashes.
 FREE = ("config", "output_dir", "num_workers", "log_interval", "log_level", "use_tensorboard", "use_wandb",
         "print_config", "dry_run", "ngpu", "resume", "train_data_dir", "train_tokens", "valid_data_dir",
         "valid_tokens", "init_lm", "vocabulary", "required")
@@ -21,9 +21,10 @@ WEIGHTS = "valid.loss.ave.pth"  # the mean of the best checkpoints
 
 
 def train(options: list[str], output: Path) -> None:
-    """Train by the `options` of AudioPaLMTask, then write the model to `output`, as our own trainer does.
+    """Train with the `options` of AudioPaLMTask, then write the model to `output`, as our own engine does.
 
-    A finished output of the same options and inputs is left alone; raises AudioPaLMError where they differ.
+    A finished output of the same options and inputs stays as it is. Raises AudioPaLMError if they differ, and without
+    --output_dir.
     """
     args = AudioPaLMTask.get_parser().parse_args(options)
     if args.output_dir is None:

@@ -1,7 +1,7 @@
-"""Train, decode and score the systems of the paper's ablations in small; tables.json and TABLES.md after each run.
+"""Train, decode and score the systems of the paper's ablations in small; write tables.json and TABLES.md.
 
-Run by tables.sh in the directory of a recipe whose stages 1 to 10 are finished. A finished run is not done again, a
-stopped one goes on where it was.
+tables.sh runs it in the directory of a recipe whose stages 1 to 10 are finished (the base run). A finished run is not
+repeated; an interrupted run resumes.
 """
 
 import logging
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
@@ -21,37 +23,38 @@ from audiopalm.report.ablations import AblationRun, Ablations, System, markdown,
 from audiopalm.scoring.results import read_rows
 from audiopalm.stages.decode_record import DECODES, write_record
 
-BASE = Path("exp")  # of the finished run
+BASE = Path("exp")  # folder of the base run
 DEV, SET = "dev", "test"
-SPOKEN = "s2st_es_en"  # what the finished run has decoded and acoustic models speak
+SPOKEN = "s2st_es_en"  # the decode of the base run that the acoustic models speak
 RESULTS = "results.json"  # of a run, in its folder
 
 
 def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], expdir: Path, lm_args: str, parallel: int,
                   results: str, report: str) -> None:
-    """Run the systems that `rows` of the tables compare (all rows where none is named), each with every seed.
+    """Run the systems that `rows` of the tables compare (all rows if none is named), each with every seed.
 
-    After each run its scores are put into `results` (JSON) and `report` (Markdown) is made from them.
+    After each run its scores are added to `results` (JSON), and `report` (Markdown) is written again. Raises
+    AudioPaLMError for an unknown row and for the first run that fails.
     """
     wanted = {side.system for comparison in ablations.chosen(rows) for side in comparison.sides}
-    systems = [system for system in ablations.systems if system.name in wanted and _is_here(system)]
+    systems = [system for system in ablations.systems if system.name in wanted and _is_available(system)]
     runs = [Run(system, seed, expdir, f"{ablations.lm_args} {lm_args}".strip()) for seed in seeds for system in systems]
-    shared = list(dict(one.shared() for one in runs if one.shared()).items())
+    shared = dict(product for run in runs if (product := run.shared()) is not None)
     write = threading.Lock()
 
-    def finish(one: "Run") -> None:
-        one.start(launcher)
+    def finish(run: "Run") -> None:
+        run.start(launcher)
         with write:
-            collect(ablations, one, results, report)
+            collect(ablations, run, results, report)
 
     with Launcher(parallel) as launcher:
-        launcher.all([lambda product=product, command=command: launcher.run(expdir, [command], product)
-                      for product, command in shared])
-        launcher.all([lambda one=one: finish(one) for one in runs])
+        launcher.all([partial(launcher.run, expdir, [command], product) for product, command in shared.items()])
+        launcher.all([partial(finish, run) for run in runs])
     logging.info("%d runs are finished: %s", len(runs), report)
 
 
-def _is_here(system: System) -> bool:
+def _is_available(system: System) -> bool:
+    """Whether the recipe has the files of a system; logs a warning if not."""
     for file in (system.lm_config, system.units_config, system.acoustic_config, system.needs):
         if file and not Path(file).exists():
             logging.warning("the system %s is left out: the recipe has no %s", system.name, file)
@@ -62,14 +65,17 @@ def _is_here(system: System) -> bool:
 class Run:
     """One system with one seed, in `<expdir>/<system>_seed<N>`."""
 
-    def __init__(self, system: System, seed: int, expdir: Path, lm_args: str):
+    def __init__(self, system: System, seed: int, expdir: Path, lm_args: str) -> None:
         self.system, self.seed, self.lm_args = system, seed, lm_args
         self.folder = expdir / f"{system.name}_seed{seed}"
-        # Units and their tokens serve all seeds, as those of the finished run do.
+        # All seeds of a system share its units and their tokens.
         self.units = expdir / system.name if system.units_config else BASE
 
     def shared(self) -> tuple[Path, list[str]] | None:
-        """What runs of all seeds need: the file that says that it is there, and the call of run.sh that makes it."""
+        """A product that the runs of all seeds share: the file that marks it, and the call of run.sh that makes it.
+
+        None if the system needs no such product.
+        """
         stages = ["./run.sh", "--stop_stage", "5", "--train_acoustic", "true", "--codec_exp", str(BASE / "codec"),
                   "--train_units", "true", "--units_exp", str(self.units / "units")]
         if self.system.units_config:
@@ -78,12 +84,12 @@ class Run:
                 *stages, "--stage", "3", "--skip_stages", "4", "--expdir", str(self.units), "--tokendir", str(tokens),
                 "--test_sets", SET, "--units_config", self.system.units_config,
                 "--tokenize_args", "--codec_tokens false"]
-        if self.system.acoustic_config:  # the finished run needed no codec ids of the train set
+        if self.system.acoustic_config:  # the base run needed no codec ids of the train set
             return Path("dump/tokens/train/codec.scp"), [*stages, "--stage", "5"]
         return None
 
     def commands(self) -> list[list[str]]:
-        """Calls of run.sh."""
+        """The calls of run.sh that train, decode and score the system."""
         folder, system = str(self.folder), self.system
         common = ["--seed", str(self.seed), "--expdir", folder, "--codec_exp", str(BASE / "codec"), "--test_sets", SET]
         score = f"--recipe mini-{system.name} --processes 1"
@@ -102,7 +108,8 @@ class Run:
                  "--decode_config", system.decode_config, "--score_args", score]]
 
     def start(self, launcher: "Launcher") -> None:
-        """Everything up to the scores; raises AudioPaLMError when the folder is of a run with other options."""
+        """Run all commands, up to the scores. Raises AudioPaLMError if the folder is that of a run with other options.
+        """
         commands = [shlex.join(line) for line in self.commands()]
         note = {"system": self.system.name, "seed": self.seed, "commands": commands}
         path = self.folder / "run.json"
@@ -113,7 +120,7 @@ class Run:
         launcher.run(self.folder, self.commands(), self.folder / RESULTS)
 
     def _inherit(self) -> None:
-        """Links to what the finished run has, and the decodes that are to be spoken."""
+        """Link to the folders of the base run that are used as they are, and copy the decodes to be spoken."""
         system = self.system
         if system.acoustic_config:
             for path in (Path("decode", data, SPOKEN, name) for data in (DEV, SET)
@@ -131,25 +138,26 @@ class Run:
                 link.symlink_to(os.path.relpath(require(BASE / name, "./run.sh"), self.folder))
 
 
-def collect(ablations: Ablations, one: Run, results: str, report: str) -> None:
-    """Put the rows of a finished run into tables.json, in place of its earlier ones; make TABLES.md."""
-    rows = used_rows(ablations.comparisons, one.system.name, read_rows(one.folder / RESULTS))
-    kept = [run for run in read_runs(results) if (run.system, run.seed) != (one.system.name, one.seed)]
-    write_runs(results, [*kept, AblationRun(**read_json(one.folder / "run.json"), rows=rows)])
+def collect(ablations: Ablations, run: Run, results: str, report: str) -> None:
+    """Replace the rows of a finished run in tables.json, and write TABLES.md again."""
+    rows = used_rows(ablations.comparisons, run.system.name, read_rows(run.folder / RESULTS))
+    others = [other for other in read_runs(results) if (other.system, other.seed) != (run.system.name, run.seed)]
+    write_runs(results, [*others, AblationRun(**read_json(run.folder / "run.json"), rows=rows)])
     write_text(report, markdown(ablations, read_runs(results)))
 
 
 class Launcher:
-    """Commands with their output in `<folder>/log/run.log`, so many at once; none outlives this process."""
+    """Runs commands, `parallel` at a time, with their output in `<folder>/log/run.log`. None outlives this process."""
 
-    def __init__(self, parallel: int):
-        self.parallel, self.children = max(parallel, 1), []
+    def __init__(self, parallel: int) -> None:
+        self.parallel = max(parallel, 1)
+        self.children: list[subprocess.Popen] = []
         self.stopped = False
 
     def __enter__(self) -> "Launcher":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stopped = True
         for child in self.children:
             if child.poll() is None:
@@ -157,8 +165,8 @@ class Launcher:
         for child in self.children:
             child.wait()
 
-    def all(self, jobs: list) -> None:
-        """Call every job; when some fail, the others go on, and the first failure is raised at the end."""
+    def all(self, jobs: list[Callable[[], None]]) -> None:
+        """Call every job. If jobs fail, the others continue, and the first failure is raised at the end."""
         with ThreadPoolExecutor(self.parallel) as pool:
             futures = [pool.submit(job) for job in jobs]
             try:
@@ -169,11 +177,11 @@ class Launcher:
                 self.__exit__()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        if failed := [future.exception() for future in futures if future.exception()]:
-            raise failed[0]
+        for future in futures:
+            future.result()
 
     def run(self, folder: Path, commands: list[list[str]], product: Path) -> None:
-        """Run the commands unless `product` exists."""
+        """Run the commands unless `product` exists. Raises AudioPaLMError for a command that fails."""
         if product.exists():
             logging.info("%s is finished", folder)
             return

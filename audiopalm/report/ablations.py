@@ -1,8 +1,8 @@
-"""The paper's ablations in small: what is trained, what is compared, and TABLES.md from the scores and nothing else.
+"""The paper's ablations in small: the systems, the comparisons, and TABLES.md, which is made from the scores alone.
 
-A comparison is decided by a rule that was fixed before the runs: Welch's 95 % interval of the difference of the means
-over seeds. Wholly on the paper's side of zero the paper's direction holds, wholly on the other side it does not, else
-the question is undecided at this scale.
+A comparison is decided by a rule that was fixed before the runs, from Welch's 95 % interval of the difference of the
+means over seeds. If the interval lies wholly on the paper's side of zero, the paper's direction holds. If it lies
+wholly on the other side, the direction does not hold. Otherwise the question is undecided at this scale.
 """
 
 from collections.abc import Iterable
@@ -34,9 +34,9 @@ is inside."""
 
 @dataclass
 class System:
-    """What one system has of its own: files of the recipe's conf and arguments, by the names of options of run.sh.
+    """The configuration files and arguments of one system, named like the options of run.sh.
 
-    Without its files, and without what it `needs`, a system is left out.
+    A system is left out if the recipe lacks one of its files, or the file that it `needs`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class System:
 class Side:
     """One line of a table: a system, its figure in the paper, and the task and part that are scored.
 
-    `part` is only given for a task of several parts.
+    `part` is given only for a task with several parts.
     """
 
     system: str
@@ -64,7 +64,7 @@ class Side:
 
 @dataclass
 class Comparison:
-    """A table; `paper_says` is what each side is against the one before it: better or worse."""
+    """A table. `paper_says` is `better` or `worse`: the paper's result for each side against the side before it."""
 
     name: str
     title: str
@@ -78,7 +78,10 @@ class Comparison:
 
 @dataclass
 class Ablations:
-    """conf/tables/tables.yaml; `lm_args` are those of every stage 8."""
+    """The contents of conf/tables/tables.yaml. `lm_args` are the arguments of stage 8 of every system.
+
+    Raises AudioPaLMError for unknown systems and for other values of paper_says than better and worse.
+    """
 
     lm_args: str
     systems: list[System]
@@ -95,7 +98,7 @@ class Ablations:
                                          f"{nearest(side.system, known)}")
 
     def chosen(self, names: list[str]) -> list[Comparison]:
-        """The comparisons of these names, or all without names."""
+        """The comparisons with these names, or all if there are no names. Raises AudioPaLMError for an unknown name."""
         known = {comparison.name: comparison for comparison in self.comparisons}
         for name in names:
             if name not in known:
@@ -114,7 +117,7 @@ class AblationRun:
 
 
 def read_runs(path: str | Path) -> list[AblationRun]:
-    """The runs of tables.json, none where it does not exist; raises AudioPaLMError for what is not valid."""
+    """The runs of tables.json; no runs if it does not exist. Raises AudioPaLMError for an invalid run."""
     if not Path(path).exists():
         return []
     runs = []
@@ -134,21 +137,24 @@ def write_runs(path: str | Path, runs: Iterable[AblationRun]) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the second sample less mean of the first, with its interval; None where a sample has one value."""
+    """The mean of the second sample minus that of the first, with its interval.
+
+    low, high: None if a sample has only one value.
+    """
 
     value: float
     low: float | None
     high: float | None
 
     def verdict(self, wanted_sign: int) -> str:
-        """`holds`, `does not hold` or `undecided`, where the paper has a difference of `wanted_sign`."""
-        if self.low is None or self.low <= 0 <= self.high:
+        """`holds`, `does not hold` or `undecided`, given the sign of the paper's difference."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "undecided"
         return "holds" if (self.low > 0) == (wanted_sign > 0) else "does not hold"
 
 
 def welch(first: list[float], second: list[float]) -> Difference:
-    """Welch's t interval of the difference of two means; variances may differ."""
+    """Welch's t interval of the difference of two means; the variances may differ."""
     value = fmean(second) - fmean(first)
     if min(len(first), len(second)) < 2:
         return Difference(value, None, None)
@@ -162,23 +168,23 @@ def welch(first: list[float], second: list[float]) -> Difference:
 
 
 def figure(comparison: Comparison, side: Side, rows: list[ResultRow]) -> float | None:
-    """The mean over the comparison's languages in the rows of one run; None unless all of them were scored."""
-    found = select(rows, set=comparison.set, task=side.task, part=side.part or side.task, metric=comparison.metric,
-                   system="model", source=lambda code: code in comparison.sources)
-    into = [row for row in found if row.target in (None, "en")]
-    if {row.source for row in into} != set(comparison.sources):
+    """The mean over the comparison's languages in the rows of one run; None unless all languages were scored."""
+    chosen = select(rows, set=comparison.set, task=side.task, part=side.part or side.task, metric=comparison.metric,
+                    system="model", source=lambda code: code in comparison.sources,
+                    target=lambda code: code in (None, "en"))
+    if {row.source for row in chosen} != set(comparison.sources):
         return None
-    return fmean(row.value for row in into)
+    return fmean(row.value for row in chosen)
 
 
 def figures(comparison: Comparison, side: Side, runs: list[AblationRun]) -> dict[int, float]:
-    """{seed: figure} of the runs of tables.json."""
-    found = {run.seed: figure(comparison, side, run.rows) for run in runs if run.system == side.system}
-    return {seed: value for seed, value in sorted(found.items()) if value is not None}
+    """{seed: figure} of the runs of tables.json, sorted by seed."""
+    by_seed = {run.seed: figure(comparison, side, run.rows) for run in runs if run.system == side.system}
+    return {seed: value for seed, value in sorted(by_seed.items()) if value is not None}
 
 
 def used_rows(comparisons: Iterable[Comparison], system: str, rows: list[ResultRow]) -> list[ResultRow]:
-    """The rows of a run that some comparison needs."""
+    """The rows of a run that at least one comparison uses."""
     def used(row: ResultRow) -> bool:
         return any(side.system == system and row.set == comparison.set and row.task == side.task
                    and row.metric == comparison.metric and row.system == "model"
@@ -188,7 +194,7 @@ def used_rows(comparisons: Iterable[Comparison], system: str, rows: list[ResultR
 
 
 def markdown(ablations: Ablations, runs: list[AblationRun]) -> str:
-    """TABLES.md."""
+    """The contents of TABLES.md."""
     parts = [HEAD]
     for comparison in ablations.comparisons:
         parts += _chapter(comparison, runs)
@@ -197,14 +203,14 @@ def markdown(ablations: Ablations, runs: list[AblationRun]) -> str:
 
 def _chapter(comparison: Comparison, runs: list[AblationRun]) -> list[str]:
     values = {side.system: figures(comparison, side, runs) for side in comparison.sides}
-    seeds = sorted({seed for found in values.values() for seed in found})
+    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
     lines = []
     for side in comparison.sides:
-        found = values[side.system]
-        mean = number(comparison.metric, fmean(found.values())) if found else "not run"
-        spread = number(comparison.metric, stdev(found.values())) if len(found) > 1 else ""
+        by_seed = values[side.system]
+        mean = number(comparison.metric, fmean(by_seed.values())) if by_seed else "not run"
+        spread = number(comparison.metric, stdev(by_seed.values())) if len(by_seed) > 1 else ""
         lines.append([side.label, f"`{side.system}`", side.paper, mean, spread,
-                      *(number(comparison.metric, found[seed]) if seed in found else "" for seed in seeds)])
+                      *(number(comparison.metric, by_seed[seed]) if seed in by_seed else "" for seed in seeds)])
     metric = {"bleu": "BLEU", "asr_bleu": "ASR-BLEU", "wer": "WER"}[comparison.metric]
     header = ["", "system", "paper", f"{metric}, mean", "standard deviation", *(f"seed {seed}" for seed in seeds)]
     run_again = f"    ./tables.sh --only {comparison.name} --seeds \"{' '.join(map(str, seeds or [0, 1, 2]))}\""
@@ -213,10 +219,10 @@ def _chapter(comparison: Comparison, runs: list[AblationRun]) -> list[str]:
 
 
 def sentences(comparison: Comparison, values: dict[str, dict[int, float]]) -> list[str]:
-    """One for each side and the one before it."""
+    """A sentence on the result for each side and the side before it; `values` are {system: {seed: figure}}."""
     better = -1 if comparison.metric in LOWER_IS_BETTER else 1
     wanted = better if comparison.paper_says == "better" else -better
-    found = []
+    results = []
     sides = [side for side in comparison.sides if values[side.system]]
     for before, after in zip(sides, sides[1:], strict=False):
         difference = welch(list(values[before.system].values()), list(values[after.system].values()))
@@ -224,9 +230,9 @@ def sentences(comparison: Comparison, values: dict[str, dict[int, float]]) -> li
         unit = 1 if comparison.metric.endswith("bleu") else 3
         interval = ("one seed has no spread" if difference.low is None else
                     f"interval {difference.low:+.{unit}f} to {difference.high:+.{unit}f}")
-        found.append(f"{after.label} against {before.label}: {difference.value:+.{unit}f} ({interval}); that it is "
-                     f"{comparison.paper_says} **{verdict}{' at this scale' if verdict == 'undecided' else ''}**.")
-    return found or ["Nothing to compare yet."]
+        results.append(f"{after.label} against {before.label}: {difference.value:+.{unit}f} ({interval}); that it is "
+                       f"{comparison.paper_says} **{verdict}{' at this scale' if verdict == 'undecided' else ''}**.")
+    return results or ["Nothing to compare yet."]
 
 
 def _how(ablations: Ablations, runs: list[AblationRun]) -> list[str]:

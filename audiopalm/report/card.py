@@ -40,16 +40,17 @@ A decoder-only language model over text and audio tokens, trained by the recipe 
 
 def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: Goals, example: str,
          licence: str = UNSTATED_LICENCE, domain: Domain | None = None) -> str:
-    """README.md of the pack. `rows` are the scores of this model, `example` is Markdown that stands before them.
+    """README.md of the pack.
 
-    licence: of the weights, as the hub calls it, for example `cc-by-sa-3.0`. domain: what can be said to it.
+    rows: the scores of this model. example: Markdown that is put before the scores. licence: of the weights, as the hub
+    names it, for example `cc-by-sa-3.0`. domain: the sentences that the model understands.
     """
     first = _shown_task(trained)
-    codes = {code for one in trained for code in (one.source, one.target) if code}
+    codes = {code for row in trained for code in (row.source, row.target) if code}
     task = get_task(first.task)
     sets = _score_sets(rows)
-    scores = [f"\n## Scores on the set `{name}`\n\n{found}\n" for name in sets
-              if (found := headline_table(rows, recipe, name, goals))]
+    scores = [f"\n## Scores on the set `{name}`\n\n{figures}\n" for name in sets
+              if (figures := headline_table(rows, recipe, name, goals))]
     return CARD.format(
         header=header(recipe, trained, task, [row for row in rows if row.set in sets], licence),
         licence="" if licence == UNSTATED_LICENCE else f", {licence} for the weights",
@@ -63,26 +64,26 @@ def card(recipe: str, trained: list[TrainedTask], rows: list[ResultRow], goals: 
 
 
 def _shown_task(trained: list[TrainedTask]) -> TrainedTask:
-    """What the card shows a call of: the longest answer to speech, the first of the task table otherwise."""
-    def rank(one: TrainedTask) -> tuple:
-        task = get_task(one.task)
-        return task.input != AUDIO, not task.spoken, -len(task.outputs), list(TASKS).index(one.task), one.target != "en"
+    """The task of the card's example call: from speech, spoken, with the most parts, into English, if possible."""
+    def rank(row: TrainedTask) -> tuple:
+        task = get_task(row.task)
+        return task.input != AUDIO, not task.spoken, -len(task.outputs), list(TASKS).index(row.task), row.target != "en"
 
     return min(trained, key=rank)
 
 
 def _task_list(trained: Iterable[TrainedTask]) -> str:
-    """A line for each task: its tag and its languages or pairs."""
+    """A Markdown list with a line for each task: its tag and its languages or language pairs."""
     languages: dict[str, list[str]] = {}
-    for one in trained:
-        pair = language_name(one.source) + (f" to {language_name(one.target)}" if one.target else "")
-        languages.setdefault(one.task, []).append(pair)
+    for row in trained:
+        pair = language_name(row.source) + (f" to {language_name(row.target)}" if row.target else "")
+        languages.setdefault(row.task, []).append(pair)
     return "\n".join(f"  - `[{get_task(name).tag} ...]`: {', '.join(languages[name])}"
                      for name in task_order(languages) if get_task(name).tag)
 
 
 def scores_of_model(results: Path, recipe: str, model_sha256: str) -> list[ResultRow]:
-    """The rows of results.json that are of a model, and the ceilings that were measured beside them."""
+    """The rows of a model in results.json, and the ceilings of the same sets and seeds."""
     rows = [row for row in read_rows(results) if row.recipe == recipe] if results.exists() else []
     own = [row for row in rows if row.model == model_sha256[:MODEL_DIGITS]]
     if rows and not own:
@@ -97,13 +98,13 @@ def _score_sets(rows: list[ResultRow]) -> list[str]:
 
 
 def example_of_model(decode_dir: Path, data_dir: Path, model_sha256: str) -> str:
-    """An example from the first set with decodes of a model, as Markdown; empty, with a warning, where none is."""
+    """An example from the first set with decodes of a model, as Markdown; empty, with a warning, if there is none."""
     try:
         for name in set_order(sets_of(decode_dir)):
             test_set = TestSet(decode_dir, data_dir, name)
-            found = [decode for decode in test_set.decodes if decode.meta["model_sha256"] == model_sha256]
-            if found:
-                return true_example(test_set, found)
+            own = [decode for decode in test_set.decodes if decode.meta["model_sha256"] == model_sha256]
+            if own:
+                return true_example(test_set, own)
         reason = f"{decode_dir} has no decode of the packed model"
     except AudioPaLMError as error:  # a model can be packed without decodes
         reason = str(error)
@@ -112,16 +113,19 @@ def example_of_model(decode_dir: Path, data_dir: Path, model_sha256: str) -> str
 
 
 def true_example(test_set: TestSet, decodes: list[Decode]) -> str:
-    """The first utterance of the decode with the most text parts, and the answer to it; empty without such a decode."""
+    """The first utterance of the decode with the most text parts, with its answer; empty if no decode has texts."""
+    def rank(decode: Decode) -> tuple[int, bool, bool]:
+        text_parts = sum(not output.is_audio for output in decode.task.outputs)
+        return text_parts, decode.task.input == AUDIO, decode.target == "en"
+
     written = [decode for decode in decodes if any(not output.is_audio for output in decode.task.outputs)]
     if not written:
         return ""
-    decode = max(written, key=lambda one: (sum(not output.is_audio for output in one.task.outputs),
-                                           one.task.input == AUDIO, one.target == "en"))
+    decode = max(written, key=rank)
     tables = {output: decode.hypotheses(output) for output in decode.task.outputs if not output.is_audio}
     name = min(next(iter(tables.values())), key=str.encode)
-    said = test_set.table("text")[name]
-    given = f'the recording `{name}`, in which is said "{said}"' if decode.task.input == AUDIO else f'the text "{said}"'
+    text = test_set.table("text")[name]
+    given = f'the recording `{name}`, in which is said "{text}"' if decode.task.input == AUDIO else f'the text "{text}"'
     answers = [f'  - {output.part} "{table[name]}" (reference: '
                f'"{test_set.references(decode, output, [name])[name]}")' for output, table in tables.items()]
     return (f"\n## An example\n\nThe first utterance of the set `{test_set.name}`, not chosen for its answer. To "

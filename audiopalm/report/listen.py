@@ -1,4 +1,4 @@
-"""Examples of the page: utterances of every decode with what was heard, said and written, ready for its JSON."""
+"""Examples of the page: utterances of every decode with their audio, references and hypotheses, as JSON values."""
 
 import base64
 import io
@@ -20,23 +20,24 @@ from audiopalm.scoring.score_set import scored_texts
 from audiopalm.tasks import AUDIO, Output
 
 PEAKS = 120  # columns of a waveform
+Texts = dict[str, dict[str, tuple[str, str]]]  # {system: {utterance: (reference, hypothesis)}}, normalised
 KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 
 
 class Sounds:
-    """Recordings of the page, each once: MP3, which every browser plays, and the outline of its waveform."""
+    """The recordings of the page, each once: MP3, which every browser plays, and the outline of the waveform."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self._numbers: dict[str, int] = {}
 
     def add(self, file: str | None) -> int | None:
-        """The number of the sound in `entries`; None, with a warning, for a file that is gone."""
+        """The index of the recording in `entries`; None for no file and, with a warning, for a missing file."""
         if file is None:
             return None
         if file not in self._numbers:
             if not audio_exists(file):
-                logging.warning("audio %s is gone; the page goes without it", file)
+                logging.warning("audio %s does not exist; the page is made without it", file)
                 return None
             self._numbers[file] = len(self.entries)
             self.entries.append(_sound(read_audio(file)))
@@ -54,67 +55,69 @@ def _sound(samples: np.ndarray) -> dict[str, Any]:
 
 def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: int,
              sounds: Sounds) -> list[dict[str, Any]]:
-    """At most `most` utterances of each decode; `rows` are those of its scores, which lie in `score_dir`."""
-    found = []
+    """At most `most` utterances of each decode. `rows` are the scores; their texts are in `score_dir`."""
+    shown_examples = []
     for decode in test_set.decodes:
         parts = [(output, _texts(rows, score_dir, decode, output)) for output in decode.task.outputs]
         tables = {output.part: decode.hypotheses(output) for output in decode.task.outputs}
         for name in _alternate_speakers(list(next(iter(tables.values()))), test_set.table("utt2spk"))[:most]:
             shown = [_part(test_set, decode, output, texts, tables[output.part][name], name, sounds)
                      for output, texts in parts]
-            heard = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == AUDIO else None
+            source = sounds.add(test_set.table("wav.scp")[name]) if decode.task.input == AUDIO else None
             errors = [part["error"] for part in shown if part["error"] is not None]
-            found.append({"id": name, "task": decode.task.name, "tag": decode.meta["tag"], "source": decode.source,
-                          "languages": " to ".join(map(language_name, filter(None, (decode.source, decode.target)))),
-                          "text": test_set.table("text").get(name, ""), "sound": heard, "parts": shown,
-                          "error": max(errors, default=0)})
-    return found
+            shown_examples.append({
+                "id": name, "task": decode.task.name, "tag": decode.meta["tag"], "source": decode.source,
+                "languages": " to ".join(map(language_name, filter(None, (decode.source, decode.target)))),
+                "text": test_set.table("text").get(name, ""), "sound": source, "parts": shown,
+                "error": max(errors, default=0)})
+    return shown_examples
 
 
 def _alternate_speakers(names: list[str], speakers: dict[str, str]) -> list[str]:
-    """Ordered so that the speakers alternate: the first few utterances are of as many voices as there are."""
+    """The utterances sorted so that the speakers alternate."""
     count: dict[str, int] = {}
-    rank = {}  # of an utterance among those of its speaker
+    rank: dict[str, int] = {}  # of an utterance among those of its speaker
     for name in sorted(names, key=str.encode):
         rank[name] = count[speakers[name]] = count.get(speakers[name], -1) + 1
     return sorted(names, key=lambda name: (rank[name], name.encode()))
 
 
-def _texts(rows: list[ResultRow], score_dir: Path, decode: Decode,
-           output: Output) -> dict[str, dict[str, tuple[str, str]]]:
-    """{system: {utterance: (reference, hypothesis)}} as they were scored; of several judges the first."""
-    meta, found = decode.meta, {}
-    same = {key: meta[key] for key in ("set", "task", "source", "target")}
+def _texts(rows: list[ResultRow], score_dir: Path, decode: Decode, output: Output) -> Texts:
+    """The texts of a part as they were scored, by the first judge if there are several."""
+    texts: Texts = {}
+    same = {key: decode.meta[key] for key in ("set", "task", "source", "target")}
     for row in select(rows, **same, part=output.part):
-        if row.normaliser and row.system not in found:
+        if row.normaliser and row.system not in texts:
             references, hypotheses = scored_texts(score_dir, row)
-            found[row.system] = {name: (references[name], hypotheses[name]) for name in references}
-    return found
+            texts[row.system] = {name: (references[name], hypotheses[name]) for name in references}
+    return texts
 
 
-def _part(test_set: TestSet, decode: Decode, output: Output, texts: dict, answer: str, name: str,
+def _part(test_set: TestSet, decode: Decode, output: Output, texts: Texts, answer: str, name: str,
           sounds: Sounds) -> dict[str, Any]:
+    """One part of the answer to the utterance `name`; `answer` is its text, or the path of its speech."""
     language = decode.language(output)
-    words, error = align(*texts["model"][name], language) if name in texts.get("model", {}) else ([], None)
-    part = {"part": output.part, "words": words, "error": error}
+    part: dict[str, Any] = {"part": output.part, "words": [], "error": None}
+    if scored := texts.get("model", {}).get(name):
+        part["words"], part["error"] = align(scored[0], scored[1], language)
     if output.is_audio:
-        true_texts = texts.get("true_audio", {})
+        true_texts = texts.get("true_audio", {}).get(name)
         part |= {"sound": sounds.add(answer), "true_sound": sounds.add(test_set.true_audio(decode, output).get(name)),
-                 "true_words": align(*true_texts[name], language)[0] if name in true_texts else []}
-    elif not words:
+                 "true_words": align(true_texts[0], true_texts[1], language)[0] if true_texts else []}
+    elif not part["words"]:
         part["plain"] = answer
     return part
 
 
 def align(reference: str, hypothesis: str, language: str) -> tuple[list[list[str]], float]:
-    """[[kind, reference words, hypothesis words], ...] with kind `=`, `s`, `d` or `i`, and the error rate.
+    """[[kind, reference words, hypothesis words], ...] with kind `=`, `s`, `d` or `i`, and the error rate, a fraction.
 
-    By words, or by characters where a language has no spaces.
+    Languages without spaces are aligned by characters.
     """
     if language in BY_CHARACTER:
         reference, hypothesis = (" ".join(text.replace(" ", "")) for text in (reference, hypothesis))
-    found = jiwer.process_words(reference, hypothesis)
-    left, right = found.references[0], found.hypotheses[0]
+    aligned = jiwer.process_words(reference, hypothesis)
+    left, right = aligned.references[0], aligned.hypotheses[0]
     words = [[KINDS[chunk.type], " ".join(left[chunk.ref_start_idx:chunk.ref_end_idx]),
-              " ".join(right[chunk.hyp_start_idx:chunk.hyp_end_idx])] for chunk in found.alignments[0]]
-    return words, round(found.wer, 3)
+              " ".join(right[chunk.hyp_start_idx:chunk.hyp_end_idx])] for chunk in aligned.alignments[0]]
+    return words, round(aligned.wer, 3)

@@ -22,7 +22,7 @@ from audiopalm.stages.pack import CONTENTS, pack
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What is packed, and what the card is made from; the fields are the options of the command of stage 14."""
+    """The inputs of a pack and of its card. The fields are the options of the command of stage 14."""
 
     expdir: Path
     output: Path
@@ -38,7 +38,10 @@ class PackOptions:
 
 
 def pack_model(options: PackOptions) -> None:
-    """Write the pack and its zip. The card has the scores and an example only where they are of the packed model."""
+    """Write the pack and its zip. The card has only scores and examples of the packed model.
+
+    Raises AudioPaLMError for missing models and for a language model that states no trained tasks.
+    """
     folders = {name: options.expdir / name for name in CONTENTS}
     folders |= {name: given for name, given in (("units", options.units), ("codec", options.codec)) if given}
     model = sha256(require(folders["lm"] / "model.safetensors", CONTENTS["lm"][1]))
@@ -46,10 +49,11 @@ def pack_model(options: PackOptions) -> None:
     if not trained:
         raise AudioPaLMError(f"{folders['lm']}/config.json names no task that the model was trained on; run stage 8 "
                              "(finetune) again")
-    beside, domain, section = {}, _domain(options.domain), ""
+    beside: dict[str, bytes] = {}
+    domain, section = _domain(options.domain), ""
     calibrated = options.expdir / CONFIDENCE
     if calibrated.exists():
-        Confidence.load(calibrated, model)  # of this language model
+        Confidence.load(calibrated, model)  # raises an error if it belongs to another language model
         beside[CONFIDENCE] = calibrated.read_bytes()
         report = read_object(calibrated, MADE_BY, {"report": dict})["report"]
         if section := reliability_section(report):
@@ -64,7 +68,7 @@ def pack_model(options: PackOptions) -> None:
 
 
 def _domain(path: Path | None) -> Domain | None:
-    """What can be said, of `path`, or of conf/domain.yaml in the recipe's directory, which few recipes have."""
+    """The domain of `path`, or of conf/domain.yaml in the working directory; None if neither exists."""
     if path is None and not RECIPE_FILE.exists():
         return None
     return Domain.of_recipe(path or RECIPE_FILE)

@@ -1,6 +1,6 @@
-"""The page of stage 13, one file with all that it needs: figures, plots, examples to listen to, all scores.
+"""The page of stage 13, a single self-contained file: figures, plots, examples with audio, all scores.
 
-page.html beside this file is its template; words in capitals stand there for what is put in.
+Its template is page.html beside this file. Words in capitals there are replaced by contents.
 """
 
 import html
@@ -32,10 +32,10 @@ METRICS = {"wer": "WER", "bleu": "BLEU", "asr_bleu": "ASR-BLEU", "asr_wer": "jud
 
 @dataclass(frozen=True)
 class PageOptions:
-    """Where the page finds things; the fields are the options of the command of stage 13.
+    """The inputs of the page. The fields are the options of the command of stage 13.
 
-    `results` are the rows of the run in `expdir`, `examples` is the number of utterances shown per decode. Where the
-    model looked is shown if `lm`, `vocabulary` and `tokens` are given.
+    results: the rows of the run in `expdir`. examples: the number of utterances shown per decode. lm, vocabulary,
+    tokens: if all three are given, the page shows attention maps.
     """
 
     expdir: Path
@@ -52,13 +52,15 @@ class PageOptions:
 
     @property
     def attention(self) -> AttentionOptions | None:
+        """The inputs of the attention maps; None without them."""
         if self.no_attention or not (self.lm and self.vocabulary and self.tokens):
             return None
         return AttentionOptions(self.lm, self.vocabulary, self.tokens)
 
 
 def write_page(page: PageOptions) -> Path:
-    """Write index.html; returns its path. Raises AudioPaLMError where the scores are not of the decodes in `expdir`."""
+    """Write index.html; returns its path. Raises AudioPaLMError if the scores are not those of the decodes in `expdir`.
+    """
     began = time.monotonic()
     rows, goals = select(read_rows(page.results), recipe=page.recipe), recipe_goals(page.goals)
     names = set_order({row.set for row in rows})
@@ -66,8 +68,8 @@ def write_page(page: PageOptions) -> Path:
         raise AudioPaLMError(f"no rows of the recipe {page.recipe!r} in {page.results}; run stage 12 (score) first")
     decoded = {name: TestSet(page.expdir / "decode", page.data_dir, name) for name in names
                if (page.expdir / "decode" / name).is_dir()}
-    for test_set in decoded.values():
-        test_set.check_scores(rows)
+    for decoded_set in decoded.values():
+        decoded_set.check_scores(rows)
     test_set = decoded.get(names[0])
     sounds = Sounds()
     shown = examples(test_set, rows, page.expdir / "score", page.examples, sounds) if test_set else []
@@ -81,23 +83,24 @@ def write_page(page: PageOptions) -> Path:
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     path = page.output / "index.html"
     slots = re.compile("|".join(rf"\b{slot}\b" for slot in contents))
-    write_text(path, slots.sub(lambda found: contents[found.group()], template))
+    write_text(path, slots.sub(lambda slot: contents[slot.group()], template))
     logging.info("open %s (%.1f MB), %.1f s", path, path.stat().st_size / 1e6, time.monotonic() - began)
     return path
 
 
 def _figures(rows: list[ResultRow], recipe: str, names: list[str], goals: Goals) -> str:
-    """The first set is open, the others are folded."""
+    """The headline figures of all sets as HTML; those of the first set are shown, the others are folded."""
     folded = [f"<details><summary>{html.escape(name)}</summary>{_cards(rows, recipe, name, goals)}</details>"
               for name in names[1:] if headlines(rows, recipe, name)]
     return "\n".join([f"<h3>{html.escape(names[0])}</h3>", _cards(rows, recipe, names[0], goals), *folded])
 
 
 def _cards(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals) -> str:
+    """The headline figures of a set as HTML."""
     cards = []
     for line in headlines(rows, recipe, set_name, goals):
         metric = line.metric
-        goal = line.goal if set_name == "test" else ""  # the goals speak of the composed test sentences
+        goal = line.goal if set_name == "test" else ""  # the goals are for the composed test sentences
         colour = {True: "yes", False: "no", None: ""}[line.met if goal else None]
         seeds = ", ".join(f"{seed}: {number(metric, value)}" for seed, value in line.values.items())
         ceiling = "" if line.ceiling is None else f"<small>true recordings {number(metric, line.ceiling)}</small>"
@@ -108,7 +111,8 @@ def _cards(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals) -> s
 
 
 def _plots(page: PageOptions, rows: list[ResultRow], test_set: TestSet | None) -> str:
-    pictures = {}
+    """The plots as HTML: losses, and for `test_set` scores, attention maps and spectrograms."""
+    pictures: dict[str, str | None] = {}
     for folder, title in TRAININGS.items():
         log = page.expdir / folder / "log.jsonl"
         pictures[title] = loss_curves(read_log(log), title) if log.exists() else None
@@ -119,46 +123,49 @@ def _plots(page: PageOptions, rows: list[ResultRow], test_set: TestSet | None) -
                 pictures |= attention_pictures(test_set, page.attention)
             except AudioPaLMError as error:  # the rest of the page needs no model
                 logging.warning("attention is not drawn: %s", error)
-    found = "".join(f'<img src="{picture}" alt="{html.escape(title)}">'
+    plots = "".join(f'<img src="{picture}" alt="{html.escape(title)}">'
                     for title, picture in pictures.items() if picture)
     spectra = "".join(f'<img class="whole" src="{picture}" alt="spectrograms of a translation">'
                       for picture in _spectra(test_set)) if test_set else ""
-    return f'<div class="plots">{found}{spectra}</div>' if found + spectra else "<p>No training logs were found.</p>"
+    return f'<div class="plots">{plots}{spectra}</div>' if plots + spectra else "<p>No training logs were found.</p>"
 
 
 def _score_pictures(page: PageOptions, rows: list[ResultRow], set_name: str) -> dict[str, str | None]:
-    """{title: picture}: the first metric of every task of one part, by length for WER, else by languages."""
+    """{title: picture} of the first metric of every task with one part: WER by length, other metrics by languages."""
     pictures = {}
     for task in TASKS.values():
         if len(task.outputs) > 1 or not task.outputs[0].metrics:
             continue
         metric = task.outputs[0].metrics[0]
-        found = select(rows, task=task.name, metric=metric)
+        chosen = select(rows, task=task.name, metric=metric)
         name = f"{METRICS.get(metric, metric)} of {task.tag}"
         if metric == "wer":
-            counts = {row.source: error_counts(*scored_texts(page.expdir / "score", row)) for row in found}
+            counts = {row.source or "": error_counts(*scored_texts(page.expdir / "score", row)) for row in chosen}
             title = f"{name} by length ({set_name})"
             pictures[title] = errors_by_length(counts, title)
         else:
             title = f"{name} by languages ({set_name})"
-            pictures[title] = bars_by_language(found, title)
+            pictures[title] = bars_by_language(chosen, title)
     return pictures
 
 
 def _spectra(test_set: TestSet) -> list[str]:
-    """Source, output and true recording of the first utterance of each decode that answers speech with speech alone."""
+    """Spectrograms of the first utterance of each decode from speech to speech alone: source, output, true recording.
+    """
     pictures = []
     for decode in test_set.decodes:
-        if decode.task.input == AUDIO and decode.task.outputs == (decode.task.spoken,):
-            spoken = decode.hypotheses(decode.task.spoken)
+        output = decode.task.spoken
+        if output is not None and decode.task.input == AUDIO and len(decode.task.outputs) == 1:
+            spoken = decode.hypotheses(output)
             name = min(spoken, key=str.encode)
             files = {f"{decode.source}: {name}": test_set.table("wav.scp")[name], "output": spoken[name],
-                     "true recording": test_set.true_audio(decode, decode.task.spoken).get(name)}
+                     "true recording": test_set.true_audio(decode, output).get(name)}
             pictures.append(spectrograms({title: file for title, file in files.items() if file}))
     return pictures
 
 
 def _scores(chosen: list[ResultRow], names: list[str]) -> str:
+    """All scores as HTML, folded by set."""
     parts, judges = [], judge_labels(chosen)
     for name in names:
         rows = select(chosen, set=name)

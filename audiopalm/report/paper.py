@@ -1,18 +1,21 @@
-"""The paper's tables 2, 3 and 4 with the figures that were verified, and where ours are in results.json.
+"""The paper's tables 2, 3 and 4 with the figures that were verified, and the rows of results.json beside them.
 
-What is empty was not recovered from a source, or from memory alone. Tables 5 to 13: egs/mini/conf/tables/tables.yaml.
+A figure is missing if no source for it was available. Tables 5 to 13 are in egs/mini/conf/tables/tables.yaml.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# FLEURS languages that the paper has AST data of: those of CoVoST 2, and the sources of VoxPopuli's interpretation.
+# FLEURS languages with AST data in the paper: those of CoVoST 2 and the sources of VoxPopuli's interpretation.
 SEEN = frozenset("fr de es ca it ru zh pt fa et mn nl tr ar sv lv sl ta ja id cy pl ro hu cs fi hr sk lt".split())
 
 
 @dataclass(frozen=True)
 class Ours:
-    """What our counterpart of a figure is: rows that fit `wanted`, of these (recipe, set), or in small on `mini`."""
+    """Our counterpart of a figure: the rows that fit `wanted`, at full scale of `full`, in small of the recipe `mini`.
+
+    wanted: arguments of `select`. full: pairs of a recipe and a set.
+    """
 
     wanted: dict[str, Any]
     full: tuple[tuple[str, str], ...]
@@ -20,6 +23,8 @@ class Ours:
 
 @dataclass(frozen=True)
 class Line:
+    """A line of a table: the name of the figure, the model, the paper's value, and our counterpart if there is one."""
+
     figure: str
     model: str
     paper: str

@@ -1,4 +1,4 @@
-"""Pictures of the page, as data URIs: loss curves, errors by length, BLEU by language, spectrograms, attention."""
+"""Plots of the page, as data URIs: loss curves, errors by length, scores by language, spectrograms, attention maps."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ LENGTHS = 4  # groups of utterances by length
 
 
 def read_log(path: str | Path) -> list[dict]:
-    """Lines of log.jsonl; the half line that a killed training leaves is skipped."""
+    """The lines of log.jsonl; an incomplete line, which a killed training leaves, is skipped."""
     lines = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:
@@ -31,9 +31,9 @@ def read_log(path: str | Path) -> list[dict]:
 
 
 def loss_curves(log: list[dict], title: str) -> str | None:
-    """Every field named `loss` or `...loss` over `step`, and beside it the loss on the dev set; None without any.
+    """Every field whose name ends in `loss`, and the loss on the dev set, over `step`; None without losses.
 
-    A row in which validation ran has `dev`, {name: loss}, whose `loss` is the mean that decides about early stopping.
+    A line with a validation has the field `dev`, {name: loss}; its `loss` is the mean that decides early stopping.
     """
     curves: dict[str, list[tuple[int, float]]] = {}
     for line in log:
@@ -58,7 +58,10 @@ def loss_curves(log: list[dict], title: str) -> str | None:
 
 
 def errors_by_length(counts: dict[str, list[tuple[int, int]]], title: str) -> str | None:
-    """{label: (errors, words of the reference) of each utterance} as the error rate of short to long utterances."""
+    """The error rate by the length of utterances; None without utterances.
+
+    counts: {label of a line: (errors, words of the reference) of each utterance}.
+    """
     lengths = [length for rows in counts.values() for _, length in rows]
     if not lengths:
         return None
@@ -77,20 +80,25 @@ def errors_by_length(counts: dict[str, list[tuple[int, int]]], title: str) -> st
 
 
 def bars_by_language(rows: Iterable[ResultRow], title: str) -> str | None:
-    """The values of rows by their languages, with their intervals."""
-    found = {row.languages: row for row in rows}
-    if not found:
+    """A bar for the value of each row, by language pair, with its interval if it has one; None without rows."""
+    by_language = {row.languages: row for row in rows}
+    if not by_language:
         return None
     figure, axes = _small(title)
-    values = np.array([[row.value, row.value - row.low, row.high - row.value] for row in found.values()])
-    axes.bar(list(found), values[:, 0], yerr=np.maximum(values[:, 1:].T, 0), color="#2456a6", alpha=0.85, capsize=3)
-    axes.set_xlim(-1, len(found))
-    axes.tick_params(axis="x", rotation=0 if len(found) < 8 else 90)
+    values = np.array([[row.value, 0.0 if row.low is None else row.value - row.low,
+                        0.0 if row.high is None else row.high - row.value] for row in by_language.values()])
+    axes.bar(list(by_language), values[:, 0], yerr=np.maximum(values[:, 1:].T, 0), color="#2456a6", alpha=0.85,
+             capsize=3)
+    axes.set_xlim(-1, len(by_language))
+    axes.tick_params(axis="x", rotation=0 if len(by_language) < 8 else 90)
     return _picture(figure, "svg")
 
 
 def heat_map(shares: np.ndarray, title: str, across: list[str] | float, upwards: list[str] | float) -> str:
-    """Shares `[output, input]`, the first output on top; an axis is its labels, or how many steps make a second."""
+    """A heat map of `shares` `[output, input]`, the first output on top.
+
+    across, upwards: the labels of an axis, or its number of steps per second.
+    """
     figure, axes = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
     axes.imshow(shares, aspect="auto", cmap="magma", vmax=np.quantile(shares, 0.995), interpolation="nearest")
     axes.set_title(title, fontsize=9)
@@ -106,7 +114,7 @@ def heat_map(shares: np.ndarray, title: str, across: list[str] | float, upwards:
 
 
 def spectrograms(files: dict[str, str | Path]) -> str:
-    """{title: audio} side by side, 0 to 8 kHz, 80 dB, one time scale."""
+    """The spectrograms of {title: audio} side by side: 0 to 8 kHz, a range of 80 dB, a common time scale."""
     figure, grid = pyplot.subplots(1, len(files), figsize=(3.4 * len(files), 2.1), layout="constrained", squeeze=False,
                                    sharey=True)
     samples = {title: read_audio(path) for title, path in files.items()}
@@ -123,6 +131,7 @@ def spectrograms(files: dict[str, str | Path]) -> str:
 
 
 def _small(title: str) -> tuple[pyplot.Figure, pyplot.Axes]:
+    """A small figure with one plot."""
     figure, axes = pyplot.subplots(figsize=(5, 2.8), layout="constrained")
     axes.set(title=title)
     axes.title.set_fontsize(10)
@@ -131,7 +140,7 @@ def _small(title: str) -> tuple[pyplot.Figure, pyplot.Axes]:
 
 
 def _picture(figure: pyplot.Figure, kind: str) -> str:
-    """`data:image/...`, and the figure is closed."""
+    """Close the figure and return it as a data URI; `kind` is svg or png."""
     written = io.BytesIO()
     figure.savefig(written, format=kind, dpi=80, metadata={"Date": None} if kind == "svg" else None)
     pyplot.close(figure)

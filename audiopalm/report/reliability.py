@@ -1,4 +1,4 @@
-"""How far the confidence of answers can be trusted: a plot and a table of the `report` of confidence.json."""
+"""The calibration of the confidence: a reliability plot and tables of the `report` of confidence.json."""
 
 import io
 from typing import Any
@@ -33,8 +33,8 @@ noise, music, other languages, open sentences.
 def reliability_plot(right: dict[str, dict[str, Any]]) -> bytes:
     """SVG: the stated confidence against the fraction of right answers, a panel per task, with counts.
 
-    right: {name of an elementary task: what `reliability` of scoring/calibration.py returns}, at least one. The same
-    input gives the same bytes.
+    right: {name of an elementary task: result of `reliability` in scoring/calibration.py}, not empty. The same input
+    gives the same bytes.
     """
     rows = -(-len(right) // COLUMNS)
     figure = Figure(figsize=(3.6 * COLUMNS, 3.4 * rows), layout="constrained")
@@ -47,15 +47,15 @@ def reliability_plot(right: dict[str, dict[str, Any]]) -> bytes:
     figure.supxlabel("stated confidence", fontsize=10)
     figure.supylabel("fraction of right answers", fontsize=10)
     written = io.BytesIO()
-    # Ids that are not random, and texts as texts.
+    # A fixed salt makes the ids reproducible; texts are written as text elements.
     with matplotlib.rc_context({"svg.hashsalt": "audiopalm", "svg.fonttype": "none"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()
 
 
-def _panel(axes: Axes, title: str, one: dict[str, Any]) -> None:
-    """The groups of one task as points whose area grows with their count; the diagonal is perfect calibration."""
-    confidence, right, count = (np.array([group[key] for group in one["groups"]])
+def _panel(axes: Axes, title: str, measured: dict[str, Any]) -> None:
+    """Draw the bins of one task as points whose area grows with their count; the diagonal is perfect calibration."""
+    confidence, right, count = (np.array([group[key] for group in measured["groups"]])
                                 for key in ("confidence", "right", "count"))
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
     axes.plot(confidence, right, color=COLOUR, linewidth=1, alpha=0.5)
@@ -64,20 +64,20 @@ def _panel(axes: Axes, title: str, one: dict[str, Any]) -> None:
         axes.annotate(str(number), (x, y), xytext=(0, 9 if y < 0.9 else -15), textcoords="offset points", ha="center",
                       fontsize=8)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.06, 1.06), aspect="equal")
-    axes.set_title(f"{title}, {one['count']} answers, error {one['error']:.3f}", fontsize=10)
+    axes.set_title(f"{title}, {measured['count']} answers, error {measured['error']:.3f}", fontsize=10)
     axes.grid(alpha=0.25)
 
 
 def reliability_section(report: dict[str, Any]) -> str:
-    """The section of the card, as Markdown, with the plot; empty without a task that was tested."""
+    """The section of the card, as Markdown, with the plot; empty if no task was tested."""
     right, outside = report.get("right", {}), report.get("outside", {})
     if not right:
         return ""
-    answers = [[get_task(name).tag, str(one["count"]), f"{one['right']:.2f}", f"{one['error']:.3f}",
-                "" if one["auc"] is None else f"{one['auc']:.3f}"]
-               for name, one in sorted(right.items(), key=lambda item: task_order(right).index(item[0]))]
-    inputs = [[INPUTS[kind], f"{one['auc']:.3f}", f"{one['inside']:.2f}", f"{one['outside']:.2f}"]
-              for kind, one in outside.items()]
+    answers = [[get_task(name).tag, str(right[name]["count"]), f"{right[name]['right']:.2f}",
+                f"{right[name]['error']:.3f}", "" if right[name]["auc"] is None else f"{right[name]['auc']:.3f}"]
+               for name in task_order(right)]
+    inputs = [[INPUTS[kind], f"{figures['auc']:.3f}", f"{figures['inside']:.2f}", f"{figures['outside']:.2f}"]
+              for kind, figures in outside.items()]
     return SECTION.format(
         file=FILE,
         answers=table(["answers", "count", "fraction right", "mean error of the confidence",

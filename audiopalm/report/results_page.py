@@ -1,4 +1,4 @@
-"""RESULTS.md from results.json and from nothing else: the same rows give the same bytes."""
+"""RESULTS.md from results.json alone: the same rows give the same bytes."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from audiopalm.tasks import TASKS
 CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt")
 OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
 MEASURED = {"phone_purity": "phone purity", "phone_information": "phone information", "perplexity": "perplexity",
-            "bits_per_second": "bits a second"}  # of units, by stage 3
+            "bits_per_second": "bits a second"}  # figures of units that stage 3 measures
 UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
@@ -26,16 +26,17 @@ A goal is missed: `NOTES.md` says what was tried, and the page of stage 13, `exp
 
 
 def number(metric: str, value: float) -> str:
+    """A value with the decimals of its metric: one for a metric from 0 to 100, else three."""
     return f"{value:.1f}" if UNITS.get(metric) else f"{value:.3f}"
 
 
 def write_results(results: str | Path, output: str | Path, goals: Goals = NO_GOALS) -> None:
-    """Make RESULTS.md (`output`) from results.json and the goals of the recipe."""
+    """Write RESULTS.md (`output`) from results.json and the goals of the recipe."""
     write_text(output, markdown(read_rows(results), goals))
 
 
 def markdown(rows: list[ResultRow], goals: Goals = NO_GOALS) -> str:
-    """The whole page, one chapter per recipe and set."""
+    """The contents of RESULTS.md, with a chapter per recipe and set."""
     recipes, judges = sorted({row.recipe for row in rows}), judge_labels(rows)
     parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
     parts.append(overview(rows, recipes))
@@ -51,29 +52,30 @@ def markdown(rows: list[ResultRow], goals: Goals = NO_GOALS) -> str:
 
 
 def set_order(names: Iterable[str]) -> list[str]:
-    """test, test_*, dev, then the others."""
+    """The names of sets sorted: those that begin with `test`, then the others."""
     return sorted(names, key=lambda name: (not name.startswith("test"), name))
 
 
 def task_order(names: Iterable[str]) -> list[str]:
-    """The order of the task table, elementary tasks before combined ones; then what is no task."""
+    """The names in the order of the task table, elementary tasks before combined ones; then names of no task."""
     order = list(TASKS)
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def table(header: list[str], lines: Iterable[list[str]]) -> str:
+    """A Markdown table."""
     rule = ["---"] * len(header)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *lines])
 
 
 def headline_table(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals = NO_GOALS) -> str:
-    """Averages over languages with the goals of the recipe; empty when the set has none of them."""
-    found = headlines(rows, recipe, set_name, goals)
-    if not found:
+    """Averages over languages with the goals of the recipe; empty if the set has no such figure."""
+    figures = headlines(rows, recipe, set_name, goals)
+    if not figures:
         return ""
-    seeds = sorted({seed for headline in found for seed in headline.values})
+    seeds = sorted({seed for headline in figures for seed in headline.values})
     lines = []
-    for headline in found:
+    for headline in figures:
         metric = headline.metric
         shown = [number(metric, headline.values[seed]) if seed in headline.values else "" for seed in seeds]
         ceiling = "" if headline.ceiling is None else number(metric, headline.ceiling)
@@ -83,13 +85,13 @@ def headline_table(rows: list[ResultRow], recipe: str, set_name: str, goals: Goa
 
 
 def overview(rows: list[ResultRow], recipes: list[str]) -> str:
-    """One line for each recipe: its units, what stage 3 measured of them, means over seeds on `test`; empty for one."""
+    """A table of all recipes: the figures of their units and means over seeds on `test`; empty for a single recipe."""
     lines = []
     for recipe in recipes:
         units = select(rows, recipe=recipe, task="units")
-        found = {headline.name: headline for headline in headlines(rows, recipe, "test")}
-        figures = [number(found[name].metric, found[name].mean) if name in found else "" for name in OVERVIEW]
-        seeds = {seed for headline in found.values() for seed in headline.values}
+        of_test = {headline.name: headline for headline in headlines(rows, recipe, "test")}
+        figures = [number(of_test[name].metric, of_test[name].mean) if name in of_test else "" for name in OVERVIEW]
+        seeds = {seed for headline in of_test.values() for seed in headline.values}
         measured = []
         for metric in MEASURED:
             values = [row.value for row in select(units, metric=metric)]
@@ -100,15 +102,15 @@ def overview(rows: list[ResultRow], recipes: list[str]) -> str:
 
 
 def judge_labels(rows: list[ResultRow]) -> dict[str, str]:
-    """Signatures of judges -> their names, numbered where several have the same: `moonshine-voice`, or with `(2)`."""
+    """{signature of a judge: its name}. Equal names are numbered, for example `moonshine-voice (2)`."""
     judges = sorted({row.judge for row in rows if row.judge})
     names = [judge.split(" ")[0] for judge in judges]
-    return {judge: f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
-            for place, (judge, name) in enumerate(zip(judges, names, strict=True))}
+    return {judge: f"{name} ({names[:index].count(name) + 1})" if names.count(name) > 1 else name
+            for index, (judge, name) in enumerate(zip(judges, names, strict=True))}
 
 
 def task_table(rows: list[ResultRow], judges: dict[str, str]) -> str:
-    """Languages and metrics of one task: mean over seeds, each seed, ceilings."""
+    """A table of one task, with a line per language pair, part, metric and judge: mean, each seed, ceilings."""
     seeds = sorted({row.seed for row in rows if row.system == "model"})
     systems = [system for system in CEILINGS if select(rows, system=system)]
     keys: dict[tuple, None] = {}
@@ -123,13 +125,14 @@ def task_table(rows: list[ResultRow], judges: dict[str, str]) -> str:
             continue
         first = model[min(model)]
         mean = sum(row.value for row in model.values()) / len(model)
-        interval = "" if first.low is None else f"[{number(metric, first.low)}, {number(metric, first.high)}]"
+        interval = "" if first.low is None or first.high is None else (
+            f"[{number(metric, first.low)}, {number(metric, first.high)}]")
         ceilings = []
         for system in systems:
             values = [row.value for row in select(same, system=system)]
             ceilings.append(number(metric, sum(values) / len(values)) if values else "")
         lines.append([f"{source}-{target}" if target else source or "", *([part or ""] if combined else []), metric,
-                      judges.get(judge, ""), number(metric, mean),
+                      judges.get(judge or "", ""), number(metric, mean),
                       *(number(metric, model[seed].value) if seed in model else "" for seed in seeds),
                       interval, str(first.n), *ceilings])
     return table(["languages", *(["part"] if combined else []), "metric", "judge", "mean",
@@ -137,10 +140,10 @@ def task_table(rows: list[ResultRow], judges: dict[str, str]) -> str:
 
 
 def settings(rows: list[ResultRow], judges: dict[str, str]) -> str:
-    """Signatures, normalisers, judges, decoding settings, models and the code behind the rows."""
-    def listed(title: str, values: Iterable[str]) -> str:
-        found = sorted({value for value in values if value})
-        return f"- {title}: " + "; ".join(f"`{value}`" for value in found) if found else ""
+    """A list of the signatures, normalisers, judges, decoding settings, models and code versions of the rows."""
+    def listed(title: str, values: Iterable[str | None]) -> str:
+        distinct = sorted({value for value in values if value})
+        return f"- {title}: " + "; ".join(f"`{value}`" for value in distinct) if distinct else ""
 
     models = [f"seed {row.seed}: model {row.model}, vocabulary {row.vocabulary}" for row in rows if row.model]
     decoding = [", ".join(f"{key}={json.dumps(value)}" for key, value in row.decoding.items() if key != "seed")

@@ -1,4 +1,4 @@
-"""Stage 12: the results of a run, its page, and how its figures compare with the published ones of the recipe."""
+"""Stage 12: the results of a run, its page RESULTS.md, and a comparison with the published figures of the recipe."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ PUBLISHED, PUBLISHED_PAGE = Path("results.json"), Path("RESULTS.md")  # committe
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Where the results of a run go; with `publish` also into the committed files of the recipe."""
+    """The output files of a run. With `publish` the committed files of the recipe are written too."""
 
     results: Path
     report: Path
@@ -25,7 +25,10 @@ class ResultOptions:
 
 
 def score_and_report(scoring: ScoreOptions, options: ResultOptions) -> None:
-    """Score a run, write its results.json and RESULTS.md, and print its figures beside the published ones."""
+    """Score a run, write its results.json and RESULTS.md, and print its figures beside the published ones.
+
+    Raises AudioPaLMError as `score_run` does, and for invalid goals.
+    """
     began, goals = time.monotonic(), recipe_goals(options.goals)
     rows = write_rows(options.results, score_run(scoring))
     write_results(options.results, options.report, goals)
@@ -38,17 +41,17 @@ def score_and_report(scoring: ScoreOptions, options: ResultOptions) -> None:
 
 
 def beside_published(rows: list[ResultRow], published: list[ResultRow], recipe: str, goals: Goals) -> str:
-    """The averages of a run as a Markdown table, beside those of `published` with their spread over seeds.
+    """A Markdown table of the averages of a run and of `published`, the latter with their range over seeds.
 
-    Of the set `test`, or of all sets where none is called so.
+    It covers the set `test`, or all sets if there is no set of this name.
     """
     names = set_order({row.set for row in rows if row.set != "units"})
     parts = []
     for name in ["test"] if "test" in names else names:
-        theirs = {headline.name: headline for headline in headlines(published, recipe, name)}
+        earlier = {headline.name: headline for headline in headlines(published, recipe, name)}
         lines = []
         for headline in headlines(rows, recipe, name, goals):
-            values = list(theirs[headline.name].values.values()) if headline.name in theirs else []
+            values = list(earlier[headline.name].values.values()) if headline.name in earlier else []
             shown = [number(headline.metric, value) for value in (headline.mean, *values)]
             mean = number(headline.metric, sum(values) / len(values)) if values else ""
             spread = f"{min(shown[1:], key=float)} to {max(shown[1:], key=float)}" if values else ""

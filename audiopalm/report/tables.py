@@ -1,4 +1,4 @@
-"""The paper's tables beside ours: its figures, ours at full scale where somebody has run that, and ours in small."""
+"""The paper's tables with its figures, our figures at full scale if they have been run, and our figures in small."""
 
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,14 +18,13 @@ seeds, with the standard deviation where there are several. Empty: not verified,
 
 
 class Results:
-    """All rows and ablations below egs/, of recipes that have some."""
+    """The published rows and ablations of all recipes in the folder `egs`."""
 
-    def __init__(self, egs: Path):
+    def __init__(self, egs: Path) -> None:
         self.full = _rows(egs, RECIPES)
         self.small = select(_rows(egs, ("mini",)), recipe="mini", set="test")
         self.ablations = load_config(Ablations, egs / "mini/conf/tables/tables.yaml")
-        runs = egs / "mini/tables.json"
-        self.runs = read_runs(runs)
+        self.runs = read_runs(egs / "mini/tables.json")
 
 
 def _rows(egs: Path, recipes: tuple[str, ...]) -> list[ResultRow]:
@@ -34,7 +33,10 @@ def _rows(egs: Path, recipes: tuple[str, ...]) -> list[ResultRow]:
 
 
 def print_tables(egs: Path, wanted: list[str]) -> str:
-    """Markdown of the tables of these numbers, or of all without numbers."""
+    """Markdown of the tables with these numbers, or of all tables if `wanted` is empty.
+
+    Raises AudioPaLMError for an unknown table.
+    """
     results = Results(egs)
     made = {key: _main_table(title, lines, results) for key, (title, lines) in TABLES.items()}
     for comparison in results.ablations.comparisons:
@@ -52,10 +54,11 @@ def _main_table(title: str, lines: list[Line], results: Results) -> str:
     for line in lines:
         full = small = ""
         if line.ours:
-            wanted, places = line.ours.wanted, line.ours.full
-            found = {recipe: _shown(select(results.full, recipe=recipe, set=name, **wanted)) for recipe, name in places}
-            full = "; ".join(f"{value} ({recipe})" for recipe, value in found.items() if value)
-            if places[0][0] != "fleurs":  # the small corpus has no language with ASR alone: see zero_shot
+            wanted, sets = line.ours.wanted, line.ours.full
+            by_recipe = {recipe: _shown(select(results.full, recipe=recipe, set=name, **wanted))
+                         for recipe, name in sets}
+            full = "; ".join(f"{value} ({recipe})" for recipe, value in by_recipe.items() if value)
+            if sets[0][0] != "fleurs":  # the small corpus has no language with ASR alone: see zero_shot
                 small = _shown(select(results.small, **wanted))
         cells.append([line.figure, line.model, line.paper, full, small])
     return f"## {title}\n\n{table(['', 'model', *HEADER], cells)}"
@@ -68,20 +71,20 @@ def _ablation_table(comparison: Comparison, results: Results) -> str:
 
 
 def _at_full_scale(comparison: Comparison, side: Side, rows: list[ResultRow]) -> str:
-    """Rows of recipes that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), all their languages."""
+    """The figure of a side in rows that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), in all languages."""
     return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
                          part=side.part or side.task, metric=comparison.metric, system="model",
                          target=lambda code: code in (None, "en")))
 
 
 def _shown(rows: list[ResultRow]) -> str:
-    """Their means over language pairs; of several judges the first."""
+    """The mean of the rows over language pairs and seeds, by one judge (`one_judge`)."""
     rows = one_judge(rows)
     return _spread(rows[0].metric, by_seed(rows)) if rows else ""
 
 
 def _spread(metric: str, values: dict[int, float]) -> str:
-    """`18.5`, or `18.5 ± 0.4` over seeds; WER in per cent, as the paper has it."""
+    """For example `18.5`, or `18.5 ± 0.4` over seeds. WER is in per cent, as in the paper."""
     if not values:
         return ""
     scale, metric = (100, "bleu") if metric in ("wer", "asr_wer", "cer") else (1, metric)

@@ -46,10 +46,10 @@ def comparable(first: Sequence[ResultRow], second: Sequence[ResultRow]) -> list[
     pairs = [(row, others[key]) for key, row in figures(first).items() if key in others]
     if not pairs:
         raise AudioPaLMError("no figure is in both: they share no set, task, language pair, metric and judge")
-    for one, other in pairs:
+    for row, other in pairs:
         for key, name in EQUAL.items():
-            if getattr(one, key) != getattr(other, key):
-                raise AudioPaLMError(f"{figure_name(one)}: different {name}, {getattr(one, key)} and "
+            if getattr(row, key) != getattr(other, key):
+                raise AudioPaLMError(f"{figure_name(row)}: different {name}, {getattr(row, key)} and "
                                      f"{getattr(other, key)}; score both with the same options on the same set "
                                      "(stage 12)")
     return pairs

@@ -42,6 +42,7 @@ class Voices:
                     save_file(self.known, temporary)
         return {utterance: self.known[digest] for utterance, digest in hashes.items()}
 
+
 @cache
 def _encoder() -> Callable[[np.ndarray], np.ndarray]:
     """A function from speech `[T]` float32 at 16 kHz to its embedding `[256]` float32."""

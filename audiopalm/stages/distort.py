@@ -1,7 +1,7 @@
 """A data directory of stage 2 with its speech distorted, for robust training and for the test sets test_robust_*.
 
 Texts and spoken translations stay as they are. Where two recordings are joined, their texts and translations are joined
-in the same order. The same seed gives the same audio; a rerun makes only what is missing.
+in the same order. The same seed gives the same audio. A rerun writes only the missing files.
 """
 
 import hashlib

@@ -3,9 +3,8 @@
 Reads a Kaldi data directory: `wav.scp` alone (one file per utterance) or with `segments` (one line: utterance id, then
 one or more `recording start end` joined in order; `recording 0 -1` is all of it, as in Kaldi). The translations are in
 `wav.scp.<language>` or `segments.<language>`.
-Speech is named by a hash of its source and cuts. Equal speech is therefore stored once, and a rerun writes only the
-missing files. Utterances whose audio is damaged, too short, too long, or too short for their text are removed and
-listed.
+Speech is named by a hash of its source and cuts, so that equal speech is stored once. A rerun writes only missing
+files. Utterances whose audio is damaged, too short, too long, or too short for their text are removed and listed.
 """
 
 import logging

@@ -28,10 +28,10 @@ MAX_SHARDS = 128  # of a kind: shards of a large set grow in size, not in number
 
 
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
-    """Tokenize {data directory: output}; every job encodes shards of all. Those of `units_only` get no codec ids.
+    """Tokenize {data directory: output}, all sets in one run of the launcher. Sets in `units_only` get no codec ids.
 
-    Raises AudioPaLMError for missing inputs, when an output holds ids of another tokenizer, and when another process
-    writes one of the outputs.
+    Raises AudioPaLMError for missing inputs, if an output has ids of another tokenizer, and if another process writes
+    one of the outputs.
     """
     started = time.monotonic()
     meta = describe(units, codec)
@@ -54,14 +54,14 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
 
 
 def plan_set(data: Path, output: Path, codec_tokens: bool) -> list[Shard]:
-    """The shards of one set: units of all its audio, and codec ids of the source side."""
+    """The shards of one set: units of all its audio, and with `codec_tokens` the codec ids of the source side."""
     spoken = {path for suffix in sides(data) for path in wavs(data, suffix).values()}
     shards = plan_shards("units", spoken, output)
     return shards + (plan_shards("codec", set(wavs(data).values()), output) if codec_tokens else [])
 
 
 def write_tables(data: Path, output: Path, shards: list[Shard], codec_tokens: bool) -> None:
-    """Write the scp files of a set from its finished shards; those of languages that it no longer has are removed."""
+    """Write the scp files of a set from its finished shards; remove those of languages that the set no longer has."""
     entries: dict[str, dict[str, str]] = {"units": {}, "codec": {}}
     for shard in shards:
         entries[shard.kind] |= shard.entries()
@@ -72,21 +72,21 @@ def write_tables(data: Path, output: Path, shards: list[Shard], codec_tokens: bo
     for suffix, table in sides(data).items():
         write_table(output / table, {name: entries["units"][path] for name, path in wavs(data, suffix).items()})
     logging.info("wrote %s: %s", output,
-                 ", ".join(f"{kind} of {len(found)} recordings" for kind, found in entries.items() if found))
+                 ", ".join(f"{kind} of {len(table)} recordings" for kind, table in entries.items() if table))
 
 
 def sides(data: Path) -> dict[str, str]:
-    """{suffix of wav.scp: table of its units}, of the utterances and of their translations."""
+    """{suffix of wav.scp: file name of its units}, for the utterances and for their translations."""
     return {"": "units.scp"} | {f".{language}": f"units.{language}.scp" for language in languages_of(data, "wav.scp")}
 
 
 def wavs(data: Path, suffix: str = "") -> dict[str, str]:
-    """{utterance: path} of the utterances themselves, or of their translations into ".<language>"."""
+    """{utterance: path} of the utterances (suffix ""), or of their translations (suffix ".<language>")."""
     return read_table(data / f"wav.scp{suffix}", "stage 2 (audio)")
 
 
 def describe(units: Path, codec: Path) -> dict:
-    """Rate, size and hash of both tokenizers."""
+    """The contents of meta.json: rates, sizes and hashes of the unit tokenizer and of the codec."""
     unit_size = read_json(units / "config.json", "stage 3 (units)")["size"]
     unit_weights = require(units / "model.safetensors", "stage 3 (units)")
     loaded = load_codec(codec)
@@ -96,19 +96,21 @@ def describe(units: Path, codec: Path) -> dict:
 
 
 def check_meta(output: Path, meta: dict) -> None:
-    """Raise AudioPaLMError when `output` holds ids of another tokenizer."""
+    """Raise AudioPaLMError if `output` has ids of another tokenizer."""
     if not (output / "meta.json").exists():
         return
-    found = read_json(output / "meta.json")
+    earlier = read_json(output / "meta.json")
     for key in ("units_sha256", "codes_sha256"):
-        if found.get(key) != meta[key]:
-            raise AudioPaLMError(f"{output} was made with another tokenizer: {key} {found.get(key)}, now {meta[key]}; "
-                                 "remove the directory to tokenize anew")
+        if earlier.get(key) != meta[key]:
+            raise AudioPaLMError(f"{output} was made with another tokenizer: {key} {earlier.get(key)}, now "
+                                 f"{meta[key]}; remove the directory to tokenize anew")
 
 
 def plan_shards(kind: str, paths: set[str], output: Path) -> list[Shard]:
-    """The audio files, sorted by length so that the files of a shard are of similar size, in at most about MAX_SHARDS
-    shards of at least SHARD_SECONDS."""
+    """The audio files in about MAX_SHARDS shards at most, each of about SHARD_SECONDS at least.
+
+    The files are sorted by length, so that those of a shard have similar lengths.
+    """
     lengths = {path: count_samples(path) for path in sorted(paths)}
     most = max(SHARD_SECONDS * SAMPLE_RATE, sum(lengths.values()) // MAX_SHARDS)
     shards: list[list[str]] = [[]]

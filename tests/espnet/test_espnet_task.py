@@ -232,7 +232,7 @@ def test_weights_go_to_our_stages_and_back(prepared, trained, tmp_path, monkeypa
     (["--decoder_conf", "dim=32"], "decoder_conf is not that of --init_lm"),
     (["--decoder_conf", "dimension=32"], "unknown key 'dimension'"),
     (["--vocabulary_hash", "0123456789abcdef"], "vocabulary mismatch"),
-    (["--train_data_path_and_name_and_type", "text,transcript,text"], "--task says of which"),
+    (["--train_data_path_and_name_and_type", "text,transcript,text"], "name the task with --task"),
     (["--num_att_plot", "1", "--use_matplotlib", "true"], "--num_att_plot must be 0"),
 ])
 def test_bad_options_are_named(prepared, tmp_path, options, message):
