@@ -4,11 +4,12 @@
 
 PyTorch's wheels use GNU's OpenMP (libgomp). A thread that has no work spins GOMP_SPINCOUNT times, about 300,000 by
 default, before it sleeps; with OMP_WAIT_POLICY=PASSIVE it sleeps at once. Spinning is fast while every thread has a
-core of its own. Where it has not, a spinning thread takes the core from the thread that it waits for.
+core of its own. If threads share a core, a spinning thread takes the core from the thread that it waits for.
 
-Each policy trains in a process of its own, which keeps its model between the rounds; policies take turns in each round,
-once on the idle machine and once beside `--busy` processes that compute without end. The last line is JSON:
-{policy: {"idle": tokens/s, "busy": tokens/s, "worst": the smaller of both as a fraction of the best policy there}}.
+Each policy trains in a process of its own, which holds its model between the rounds. The policies run alternately in
+each round, once on the idle machine and once beside `--busy` processes that compute without end. The last line is
+JSON: {policy: {"idle": tokens/s, "busy": tokens/s, "worst": the smaller of both as a fraction of the best policy
+there}}.
 """
 
 import argparse

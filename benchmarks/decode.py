@@ -1,13 +1,13 @@
-"""Decoding speed of the language model: ours, transformers' generate, audiolm-pytorch's semantic stage, in turn.
+"""Decoding speed of the language model: ours, transformers' generate, audiolm-pytorch's semantic stage, alternately.
 
     python benchmarks/decode.py
 
 `mini` is the shipped language model, `middle` one of 18 M parameters with random weights. Ours and transformers have
-the same weights, prompts, threads and greedy answers of the same length without an end; that the answers are equal is
-checked. audiolm-pytorch (pip install audiolm-pytorch) has a model of about as many weights. Where fairseq, encodec or
-torchaudio cannot be imported, empty modules stand in for them: its semantic stage uses none. Tokens are the answers';
-prompts are read within the time. At batch 1 every weight is read once for a token: the limit is what a product of a
-large matrix and a vector reads in a second.
+the same weights, prompts and threads, and greedy answers of the same length without an end token. The benchmark checks
+that the answers are equal. audiolm-pytorch (pip install audiolm-pytorch) has a model of about as many weights. Where
+fairseq, encodec or torchaudio cannot be imported, empty modules replace them, because its semantic stage does not use
+them. Speeds count the tokens of answers; the time includes prefill. At batch 1 every weight is read once for each
+token, so the limit is the number of bytes that a matrix-vector product reads in a second.
 
 The last line is JSON: a list of {"model", "batch", way: tokens/s, "times_transformers"}, at batch 1 with
 "bandwidth_share".
@@ -52,7 +52,7 @@ class Bench:
         task, size = get_task("s2st"), self.model.config.vocabulary_size
 
         def make(prompts, answers):
-            # Any id may be written, and the one that ends an answer is one that never is.
+            # Every id is allowed, and the end token is an id that is never the best.
             unused = min(set(range(size)) - {token for row in answers for token in row})
             vocabulary = Vocabulary(text_size=0, audio_size=size, eos=unused, newline=unused, text_sha256="",
                                     units_sha256="", languages=[])
@@ -85,14 +85,14 @@ class Bench:
                      "torchaudio.transforms"):
             try:
                 importlib.import_module(name)
-            except Exception:  # whatever an import of a broken installation raises
+            except Exception:  # an import of a broken installation may raise anything
                 sys.modules[name] = MagicMock()
         import audiolm_pytorch.audiolm_pytorch as theirs
 
         config = self.model.config
-        theirs.get_encoded_dim = lambda name: config.dim  # of a text encoder that is not used: it asks the hub for it
+        theirs.get_encoded_dim = lambda name: config.dim  # its own is a text encoder of the hub
         depth, size = 1, 0
-        while size < 0.95 * self.weights:  # as deep as makes it as large
+        while size < 0.95 * self.weights:  # add layers until the size is the same
             transformer = theirs.SemanticTransformer(dim=config.dim, depth=depth, heads=config.heads, flash_attn=False,
                                                      num_semantic_tokens=config.vocabulary_size)
             depth, size = depth + 1, sum(parameter.numel() for parameter in transformer.parameters())
@@ -111,7 +111,7 @@ class Bench:
     def run(self, name: str, batch: int, rounds: int) -> dict[str, object]:
         prompts, speeds = self.prompts[:batch], {way: [] for way in self.makers}
         expected = self.reference(prompts, None)
-        for number in range(rounds + 1):  # the first warms up
+        for number in range(rounds + 1):  # the first round is the warm-up
             for way, make in self.makers.items():
                 began = time.perf_counter()
                 found = make(prompts, expected)

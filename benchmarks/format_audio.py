@@ -1,10 +1,10 @@
-"""Stage 2 on 1, 2, 4 ... jobs: seconds, and what more jobs gain.
+"""Seconds of stage 2 with 1, 2, 4 ... jobs.
 
     python benchmarks/format_audio.py --most_jobs 2
 
-Jobs of every number run in turn, several rounds. The limit of what n jobs can gain is n on n idle cores; the decoder
-alone (libsndfile through soundfile, one process, no resampling and no writing) is shown beside it. The last line is
-JSON: {"decoding": seconds, "jobs": {number of jobs: seconds}}.
+All numbers of jobs run alternately, for several rounds. On n idle cores, n jobs are at most n times as fast. The
+decoder alone (libsndfile through soundfile, one process, no resampling and no writing) is measured too. The last line
+is JSON: {"decoding": seconds, "jobs": {number of jobs: seconds}}.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make(folder: Path, files: int) -> None:
-    """A data directory of `files` mp3 at 48 kHz of 3 to 8 s, as Common Voice has them."""
+    """A data directory of `files` mp3 at 48 kHz of 3 to 8 s, like Common Voice."""
     random = np.random.default_rng(0)
     (folder / "clips").mkdir(parents=True)
     tables = {"wav.scp": [], "text": [], "utt2spk": [], "utt2lang": []}
@@ -42,7 +42,7 @@ def make(folder: Path, files: int) -> None:
 
 
 def stage2(folder: Path, output: Path, jobs: int) -> float:
-    """Seconds of the command, starting its processes included."""
+    """Seconds of the command, including the start of its processes."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "audiopalm.bin.format_audio", "--input", folder / "data", "--output",
                     output / "raw", "--audio_dir", output / "audio", "--nj", str(jobs)], check=True,

@@ -1,4 +1,4 @@
-"""One GPU: is it right, how fast is it, what does it take? At most 8 minutes, no network, nothing but the repository.
+"""Correctness, speed and memory on one GPU. At most 8 minutes; needs no network and nothing but the repository.
 
     benchmarks/gpu.sh                       # benchmarks/gpu.py in the environment of tools/setup.sh
     benchmarks/gpu.sh --device cpu --tiny   # every part at tiny shapes on a CPU
@@ -11,10 +11,10 @@ Parts, each of which may be chosen by `--parts`:
   bfloat16, AdamW, packed documents of 20 to 400 tokens. `--compile` compiles the blocks.
 - `decode`: tokens/s at batch 1, 32 and 256, ours and ours with CUDA graphs beside transformers' generate.
 - `speech`: real-time factors of units, SoundStorm and codec, of the shipped model.
-- `resume`: a training by the engine of this package, stopped and resumed, has the losses of one that was not stopped.
+- `resume`: a training by the engine of this package, stopped and resumed, has the losses of an undisturbed one.
 
-A part that fails or finds something wrong is reported under `errors`, and the exit code is 1. Parts for which no time
-is left (`--seconds`) are named under `skipped`. The last line is JSON; `--table` prints a row for benchmarks/README.md.
+`errors` names parts that fail or find a difference, and the exit code is then 1. `skipped` names parts for which no
+time is left (`--seconds`). The last line is JSON; `--table` prints a row for benchmarks/README.md.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SHAPES = {"135M": ModelConfig(50176, dim=576, layers=30, heads=9, kv_heads=3, hi
 FAMILIES = {"llama": {}, "window": {"window": 30, "local_layers": [0]},
             "window and cap": {"window": 30, "local_layers": [0], "attention_cap": 20.0, "logit_cap": 20.0}}
 CLOSE = 1e-3  # relative difference of losses and gradients from the CPU's in float32
-SAME = 0.98  # fraction of ids that must be equal: sums in another order turn what is nearly tied
+SAME = 0.98  # fraction of ids that must be equal; sums in another order may change the best of nearly equal candidates
 
 
 class Bench:
@@ -77,7 +77,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def seconds(self, run: Callable[[], Any], rounds: int = 3) -> float:
-        """Median time of `run`, after one run that warms up."""
+        """Median time of `run`, after one warm-up run."""
         times = []
         for _ in range(rounds + 1):
             self.synchronise()
@@ -131,7 +131,7 @@ class Bench:
         (unit_ids, code_ids, samples, acoustic_ids), (units_2, codes_2, samples_2, acoustic_2) = results
         found = {"unit_ids": equal(units_2, unit_ids), "codec_ids": equal(codes_2, code_ids),
                  "samples": float(np.abs(samples_2 - samples).max()), "soundstorm_ids": equal(acoustic_2, acoustic_ids)}
-        # A code that differs changes what follows it, so that SoundStorm's are allowed to drift apart more.
+        # A different code changes the codes after it, so fewer codes of SoundStorm need to be equal.
         self.expect(found["unit_ids"] > SAME and found["codec_ids"] > 0.9 and found["samples"] < 1e-2
                     and found["soundstorm_ids"] > 0.8, f"shipped model: {found}")
         return found
@@ -226,7 +226,7 @@ class Bench:
     # ----- resume
 
     def resume(self) -> dict[str, float]:
-        """Losses of a training that is stopped by an error behind its snapshot, against one that is not."""
+        """Losses of a training that an error stops after its snapshot, and of an undisturbed one."""
         logging.getLogger().setLevel(logging.WARNING)
         steps = 8
         with tempfile.TemporaryDirectory() as folder:
@@ -358,7 +358,7 @@ def main() -> None:
             continue
         try:
             found[part] = getattr(bench, part)()
-        except Exception as error:  # the other parts are still to be seen
+        except Exception as error:  # the other parts run all the same
             bench.errors.append(f"{part}: {type(error).__name__}: {error}")
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Everything that is to be known about this package on one GPU, in at most 8 minutes, without network:
+# Measure this package on one GPU, in at most 8 minutes, without network:
 #
-#   benchmarks/gpu.sh                       # one GPU; the environment of tools/setup.sh, made if need be
+#   benchmarks/gpu.sh                       # one GPU; the environment of tools/setup.sh, which is made if it is missing
 #   benchmarks/gpu.sh --device cpu --tiny   # the same parts at tiny shapes on a CPU, as a test of this script
 #
-# The last line is one JSON object. benchmarks/gpu.py says what is measured.
+# The last line is one JSON object. benchmarks/gpu.py lists the measurements.
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

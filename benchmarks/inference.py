@@ -3,14 +3,14 @@
     cd egs/mini && ./run.sh --stop_stage 2 && . ./path.sh
     python ../../benchmarks/inference.py
 
-Sentences of the test set are translated from speech to speech, one by one and as a list, in turn in each round; that
-the answers are equal is checked. The long recording is sentences with pauses between them, `model.stream` answers it.
-Start-up is measured on new processes, which take turns too.
+Sentences of the test set are translated from speech to speech, one by one and as a list, alternately in each round. The
+benchmark checks that the answers are equal. The long recording consists of sentences with pauses, and `model.stream`
+answers it. Start-up is measured on new processes, also alternately.
 
 All times are CPU times (user and system, all threads), because other processes on the machine change wall times much
 more. Divided by the seconds of input, that is an upper limit of the real-time factor on idle cores. The limit is the
-time of the matrix products of SoundStorm, units and codec as PyTorch counts them and of the language model (twice its
-weights for each token), at the speed of a large square product in float32; four sentences are counted.
+time of the matrix products at the speed of a large square product in float32. PyTorch counts the products of
+SoundStorm, units and codec for four sentences; those of the language model are twice its weights for each token.
 
 The last line is JSON: list_ratio, real_time_factor, first_audio_seconds, start_seconds.
 """
@@ -66,7 +66,7 @@ class Shares:
         def measured(*arguments, **options):
             began = time.process_time()
             result = function(*arguments, **options)
-            if collect:  # the work of a generator is done when it is read
+            if collect:  # a generator computes only when it is read
                 result = iter(list(result))
             self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - began
             return result
@@ -84,7 +84,7 @@ class Shares:
 
 
 def equal(one: Answer, other: Answer) -> bool:
-    """Whether texts and units are the same, and the speech but for rounding."""
+    """Whether texts and units are equal, and speech up to rounding."""
     return (one.text == other.text and np.array_equal(one.units, other.units) and one.audio.shape == other.audio.shape
             and bool(np.abs(one.audio - other.audio).max(initial=0) < 1e-3))
 
@@ -125,7 +125,7 @@ def product_limit(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]]) -> flo
 
 def measure_sentences(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], rounds: int) -> dict[str, float]:
     heard = sum(len(samples) for samples, _ in inputs) / SAMPLE_RATE
-    model(inputs[0], TAG)  # warms up
+    model(inputs[0], TAG)  # warm-up
     limit = product_limit(model, inputs[:4]) * heard
     shares = Shares(model)
     times: dict[str, list[dict[str, float]]] = {"one by one": [], "as a list": []}
@@ -169,12 +169,12 @@ def measure_stream(model: AudioPaLM, inputs: list[tuple[np.ndarray, int]], secon
 
 
 def measure_starts(recording: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
-    """CPU seconds of `audiopalm` in a process of its own, to its end; translations print before it."""
+    """CPU seconds of each command of `audiopalm`, and of importing torch, in processes of their own."""
     with tempfile.TemporaryDirectory() as folder:
         write_audio(Path(folder) / "x.wav", recording)
         files = {"input": f"{folder}/x.wav", "output": f"{folder}/y.wav"}
         times: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "import torch")}
-        for number in range(rounds + 1):  # the first fills caches
+        for number in range(rounds + 1):  # the first round fills caches
             for name in times:
                 command = ["-m", "audiopalm.cli", *(word.format(**files) for word in COMMANDS.get(name, ()))]
                 found = child_seconds(command if name in COMMANDS else ["-c", "import torch"])
@@ -213,7 +213,7 @@ def main() -> None:
     if {"sentences", "stream"} & set(args.parts):
         model = AudioPaLM.from_pretrained(args.model)
         if "stream" in args.parts:
-            model(inputs[0], TAG)  # warms up
+            model(inputs[0], TAG)  # warm-up
             figures |= measure_stream(model, inputs, args.seconds, args.rounds)
         if "sentences" in args.parts:
             figures |= measure_sentences(model, inputs, args.rounds)

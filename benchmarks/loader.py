@@ -1,17 +1,17 @@
-"""What the loader of the task mixture costs as data sets grow: memory, start, speed of workers, bytes read, resume.
+"""Costs of the loader of the task mixture as data sets grow: memory, start, speed of workers, bytes read, resume.
 
     python benchmarks/loader.py --utterances 1000000 --json
 
-Made-up tables of that many utterances in eight languages, each with a text, a translation and a spoken translation; the
-vectors of units are those of 20,000 utterances, which all others share, so that the archives fit on any disk. Indices
-are made by `audiopalm.bin.make_index`. Each measurement runs in a process of its own:
+The data set is artificial: utterances in eight languages, each with a text, a translation and a spoken translation. All
+share the unit vectors of 20,000 utterances, so that the archives fit on any disk. `audiopalm.bin.make_index` makes the
+indices. Each measurement runs in a process of its own:
 
 - ready: from opening the existing indices to the first batch, without imports
 - memory: private memory (USS of /proc/self/smaps_rollup) of a training process without workers beside another one, and
   of a worker, less that with 1,000 utterances; `bytes_per_utterance` is the larger one
-- workers: tokens/s of one and of two workers in turn, the median of the rounds; on a busy machine they say little, so
-  that tokens for each second of CPU time of the slower worker stand beside them
-- bytes: what each of two workers has read, and what its batches consist of
+- workers: tokens/s of one and of two workers alternately, the median of the rounds. These figures mean little on a busy
+  machine, so it also prints tokens for each CPU second of the slower worker
+- bytes: the bytes that each of two workers has read, and the bytes in its batches
 - resume: from opening the indices to the batch of step 1,000,000
 
 The last line is one JSON object.
@@ -96,7 +96,7 @@ class Loaded:
 
 
 class Bench:
-    """The mixture of a made-up data set, as a training opens it."""
+    """The mixture of an artificial data set, as a training opens it."""
 
     def __init__(self, root: Path):
         self.began = time.monotonic()
@@ -155,7 +155,7 @@ def hold(root: Path, batches: int) -> dict:
 
 
 def memory(root: Path, batches: int) -> dict:
-    """Of a process that reads its batches itself, then of the only worker of another one."""
+    """Memory of a process that reads its batches itself, then of the only worker of another process."""
     command = [sys.executable, __file__, "--child", "hold", "--root", str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
@@ -190,7 +190,7 @@ def child(name: str, root: Path, batches: int) -> dict:
 
 
 def prepare(root: Path, utterances: int) -> float:
-    """Seconds that the index of made-up data took, lengths of texts included."""
+    """Seconds to make the index of artificial data, including the lengths of texts."""
     if not (root / "vocabulary").exists():
         make_data(root, utterances)
         make_vocabulary(root)

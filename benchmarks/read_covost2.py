@@ -1,11 +1,11 @@
-"""Reading tables of CoVoST 2's size: ours and the pandas way of the official get_covost_splits.py, one after the other.
+"""Reading tables of CoVoST 2's size: by our code, and by pandas as the official get_covost_splits.py does.
 
     python -m pip install pandas && python benchmarks/read_covost2.py
 
-Both read the same validated.tsv and covost_v2.fr_en.tsv and join them; `script` also writes the three tables that the
-official script leaves, and `prepare` is our whole stage 1: it looks at every clip and writes the data directories. Each
-round is a fresh process, so that memory is its own. The limit is what reading the bytes and cutting them into cells
-costs in Python. The last line is JSON: {way: {"seconds", "work": seconds of one core, "mib"}}.
+Both read the same validated.tsv and covost_v2.fr_en.tsv and join them. `script` also writes the three tables of the
+official script. `prepare` is our whole stage 1, which also checks every clip and writes the data directories. Each
+round is a new process, so that memory is its own. The limit is the time of reading the bytes and splitting them into
+cells in Python. The last line is JSON: {way: {"seconds", "work": seconds of one core, "mib"}}.
 """
 
 import argparse

@@ -2,15 +2,21 @@
 
     python benchmarks/rehearsal.py --fractions 0.01 0.1 --output rehearsal.md --json
 
-Tables with CoVoST 2's true numbers of rows (21 languages into English), or a fraction of them, with made-up texts and
-speakers, go through the commands of the recipe: stage 1 reads them (every clip is a hard link to one short sound),
-stage 2 makes the audio of 300 utterances, the tokens of stage 5 are made up (20,000 vectors, shared by all utterances),
-stage 6 learns the text tokenizer, the index is made, a training opens it and reads 100 batches, stage 10 keeps the
-books of made-up answers to the 21 test sets, stage 12 scores them and writes RESULTS.md, stage 13 makes the page.
+The tables have CoVoST 2's true numbers of rows (21 languages into English), or a fraction of them, with artificial
+texts and speakers. The commands of the recipe process them:
 
-For each step: seconds, CPU seconds, the largest process in MiB, and the files that it leaves. Between the smallest and
-the largest fraction: the exponent with which CPU time grows with the rows (1: in proportion; less where a fixed cost
-counts), and bytes of peak memory for each further row. The last line is one JSON object.
+- stage 1 reads them; every clip is a hard link to one short sound
+- stage 2 makes the audio of 300 utterances
+- artificial tokens replace stage 5: 20,000 vectors, shared by all utterances
+- stage 6 learns the text tokenizer
+- the index is made, and a training opens it and reads 100 batches
+- stage 10 plans and stores artificial answers to the 21 test sets
+- stage 12 scores them and writes RESULTS.md, and stage 13 makes the page
+
+It prints for each step seconds, CPU seconds, the memory of the largest process in MiB, and the number of files. From
+the smallest and the largest fraction it computes the exponent with which CPU time grows with the rows (1: in
+proportion; less if fixed costs matter), and the bytes of peak memory for each further row. The last line is one JSON
+object.
 """
 
 import argparse
@@ -29,7 +35,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def steps(root: Path, fraction: float) -> list[tuple[str, list[object], Path | None]]:
-    """(name, command without Python, folder whose files are counted); those named `make ...` are not the recipe's."""
+    """(name, command without Python, folder whose files are counted); `make ...` are not steps of the recipe."""
     def child(name: str) -> list[object]:
         return [Path(__file__).with_name("rehearsal_steps.py"), name, root, fraction]
 

@@ -1,6 +1,6 @@
-"""The parts of benchmarks/rehearsal.py that make up inputs or stand for a model; each runs as a process of its own.
+"""The steps of benchmarks/rehearsal.py that make artificial inputs or replace a model; each in its own process.
 
-Packages that a part does not need are not imported, since their memory would be measured with it.
+A step imports only the packages that it needs, because their memory is measured with it.
 """
 
 import os
@@ -39,7 +39,7 @@ def make_downloads(root: Path, fraction: float) -> None:
     random, lexicon = np.random.default_rng(1), np.array(words())
     sound = root / "sound.mp3"
     write_audio(root / "sound.wav", np.sin(np.arange(16000) / 9).astype(np.float32) / 3)
-    shutil.copy(root / "sound.wav", sound)  # libsndfile reads what is inside
+    shutil.copy(root / "sound.wav", sound)  # libsndfile ignores the suffix
     for language in INTO_ENGLISH:
         folder = root / "downloads" / "cv-corpus-4-2019-12-10" / language
         (folder / "clips").mkdir(parents=True)
@@ -66,7 +66,7 @@ def make_downloads(root: Path, fraction: float) -> None:
 
 
 def make_tokens(root: Path, fraction: float) -> None:
-    """What stage 5 leaves, with vectors that the utterances share."""
+    """The files of stage 5, with vectors that the utterances share."""
     random = np.random.default_rng(2)
     for name in SETS:
         folder = root / "tokens" / name
@@ -101,7 +101,7 @@ def load(root: Path, fraction: float) -> None:
 
 
 def keep_books(root: Path, fraction: float) -> None:
-    """Stage 10 without its model: the plan, shards of made-up answers, and all tables of every folder."""
+    """Stage 10 without its model: the plan, shards of artificial answers, and all tables of every folder."""
     from audiopalm.core.config import to_dict
     from audiopalm.data.example_set import read_set
     from audiopalm.lm.generation.config import DecodingConfig

@@ -2,11 +2,11 @@
 
     python benchmarks/sharding.py --processes 1 2 4
 
-The engine trains a decoder of 202 M parameters in float32 with AdamW on random ids: first weights, two steps of four
-micro-batches, two checkpoints, the finished model. What counts is the largest resident set (VmHWM) of any process. The
-runs are interleaved. The last line is one JSON object: `ratio_2` and `ratio_4` are the memory of a process of 2 and 4
-over that of one alone; the goals are 0.62 and 0.40. `limit_2` and `limit_4` are what they would be if all but the
-process itself, which imports torch and the package, were shared out evenly.
+The engine trains a decoder of 202 M parameters in float32 with AdamW on random ids: initial weights, two steps of four
+micro-batches, two checkpoints, the finished model. The figure is the largest resident set (VmHWM) of any process. The
+runs are interleaved. The last line is one JSON object. `ratio_2` and `ratio_4` are the memory of one of 2 and of 4
+processes divided by that of a single process; the goals are 0.62 and 0.40. `limit_2` and `limit_4` are these ratios if
+all memory were shared evenly, except that of a process that has imported torch and the package.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Speed of speaking: our SoundStorm, soundstorm-pytorch, and our AudioLM stages 2 and 3, in turn.
+"""Speed from units to codec tokens: our SoundStorm, soundstorm-pytorch, and our AudioLM stages 2 and 3, alternately.
 
     pip install --no-deps soundstorm-pytorch beartype hyper-connections einops tqdm
     python benchmarks/synthesize.py
 
 All turn the same units and the same voice prompt of 3 s into codec tokens, with random weights, the same number of
 parameters (printed), float32 and the same threads. With `--precision bf16-mixed` our SoundStorm computes in bfloat16,
-and soundstorm-pytorch once as it is and once under autocast to bfloat16. Both SoundStorms decode as the paper does
-(3.3): 16 passes for the first level, one for each other. soundstorm-pytorch is imported without fairseq, which its
-codec and HuBERT need and its decoding does not. The limit of each is the time of its own matrix products, counted by
-PyTorch, at the speed of a large square product. The last line is JSON: {way: {"real_time_factor", "limit_seconds"}}.
+and soundstorm-pytorch once in float32 and once under autocast to bfloat16. Both SoundStorms decode as in the paper
+(3.3): 16 passes for the first level, one for each other level. soundstorm-pytorch is imported without fairseq, which
+its decoding does not need. The limit of each model is the time of its own matrix products, counted by PyTorch, at the
+speed of a large square product. The last line is JSON: {way: {"real_time_factor", "limit_seconds"}}.
 """
 
 import argparse
@@ -40,25 +40,25 @@ FIRST_PASSES = 16
 
 
 def import_peer() -> types.ModuleType:
-    """soundstorm_pytorch without its two packages that need fairseq: it only names their classes in annotations."""
+    """soundstorm_pytorch without its two packages that need fairseq. Their classes occur in annotations only."""
     for name, classes in (("audiolm_pytorch", ("SoundStream", "HubertWithKmeans", "FairseqVQWav2Vec")),
                           ("spear_tts_pytorch", ("TextToSemantic",))):
         module = types.ModuleType(name)
         for one in classes:
             setattr(module, one, type(one, (nn.Module,), {}))
         sys.modules[name] = module
-    # Importing the package itself would load its trainer too.
+    # Importing the package itself would also load its trainer.
     package = types.ModuleType("soundstorm_pytorch")
     package.__path__ = [f"{path}/soundstorm_pytorch" for path in sys.path]
     sys.modules["soundstorm_pytorch"] = package
     from soundstorm_pytorch import soundstorm
 
-    soundstorm.tqdm = lambda items, **others: items  # its bar would be timed
+    soundstorm.tqdm = lambda items, **others: items  # without its progress bar, which takes time
     return soundstorm
 
 
 class Bench:
-    """Models of about the same size and what they speak."""
+    """Models of about the same size, and their inputs."""
 
     def __init__(self, args: argparse.Namespace):
         random = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def main() -> None:
     types_of = {way: torch.bfloat16 if way.endswith("autocast") else torch.float32 for way in bench.ways}
     types_of["soundstorm"] = torch.bfloat16 if args.precision == "bf16-mixed" else torch.float32
     speeds = {dtype: 2 * 1024 ** 3 / matrix_seconds(dtype) for dtype in set(types_of.values())}
-    for number in range(args.rounds + 1):  # the first one warms up, and counts
+    for number in range(args.rounds + 1):  # the first round is the warm-up, and counts the operations
         for way, (_, speak) in bench.ways.items():
             if number == 0:
                 with FlopCounterMode(display=False) as counter:

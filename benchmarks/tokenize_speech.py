@@ -1,8 +1,8 @@
 """Speech to units: ours, in one pass, against encoding, dumping the features, and labelling them with scikit-learn.
 
-The second is how ESPnet and fairseq make units: all layers are run with their outputs, those of one are written as
-float32 (Kaldi ark), read again, and `KMeans.predict` labels them. Same encoder, centroids and files; ids are compared.
-`--memory` tokenizes 10 minutes, 4 and 16 times as much by the command of stage 5, and prints the peak memory.
+The second is the method of ESPnet and fairseq: all layers are computed, the outputs of one layer are written as
+float32 (Kaldi ark) and read again, and `KMeans.predict` labels them. Encoder, centroids and files are the same; ids are
+compared. `--memory` tokenizes 10, 40 and 160 minutes by the command of stage 5, and prints the peak memory.
 The last line is JSON: {encoder: {"ours", "dumped": seconds, "same": fraction of the ids}}, with `--memory`
 {minutes of audio: MiB}.
 """
@@ -72,13 +72,13 @@ def make_hubert(folder: Path) -> torch.nn.Module:
     model = transformers.HubertModel(transformers.HubertConfig()).eval()
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return model  # HuBERT base, of random weights
+    return model  # HuBERT base with random weights
 
 
 @torch.inference_mode()
 def compare(name: str, model: SpeechEncoder, whole: torch.nn.Module | None, paths: list[str], folder: Path,
             arguments: argparse.Namespace) -> dict[str, float]:
-    """`whole` is the encoder with all its layers, as transformers has it; None where there is but one way."""
+    """`whole` is the encoder of transformers with all its layers; None for an encoder without layers."""
     features = [torch.cat(list(model.features(torch.from_numpy(read_audio(path))))) for path in paths[:100]]
     model.codebook.copy_(torch.from_numpy(kmeans(torch.cat(features).numpy(), arguments.size, 0, 3)))
     labeller = KMeans(arguments.size, init=model.codebook.numpy(), n_init=1, max_iter=1).fit(model.codebook.numpy())
@@ -141,7 +141,7 @@ def measure_memory(folder: Path) -> dict[int, float]:
         subprocess.run([sys.executable, "-m", "audiopalm.bin.tokenize", "--data_dir", data, "--units", save_to,
                         "--codec", ROOT / "egs/mini/pretrained/pack/codec", "--codec_tokens", "false", "--nj", "1",
                         "--output", folder / f"tokens{times}"], check=True, capture_output=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest of all that have ended
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest of all finished processes
         print(f"{times:2} times 10 minutes: largest process up to here {peak:.0f} MiB, "
               f"{time.perf_counter() - started:.1f} s", flush=True)
         peaks[10 * times] = peak

@@ -1,15 +1,15 @@
-"""Training speed of the language model: ours, transformers' Trainer with padding and with packing, ESPnet's, in turn.
+"""Training speed of the language model: ours, transformers' Trainer padded and packed, ESPnet's Trainer, alternately.
 
     cd egs/mini && ./run.sh --stop_stage 6 && . ./path.sh
     pip install accelerate && python ../../benchmarks/train.py
 
 All train the same architecture (ours, exported) on the documents of the same batches of egs/mini, with AdamW,
-clipping, the same precision and threads, and the loss on the same outputs. Tokens are real ones, without padding.
-Each round is `--steps` steps behind as many that warm up. The limit is the time of the matrix products: 6 operations
-for each weight and token that must meet (audiopalm/lm/training.py, Work) at the speed of a large square product.
+clipping, the same precision and threads, and the loss on the same outputs. Speeds count tokens without padding.
+Each round has `--steps` steps after as many warm-up steps. The limit is the time of the matrix products: 6 operations
+for each product of a weight and a token (audiopalm/lm/training.py, Work) at the speed of a large square product.
 
-`--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak;
-ours with `recompute`, the others as they are. `--lora` adds ours with adapters and audio rows trained alone.
+`--memory` trains 135 M parameters on 2,048 tokens a step, each way in a process of its own, and prints its peak
+memory; ours with `recompute`, the others by default. `--lora` adds ours with only adapters and audio rows trained.
 
 The last line is JSON: {"tokens_per_second": {way: median}, "matmul_share"}, with `--memory` {way: {"tokens_per_second",
 "gib"}}.
@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, recipe: Path, architecture: ArchitectureConfig, rows: int, row_length: int, precision: str,
                  steps: int, lora: bool = False):
         self.recipe, self.steps, self.precision = recipe, steps, precision
-        self.shares: list[float] = []  # of the matrix products, of our loop in each round
+        self.shares: list[float] = []  # fraction of the peak of matrix products, of our loop in each round
         self.vocabulary, self.tokenizer = load_vocabulary(recipe / "exp" / "vocabulary")
         if architecture is LARGE:
             self.vocabulary = replace(self.vocabulary, text_size=LARGE_TEXT)
@@ -81,13 +81,13 @@ class Bench:
             return row["tokens_per_second"]
 
     def _text_lm(self, folder: str) -> Path:
-        """What our loop and ESPnet's start from."""
+        """The initial model of our loop and of ESPnet's."""
         model = Decoder(ModelConfig(self.vocabulary.text_size, **to_dict(self.config.model)))
         save_model(Path(folder) / "textlm", model.config, model.state_dict(), self.vocabulary.layout_hash, seed=0)
         return Path(folder) / "textlm"
 
     def espnet(self) -> float:
-        """ESPnet's Trainer on our model and batches, the second of two epochs; it has float32 only on a CPU."""
+        """ESPnet's Trainer on our model and batches, the second of two epochs; it has only float32 on a CPU."""
         data = [part for name, set_name in (("train", "train"), ("valid", "dev")) for part in (
             f"--{name}_data_dir", self.recipe / "dump" / "raw" / set_name,
             f"--{name}_tokens", self.recipe / "dump" / "tokens" / set_name)]
@@ -132,7 +132,7 @@ class Bench:
 
 
 def documents(batch: PackedBatch) -> list[dict]:
-    """ids and labels of each document of a packed batch, as transformers has them: a label stands at its own token."""
+    """ids and labels of each document of a packed batch, as in transformers: a label is at its token's position."""
     found = []
     for ids, segments, targets in zip(batch.ids, batch.segments, batch.targets, strict=True):
         for number in range(1, int(segments.max()) + 1):
@@ -143,7 +143,7 @@ def documents(batch: PackedBatch) -> list[dict]:
 
 
 def pad(items: list[dict]) -> dict:
-    """Documents one a row, padded to the longest."""
+    """One document in each row, padded to the longest."""
     rows = {"input_ids": 0, "labels": IGNORED, "attention_mask": 0}
     full = [item | {"attention_mask": torch.ones_like(item["input_ids"])} for item in items]
     return {name: torch.nn.utils.rnn.pad_sequence([item[name] for item in full], True, value)
@@ -151,7 +151,7 @@ def pad(items: list[dict]) -> dict:
 
 
 def flatten(items: list[dict]) -> dict:
-    """Documents in one row, kept apart by their positions: transformers' own collator."""
+    """All documents in one row, separated by their positions: transformers' own collator."""
     from transformers import DataCollatorWithFlattening
 
     return DataCollatorWithFlattening(return_tensors="pt")([{name: value.tolist() for name, value in item.items()}
@@ -159,7 +159,7 @@ def flatten(items: list[dict]) -> dict:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Peak of each way, in a process of its own: what Python and the libraries take is in it."""
+    """Peak memory of each way, in a process of its own, including Python and the libraries."""
     found: dict[str, dict[str, float]] = {}
     ours = [["audiopalm", "--lora"]] if args.lora else []
     for way in [*([one] for one in args.ways), *ours]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Says what is installed: one [x] or [ ] line for each package and part. Exit code 1 when something is missing.
+"""Print one [x] or [ ] line for each package and part. Exit code 1 if one is missing.
 
 Run it with the Python that is asked about: `.venv/bin/python tools/check_install.py`.
 """
@@ -27,7 +27,7 @@ def check(name: str, test: Callable[[], str]) -> bool:
     """Print `[x] name: result`, or `[ ] name: reason` when `test` raises; True when it passed."""
     try:
         result = test()
-    except Exception as error:  # whatever an import raises is the answer to the question asked here
+    except Exception as error:  # an import may raise anything, and its message is the result
         print(f"[ ] {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return False
     print(f"[x] {name}: {result}")
@@ -35,7 +35,7 @@ def check(name: str, test: Callable[[], str]) -> bool:
 
 
 def installed(name: str, wanted: str) -> str:
-    """The installed version of a package; raises when absent or another than `wanted`."""
+    """The installed version of a package; raises an exception if it is missing or not `wanted`."""
     found = importlib.metadata.version(name)
     if found.partition("+")[0] != wanted:
         raise ValueError(f"{found} is installed, {wanted} is wanted")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the site of docs/ into site/, strictly, and checks that its pages load nothing from elsewhere. Makes the small
-# virtual environment .venv-docs at pinned versions first; torch is not needed. `tools/docs.sh serve` shows the site while
-# you write. PYTHON=python3.11 names the Python that the environment is made from.
+# Build the site of docs/ into site/, strictly, and check that its pages load nothing from other servers. The first call
+# makes the small virtual environment .venv-docs at pinned versions; torch is not needed. `tools/docs.sh serve` shows the
+# site while you write. PYTHON=python3.11 names the Python of the environment.
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,13 +20,13 @@ if ! cmp -s "${list}" "${venv}/requirements.txt"; then
     cp "${list}" "${venv}/requirements.txt"
 fi
 
-# Material prints an advertisement of its successor where this is not set.
+# Without this, Material prints an advertisement of its successor.
 export NO_MKDOCS_2_WARNING=1
 if [ "${1:-}" = serve ]; then exec "${venv}/bin/mkdocs" serve; fi
 [ $# -eq 0 ] || die "unexpected argument '$1'; known: serve"
 "${venv}/bin/mkdocs" build --strict --quiet
-# Addresses in the text are links that a reader may follow. What a browser loads by itself has to be here. A mermaid diagram
-# would load its program.
+# Addresses in the text are links that a reader may follow. Files that a browser loads by itself must be part of the site.
+# A mermaid diagram would load its program from another server.
 if found=$(grep -rnoE --include='*.html' 'class="mermaid|<(script|img|iframe|source|audio|video)[^>]* src="?(https?:)?//[^ >"]*|<link[^>]* href="?(https?:)?//[^ >"]*' site) ||
     found=$(grep -rnoE --include='*.css' '(url\(|@import )["'"'"']?(https?:)?//[^)"'"'"' ]*' site); then
     die "the site loads something from elsewhere: ${found}"

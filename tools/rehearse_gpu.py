@@ -1,13 +1,13 @@
-"""Rehearse on a machine without a GPU what this package does on one: devices, precisions, and who waits for whom.
+"""Run the package's steps for a GPU on a machine without one: devices, precisions, and where the host waits.
 
     tools/rehearse_gpu.sh                       # fake CUDA tensors; makes an environment with torch's CUDA build
     python tools/rehearse_gpu.py --device meta  # tensors of the meta device, in any environment
 
 Every step of rehearsal/scenarios.py runs on tensors without data, in float32 and under autocast to bfloat16: forward
 pass, backward pass, optimizer. Tensors of two devices in one operator are an error, and each place in which the host
-waits for the device is printed as file:line. Exit code 1 if there is any of both.
+waits for the device is printed as file:line. The exit code is 1 after an error or such a place.
 
-What this cannot show: whether kernels are right or fast. FlashAttention is known by its shapes only. Flex
+This does not show whether kernels are right or fast. Only the shapes of FlashAttention are computed. Flex
 attention, which is compiled on a GPU, and the CTC loss, which has no shapes without data, are replaced.
 """
 
@@ -29,12 +29,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from audiopalm.lm import cuda_attention  # noqa: E402
 
 PLAIN_AUTOCAST = torch.autocast
-# {part of a step's name: why the host waits in code that is not ours}; printed, but no mistake
+# {part of a step's name: why the host waits in code that is not ours}; printed, but no error
 KNOWN = {"adafactor": "torch's Adafactor reads the norm of every parameter"}
 
 
 def prepare(device: str) -> AbstractContextManager:
-    """Have torch behave as on a machine with this device. Returns the context in which tensors are made."""
+    """Make torch behave as on a machine with this device. Returns the context in which tensors are made."""
     warnings.simplefilter("ignore")
 
     def attention(queries, keys, values, score_mod, block_mask, scale, enable_gqa):
@@ -70,15 +70,15 @@ def prepare(device: str) -> AbstractContextManager:
 
 
 def rehearse(name: str, device: str, bf16: bool) -> tuple[list[str], list[str]]:
-    """One scenario: a line for each of its steps, and a line for each mistake."""
+    """Run one scenario. Returns a line for each of its steps, and a line for each error."""
     done, wrong = [], []
     with prepare(device), HostSyncs() as syncs:
         for step, run in SCENARIOS[name](torch.device(device), backward):
-            syncs.found.clear()  # of what the scenario has prepared
+            syncs.found.clear()  # the places of the scenario's preparation
             with autocast(device, bf16):
                 try:
                     run()
-                except Exception as error:  # every scenario is to be seen, whatever the one before it did
+                except Exception as error:  # the next scenarios run after any error
                     frame = [one for one in traceback.extract_tb(error.__traceback__) if "audiopalm" in one.filename]
                     place = f"{frame[-1].filename}:{frame[-1].lineno}" if frame else "?"
                     wrong.append(f"{step}: {type(error).__name__} at {place}: {str(error).splitlines()[0]}")

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Rehearses on a machine without a GPU what this package does on one (tools/rehearse_gpu.py).
+# Run the package's steps for a GPU on a machine without one (tools/rehearse_gpu.py).
 #
 #   tools/rehearse_gpu.sh [DIR] [--scenarios ...]
 #
-# DIR (default: .venv_gpu at the repository root) is an environment with the CUDA build of torch, 5 GB, which the first
-# call makes; every other package comes from the environment of tools/setup.sh. AUDIOPALM_PYTHON=FILE names another one.
+# DIR (default: .venv_gpu at the repository root) is an environment with the CUDA build of torch, 5 GB. The first call makes
+# it. All other packages are those of the environment of tools/setup.sh; AUDIOPALM_PYTHON=FILE names another environment.
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,7 +23,7 @@ if [ ! -f "${stamp}" ] || [ "$(cat "${stamp}")" != "${wanted}" ]; then
     echo "rehearse_gpu.sh: making ${venv} with the CUDA build of torch ${version}; some minutes, 5 GB" >&2
     rm -rf "${venv}"
     "${python}" -m venv "${venv}" || die "${python} -m venv failed"
-    # With === pip takes no build with a local version, which are those for the CPU.
+    # With === pip takes no build with a local version. The builds for the CPU have one.
     "${venv}/bin/python" -m pip install --no-compile --quiet "torch===${version}" ||
         die "the CUDA build of torch ${version} cannot be installed; see above"
     packages=$("${venv}/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the virtual environment .venv at the repository root: torch, espnet and the packages of tools/requirements.txt,
-# all at pinned versions, and audiopalm itself (editable). Needs Python 3.11 with pip, nothing else; no root.
-# Does nothing when all is in place. A set-up that was interrupted is begun anew by the next call.
+# Make the virtual environment .venv at the repository root: torch, espnet and the packages of tools/requirements.txt,
+# all at pinned versions, and audiopalm itself (editable). It needs Python 3.11 with pip, and no root.
+# It does nothing when everything is installed. After an interruption, the next call starts from the beginning.
 #
 # Environment:
-#   PYTHON=python3.11           the Python that the environment is made from
+#   PYTHON=python3.11           the Python of the environment
 #   AUDIOPALM_VENV=DIR          put the environment there instead of .venv
-#   AUDIOPALM_PYTHON=FILE       use this Python as it is and set nothing up (conda, clusters with modules)
-#   AUDIOPALM_TORCH_INDEX=URL   the package index to take torch from; give the address of PyTorch's CPU wheels where
-#                               there is no CPU wheel at hand, or else torch comes as a CUDA build of several GB
+#   AUDIOPALM_PYTHON=FILE       use this Python unchanged and set nothing up (conda, clusters with modules)
+#   AUDIOPALM_TORCH_INDEX=URL   the package index of torch; give the address of PyTorch's CPU wheels if the default
+#                               index has none, because torch is then a CUDA build of several GB
 set -euo pipefail
 
 TORCH=2.13.0
@@ -24,7 +24,7 @@ if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
     exit 0
 fi
 
-# A GPU asks for another build of torch, so it is part of what the stamp states.
+# A machine with a GPU needs another build of torch, so the stamp states the GPU.
 device=cpu
 if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
 hash=$(cat "${root}/tools/requirements.txt" "${root}"/tools/{setup,install_packages,install_espnet}.sh "${root}/pyproject.toml" | cksum)
@@ -32,7 +32,7 @@ wanted="${root} ${device} ${AUDIOPALM_TORCH_INDEX:-} ${hash}"
 in_place() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ]; }
 if in_place; then exit 0; fi
 
-# One set-up at a time: the second waits here and then finds the work done. The lock is on this very file.
+# One set-up at a time: a second one waits here, and then everything is installed. The lock is on this file itself.
 exec 9< "${BASH_SOURCE[0]}"
 if command -v flock > /dev/null; then flock 9; fi
 if in_place; then exit 0; fi
@@ -52,7 +52,7 @@ start=${SECONDS}
 log=${venv}/setup.log
 if [ -f "${stamp}" ] && [ "$(cut -d ' ' -f 1-2 "${stamp}")" = "${root} ${device}" ]; then
     say "the pinned packages changed: updating ${venv}"
-    rm "${stamp}"  # from here until the end a killed update is a new set-up
+    rm "${stamp}"  # until the end, a killed update becomes a new set-up
 else
     python=$(find_python)
     say "making ${venv} with $("${python}" --version 2>&1); about a minute, 2 GB"
@@ -77,12 +77,12 @@ install() {
     say "${what}: $((SECONDS - began)) s"
 }
 
-# The list first: then torch finds all it needs, and AUDIOPALM_TORCH_INDEX is asked for torch alone.
+# The list comes first, so that torch's requirements are installed and AUDIOPALM_TORCH_INDEX serves torch alone.
 install "packages of tools/requirements.txt" --no-deps -r "${root}/tools/requirements.txt" || die "details: ${log}"
 index=()
 if [ -n "${AUDIOPALM_TORCH_INDEX:-}" ]; then index=(--index-url "${AUDIOPALM_TORCH_INDEX}"); fi
 if [ "${device}" = gpu ]; then
-    # Never run so far: no machine with both a GPU and a package index has been at hand.
+    # Never run so far: no machine with both a GPU and a package index was available.
     install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || die "torch cannot be installed; details: ${log}"
 elif ! install "torch ${TORCH}, CPU build" ${index[@]+"${index[@]}"} "torch==${TORCH}+cpu"; then
     say "there is no CPU build of torch at hand (see AUDIOPALM_TORCH_INDEX in tools/setup.sh): taking the usual build"

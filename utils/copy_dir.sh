@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copies a directory so that the copy is whole or absent, replacing an older one. Usage: utils/copy_dir.sh FROM TO
+# Copy a directory so that the copy is complete or absent. An older copy is replaced. Usage: utils/copy_dir.sh FROM TO
 set -euo pipefail
 
 [ $# -eq 2 ] || { echo "usage: copy_dir.sh FROM TO" >&2; exit 1; }

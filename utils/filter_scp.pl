@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
 # Lines of a table whose id is (with --exclude: is not) in a list: [--exclude] [-f N] LIST [TABLE] > out
-# -f N: the id is the N-th field of the table. LIST may have more fields; only the first counts.
+# -f N: the id is the N-th field of the table. LIST may have more fields; only the first is used.
 use strict;
 use warnings;
 

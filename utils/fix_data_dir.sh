@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sort a data directory's tables and keep the utterances that all of them have; says which table lost which:
+# Sort a data directory's tables and keep the utterances that all tables have. Prints which table lost which ids:
 # [--utt-extra-files "FILES"] [--spk-extra-files "FILES"] DIR
 set -euo pipefail
 

@@ -1,4 +1,4 @@
-# What run.pl, slurm.pl and queue.pl share: the call, conf files, the script of a job, waiting for a queue, the report.
+# Shared by run.pl, slurm.pl and queue.pl: the call, conf files, the script of a job, waiting for a queue, the report.
 package jobs;
 use strict;
 use warnings;
@@ -15,25 +15,25 @@ use Text::ParseWords qw(shellwords);
 
 our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_queue report);
 
-# Arguments that stay what they are to the shell; every other one is quoted.
+# Arguments that the shell does not change; all others are quoted.
 my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
-my %RAW_VALUES = (-V => 0, -pe => 2);  # how many values an option of one hyphen has; others have one
-my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two looks at the exit codes, and at the queue
-my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late, lines of a failed job's output that are shown
-my $AGAIN = 75;  # exit code of a command that was asked to end, has saved its work, and wants to be started again
+my %RAW_VALUES = (-V => 0, -pe => 2);  # number of values of an option with one hyphen; others have one
+my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two checks of the exit codes, and of the queue
+my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late; lines of a failed job's output to show
+my $AGAIN = 75;  # exit code of a command that was interrupted, has saved its work, and is to be started again
 my $program = basename($0);
 
 sub fail { print STDERR "$program: error: @_\n"; exit 1; }
 
 sub quote {
     my ($word) = @_;
-    # Bare where that is the same to the shell; NAME=VALUE would be an assignment.
+    # Unquoted where the shell does not change it; NAME=VALUE would be an assignment.
     return $word if $word =~ m{^[\w@%+=:,./-]+\z} && $word !~ /^\w+=/;
     return "'" . $word =~ s/'/'\\''/gr . "'";
 }
 
-# [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options on both sides of the range. Options of one hyphen are those
-# of Grid Engine and Slurm, as Kaldi's scripts pass them on: `-l mem_free=2G`, `-pe smp 4`, `-V`; `-tc N` is --max-jobs-run.
+# [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options before and after the range. Options with one hyphen are
+# those of Grid Engine and Slurm, as Kaldi's scripts pass them: `-l mem_free=2G`, `-pe smp 4`, `-V`; `-tc N` is --max-jobs-run.
 sub parse_call {
     my @words = @_;
     my %call = (first => 1, last => 1, options => {}, raw => []);
@@ -41,14 +41,14 @@ sub parse_call {
         if ($words[0] =~ /^--(\w[\w-]*)\z/) {
             my ($option, $value) = splice @words, 0, 2;
             fail("$option has no value") if !defined $value || $value =~ /^--/;
-            ($option = substr $option, 2) =~ tr/_/-/;  # Kaldi's scripts write both
+            ($option = substr $option, 2) =~ tr/_/-/;  # Kaldi's scripts use both spellings
             $call{options}{$option} = $value;
         } elsif ($words[0] =~ /^-[A-Za-z]+\z/) {
             my $option = shift @words;
             my @values = splice @words, 0, $RAW_VALUES{$option} // 1;
             fail("$option has no value") if @values < ($RAW_VALUES{$option} // 1) || grep { /^-/ } @values;
             if ($option eq '-tc') { $call{options}{'max-jobs-run'} = $values[0]; }
-            elsif ($option ne '-sync') { push @{$call{raw}}, $option, @values; }  # they wait in any case
+            elsif ($option ne '-sync') { push @{$call{raw}}, $option, @values; }  # these launchers always wait
         } elsif ($words[0] =~ /^-/) {
             fail("unknown option $words[0]; options are --name value");
         } elsif (!defined $call{name} && $words[0] =~ m{^([A-Za-z_]\w*)=([^/]*)\z}) {
@@ -63,7 +63,7 @@ sub parse_call {
     $call{log} = shift @words;
     fail("$call{log} has no $call{name} in it: all jobs would write the same log")
         if $call{first} < $call{last} && index($call{log}, $call{name}) < 0;
-    # One argument is a line for the shell.
+    # A single argument is a line for the shell.
     $call{command} = @words == 1 ? $words[0] : join ' ', map { /$OPERATOR/ ? $_ : quote($_) } @words;
     for my $option (grep { defined $call{options}{$_} } qw(max-jobs-run num-threads)) {
         fail("--$option takes a number from 1 on") unless $call{options}{$option} =~ /^[1-9]\d*\z/;
@@ -82,7 +82,7 @@ sub make_directory {
     fail("cannot create $directory: " . (values %{$errors->[0]})[0]) if @$errors;
 }
 
-# Empty logs, so that what cannot be written shows now and no log is that of an earlier call.
+# Empty logs: a log that cannot be written is noticed now, and no log is left from an earlier call.
 sub open_logs {
     my ($call) = @_;
     for my $number ($call->{first} .. $call->{last}) {
@@ -92,30 +92,30 @@ sub open_logs {
     }
 }
 
-# The bash script of a job. NUMBER: its number, or the shell variable that has it. It outlives a signal, for the child to
-# clean up, and ends the log. DONE: the file for its exit code, AGAIN: the shell command that has the scheduler start the
-# job again. Where they are given the job runs on some machine of a cluster: in this directory, with its path.sh.
+# The bash script of a job. NUMBER: its number, or the shell variable that has it. The script ignores signals until its
+# child has cleaned up, and ends the log. DONE: the file for its exit code. AGAIN: the shell command by which the scheduler
+# starts the job again. With DONE and AGAIN the job runs on a machine of a cluster: in this directory, with its path.sh.
 sub job_script {
     my ($call, $number, $done, $again) = @_;
     my @log = ('_jobs_log=' . quote($call->{log}), '_jobs_command=' . quote($call->{command}));
     push @log, map { "$_=\${$_//$call->{name}/$number}" } qw(_jobs_log _jobs_command) if defined $call->{name};
-    # Appended to the empty log, so that a job that is started again keeps what it has written.
+    # Appended to the empty log, so that a job that is started again does not lose its earlier output.
     push @log, 'exec >> "${_jobs_log}" 2>&1', q(printf '%s\n' "${_jobs_command}" | sed 's/^/# /');
     my @begin = ('echo "# Started at $(date)"', 'SECONDS=0');
     my @command = ('set -o pipefail', 'eval "${_jobs_command}"');
     my @end = ('echo "# Accounting: time=${SECONDS} threads=' . ($call->{options}{'num-threads'} // 1) . '"',
         'echo "# Ended (code ${_jobs_code}) at $(date)"');
-    # The child of run.pl does not go on to the next command.
+    # The child of run.pl does not start the next command.
     return lines('trap : INT TERM', @log, @begin, '(', 'trap "exit 130" INT; trap "exit 143" TERM', @command,
         ') < /dev/null', '_jobs_code=$?', @end, 'exit "${_jobs_code}"') unless defined $done;
-    # The scheduler ends every process of a job by SIGTERM. SIGUSR1 comes to this shell alone, some time before the limit.
+    # The scheduler ends every process of a job by SIGTERM. SIGUSR1 is sent to this shell alone, some time before the limit.
     return lines('cd ' . quote(getcwd()) . ' || exit 1', @log, 'echo "# Running on $(uname -n)"', @begin,
         'trap _jobs_ended=1 TERM', 'trap "trap : TERM; kill -TERM 0" USR1',
         '(', 'trap : TERM USR1', 'if [ -f ./path.sh ]; then . ./path.sh; fi', @command, ') < /dev/null &', '_jobs_child=$!',
-        # A signal ends a wait; the last one has the exit code.
+        # A signal interrupts wait; the last wait returns the exit code.
         'while kill -0 "${_jobs_child}" 2> /dev/null; do wait "${_jobs_child}"; done', 'wait "${_jobs_child}"',
         '_jobs_code=$?', @end,
-        # What the scheduler has ended has no exit code: it was cancelled, or the scheduler itself starts it again.
+        # A job that the scheduler has ended has no exit code: it was cancelled, or the scheduler starts it again.
         'if [ -n "${_jobs_ended:-}" ]; then exit "${_jobs_code}"; fi',
         qq(if [ "\${_jobs_code}" -eq $AGAIN ]; then $again; fi),
         qq(echo "\${_jobs_code}" > $done.new && mv $done.new $done), 'exit "${_jobs_code}"');
@@ -123,12 +123,12 @@ sub job_script {
 
 sub lines { return join("\n", @_) . "\n"; }
 
-# The words of the command that submits, with those that the conf file has for the options: --config, else conf/NAME of
-# the recipe, else conf/NAME of the repository.
+# The words of the command that submits, with the conf file's words for the options. The conf file is that of --config,
+# else conf/NAME of the recipe, else conf/NAME of the repository.
 sub configure {
     my ($call, $name) = @_;
     my %options = %{$call->{options}};
-    delete $options{'max-jobs-run'};  # not a matter of the conf file, though Kaldi's have a line for it
+    delete $options{'max-jobs-run'};  # not for the conf file, although Kaldi's conf files have a line for it
     my $file = delete $options{config} // (-e "conf/$name" ? "conf/$name" : "$FindBin::RealBin/../conf/$name");
     open my $conf, '<', $file or fail("$file: $!");
     my $text = do { local $/; <$conf> } // '';
@@ -150,11 +150,11 @@ sub configure {
         fail("--$option $value: $file has no line for it") unless defined $rest;
         push @submit, map { s/\$0/$value/gr } shellwords($rest);
     }
-    $call->{options}{'num-threads'} //= $options{'num-threads'};  # a default of the conf file; the log has it
+    $call->{options}{'num-threads'} //= $options{'num-threads'};  # a default of the conf file; the log states it
     return (@submit, @{$call->{raw}});
 }
 
-# Exit status and output (with standard error) of a command. Ctrl-C is ours, not its: it would end sbatch half-way.
+# Exit status and output (with standard error) of a command. The command does not receive Ctrl-C, which would interrupt sbatch.
 sub capture {
     my @command = @_;
     my $pid = open(my $output, '-|') // fail("cannot start a process: $!");
@@ -170,7 +170,7 @@ sub capture {
     return ($?, $text);
 }
 
-# Files of ours: LOGDIR/q/NAME.*, where LOGDIR is the part of the path that all jobs share.
+# Our own files: LOGDIR/q/NAME.*, where LOGDIR is the part of the path that all jobs share.
 sub queue_base {
     my ($call) = @_;
     my $directory = dirname($call->{log});
@@ -179,7 +179,7 @@ sub queue_base {
     return File::Spec->rel2abs("$directory/q/$name");
 }
 
-# Exit codes that have come, into CODES; true if there is a new one.
+# Read the exit codes so far into CODES; true if there is a new one.
 sub read_codes {
     my ($call, $base, $codes) = @_;
     my $before = keys %$codes;
@@ -193,8 +193,8 @@ sub read_codes {
     return keys %$codes > $before;
 }
 
-# A process of its own session that cancels the jobs when this one ends without a word, by SIGKILL for example. Returns
-# what takes the id of the jobs, then "done".
+# A process in a session of its own that cancels the jobs when this one ends without a message, for example by SIGKILL.
+# Returns a handle, which takes the id of the jobs and then "done".
 sub start_keeper {
     my (@cancel) = @_;
     pipe my $words, my $ours or fail("cannot make a pipe: $!");
@@ -224,8 +224,8 @@ END { if ($keeper && $$ == $self) { print $keeper "done\n"; } }
 
 # Submit the jobs, wait for their exit codes, report. The queue is a hash of
 #   task: shell variable with the number of a job of an array, submit: sub (base of the files, is it an array) that
-#   gives the command, id: pattern of the id in its output, known: sub (id), is the job still in the queue,
-#   cancel: command that takes the id, why: sub (id, number or undef), what became of a job that left no exit code,
+#   gives the command, id: pattern of the id in its output, known: sub (id), whether the job is still in the queue,
+#   cancel: command that takes the id, why: sub (id, number or undef), the fate of a job without an exit code,
 #   again: shell command that ends a job which the queue then starts again.
 sub run_in_queue {
     my ($call, %queue) = @_;
@@ -240,7 +240,7 @@ sub run_in_queue {
         job_script($call, $number, quote("$base.done.") . $number, $queue{again});
     close $script or fail("$base.sh: $!");
 
-    $SIG{PIPE} = 'IGNORE';  # of the keeper, should it have been killed
+    $SIG{PIPE} = 'IGNORE';  # of the keeper process, if it was killed
     $keeper = start_keeper(@{$queue{cancel}});
     # nohup has SIGHUP ignored.
     for my $name (grep { ($SIG{$_} // '') ne 'IGNORE' } qw(INT TERM HUP)) { $SIG{$name} = sub { $signal = $_[0] }; }
@@ -251,7 +251,7 @@ sub run_in_queue {
     my ($pause, $silence, $news, %codes) = (0.1, 1, time);
     until (keys %codes > $call->{last} - $call->{first}) {
         if ($signal) {
-            # So that a second one ends us while a dead queue is asked in vain.
+            # So that a second signal ends this script while the queue does not answer.
             $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
             capture(@{$queue{cancel}}, $id);
             print STDERR "$program: SIG$signal: cancelled job $id\n";
@@ -264,7 +264,7 @@ sub run_in_queue {
         ($silence, $news) = (min($silence * 1.5, $LONGEST_SILENCE), time);
         next if $queue{known}->($id);
         select undef, undef, undef, $GRACE;
-        # NFS reads a directory anew after a change of our own.
+        # NFS reads a directory again after a change by this machine.
         if (open my $file, '>', "$base.new") { close $file; unlink "$base.new"; }
         read_codes($call, $base, \%codes);
         last;
@@ -289,7 +289,7 @@ sub show_tail {
     print STDERR "==> $log <==\n", @lines;
 }
 
-# Exit: 0 and silent if all went well, else 1 and what failed. CODES: exit code by job number.
+# Exit: 0 without output if all jobs succeeded, else 1 with the failed jobs. CODES: exit code by job number.
 sub report {
     my ($call, $codes, $base) = @_;
     my @failed = grep { ($codes->{$_} // 'unknown') ne '0' } $call->{first} .. $call->{last};
@@ -298,7 +298,7 @@ sub report {
     my $what = $count == 1 ? 'job failed with status ' . ($codes->{$worst} // 'unknown') : @failed . " / $count failed";
     print STDERR "$program: $what, log is in ", log_of($call, $count == 1 ? $worst : '*'), "\n";
     show_tail(log_of($call, $worst));
-    show_tail("$base.out.$worst") if defined $base && !defined $codes->{$worst};  # there the queue says why
+    show_tail("$base.out.$worst") if defined $base && !defined $codes->{$worst};  # the queue writes its reason there
     exit 1;
 }
 

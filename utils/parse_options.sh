@@ -5,9 +5,9 @@
 #     . utils/parse_options.sh
 #
 # `--nj 8` sets nj; `--expdir x`, `--test_sets "a b"`, `--test-sets "a b"` and `--nj=8` likewise. Only variables that exist can be
-# set; one that is true or false takes only these two. `--config FILE` first sources FILE, so that the command line wins.
+# set; a variable that is true or false takes only these two values. `--config FILE` first sources FILE, so that the command line wins.
 # `--help` prints $help_message, or the comment at the top of the script. What follows the options stays in "$@".
-# Anything unknown: one line on stderr that names the nearest option of the help, exit code 1.
+# An unknown option ends the script with exit code 1 and one line on stderr that names the nearest option of the help.
 
 parse_options_die() { echo "$(basename "$0"): error: $*" >&2; exit 1; }
 
@@ -19,7 +19,7 @@ parse_options_help() {
     fi
 }
 
-parse_options_unknown() {  # the option of the help that is fewest edits away from $1, where at most a third of it differs
+parse_options_unknown() {  # ends with the option of the help nearest to $1 by edits, if at most a third of $1 differs
     local nearest
     nearest=$(parse_options_help | grep -oE -- '--[A-Za-z][A-Za-z0-9_-]*' | awk -v given="${1//-/_}" '
         function least(a, b) { return a < b ? a : b }

@@ -1,9 +1,9 @@
 #!/usr/bin/env perl
-# Run jobs through Grid Engine, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
-# conf/queue.conf of the recipe, else of the repository, or FILE, says what qsub is told for an option; options of one
-# hyphen, such as -q long, are qsub's own. Waits for the jobs; they are deleted when it is ended, even by SIGKILL.
-# A job whose command ends with exit code 75 is started again: it was asked to end and has saved its work.
-# LOGDIR/q has the script, the exit codes and what Grid Engine itself has to say.
+# Run jobs through Grid Engine, with the call of run.pl: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
+# conf/queue.conf of the recipe, else of the repository, or FILE, translates options for qsub. Options with one hyphen, such
+# as -q long, are qsub's own. The script waits for the jobs. They are deleted when it is killed, even by SIGKILL.
+# A job whose command ends with exit code 75 is started again: the command was interrupted and has saved its work.
+# LOGDIR/q has the script, the exit codes and the messages of Grid Engine itself.
 use strict;
 use warnings;
 use FindBin;
@@ -18,7 +18,7 @@ fail('Grid Engine numbers jobs from 1 on') if $call->{first} < 1;
 sub submit {
     my ($base, $array) = @_;
     (my $name = basename($base)) =~ s/[^\w.-]/_/g;
-    $name = "j$name" if $name =~ /^\d/;  # no digit may come first
+    $name = "j$name" if $name =~ /^\d/;  # a name must not begin with a digit
     my @words = (@qsub, '-N', $name, '-o', "$base.out." . ($array ? '$TASK_ID' : $call->{first}));
     if ($array) {
         push @words, '-t', "$call->{first}-$call->{last}";
@@ -27,7 +27,7 @@ sub submit {
     return (@words, "$base.sh");
 }
 
-# A master that does not answer has not lost the job. One in the error state waits for the user's qmod or qdel.
+# A job is not lost when the master does not answer. A job in the error state waits for the user's qmod or qdel.
 my $warned;
 sub known {
     my ($status, $text) = capture('qstat', '-j', $_[0]);

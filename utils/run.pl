@@ -1,8 +1,8 @@
 #!/usr/bin/env perl
 # Run jobs on this machine, in parallel: [--max-jobs-run N] [--num-threads N] [JOB=1:N] LOG COMMAND...
 # The name before = (any word) is replaced by the number of the job in LOG and COMMAND. A single argument is a shell
-# command line; of several each is passed on as it is, but for operators like | and >. `--gpu N` gives jobs N GPUs in turn;
-# other options for clusters, such as `--mem 4G` and `-l mem_free=4G`, are ignored.
+# command line. Several arguments are passed on unchanged, except operators such as | and >. `--gpu N` gives each job N
+# GPUs in turn. Other options for clusters, such as `--mem 4G` and `-l mem_free=4G`, are ignored.
 use strict;
 use warnings;
 use FindBin;
@@ -10,22 +10,22 @@ use lib $FindBin::RealBin;
 use POSIX qw(WNOHANG sigprocmask);
 use jobs;
 
-# Cores of this machine. nproc would answer with OMP_NUM_THREADS, which is about the threads of one job.
+# Cores of this machine. nproc would print OMP_NUM_THREADS, which is the number of threads of one job.
 sub cores {
     delete local @ENV{qw(OMP_NUM_THREADS OMP_THREAD_LIMIT)};
     my ($status, $text) = capture('nproc');
     return $status == 0 && $text =~ /^([1-9]\d*)$/ ? $1 : 1;
 }
 
-# The GPUs of this machine that the user does not hide.
+# The GPUs of this machine, without those that the user hides.
 sub gpus {
     return split /,/, $ENV{CUDA_VISIBLE_DEVICES} if defined $ENV{CUDA_VISIBLE_DEVICES};
     my ($status, $text) = capture('nvidia-smi', '-L');
     return $status == 0 ? $text =~ /^GPU (\d+)/mg : ();
 }
 
-# The jobs are a process group of their own, so that a Ctrl-C in the terminal comes once, through us (and a Ctrl-Z does
-# not come at all). Its keeper ends them when we are killed.
+# The jobs are a process group of their own, so that they receive a Ctrl-C of the terminal once, through this script (and
+# no Ctrl-Z). A keeper process ends them when this script is killed.
 my ($self, $keeper) = $$;
 sub start_keeper {
     $keeper = fork;
@@ -40,12 +40,12 @@ sub start_keeper {
 }
 END { kill KILL => $keeper if $keeper && $$ == $self; }
 
-# Whether a process of the jobs is left, zombies aside.
+# Whether a process of the jobs is still running; zombies do not count.
 sub jobs_left {
     my @lines;
     if (-e "/proc/$$/stat") {
         for my $path (glob '/proc/[0-9]*/stat') {
-            open my $file, '<', $path or next;  # it ended meanwhile
+            open my $file, '<', $path or next;  # it has ended
             push @lines, "$1 $3 $2" if join('', <$file>) =~ /^(\d+) \(.*\) (\S) \d+ (\d+)/s;
         }
     } else { @lines = `ps -A -o pid= -o pgid= -o stat=`; }
@@ -54,11 +54,11 @@ sub jobs_left {
 
 sub start {
     my ($script, @gpus) = @_;
-    # Through a file, not an argument of bash: an argument has at most 128 KiB.
+    # The script is a file, because an argument of bash has at most 128 KiB.
     open my $file, '+>', undef or fail("cannot write a temporary file: $!");
     print $file $script;
     seek $file, 0, 0 or fail("cannot write a temporary file: $!");
-    # Between fork and exec a signal would end in our handler and be lost.
+    # Between fork and exec, a signal would be handled by our handler and lost.
     my ($signals, $before) = (POSIX::SigSet->new(POSIX::SIGINT, POSIX::SIGTERM), POSIX::SigSet->new);
     sigprocmask(POSIX::SIG_BLOCK, $signals, $before);
     my $process = fork;
@@ -77,7 +77,7 @@ sub start {
 
 my $call = parse_call(@ARGV);
 my $limit = $call->{options}{'max-jobs-run'} // cores();
-# Jobs that want fewer GPUs than there are take them in turn.
+# Jobs that need fewer GPUs than the machine has take them in turn.
 my $wanted = $call->{options}{gpu} // 0;
 my @gpus = $wanted ? gpus() : ();
 @gpus = () if @gpus <= $wanted;
@@ -86,9 +86,9 @@ start_keeper();
 
 my ($signal, %running, %codes);
 my $next = $call->{first};
-$SIG{CHLD} = sub { };  # ends the pause below
+$SIG{CHLD} = sub { };  # interrupts the pause below
 $SIG{$_} = sub { $signal = $_[0]; kill $signal => -$keeper; } for qw(INT TERM);
-# After a signal a shell may end before what it runs.
+# After a signal, a shell may end before its command does.
 while (%running || ($signal ? jobs_left() : $next <= $call->{last})) {
     if (!$signal && $next <= $call->{last} && keys %running < $limit) {
         my $before = ($next - $call->{first}) * $wanted;

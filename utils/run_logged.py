@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs one command of a stage: output on the screen and in a log, time and peak memory in a table.
+"""Run one command of a stage, with its output on the screen and in a log, and its time and peak memory in a table.
 
     utils/run_logged.py exp/log/stage3.log python -m audiopalm.bin.train_units ...
 
-The log is appended to. `usage.tsv` beside it gets a line `log name, seconds, peak MiB, exit code, command`. The peak is
-that of the command and all its children together where /proc tells it (Linux), else of the largest one.
-SIGTERM, or the end of the calling shell or of this process, reaches the command as one Ctrl-C, a second SIGTERM as
-SIGKILL. What the command has started and left behind, as a killed torchrun does, is ended with it. The exit code is the
-command's; 128 + signal when a signal ended it.
+Output is appended to the log. `usage.tsv` beside it gets a line `log name, seconds, peak MiB, exit code, command`. The
+peak is that of the command and all its children together where /proc states it (Linux), else that of the largest
+process. When this process receives SIGTERM, or the calling shell or this process ends, the command receives one Ctrl-C.
+A second SIGTERM becomes SIGKILL. Processes that the command leaves behind, as a killed torchrun does, are ended too.
+The exit code is that of the command, or 128 + signal if a signal ended it.
 """
 
 import os
@@ -22,26 +22,26 @@ from pathlib import Path
 
 from audiopalm.core.processes import adopt_orphans, end_with_parent
 
-PERIOD = 1.0  # seconds between two looks at the memory
-GRACE = (2, 5)  # seconds for what a command has left behind: until SIGTERM, then until SIGKILL
+PERIOD = 1.0  # seconds between two samples of the memory
+GRACE = (2, 5)  # seconds for processes that a command has left: until SIGTERM, then until SIGKILL
 
 
 def descendants(pid: int) -> list[int]:
     """`pid` and all processes under it, from /proc."""
-    found, queue = [], [pid]
+    processes, queue = [], [pid]
     while queue:
         process = queue.pop()
-        found.append(process)
+        processes.append(process)
         try:
             for task in Path(f"/proc/{process}/task").iterdir():
                 queue += [int(child) for child in (task / "children").read_text().split()]
         except (OSError, ValueError):
-            continue  # it ended meanwhile
-    return found
+            continue  # it has ended
+    return processes
 
 
 def memory(pid: int) -> float:
-    """MiB held by a process tree; pages shared by several of its processes count once. 0 where /proc does not tell."""
+    """MiB held by a process tree; pages that its processes share count once. 0 where /proc does not state it."""
     total = 0
     for process in descendants(pid):
         try:
@@ -54,7 +54,7 @@ def memory(pid: int) -> float:
 
 
 def copy(source, log) -> None:
-    """Pass bytes on to the screen and the log as they come; the log goes on when the screen is closed (`| head`)."""
+    """Copy bytes to the screen and the log as they arrive; to the log alone once the screen is closed (`| head`)."""
     screen = sys.stdout.buffer
     while block := source.read1(65536):
         log.write(block)
@@ -67,7 +67,7 @@ def copy(source, log) -> None:
 
 
 def start(command: list[str]) -> subprocess.Popen:
-    # In a process group of its own: a Ctrl-C in the terminal comes once, through this process, to all its workers.
+    # In a process group of its own, so that all workers receive a Ctrl-C of the terminal once, through this process.
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the shell starts this process with SIGINT ignored
         end_with_parent(signal.SIGINT)
@@ -78,7 +78,7 @@ def start(command: list[str]) -> subprocess.Popen:
 
 
 class Stopper:
-    """Passes the first request to stop on as Ctrl-C, the second as SIGKILL."""
+    """Passes the first request to stop to the command as Ctrl-C, the second one as SIGKILL."""
 
     def __init__(self, group: int):
         self.group, self.requests = group, 0
@@ -92,7 +92,7 @@ class Stopper:
 
 
 def end_orphans() -> None:
-    """End all processes under this one; those that the command leaves are adopted by this process."""
+    """End all descendants of this process, which adopts the processes that the command leaves."""
     for signal_number, seconds in zip((None, signal.SIGTERM, signal.SIGKILL), (*GRACE, GRACE[-1]), strict=True):
         for pid in descendants(os.getpid())[1:] if signal_number else []:
             try:
@@ -140,7 +140,7 @@ def main() -> int:
         reader.join()
         seconds = time.monotonic() - began
         code = 128 - process.returncode if process.returncode < 0 else process.returncode
-        unit = 1 << 20 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        unit = 1 << 20 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
         peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit)
         log.write(f"# exit code {code}, {seconds:.1f} s, {peak:.0f} MiB\n".encode())
     with open(log_path.parent / "usage.tsv", "a", encoding="utf-8") as table:

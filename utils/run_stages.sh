@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# How the driver egs/TEMPLATE/audiopalm.sh runs a stage: what it reads, the command with its log, what it wrote, and what
-# comes next. Source it after the options are parsed; its variables are the driver's, and so are say and die.
+# How the driver egs/TEMPLATE/audiopalm.sh runs a stage: it shows the inputs, runs the command with its log, shows the
+# outputs, and prints the next command. Source it after the options are parsed; say, die and most variables are the driver's.
 
-number=0         # of the stage that runs now
-child=           # process of the command that runs now
+number=0         # of the running stage
+child=           # process of the running command
 summary=""       # one line for each finished stage
 peak_memory=0    # MiB
 
-# What runs jobs and trainings. nvidia-smi does not know that a user hides the GPUs.
+# The launchers of jobs and trainings. nvidia-smi also shows GPUs that the user hides by CUDA_VISIBLE_DEVICES.
 if [ -n "${cmd}" ]; then train_cmd=${cmd} cuda_cmd=${cmd} decode_cmd=${cmd}; fi
 [ -n "${ngpu}" ] || ngpu=$([ -n "${CUDA_VISIBLE_DEVICES-all}" ] && nvidia-smi -L 2> /dev/null | grep -c -m 1 '^GPU' || true)
 ngpu=${ngpu:-0}
@@ -18,11 +18,11 @@ again() {  # the user's command with other stages
     say "$(sed -E 's/ --(stage|stop[_-]stage)[ =][0-9]+//g' <<< "${called_as}") $*"
 }
 
-onwards() {  # the user's command from stage $1 to where it was to end
+onwards() {  # the user's command from stage $1 to its --stop_stage
     if [ "${stop_stage}" -lt 14 ]; then again --stage "$1" --stop_stage "${stop_stage}"; else again --stage "$1"; fi
 }
 
-stop() {  # Ctrl-C or SIGTERM: let the command clean up, a second one kills it
+stop() {  # Ctrl-C or SIGTERM: the command may clean up; a second signal kills it
     trap 'kill -TERM "${child}" 2> /dev/null || true' INT TERM
     if [ -n "${child}" ]; then
         kill -TERM "${child}" 2> /dev/null || true
@@ -35,7 +35,7 @@ trap stop INT TERM
 
 skipped() { [[ " ${skip_stages} " = *" $1 "* ]]; }
 
-begin() {  # begin N NAME: false when the stage is not asked for
+begin() {  # begin N NAME: false if the stage is not to run
     [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
     ! skipped "$1" || return 1
     number=$1 name=$2 started=${SECONDS}
@@ -45,7 +45,7 @@ begin() {  # begin N NAME: false when the stage is not asked for
     say "== stage ${number}: ${name} =="
 }
 
-reads() {  # reads N FILE...: shows them; those that are missing are the work of stage N, or of nobody (0)
+reads() {  # reads N FILE...: shows the inputs; stage N makes missing ones, or no stage does (0)
     local maker=$1 path hint=""
     [ "${maker}" -eq 0 ] || hint="; run stage ${maker} first: $(again --stage "${maker}" --stop_stage "${maker}")"
     ! skipped "${maker}" || hint="; stage ${maker} is skipped here: --models names the EXPDIR of a recipe that has run it"
@@ -56,7 +56,7 @@ reads() {  # reads N FILE...: shows them; those that are missing are the work of
     done
 }
 
-take() {  # take NAME: sets ${config} to a configuration and says whose it is; a NAME with a / is a path
+take() {  # take NAME: sets ${config} to a configuration and prints whether it is the recipe's; a NAME with a / is a path
     local whose=""
     config=$1
     if [[ "${config}" != */* ]]; then
@@ -68,7 +68,7 @@ take() {  # take NAME: sets ${config} to a configuration and says whose it is; a
     say "reads   ${config}${whose}"
 }
 
-run() {  # run COMMAND...: on the screen and in the log of the stage
+run() {  # run COMMAND...: with its output on the screen and in the log of the stage
     local code=0
     run_logged.py "${logdir}/stage${number}.log" "$@" &
     child=$!
@@ -91,7 +91,7 @@ training() {  # training NAME ARGUMENTS...: one of the package's trainings as a 
     module launch --cmd "${cuda_cmd}" --ngpu "${ngpu}" --num_nodes "${num_nodes}" --job_dir "${logdir}/stage${number}" "$@"
 }
 
-inference() {  # inference N NAME ARGUMENTS...: one of the package's commands whose work N jobs do, each with a GPU or none
+inference() {  # inference N NAME ARGUMENTS...: one of the package's commands, in N jobs, each with one GPU or none
     local options=(--nj "$1" --cmd "${decode_cmd}" --job_dir "${logdir}/stage${number}")
     if "${gpu_inference}"; then
         options[3]="${cuda_cmd} --gpu 1"
@@ -101,7 +101,7 @@ inference() {  # inference N NAME ARGUMENTS...: one of the package's commands wh
     fi
 }
 
-writes() {  # writes FILE...: shows them and ends the stage
+writes() {  # writes FILE...: shows the outputs and ends the stage
     local path seconds=$((SECONDS - started)) memory
     for path in "$@"; do
         [ -e "${path}" ] || die "stage ${number} (${name}) ended without ${path}"

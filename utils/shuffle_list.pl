@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# The lines of standard input or a file in random order, the same for the same seed: [--srand N] [FILE]
+# Print the lines of standard input or of a file in random order, which depends on the seed: [--srand N] [FILE]
 use strict;
 use warnings;
 

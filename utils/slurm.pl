@@ -1,9 +1,9 @@
 #!/usr/bin/env perl
-# Run jobs through Slurm, as run.pl does here: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
-# conf/slurm.conf of the recipe, else of the repository, or FILE, says what sbatch is told for an option; options of one
-# hyphen, such as -q long, are sbatch's own. Waits for the jobs; they are cancelled when it is ended, even by SIGKILL.
-# A job whose command ends with exit code 75 is started again: it was asked to end and has saved its work.
-# LOGDIR/q has the script, the exit codes and what Slurm itself has to say.
+# Run jobs through Slurm, with the call of run.pl: [--config FILE] [--option value]... [JOB=1:N] LOG COMMAND...
+# conf/slurm.conf of the recipe, else of the repository, or FILE, translates options for sbatch. Options with one hyphen, such
+# as -q long, are sbatch's own. The script waits for the jobs. They are cancelled when it is killed, even by SIGKILL.
+# A job whose command ends with exit code 75 is started again: the command was interrupted and has saved its work.
+# LOGDIR/q has the script, the exit codes and the messages of Slurm itself.
 use strict;
 use warnings;
 use FindBin;
@@ -26,13 +26,13 @@ sub submit {
     return (@words, "$base.sh");
 }
 
-# A controller that does not answer has not lost the job.
+# A job is not lost when the controller does not answer.
 sub known {
     my ($status, $text) = capture('squeue', '--noheader', '--jobs', $_[0], '--format', '%i');
     return $status == 0 ? $text =~ /^\d/m : $text !~ /Invalid job id/;
 }
 
-# Slurm remembers a job for some minutes.
+# Slurm shows a finished job for some minutes.
 sub why {
     my ($id, $number) = @_;
     $id .= "_$number" if defined $number;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Split a data directory into SOURCE/split<N>/1 ... N, speakers kept whole unless --per-utt: [--per-utt] SRC N
+# Split a data directory into SOURCE/split<N>/1 ... N, the utterances of a speaker together unless --per-utt: [--per-utt] SRC N
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

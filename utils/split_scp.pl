@@ -30,7 +30,7 @@ if (defined $utt2spk) {
     while (<$map>) { my @fields = split; $speaker{$fields[0]} = $fields[1] if @fields == 2; }
 }
 open my $in, '<', $table or die "split_scp.pl: error: $table: $!\n";
-my (@groups, $last);  # lines that stay together
+my (@groups, $last);  # lines that belong together
 while (<$in>) {
     my ($id) = split;
     die "split_scp.pl: error: $table:$.: empty line\n" unless defined $id;

@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# utt2spk on standard input or in a file -> spk2utt; speakers in the order in which they come.
+# utt2spk on standard input or in a file -> spk2utt; speakers in the order of their first utterance.
 use strict;
 use warnings;
 

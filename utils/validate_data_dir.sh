@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Whether data directories are valid: [--no-text] [--no-wav] [--no-feats] [--no-spk-sort] [--non-print] DIR...
+# Check whether data directories are valid: [--no-text] [--no-wav] [--no-feats] [--no-spk-sort] [--non-print] DIR...
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The stages of every recipe, called by its run.sh in the recipe's directory. Options (defaults in brackets):
+# The stages of every recipe. run.sh calls this script in the recipe's directory. Options (defaults in brackets):
 #
 #   --stage N             first stage to run [1]
 #   --stop_stage N        last stage to run [14]
@@ -13,26 +13,26 @@
 #   --ngpu N              GPUs of a training on each machine; 0: it runs on the CPU [1 where this machine shows a GPU, else 0]
 #   --num_nodes N         machines of a training, by cuda_cmd="slurm.pl"; each has NGPU processes, or one on its CPU [1]
 #   --gpu_inference BOOL  whether each job of stages 5, 10 and 11 has a GPU [true where NGPU is not 0, else false]
-#   --cmd "CMD"           what runs all jobs, in the place of train_cmd (stage 2), cuda_cmd (3, 4, 7, 8, 9, and the jobs with
+#   --cmd "CMD"           launcher of all jobs, instead of train_cmd (stage 2), cuda_cmd (3, 4, 7, 8, 9, and the jobs with
 #                         a GPU) and decode_cmd (other jobs of 5, 10, 11) of cmd.sh: docs/clusters.md [those of cmd.sh]
-#   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); stands in the scores [0]
+#   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); the scores state it [0]
 #   --train_units BOOL    true: stage 3 trains units; false: it takes those of --pretrained [true]
 #   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
-#   --train_acoustic BOOL true: stage 9 trains an acoustic model; false: it takes that of --pretrained, which knows the units
-#                         and the codec beside it and no others [true]
-#   --pretrained DIR      a packed model whose parts are taken [pretrained/pack]
+#   --train_acoustic BOOL true: stage 9 trains an acoustic model; false: it takes that of --pretrained, which fits the units
+#                         and the codec of --pretrained only [true]
+#   --pretrained DIR      a packed model for --train_units, --train_codec and --train_acoustic false [pretrained/pack]
 #   --pretrained_codec D  a trained codec [PRETRAINED/codec]
-#   --trainer NAME        what trains in stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
-#   --publish BOOL        true: stage 12 merges the scores of the run into the recipe's results.json and RESULTS.md, which
-#                         are committed; they are in EXPDIR in any case [false]
-#   --init_pack PACK      a packed model to go on training, a folder of stage 14, or shipped, the one in egs/mini/pretrained:
+#   --trainer NAME        trainer of stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
+#   --publish BOOL        true: stage 12 also merges the scores of EXPDIR into the recipe's results.json and RESULTS.md, which
+#                         are committed [false]
+#   --init_pack PACK      a packed model to finetune, a folder of stage 14, or shipped, that of egs/mini/pretrained:
 #                         stages 3 and 4 take its units and codec, 6 and 7 its vocabulary and LM with pieces for new
-#                         languages, 8 and 9 go on from its LM and its acoustic model: docs/finetune.md [none]
+#                         languages, 8 and 9 start from its LM and its acoustic model: docs/finetune.md [none]
 #   --init_lm LM          a text LM to start from, a folder in Hugging Face's layout or a hub id: stage 6 takes its tokenizer,
-#                         stage 7 its weights; needs a stage 8 of lower rates: --lm_config [none: stage 7 trains one]
+#                         stage 7 its weights; stage 8 needs lower learning rates: --lm_config [none: stage 7 trains one]
 #   --size NAME           a text LM to start from with its GPUs and batch, conf/lm/NAME/options.conf: 128M, 1B or 8B;
-#                         --init_lm and --ngpu go before it [none]
-#   --text_dir DIR        parallel texts of audiopalm.bin.prepare_texts for stages 7 and 8 to train on as well, DIR/train and
+#                         --init_lm and --ngpu override it [none]
+#   --text_dir DIR        further training texts of stages 7 and 8, made by audiopalm.bin.prepare_texts: DIR/train and
 #                         DIR/dev; not with --trainer espnet [none]
 #
 #   --downloads DIR       the corpus as its publisher ships it, for local/data.sh [that of local/data.sh, often from db.sh]
@@ -41,7 +41,7 @@
 #   --dumpdir DIR         contents of archives of stage 1, audio of stage 2, tokens of stage 5 [dump]
 #   --tokendir DIR        tokens of stage 5 [DUMPDIR/tokens]
 #   --expdir DIR          models, decodes, scores, logs of stages 3 to 14 [exp]
-#   --models DIR          models of stages 3 to 9; with --skip_stages those in the EXPDIR of another recipe [EXPDIR]
+#   --models DIR          models of stages 3 to 9, for example the EXPDIR of another recipe with --skip_stages [EXPDIR]
 #   --units_exp DIR       audio tokenizer of stage 3 [MODELS/units]
 #   --codec_exp DIR       codec of stage 4 [MODELS/codec]
 #   --audio_format NAME   flac or wav: a file for each piece of speech; flac.ark: archives of many, also in stage 11 [flac]
@@ -49,11 +49,11 @@
 #   --valid_set NAME      [dev]
 #   --test_sets "NAMES"   sets that are decoded besides the valid set [test]
 #   --text_sets "NAMES"   sets of texts without speech that are decoded too []
-#   --conditions "NAMES"  what stage 2 does to copies of the first test set, which are decoded too, as TEST_robust_NAME:
-#                         gain, telephone, noise10, ... (python -m audiopalm.bin.distort --help) []
+#   --conditions "NAMES"  distortions of copies of the first test set, TEST_robust_NAME, which are decoded too: gain,
+#                         telephone, noise10, ... (python -m audiopalm.bin.distort --help) []
 #
-#   --scale NAME          which of the shared configurations a stage takes when the recipe has none of its own: small, for
-#                         two cores and some hours of speech, or full: conf/README.md at the repository's root [full]
+#   --scale NAME          the shared configurations for stages without one of the recipe: small, for two cores and some
+#                         hours of speech, or full: conf/README.md at the repository's root [full]
 #   --units_config FILE --codec_config FILE --vocabulary_config FILE --textlm_config FILE --lm_config FILE
 #   --espnet_lm_config FILE --acoustic_config FILE --decode_config FILE
 #                         a path, or the name of a file in the recipe's conf/, else in the shared conf/SCALE
@@ -186,9 +186,9 @@ codec_exp=${codec_exp:-${models}/codec}
 raw=${dumpdir}/raw
 logdir=${expdir}/log
 shared=${root}/conf
-[ ! ../../conf -ef "${shared}" ] || shared=../../conf  # shorter to read
+[ ! ../../conf -ef "${shared}" ] || shared=../../conf  # a shorter name for messages
 first_test=${test_sets%% *}
-# Folders of all sets, and of those that are decoded; each set once. Arrays, since a path may hold spaces.
+# Folders of all sets, and of the sets that are decoded; each set once. Arrays, because a path may contain spaces.
 data_dirs=() raw_dirs=() spoken_dirs=() token_dirs=() decoded_raw=() decoded_tokens=() decodes=()
 for set in $(printf '%s\n' ${train_set} ${valid_set} ${test_sets} | awk '!seen[$0]++'); do
     data_dirs+=("${datadir}/${set}") raw_dirs+=("${raw}/${set}")
@@ -273,7 +273,7 @@ main() {
         reads 2 "${spoken_dirs[@]}"
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        # Only the training of an acoustic model needs codec ids of the train set.
+        # Codec ids of the train set are needed only to train an acoustic model.
         local units_only=()
         "${train_acoustic}" || units_only=(--units_only "${raw}/${train_set}")
         inference "${nj}" tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
@@ -364,7 +364,7 @@ main() {
         reads 9 "${models}/acoustic"
         reads 10 "${decodes[@]}"
         for set in ${spoken_sets}; do
-            # A distorted set that no task speaks needs no ceiling either.
+            # A distorted set without generated speech needs no ceiling.
             [[ " ${robust_sets} " != *" ${set} "* ]] || compgen -G "${expdir}/decode/${set}/*/units.scp" > /dev/null || continue
             inference "${inference_nj}" synthesize --acoustic "${models}/acoustic" --codec "${codec_exp}" \
                 --decode_dir "${expdir}/decode/${set}" --data_dir "${raw}/${set}" --tokens "${tokendir}/${set}" \

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Where the corpora are: one variable for each, the folder of its official download. A recipe links to this file; the
-# recipe's --downloads wins over it.
+# The folders of the official downloads, one variable for each corpus. Recipes link to this file; --downloads of a recipe
+# overrides it.
 
 export MINI=corpus  # the embedded corpus, egs/mini/corpus
-export COVOST2=downloads  # CoVoST 2 and Common Voice 4; egs/covost2/README.md says what lies where
+export COVOST2=downloads  # CoVoST 2 and Common Voice 4; egs/covost2/README.md lists the files
 export CVSS=downloads  # CVSS and Common Voice 4
-export FILLETS=/usr/share/games/fillets-ng  # where Debian's packages put it
+export FILLETS=/usr/share/games/fillets-ng  # the folder of Debian's packages
 export FLEURS=downloads
-export JOINT=downloads  # all of these; egs/joint/README.md says what lies where
+export JOINT=downloads  # all of these; egs/joint/README.md lists the files
 export VOXPOPULI=downloads

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make a recipe: egs/TEMPLATE/new_recipe.sh NAME
-# egs/NAME then turns a folder of recordings with a text beside each into data directories; docs/new_recipe.md goes on.
+# Stage 1 of egs/NAME makes data directories of a folder of recordings with a text beside each: docs/new_recipe.md.
 set -euo pipefail
 
 die() { echo "new_recipe.sh: error: $*" >&2; exit 1; }
@@ -21,8 +21,8 @@ ln -s ../TEMPLATE/db.sh "${partial}/db.sh"
 cat > "${partial}/run.sh" << EOF
 #!/usr/bin/env bash
 # The recipe ${name}: ./run.sh --langs CODE, or "CODE CODE" for recordings in a folder for each language. --help lists all
-# options; --init_pack shipped goes on training the shipped model (docs/finetune.md).
-# Data come from local/data.sh; a configuration that conf/ here does not have is that of ../../conf/small.
+# options; --init_pack shipped finetunes the shipped model (docs/finetune.md).
+# Data come from local/data.sh. A configuration that is missing in conf/ is taken from ../../conf/small.
 set -euo pipefail
 
 called_as=\$(printf '%q ' "\$0" "\$@")
@@ -37,11 +37,11 @@ EOF
 cat > "${partial}/local/data.sh" << EOF
 #!/usr/bin/env bash
 # Stage 1: downloads/{train,dev,test}, recordings with a text beside each, for several languages
-# downloads/<set>/<language> -> data/{train,dev,test}. Any other commands that write these can stand here. The driver
-# gives these options:
+# downloads/<set>/<language> -> data/{train,dev,test}. Any other commands that write these directories may replace it. The
+# driver gives these options:
 #
 #   --output DIR --unpacked DIR           data directories [data], and a folder for the contents of archives
-#   --downloads DIR --langs "CODES"       where run.sh was called with them
+#   --downloads DIR --langs "CODES"       if run.sh was called with them
 set -euo pipefail
 
 cd "\$(dirname "\${BASH_SOURCE[0]}")/.."
@@ -51,7 +51,7 @@ cd "\$(dirname "\${BASH_SOURCE[0]}")/.."
 exec python -m audiopalm.bin.prepare --corpus folder --downloads downloads --output data "\$@"
 EOF
 chmod +x "${partial}/run.sh" "${partial}/local/data.sh"
-printf '# egs/%s\n\nWhat the corpus is, how to obtain it, under which licence; what run.sh was seen to give.\n' \
+printf '# egs/%s\n\nDescribe the corpus, how to obtain it, its licence, and the results of run.sh.\n' \
     "${name}" > "${partial}/README.md"
 mv "${partial}" "${recipe}"
 echo "made ${recipe}; next: put recordings and texts into ${recipe}/downloads/{train,dev,test}, then"

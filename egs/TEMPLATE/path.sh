@@ -11,12 +11,12 @@ fi
 PATH=${AUDIOPALM_ROOT}/utils:${PATH}
 export PATH
 export PYTHONPATH=${AUDIOPALM_ROOT}${PYTHONPATH:+:${PYTHONPATH}}
-# Many container images set it. Every command would then compile torch and all else that it imports anew: for seconds.
+# Many container images set it. Every command would then compile torch and its other imports again, which takes seconds.
 unset PYTHONDONTWRITEBYTECODE
 export LC_ALL=C.UTF-8  # tables are sorted by bytes, texts are UTF-8
-# Threads that wait for each other spin a short while, then sleep. The default of libgomp, about 300 times as long,
-# takes the core from the thread that is waited for where another process is busy (benchmarks/busy_machine.py).
+# Waiting threads spin for a short time, then sleep. By libgomp's default they spin about 300 times as long. Beside another
+# busy process they then take the core from the thread that they wait for (benchmarks/busy_machine.py).
 if [ -z "${OMP_WAIT_POLICY:-}${GOMP_SPINCOUNT:-}" ]; then export GOMP_SPINCOUNT=1000; fi
-# oneDNN keeps compiled kernels of the last 1,024 shapes. Packed batches have many shapes, so that in bfloat16 this took
-# 3.6 GiB of a training of the small LM; 128 are as fast.
+# By default oneDNN caches compiled kernels of the last 1,024 shapes. Packed batches have many shapes, so this cache took
+# 3.6 GiB of a training of the small LM in bfloat16. A cache of 128 is as fast.
 export ONEDNN_PRIMITIVE_CACHE_CAPACITY=${ONEDNN_PRIMITIVE_CACHE_CAPACITY:-128}

@@ -4,17 +4,17 @@
 #   --mixture NAME        ast: recognition and translation into text; s2st: into speech too [ast]
 #   --corpora "NAMES"     covost2 cvss voxpopuli common_voice spoken_mt [all, for ast without cvss; spoken_mt only with
 #                         --synthesize_mt]
-#   --mt_text DIR         parallel texts to train on as well, such as WMT's: news.fr-en.tsv, or news.fr-en.fr and
+#   --mt_text DIR         further parallel texts to train on, such as WMT's: news.fr-en.tsv, or news.fr-en.fr and
 #                         news.fr-en.en; stage 1 reads them into data/mt_text []
-#   --synthesize_mt "CMD" have stage 1 speak these texts into data/spoken_mt, by a command with {text}, {lang} and
-#                         {out}: 'espeak-ng -v {lang} -w {out} -- {text}' []
+#   --synthesize_mt "CMD" a command with {text}, {lang} and {out}, by which stage 1 speaks these texts into
+#                         data/spoken_mt: 'espeak-ng -v {lang} -w {out} -- {text}' []
 set -euo pipefail
 
 called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 mixture=ast corpora="" mt_text="" synthesize_mt=""
-nj=2 datadir=data data_args=""  # the driver's, seen here too
+nj=2 datadir=data data_args=""  # options of the driver that this script reads too
 others=()
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
     case "${name}" in
         mixture | corpora | mt_text | synthesize_mt | data_args) printf -v "${name}" '%s' "$2" ;;
         nj | datadir) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
-        config)  # it may have some of these
+        config)  # the file may set some of these options
             # shellcheck disable=SC1090
             . "$2"
             others+=("$1" "$2") ;;
@@ -53,10 +53,10 @@ for corpus in ${decoded}; do
     case " ${corpora} " in *" ${corpus} "*) test_sets+=" ${corpus}_test" ;; esac
 done
 if [ -n "${mt_text}" ] || [ -d "${datadir}/mt_text" ]; then options+=(--text_dir "${datadir}/mt_text"); fi
-# For local/data.sh: a command with quotes would not survive as a word of --data_args.
+# For local/data.sh, because --data_args would split a command with quotes.
 export JOINT_MT_TEXT=${mt_text} JOINT_SYNTHESIZE_MT=${synthesize_mt} JOINT_NJ=${nj}
 
-# The mixtures share data and audio; models and tokens are each one's.
+# The mixtures share data and audio; each has its own models and tokens.
 exec ../TEMPLATE/audiopalm.sh \
     --called_as "${called_as% }" \
     --data_args "--corpora ${corpora} --name ${mixture} ${more} ${data_args}" \

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What runs jobs: `${train_cmd} JOB=1:N LOG COMMAND...`. A recipe has its own copy of this file; `./run.sh --cmd` goes
-# before it. docs/clusters.md has examples.
+# The launchers of jobs: `${train_cmd} JOB=1:N LOG COMMAND...`. A recipe has its own copy of this file; `./run.sh --cmd`
+# overrides it. docs/clusters.md has examples.
 #
 #   train_cmd    jobs on CPUs: stage 2
 #   cuda_cmd     trainings, on GPUs or with --ngpu 0 on CPUs (stages 3, 4, 7, 8, 9), and inference with --gpu_inference true
 #   decode_cmd   inference on CPUs (stages 5, 10, 11)
 #
-# Options for the cluster, such as `--mem 4G --time 4:00:00`, stand behind the program; those that it knows stand in
-# conf/slurm.conf and conf/queue.conf of the repository, or of the recipe.
+# Options for the cluster, such as `--mem 4G --time 4:00:00`, follow the program. conf/slurm.conf and conf/queue.conf of
+# the repository, or of the recipe, list its options.
 
 cmd_backend=local
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The scores of the shipped model, pretrained/pack, as recipe mini-shipped: nothing is trained. Beside the test sets of run.sh it
-# hears `test` under the distortions of audiopalm/data/distortion.py (test_robust_NAME), translates other wordings
-# (test_paraphrase), and speaks more. Options are those of run.sh, for example --stage 10 or --publish true.
+# Score the shipped model, pretrained/pack, as recipe mini-shipped, without training. Besides the test sets of run.sh it decodes
+# distorted copies of `test` (test_robust_NAME, audiopalm/data/distortion.py) and other wordings (test_paraphrase), and more
+# utterances as speech. Options are those of run.sh, for example --stage 10 or --publish true.
 set -euo pipefail
 
 called_as=$(printf '%q ' "$0" "$@")

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The paper's ablations in small, after ./run.sh: trains what conf/tables/tables.yaml names, for each seed in a folder of its
-# own, decodes, scores, and writes tables.json and TABLES.md. What is finished is not done again. Options (defaults in
-# brackets):
+# The paper's ablations with small models, after ./run.sh: trains the systems of conf/tables/tables.yaml, for each seed in a
+# folder of its own, decodes, scores, and writes tables.json and TABLES.md. Finished runs are not repeated. Options
+# (defaults in brackets):
 #
 #   --only "ROWS"     rows of the page: "table5 table6" [all]
 #   --seeds "NS"      ["0 1 2"]
-#   --parallel N      runs at once, which share the cores [1]
-#   --expdir DIR      where the runs are, DIR/<system>_seed<N> [exp/tables]
-#   --lm_args "ARGS"  further arguments of every stage 8; for a trial, which needs an --expdir, --results and --report of its own []
+#   --parallel N      number of simultaneous runs, which share the cores [1]
+#   --expdir DIR      folder of the runs, DIR/<system>_seed<N> [exp/tables]
+#   --lm_args "ARGS"  further arguments of every stage 8; such a run needs its own --expdir, --results and --report []
 #   --results FILE    scores of all runs [tables.json]
 #   --report FILE     the page [TABLES.md]
 #   --help            this text

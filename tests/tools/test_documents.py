@@ -19,7 +19,7 @@ from audiopalm.vocabulary.joint import load_vocabulary
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "egs" / "mini"
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md",
-                    *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md"),
+                    *(ROOT / "docs").glob("*.md"), *(ROOT / "egs").glob("*/README.md"), *MINI.glob("*/README.md"),
                     *(ROOT / "egs").glob("*/NOTES.md"), *(ROOT / "benchmarks").glob("*.md")])
 # A run makes these. They are not part of the repository.
 MADE = ("egs/mini/exp/", "egs/mini/RESULTS.md", "egs/mini/results.json", ".venv/")

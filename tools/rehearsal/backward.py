@@ -1,4 +1,4 @@
-"""The backward pass in Python: torch's own engine asks the CUDA driver for streams, and there may be none."""
+"""The backward pass in Python. Torch's own engine would need streams of a CUDA driver, which may be missing."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def backward(loss: Tensor) -> None:
-    """What `loss.backward()` does for a scalar: gradients are added to `grad` of the leaves."""
+    """Add the gradients of a scalar to `grad` of the leaves, as `loss.backward()` does."""
     gradients: dict[Any, dict[int, Tensor]] = defaultdict(dict)
     gradients[loss.grad_fn][loss.output_nr] = torch.ones_like(loss)
     for node in in_order(loss.grad_fn):
@@ -30,7 +30,7 @@ def backward(loss: Tensor) -> None:
         for gradient, (following, number) in zip(found, node.next_functions, strict=False):
             if gradient is not None and following is not None:
                 expected = following._input_metadata[number]
-                if gradient.shape != expected.shape:  # of what was broadcast
+                if gradient.shape != expected.shape:  # the value was broadcast
                     gradient = gradient.sum_to_size(expected.shape)
                 gradient = gradient.to(expected.dtype)
                 old = gradients[following].get(number)
@@ -38,7 +38,7 @@ def backward(loss: Tensor) -> None:
 
 
 def in_order(root: Any) -> list[Any]:
-    """All nodes of the graph, each before those that its gradients go to."""
+    """All nodes of the graph, each before the nodes that receive its gradients."""
     order, seen, stack = [], set(), [(root, False)]
     while stack:
         node, done = stack.pop()

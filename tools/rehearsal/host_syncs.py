@@ -1,7 +1,7 @@
-"""Every place in which the host waits for the device, or copies to it without saying that it need not wait.
+"""Every place in which the host waits for the device, or copies to it without `non_blocking`.
 
-Works on tensors without data, of the meta device or fake CUDA tensors: what the host asks for is answered by a
-stand-in, so that one run finds all places.
+This works on tensors without data, of the meta device or fake CUDA tensors. A value that the host reads is replaced by
+a made-up one, so that one run finds all places.
 """
 
 import traceback
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 ROOT = Path(__file__).resolve().parents[2]
-# {operator whose result has a size that depends on values, or that answers the host: what a reader calls it}
+# {operator whose result goes to the host, or whose result's size depends on values: its name in PyTorch}
 WAITING = {
     aten._local_scalar_dense.default: "item()", aten.item.default: "item()", aten.is_nonzero.default: "bool()",
     aten.equal.default: "torch.equal", aten.nonzero.default: "nonzero", aten.masked_select.default: "masked_select",
@@ -29,7 +29,7 @@ WAITING = {
     aten.repeat_interleave.Tensor: "repeat_interleave without output_size",
 }
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
-CTC = aten._ctc_loss.Tensor  # takes the lengths to the host
+CTC = aten._ctc_loss.Tensor  # copies the lengths to the host
 COPIES = (aten._to_copy.default, aten.copy_.default)
 
 
@@ -62,11 +62,11 @@ class _Operators(TorchDispatchMode):
         options = options or {}
         tensors = [one for one in tree_leaves((arguments, options)) if isinstance(one, Tensor)]
         if not any(on_device(one.device) for one in tensors) and not on_device(options.get("device")):
-            with unset_fake_temporarily():  # what the host computes for itself is computed, as its code depends on it
+            with unset_fake_temporarily():  # computations of the host itself are done, because its code depends on them
                 return operator(*arguments, **options)
         composed = "CompositeImplicitAutograd"
         if operator.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), composed):
-            with self:  # in inference mode operators arrive whole that consist of others
+            with self:  # in inference mode, composite operators arrive undecomposed
                 return operator.decompose(*arguments, **options)
         if (what := waits(operator, arguments, options)) is None:
             return operator(*arguments, **options)
@@ -93,7 +93,7 @@ def on_device(device: torch.device | str | None) -> bool:
 
 
 def waits(operator: Any, arguments: tuple, options: dict) -> str | None:
-    """What the host does that makes it wait; None for an operator that it only tells the device to run."""
+    """The name of a computation for which the host waits; None for an operator that is only sent to the device."""
     tensors = [one for one in arguments if isinstance(one, Tensor)]
     device = any(on_device(one.device) for one in tensors)
     if operator in WAITING and device:
@@ -119,7 +119,7 @@ def waits(operator: Any, arguments: tuple, options: dict) -> str | None:
 
 
 def stand_in(operator: Any, arguments: tuple, options: dict) -> Any:
-    """A possible result: 1 for a number, half of the places for those that are chosen."""
+    """A possible result: 1 for a number, half of the positions for a selection."""
     first = arguments[0]
     if operator in (aten._local_scalar_dense.default, aten.item.default):
         return {torch.bool: True}.get(first.dtype, 1.0 if first.is_floating_point() else 1)
@@ -151,7 +151,7 @@ def stand_in(operator: Any, arguments: tuple, options: dict) -> Any:
 
 
 def caller() -> str:
-    """file:line of the innermost frame that is in this repository and not of the rehearsal."""
+    """file:line of the innermost frame that is in this repository and not in tools/rehearsal."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
         ours = path.is_relative_to(ROOT) and "site-packages" not in path.parts  # .venv is in the repository's folder

@@ -1,7 +1,7 @@
-"""What is rehearsed: one step of every training and of every use of a model, at tiny shapes.
+"""The scenarios of tools/rehearse_gpu.py: one step of every training and of every use of a model, at tiny shapes.
 
-A scenario is a generator: it builds its models, then yields once for each step, as a name and a function. What the
-functions do must not make the host wait.
+A scenario is a generator: it builds its models, then yields a name and a function for each step. The functions must not
+make the host wait.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Stage 1: CVSS as its publisher ships it -> data/{train,dev,test}. The driver calls it; by itself it is
+# Stage 1: CVSS as its publisher ships it -> data/{train,dev,test}. The driver calls it; by hand it is
 # ./local/data.sh --langs "fr de". Options (defaults in brackets; --help lists all):
 #
 #   --downloads DIR       the corpus, archives or unpacked [CVSS of db.sh]
 #   --langs "CODES"       its languages, as the corpus spells them [all]
 #   --version c|t         the translations in one voice (c), or each in the voice of its source (t) [c]
-#   --max_drop SHARE      how many rows of a set may be dropped [0.05]
+#   --max_drop FRACTION   fraction of a set's rows that may be dropped [0.05]
 #   --output DIR          data directories [data]
 #   --unpacked DIR        contents of archives [dump/unpacked]
 set -euo pipefail

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Stage 1: several corpora -> data/<corpus>/{train,dev,test} and, put together, data/{train,dev}_NAME and
+# Stage 1: several corpora -> data/<corpus>/{train,dev,test}, and combined data/{train,dev}_NAME and
 # data/<corpus>_test. run.sh calls it through the driver. Options (defaults in brackets; --help lists all):
 #
-#   --downloads DIR       where all corpora lie; README.md says what is looked for [JOINT of db.sh]
+#   --downloads DIR       the folder of all corpora; README.md lists the files [JOINT of db.sh]
 #   --corpora NAMES       some of covost2 cvss voxpopuli common_voice spoken_mt
-#   --name NAME           the ending of the sets that are put together: ast or s2st [joint]
-#   --langs "CODES"       Common Voice's codes; each corpus takes those that it knows [all]
+#   --name NAME           the ending of the combined sets: ast or s2st [joint]
+#   --langs "CODES"       Common Voice's codes; each corpus takes its own languages of them [all]
 #   --targets CODES       VoxPopuli's languages of interpretation [none]
 #   --version c|t         of CVSS [c]
-#   --max_drop SHARE      how many rows of a set may be dropped [0.05]
+#   --max_drop FRACTION   fraction of a set's rows that may be dropped [0.05]
 #   --output DIR          data directories [data]
 #   --unpacked DIR        contents of archives [dump/unpacked]
 #
-# What a word of --data_args cannot hold comes from the environment: JOINT_MT_TEXT, a folder of parallel texts, becomes
-# OUTPUT/mt_text, and JOINT_SYNTHESIZE_MT, a command, speaks these into OUTPUT/spoken_mt in JOINT_NJ jobs.
+# Values with spaces, which --data_args would split, come from the environment. JOINT_MT_TEXT is a folder of parallel texts,
+# which becomes OUTPUT/mt_text. JOINT_SYNTHESIZE_MT is a command that speaks them into OUTPUT/spoken_mt in JOINT_NJ jobs.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

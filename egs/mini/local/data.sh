@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stage 1: the embedded corpus -> data/{train,dev,test,test_unseen,test_prompts}. The driver calls it; by itself it is
+# Stage 1: the embedded corpus -> data/{train,dev,test,test_unseen,test_prompts}. The driver calls it; by hand it is
 # ./local/data.sh. Options (defaults in brackets; --help lists all):
 #
 #   --downloads DIR       the corpus [MINI of db.sh]

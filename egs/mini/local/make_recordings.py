@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Remake egs/mini/corpus/recordings from the packages that hold the original speech.
+"""Make egs/mini/corpus/recordings from the packages of the original speech.
 
 Human voices, from Debian packages (no root needed):
 
@@ -12,8 +12,8 @@ Kokoro voices: see egs/mini/local/synthesise_kokoro.py, which writes one wav per
     python egs/mini/local/make_recordings.py --asterisk asterisk/usr/share/asterisk/sounds --kokoro kokoro \
         --corpus egs/mini/corpus
 
-Each clip is decoded, resampled to 16 kHz, trimmed and brought near one loudness; a voice's clips follow one another
-in one Ogg Opus file, and `segments` says where each is.
+Each clip is decoded, resampled to 16 kHz, trimmed and scaled towards a common loudness. All clips of a voice are in
+one Ogg Opus file, and `segments` has their times.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, resample
 from audiopalm.data.datadir import read_table, write_table
 
-FRAME = 160  # samples, 10 ms: clips start and end on frames, so that two decimals of a second are exact
-MARGIN = 3  # frames of quiet kept on each side of a clip
-SILENCE = -36.0  # dB under the loudest frame
-GAP = 10  # frames between clips, so that the coder does not smear one into the next
+FRAME = 160  # samples, 10 ms; clips start and end on frames, so that their times have two decimals
+MARGIN = 3  # frames of silence on each side of a clip
+SILENCE = -36.0  # dB relative to the loudest frame
+GAP = 10  # frames between clips, so that the codec does not smear a clip into the next one
 LEVEL = -20.0  # dBFS of the loud frames of a clip
-GAIN = 8.0  # dB, the most that a clip is changed
+GAIN = 8.0  # dB, the largest change of a clip's loudness
 LONGEST = 12.0  # seconds; longer prompts are not shipped
 
 
 def read_clip(voice: Voice, clip: str, asterisk: Path, kokoro: Path) -> np.ndarray | None:
-    """Samples `[T]` at 16 kHz, or None where the voice has no such clip."""
+    """Samples `[T]` at 16 kHz, or None if the voice has no such clip."""
     if voice.synthetic:
         path = kokoro / voice.speaker / voice.language / f"{clip.replace('/', '_')}.wav"
         if not path.exists():

