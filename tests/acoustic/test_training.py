@@ -1,4 +1,4 @@
-"""Trainings of SoundStorm and AudioLM: what they learn, the tokens they refuse, and the batches they draw."""
+"""Trainings of SoundStorm and AudioLM: the codes they learn, the tokens they refuse, the batches they draw."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables read as columns have the same rows and the same account as tables read row by row, whatever they hold."""
+"""Tables read as columns have the same rows and the same account as tables read row by row."""
 
 import gzip
 import random
