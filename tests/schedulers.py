@@ -1,4 +1,4 @@
-"""What the tests of run.pl, slurm.pl and queue.pl share: calls, logs, a scheduler that leaves no process behind."""
+"""Helpers for tests of run.pl, slurm.pl and queue.pl: calls, logs, a scheduler that leaves no process behind."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Trainings of SoundStorm and AudioLM: what they learn, the tokens they refuse, and the batches they draw."""
+"""Trainings of SoundStorm and AudioLM: the codes they learn, the tokens they refuse, the batches they draw."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def learn(output, tokens, dev=None, **settings) -> None:
         model=ModelConfig(dim=48, layers=2, heads=2, feedforward=96, dropout=0.0),
         batch=VoiceBatchConfig(voices=3, targets=4, prompt_seconds=0.6, target_seconds=1.0),
         training=TrainingConfig(**settings),
-        optimizer=OptimizerConfig(learning_rate=5e-3, final_rate=0, warmup_steps=20, weight_decay=0.01),
+        optimizer=OptimizerConfig(learning_rate=1e-2, final_rate=0, warmup_steps=20, weight_decay=0.01),
         generation=GenerationConfig(iterations=[4, 1], temperature=0.0, noise=0.0))
     train(SoundStormTraining, config, AcousticData(tokens, tokens, dev, dev), output, 0)
 
@@ -43,9 +43,9 @@ def learn(output, tokens, dev=None, **settings) -> None:
 def test_a_model_learns_the_codes_of_units_and_voices(tmp_path, tokens):
     write_tokens(tmp_path / "dev", 2, 12)
     torch.set_num_threads(1)
-    learn(tmp_path / "exp", tokens, tmp_path / "dev", steps=240, log_every=80, validate_every=240)
+    learn(tmp_path / "exp", tokens, tmp_path / "dev", steps=120, log_every=40, validate_every=120)
     log = [json.loads(line) for line in (tmp_path / "exp" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log] == [80, 160, 240]
+    assert [line["step"] for line in log] == [40, 80, 120]
     assert all(f"level_{level}" in log[0] for level in range(LEVELS)) and log[-1]["loss"] < log[0]["loss"]
     assert min(log[-1]["dev"][f"accuracy_{level}"] for level in range(LEVELS)) > 0.95
 

@@ -26,7 +26,7 @@ def codec(tmp_path_factory):
     return load_codec(directory)
 
 
-@pytest.mark.parametrize("samples", [1, 1600, 16001, 1920000])  # to 0.1 s and 120 s
+@pytest.mark.parametrize("samples", [1, 1600, 16001, 480000])  # up to 30 s
 def test_lengths_of_ids_and_of_speech(codec, samples):
     assert (codec.rate, codec.levels, codec.size) == (50, 3, 32)
     ids = codec.encode([np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)])[0]

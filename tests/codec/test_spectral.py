@@ -24,7 +24,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
-@pytest.mark.parametrize("samples", [1, 320, 321, 1600, 1920000])  # to 0.1 s and 120 s
+@pytest.mark.parametrize("samples", [1, 320, 321, 1600, 480000])  # up to 30 s
 def test_lengths_of_ids_and_of_speech(codec, samples):
     ids = codec.encode([noise(samples)])[0]
     assert ids.dtype == np.int64 and ids.shape == (-(-samples // 320), 3)

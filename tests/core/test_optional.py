@@ -1,4 +1,4 @@
-"""Stand-ins for absent requirements of espnet say honestly what is missing."""
+"""Stand-ins for absent requirements of espnet raise errors that name the missing package."""
 
 import importlib.util
 import subprocess

@@ -120,7 +120,8 @@ def test_a_text_always_has_the_same_translation(paraphrases, sets):
         assert known.setdefault((language, text), translations) == translations
 
 
-def test_the_texts_are_data_directories_that_training_reads(tmp_path):
+def test_the_texts_are_data_directories_that_training_reads(tmp_path, sets, monkeypatch):
+    monkeypatch.setattr(Paraphrases, "sample", lambda self: sets)  # drawn once for all tests
     report = write_sets(CORPUS, tmp_path)
     for name in ("texts/train", "texts/dev", "test_paraphrase"):
         assert problems(tmp_path / name, Options(wav=False)) == []

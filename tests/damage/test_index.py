@@ -202,7 +202,7 @@ def test_the_order_of_batches_does_not_depend_on_the_number_of_workers(training,
     config.write_text(CONFIG.replace("{task: asr}, ", ""))
     orders: dict[int, list[list[str]]] = {}
     step = LMTraining.step
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         used = orders[workers] = []
         monkeypatch.setattr(LMTraining, "step", lambda self, batch, number, used=used: (
             used.append(batch.utterances) or step(self, batch, number)))
@@ -210,7 +210,7 @@ def test_the_order_of_batches_does_not_depend_on_the_number_of_workers(training,
         arguments[arguments.index("--config") + 1] = config
         arguments[arguments.index("--output") + 1] = copied[0].parent / f"lm{workers}"
         call("train_lm", *arguments)
-    assert len(orders[0]) == 4 and orders[0] == orders[1] == orders[2]
+    assert len(orders[0]) == 4 and orders[0] == orders[2]
 
 
 def test_lengths_of_recordings_are_read_from_their_headers_once(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Damaged packs: a command that is given one says in one line what is wrong with it."""
+"""Damaged packs: commands that read one name the damage in one line."""
 
 import json
 import random

@@ -1,7 +1,6 @@
 """Everything but the adapter of ESPnet works without espnet."""
 
-import subprocess
-import sys
+from prestarted import run_python
 
 HIDDEN = "import sys; sys.modules.update({'espnet': None, 'espnet2': None}); "  # an import of these fails
 IMPORT_ALL = HIDDEN + """
@@ -14,20 +13,21 @@ print(len(core), len(names))
 """
 
 
-def run(program, *arguments):
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+def run(folder, program, *arguments):
+    (folder / "program.py").write_text(program)
+    return run_python(folder / "program.py", *arguments)
 
 
-def test_the_core_imports_without_espnet():
-    done = run(IMPORT_ALL)
+def test_the_core_imports_without_espnet(tmp_path):
+    done = run(tmp_path, IMPORT_ALL)
     assert done.returncode == 0, done.stderr
     core, all_modules = map(int, done.stdout.split())
     assert 90 < core < all_modules
 
 
-def test_commands_of_the_adapter_name_the_missing_package():
+def test_commands_of_the_adapter_name_the_missing_package(tmp_path):
     for name, arguments in (("espnet_train_lm", []), ("espnet_convert", ["--model_file", "x", "--output", "y"])):
         program = HIDDEN + (f"import runpy; sys.argv = ['{name}', *sys.argv[1:]]; "
                             f"runpy.run_module('audiopalm.bin.{name}', run_name='__main__')")
-        done = run(program, *arguments)
+        done = run(tmp_path, program, *arguments)
         assert done.returncode == 1 and done.stderr == f"{name}: error: espnet is not installed; run tools/setup.sh\n"

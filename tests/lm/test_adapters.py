@@ -234,7 +234,7 @@ def llama(tmp_path):
 
 
 def change(folder, **changes) -> None:
-    """Set weights of a folder, or drop those that are None; dots of their names are double underscores here."""
+    """Set the weights of a folder, or remove them where the value is None. `__` in a name stands for a dot."""
     state = load_file(folder / "model.safetensors")
     for name, value in changes.items():
         state.pop(name.replace("__", "."), None)

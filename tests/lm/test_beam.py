@@ -47,9 +47,9 @@ def test_a_beam_of_one_is_greedy(model):
     task, config = get_task("asr+ast+s2st"), DecodingConfig(text_tokens=6, audio_tokens=9)
     greedy = generate(model, PROMPTS, list("abcd"), task, VOCABULARY, config)
     searched = beam_search(model, PROMPTS, task, VOCABULARY, config)
-    for left, (right,) in zip(greedy, searched, strict=True):
-        assert [part.tolist() for part in left.parts] == [part.tolist() for part in right.parts]
-        assert left.truncated == right.truncated and left.score == pytest.approx(right.score, rel=1e-5)
+    for answer, (best,) in zip(greedy, searched, strict=True):
+        assert [part.tolist() for part in answer.parts] == [part.tolist() for part in best.parts]
+        assert answer.truncated == best.truncated and answer.score == pytest.approx(best.score, rel=1e-5)
 
 
 def test_a_prompt_has_the_same_answers_in_a_batch_and_alone(model):

@@ -51,7 +51,7 @@ def _write_fleurs(downloads: Path, code: str, rows: dict[str, list[tuple]], file
     for name, entries in rows.items():
         lines = [f"{number}\t{file}\t{text}\t{text.lower()}\tc |\t{samples}\t{gender}"
                  for number, file, text, samples, gender in entries]
-        if (code, name) == ("fr_fr", "train"):  # what other layouts cannot have
+        if (code, name) == ("fr_fr", "train"):  # the other layouts cannot have such rows
             lines += ["9\t9012.wav\tsix\tsix\tc |\t16000", "x\t9013.wav\tx\tx\tc |\t16000\tMALE"]
             files["audio/train/9014.wav"] = wav(16000, "FLOAT")  # no row
         files[f"{name}.tsv"] = ("\n".join(lines) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Scores and pages of decodes that were made anew since, or by several models, are refused."""
+"""Scores and pages of outdated decodes, or of decodes by several models, are refused."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def change(path, **values):
 
 def test_a_decode_of_an_earlier_stage_10_is_refused(recipe):
     other = read_json(recipe / "decodes.json")["asr_es"] | {"model_sha256": "c" * 64}
-    write_record(recipe, {"asr_es": other})  # as stage 10 does when it begins anew with another model
+    write_record(recipe, {"asr_es": other})  # as stage 10 does when it starts with another model
     check_refusal(run_score, r"asr_es was decoded with another model_sha256 than stage 10 \(decode\)")
     change(recipe / "asr_es/meta.json", model_sha256="c" * 64)
     check_refusal(run_score, r"asr\+ast\+s2st_es_en was decoded by the model a{16}, the set last by another; run "

@@ -75,7 +75,7 @@ def test_no_file_of_another_decode_or_of_its_speech_stays(run, tmp_path):
     assert contents(out) == {"asr", "meta.json", *(f"1best_recog/{name}" for name in ("text", "token_int", "score"))}
 
 
-def test_a_decode_is_made_anew_only_when_its_inputs_have_changed(run, tmp_path, digit_sets):
+def test_a_decode_is_repeated_only_when_its_inputs_have_changed(run, tmp_path, digit_sets):
     assert run() and run() == []
     before = read_json(tmp_path / "out" / "meta.json")["input_sha256"]
     assert run(model="b")

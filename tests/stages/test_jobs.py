@@ -67,7 +67,7 @@ def test_a_path_may_hold_the_word_that_stands_for_the_job_number(tmp_path):
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.flac", "1.flac", "2.flac"]
 
 
-def test_a_job_that_is_started_again_goes_on_behind_its_last_whole_result(tmp_path):
+def test_a_restarted_job_goes_on_after_its_last_complete_result(tmp_path):
     todo, done = tmp_path / "1.todo", tmp_path / "1.done"
     todo.write_text("".join(json.dumps(asdict(item)) + "\n" for item in items(tmp_path, 4)))
     done.write_text(json.dumps(asdict(WrittenAudio(written=7))) + '\n{"error": "", "wri')

@@ -73,12 +73,12 @@ def test_a_second_run_is_refused_and_a_killed_run_leaves_no_command(texts, tmp_p
     script = tmp_path / "say.sh"
     script.write_text('#!/bin/sh\necho $$ > "$0.pid.new"; mv "$0.pid.new" "$0.pid"; exec sleep 600\n')
     script.chmod(0o755)
-    command = [sys.executable, "-m", "audiopalm.bin.speak_texts", "--input", tmp_path / "mt", "--output",
-               tmp_path / "spoken", "--command", f"{script} {{text}} {{out}}", "--nj", "1"]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    words = ["-m", "audiopalm.bin.speak_texts", "--input", tmp_path / "mt", "--output", tmp_path / "spoken",
+             "--command", f"{script} {{text}} {{out}}", "--nj", "1"]
+    first = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
     pid = Path(f"{script}.pid")
     wait_until(pid.exists)
-    second = subprocess.run(command, text=True, capture_output=True)
+    second = run_python(*words)
     assert second.returncode == 1
     assert f"spoken is being written by process {first.pid} on " in second.stderr.splitlines()[-1]
     first.kill()

@@ -158,7 +158,7 @@ def test_an_interrupted_folder_is_continued_and_a_finished_one_stays_as_it_is(st
     assert not (stage["decode_dir"] / "s2st_es_en" / "wav.scp").exists()
 
 
-def test_new_units_or_settings_are_spoken_anew(stage):
+def test_changed_units_or_settings_are_spoken_again(stage):
     synthesize(stage)
     folder = stage["decode_dir"] / "s2st_es_en"
     units = {name: np.full(40, 3) for name in SPANISH}

@@ -77,7 +77,7 @@ def test_ids_are_those_of_the_tokenizers_and_each_file_is_encoded_once(folders, 
         "units_rate": 25, "units_size": 16, "codec_rate": 50, "codec_levels": 3, "codec_size": 16}
 
 
-def test_a_failed_run_goes_on_after_its_last_whole_shard(folders, monkeypatch):
+def test_a_failed_run_goes_on_after_its_last_complete_shard(folders, monkeypatch):
     monkeypatch.setattr(stage, "SHARD_SECONDS", 1)
     longest = max((folders[0]).glob("*.flac"), key=lambda path: path.stat().st_size)  # in the last shard
     content = longest.read_bytes()

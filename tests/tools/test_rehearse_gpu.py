@@ -1,11 +1,11 @@
 """tools/rehearse_gpu.py on tensors without data: no step waits for the device, and code that waits is found."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from prestarted import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -15,9 +15,9 @@ from rehearsal.host_syncs import HostSyncs  # noqa: E402
 from audiopalm.lm.model import Decoder, ModelConfig  # noqa: E402
 
 
-def test_no_step_waits_for_the_device():
-    command = [sys.executable, ROOT / "tools" / "rehearse_gpu.py", "--device", "meta"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+def test_no_step_waits_for_the_device(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = run_python(ROOT / "tools" / "rehearse_gpu.py", "--device", "meta")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1] == "0 mistakes on meta tensors without data"
     for line in ("language model, decoding, float32: 12 steps", "AudioLM, float32: 2 steps", "SoundStream, float32: 3"):

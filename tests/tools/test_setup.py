@@ -1,4 +1,4 @@
-"""tools/setup.sh, with a stand-in for Python that records what pip and uv are asked for."""
+"""tools/setup.sh, with a stand-in for Python that records the calls of pip and uv."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ def test_changed_requirements_update_the_environment(setup):
     assert setup.calls() == []
 
 
-def test_a_failed_set_up_is_begun_anew(setup):
+def test_a_failed_set_up_is_started_from_the_beginning(setup):
     result = setup(FAIL="espnet==")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
@@ -89,7 +89,7 @@ def test_a_failed_set_up_is_begun_anew(setup):
     assert not (setup.venv / "left over").exists()
 
 
-def test_a_killed_set_up_is_begun_anew(setup, tmp_path):
+def test_a_killed_set_up_is_started_from_the_beginning(setup, tmp_path):
     process = subprocess.Popen(setup.command, env={**setup.environment, "HANG": "requirements.txt"},
                                start_new_session=True, stderr=subprocess.DEVNULL)
     wait_until((tmp_path / "calls.hanging").exists)

@@ -58,7 +58,7 @@ def pretrained(request, tmp_path_factory):
 
 @torch.no_grad()
 def expected(encoder, extractor, samples: np.ndarray, layer: int) -> torch.Tensor:
-    """Units `[units, dim]` by transformers: its `hidden_states`, the last frame once more where one is missing."""
+    """Units `[units, dim]` by transformers: its `hidden_states`, with a repeated last frame where one is missing."""
     units = -(-len(samples) // 640)
     samples = np.pad(samples, (0, max(640 * units, 1600) - len(samples)))
     inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")

@@ -65,7 +65,7 @@ def test_text_and_wav_scp_may_be_missing_only_where_the_options_say_so(data):
     assert "is no directory" in mistakes(data / "none")
 
 
-def test_fix_says_which_table_lost_what_and_leaves_a_valid_directory(data):
+def test_fix_names_the_lost_utterances_of_each_table_and_leaves_a_valid_directory(data):
     (data / "text").write_text("b-1 z\na-1 x\nc-1 w\n")
     (data / "wav.scp").write_text("b-1 /b.flac\na-2 /a.flac\na-1 /a.flac\n")
     result = call("fix_data_dir.sh", data)

@@ -175,7 +175,7 @@ def start(tmp_path):
         process.stderr.close()
 
 
-# INT: the job ends in order and the shell could go on. TERM: outer.sh ends at once, before what it runs.
+# INT: the job ends by itself, and its shell could go on. TERM: outer.sh ends at once, before the job in it.
 @pytest.mark.parametrize(("name", "code", "script"), [("INT", 130, "job.sh"), ("TERM", 143, "outer.sh")])
 def test_a_signal_reaches_the_jobs_and_run_pl_waits_for_them(tmp_path, start, name, code, script):
     (tmp_path / "job.sh").write_text(JOB_WITH_TRAP)
