@@ -71,7 +71,7 @@ def test_vocabulary_of_an_imported_lm(tmp_path):
     with pytest.raises(AudioPaLMError, match="tokenizer.json has SHA-256"):
         load_vocabulary(tmp_path / "vocabulary")
     assert make_vocabulary(tmp_path / "vocabulary", 12, "units", ["en"], 400, 1).layout_hash != made.layout_hash
-    with pytest.raises(AudioPaLMError, match="ids, the text LM 300 rows"):
+    with pytest.raises(AudioPaLMError, match="ids, but the text LM has 300 rows"):
         make_vocabulary(tmp_path / "vocabulary", 12, "units", ["en"], text_size=300, eos=1)
 
 
