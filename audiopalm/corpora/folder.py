@@ -79,13 +79,17 @@ def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> Non
         elif not text:
             data.account.drop(name + suffix, "empty text")
         else:
-            translated = [(*kind.split("."), path) for kind, path in files.items() if kind.count(".") == 1]
-            translations = {code: _text(path) for code, ending, path in translated if ending == "txt"}
+            translations: dict[str, str] = {}
+            spoken: dict[str, Path] = {}
+            for kind, path in files.items():
+                code, _, ending = kind.partition(".")
+                if ending == "txt" and (translation := _text(path)):
+                    translations[code] = translation
+                elif ending in AUDIO:
+                    spoken[code] = path
             data.utterances.append(Utterance(
                 id=name + suffix, speaker=name.rpartition("-")[0] or name + suffix, language=language, audio=audio,
-                text=text,
-                translations={code: text for code, text in translations.items() if text},
-                spoken={code: path for code, ending, path in translated if ending in AUDIO}))
+                text=text, translations=translations, spoken=spoken))
 
 
 def _text(path: Path | None) -> str | None:

@@ -72,9 +72,10 @@ def test_every_lost_row_is_named(tmp_path):
     assert names["no speech inside the recording"] == segment_name("en", 11)
     assert names["row of 3 columns instead of 14"].startswith("asr_en.tsv.gz:")
     assert read_reasons(tmp_path / "data/dropped.de.tsv") == [
-        [segment_name("en", 77), "no such source utterance"], ["s2s_de_ref.tsv.gz:7", "row of 1 columns instead of 4"],
+        ["s2s_de_ref.tsv.gz:7", "row of 1 columns instead of 4"], [segment_name("en", 77), "no such source utterance"],
         [segment_name("en", 15), "recording missing"], [segment_name("en", 2), "outside of the recording"]]
-    assert "4 utterances with interpretation into de; left out: 1 no such source utterance" in result.stderr
+    assert ("4 utterances with interpretation into de; left out: 1 row of 1 columns instead of 4, "
+            "1 no such source utterance") in result.stderr
 
 
 def test_the_pieces_of_speech_of_an_utterance_are_joined(tmp_path):

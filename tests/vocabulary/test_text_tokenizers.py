@@ -70,7 +70,7 @@ def test_audio_ids_follow_the_embedding_rows_of_an_imported_lm_and_the_hash_cove
     with pytest.raises(AudioPaLMError, match="tokenizer.json has SHA-256"):
         load_vocabulary(tmp_path / "vocabulary")
     assert make_vocabulary(tmp_path / "vocabulary", 12, "units", ["en"], 400, 1).layout_hash != made.layout_hash
-    with pytest.raises(AudioPaLMError, match="ids, the text LM 300 rows"):
+    with pytest.raises(AudioPaLMError, match="ids, but the text LM has 300 rows"):
         make_vocabulary(tmp_path / "vocabulary", 12, "units", ["en"], text_size=300, eos=1)
 
 
