@@ -15,10 +15,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Files that take a quarter of a minute or longer, the longest first.
-LONG = ("test_mini_recipe.py", "test_trainings.py", "test_espnet_task.py", "test_lm_commands.py",
-        "test_public_models.py", "test_launch.py", "test_joint.py", "test_public_recipes.py",
-        "test_parallel_training.py", "test_driver.py", "test_driver_failures.py", "test_judge.py", "test_new_recipe.py",
-        "test_finetune.py", "test_hostile_calls.py", "test_imported_lm.py")
+LONG = ("test_mini_recipe.py", "test_trainings.py", "test_parallel_training.py", "test_public_models.py",
+        "test_launch.py", "test_joint.py", "test_lm_commands.py", "test_slurm.py", "test_public_recipes.py",
+        "test_demo_in_browser.py", "test_espnet_task.py", "test_lora.py", "test_judge.py", "test_new_recipe.py",
+        "test_driver.py", "test_driver_failures.py", "test_rehearse_gpu.py", "test_finetune.py",
+        "test_hostile_calls.py", "test_imported_lm.py")
 
 
 def pytest_collection_modifyitems(items):
