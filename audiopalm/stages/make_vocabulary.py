@@ -1,22 +1,16 @@
 """Stage 6: the text tokenizer and vocabulary.json, from the training texts and the tokens of stage 5."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.manifest import check_manifest
-from audiopalm.data.columns import read_columns
-from audiopalm.data.datadir import languages_of
+from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.example_set import DATA_STAGE, UNITS_META
 from audiopalm.data.index import renew_index
 from audiopalm.languages import in_order
@@ -29,48 +23,40 @@ from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabul
 from audiopalm.vocabulary.text import FILES, take_tokenizer, tokenizer_file, train_tokenizer
 
 MAX_TEXTS = 1_000_000  # that pieces are learned from: SentencePiece takes 2 to 4 KB of memory for each
-BLOCK = 10_000  # texts that are Python strings at once
-
-Texts = dict[str, pa.LargeStringArray]  # {language: texts and translations in it}, in the order of the languages
 
 
 @dataclass
 class VocabularyConfig:
-    """The text tokenizer: its size when it is trained, and how a pack's tokenizer is extended."""
-
-    text_size: int = ranged(1000, low=1, high=10 ** 6)  # maximum; SentencePiece makes fewer pieces from few texts
-    new_pieces: int = ranged(500, low=0, high=10 ** 6)  # maximum number of pieces added to the tokenizer of a pack
-    # New pieces are learned from texts in languages that the pack lacks, or from all texts. With `all` the texts of
-    # known languages get other ids, and the model has to learn them again.
+    text_size: int = ranged(1000, low=1, high=10 ** 6)  # at most; SentencePiece stops where the text has fewer pieces
+    new_pieces: int = ranged(500, low=0, high=10 ** 6)  # at most as many are added to the tokenizer of a pack
+    # They are learned from texts in languages that the pack lacks, or from all texts. With `all` the texts of known
+    # languages get other ids, so that the model has to learn them anew.
     pieces_from: str = chosen("new_languages", ("new_languages", "all"))
 
 
 def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_lm: str | None,
                    output: Path) -> Vocabulary:
-    """Write the tokenizer and vocabulary.json. The tokenizer is that of the text LM `init_lm`, or is trained.
-
-    data_dir: the data directory of the training set. tokens: its folder of stage 5. init_lm: a folder or hub id. Raises
-    AudioPaLMError for missing inputs and for a text LM that cannot be imported.
-    """
+    """Write the tokenizer, trained on the texts of `data_dir` or that of the text LM `init_lm`, and vocabulary.json."""
     meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
+    text_size, eos = None, -1
     if init_lm:
         lm = find_pretrained(init_lm)
         check_text_lm(lm)
         text_size, eos = read_config(lm).vocabulary_size, read_eos(lm)
-        _remove_earlier(output)
-        take_tokenizer(lm, output)
-        return _finish(data_dir, output, meta, list(texts), text_size, eos)
     _remove_earlier(output)
-    # The tags are part of the training texts, because the tokenizer encodes tags like any other text.
-    train_tokenizer(chain(_strings(_spread(texts.values())), _tags(texts) * 10), output / "text.model",
-                    config.text_size)
-    return _finish(data_dir, output, meta, list(texts), None, -1)
+    if init_lm:
+        take_tokenizer(lm, output)
+    else:
+        # A tag is text like any other; the tokenizer must have met its words.
+        words = _spread(sorted({text for found in texts.values() for text in found}))
+        train_tokenizer(words + _tags(texts) * 10, output / "text.model", config.text_size)
+    return _finish(data_dir, output, meta, list(texts), text_size, eos)
 
 
 def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack: Path, output: Path) -> Vocabulary:
-    """Write the tokenizer of a packed model, extended as `config` asks, and vocabulary.json.
+    """Write the tokenizer of a packed model, with more pieces where `config` asks for them, and vocabulary.json.
 
-    Raises AudioPaLMError if the tokens were made by other units than those of the pack.
+    Raises AudioPaLMError where the tokens are not those of the pack's units.
     """
     meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
     check_manifest(pack)
@@ -80,22 +66,22 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
                              "run stages 3 and 5 with the same --init_pack")
     languages = in_order({*known.languages, *texts})
     learned = [code for code in texts if config.pieces_from == "all" or code not in known.languages]
-    file, added = tokenizer_file(pack / "vocabulary"), 0
+    file, taken = tokenizer_file(pack / "vocabulary"), 0
     _remove_earlier(output)
     if learned and config.new_pieces and is_extensible(file):
-        kept = chain(_tags(known.languages), *(_strings(texts[code]) for code in texts if code not in learned))
+        kept = _tags(known.languages) + [text for code in texts if code not in learned for text in texts[code]]
         new_tags = [tag for tag in _tags(languages) if tag not in set(_tags(known.languages))]
-        words = _strings(_spread(texts[code] for code in learned))
-        added = extend_tokenizer(file, output / file.name, chain(words, new_tags * 10), kept, config.new_pieces)
+        words = _spread(sorted({text for code in learned for text in texts[code]}))
+        taken = extend_tokenizer(file, output / file.name, words + new_tags * 10, kept, config.new_pieces)
     else:
         take_tokenizer(pack / "vocabulary", output)
-    logging.info("%s: %d text ids, %d of them new; new languages: %s", output, known.text_size + added, added,
-                 " ".join(code for code in languages if code not in known.languages) or "none")
-    return _finish(data_dir, output, meta, languages, known.text_size + added, known.eos)
+    logging.info("%s: %d text ids, of which %d are new; languages that are new: %s", output, known.text_size + taken,
+                 taken, " ".join(code for code in languages if code not in known.languages) or "none")
+    return _finish(data_dir, output, meta, languages, known.text_size + taken, known.eos)
 
 
 def _remove_earlier(output: Path) -> None:
-    """Remove the tokenizer of an earlier run, which may be of the other kind."""
+    """The tokenizer of an earlier run, which may be of the other kind."""
     for name in FILES:
         (output / name).unlink(missing_ok=True)
 
@@ -110,30 +96,22 @@ def _finish(data_dir: Path, output: Path, meta: dict, languages: list[str], text
     return vocabulary
 
 
-def _texts(data_dir: Path) -> Texts:
-    """The texts of a data directory. They stay in columns: there are a million."""
-    languages, spoken = (read_columns(data_dir / name, DATA_STAGE) for name in ("utt2lang", "text"))
-    rows = languages.at(spoken.ids)
-    if (rows < 0).any():
-        raise AudioPaLMError(f"{data_dir}/utt2lang has no line for {spoken.ids[int(np.argmin(rows))].as_py()!r}")
-    codes, texts = languages.values().dictionary_encode(), spoken.values()
-    of_text = codes.indices.to_numpy()[rows]
-    found = {code: [texts.filter(pa.array(of_text == number))]
-             for number, code in enumerate(codes.dictionary.to_pylist())}
+def _texts(data_dir: Path) -> dict[str, list[str]]:
+    """{language: texts and translations in it} of a data directory, in the order of the languages."""
+    languages = read_table(data_dir / "utt2lang", DATA_STAGE)
+    texts: dict[str, list[str]] = {code: [] for code in (*languages.values(), *languages_of(data_dir, "text"))}
+    for utterance, text in read_table(data_dir / "text", DATA_STAGE).items():
+        if utterance not in languages:
+            raise AudioPaLMError(f"{data_dir}/utt2lang has no line for {utterance!r}")
+        texts[languages[utterance]].append(text)
     for language in languages_of(data_dir, "text"):
-        found.setdefault(language, []).append(read_columns(data_dir / f"text.{language}").values())
-    return {code: pa.concat_arrays(found[code]) for code in in_order(set(found))}
+        texts[language] += read_table(data_dir / f"text.{language}").values()
+    return {code: texts[code] for code in in_order(set(texts))}
 
 
-def _spread(texts: Iterable[pa.LargeStringArray]) -> pa.LargeStringArray:
-    """At most MAX_TEXTS of the different texts, evenly from all in the order of their bytes."""
-    different = pc.unique(pa.chunked_array(list(texts), pa.large_string()))
-    return different.take(pc.sort_indices(different)[::max(-(-len(different) // MAX_TEXTS), 1)])
-
-
-def _strings(texts: pa.LargeStringArray) -> Iterator[str]:
-    for start in range(0, len(texts), BLOCK):
-        yield from texts[start:start + BLOCK].to_pylist()
+def _spread(texts: list[str]) -> list[str]:
+    """At most MAX_TEXTS of the texts, evenly from all."""
+    return texts[::max(-(-len(texts) // MAX_TEXTS), 1)]
 
 
 def _tags(languages: Iterable[str]) -> list[str]:
