@@ -14,12 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import locked
 from audiopalm.core.processes import end_with_parent
+from audiopalm.core.yaml_files import read_yaml
 from audiopalm.stages.jobs import POLL, UTILS, find_launcher
 
 STATUS = re.compile(r"^\S+: job failed with status (\d+), log is in ", re.M)
@@ -27,6 +29,8 @@ STATUS = re.compile(r"^\S+: job failed with status (\d+), log is in ", re.M)
 ABOUT_THE_JOB = re.compile(rb"# Accounting: |# Ended \(code |srun: launch/slurm: |srun: Job step aborted|"
                            rb"srun: error: \S+ tasks? \S+ (?:Exited|Terminated|Killed)|"
                            rb"slurmstepd-\S+ error: \*\*\* STEP ")
+# {command: kinds that one process trains}; started in more, these trainings refuse
+SINGLE_PROCESS = {"train_codec": ("soundstream",), "train_units": ("huggingface", "log-mel")}
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,31 @@ class TrainingJob:
         return [launcher, *options, str(self.log), *training]
 
 
+def fit_to_training(job: TrainingJob) -> TrainingJob:
+    """The job, with one process where no more can train this kind."""
+    if (job.ngpu > 1 or job.num_nodes > 1) and _kind(job.arguments) in SINGLE_PROCESS.get(job.name, ()):
+        job = replace(job, ngpu=min(job.ngpu, 1), num_nodes=1)
+        logging.info("%s trains %s in one process: it gets %s", job.name, _kind(job.arguments),
+                     "one GPU" if job.ngpu else "one machine")
+    return job
+
+
+def _kind(arguments: Sequence[str]) -> str:
+    """`kind` of the configuration that a training is given; empty where it states none."""
+    stated = [word.removeprefix("kind=") for word in arguments if word.startswith("kind=")]
+    files = [Path(file) for option, file in pairwise(arguments) if option == "--config"]
+    if not stated and files and files[-1].is_file():
+        settings = read_yaml(files[-1])
+        stated = [str(settings.get("kind", ""))] if isinstance(settings, dict) else []
+    return stated[-1] if stated else ""
+
+
 def launch(job: TrainingJob) -> int:
     """Run a training and show its log while it runs; return its exit code, or 1 if its job has left none.
 
     Raises AudioPaLMError as `TrainingJob.words` does, and if another process trains in the same folder.
     """
+    job = fit_to_training(job)
     words = job.words()
     with locked(job.folder, job.name):
         shutil.rmtree(job.folder / "q", ignore_errors=True)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from waiting import wait_until
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import AGAIN
-from audiopalm.stages.launch import TrainingJob
+from audiopalm.stages.launch import TrainingJob, fit_to_training
 from audiopalm.stages.ranks import FIRST_PORT
 
 LONG = ["training.steps=60", "training.save_every=20", "training.validate_every=50", "training.log_every=1"]
@@ -129,6 +130,18 @@ def test_ctrl_c_ends_the_job(here, tmp_path):
 def test_what_cannot_be_launched_is_one_line(tmp_path, options, message):
     with pytest.raises(AudioPaLMError, match=message):
         TrainingJob(*options, tmp_path, "train_lm", []).words()
+
+
+@pytest.mark.parametrize(("name", "kind", "one"), [
+    ("train_codec", "soundstream", True), ("train_codec", "spectral", False), ("train_units", "log-mel", True),
+    ("train_units", "usm-v2", False), ("train_acoustic", "soundstorm", False)])
+def test_a_kind_that_one_process_trains_gets_one(tmp_path, name, kind, one):
+    (tmp_path / "conf.yaml").write_text(f"kind: {kind}\n")
+    job = TrainingJob("slurm.pl", 8, 4, tmp_path, name, ["--config", str(tmp_path / "conf.yaml"), "training.steps=3"])
+    assert (fit_to_training(job) != job) == one
+    assert (fit_to_training(job).ngpu, fit_to_training(job).num_nodes) == ((1, 1) if one else (8, 4))
+    job = replace(job, ngpu=0, arguments=[*job.arguments, "kind=soundstream"])
+    assert (fit_to_training(job).ngpu, fit_to_training(job).num_nodes) == (0, 1 if name == "train_codec" else 4)
 
 
 def test_missing_gpus_are_one_line(here, tmp_path):
