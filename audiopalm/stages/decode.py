@@ -217,7 +217,7 @@ class Folder:
                 for number, start in enumerate(range(0, len(names), size))]
 
     def finish(self, shards: list[Shard], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
-        """Write all tables from the shards, of which one is in memory at a time, then meta.json; remove the shards."""
+        """Write all tables from the shards, then meta.json, and remove the shards. One shard is in memory at a time."""
         task, names = self.job.task, self.job.utterances
         truncated, units_seen, seconds = 0, 0, 0.0
         with (table_writers(self.path) as write, atomic_path(self.path / "units.ark", final=False) as partial,
@@ -241,7 +241,7 @@ class Folder:
             if any(output.is_audio for output in task.outputs):
                 for name, entry in zip(names, archive.finish(self.path / "units.ark"), strict=True):
                     write("units.scp", name, entry)
-        # Audio counts where it is read and where it is written.
+        # Both the audio that is read and the audio that is written count.
         audio = units_seen / self.examples.meta["units_rate"] if units_seen else 0.0
         write_json(self.path / "meta.json", self.meta | {"count": len(names), "truncated": truncated,
                                                          "audio_seconds": round(audio, 2)})
@@ -251,8 +251,10 @@ class Folder:
 
     def write_answer(self, write: Callable[[str, str, str], None], rank: int, name: str, answer: dict[str, Any],
                      tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
-        """Write a hypothesis of the n best in the layout of ESPnet's inference. `token_int` has the newlines between
-        the parts of a combined answer."""
+        """Write a hypothesis of the n best in the layout of ESPnet's inference; `rank` counts from 0.
+
+        In `token_int`, newline tokens separate the parts of a combined answer.
+        """
         folder = f"{rank + 1}best_recog"
         texts = [words(tokenizer, part) for part, output in zip(answer["parts"], self.job.task.outputs, strict=True)
                  if not output.is_audio]
@@ -264,7 +266,8 @@ class Folder:
 
 
 def words(tokenizer: TextTokenizer, ids: Iterable[int]) -> str:
-    return " ".join(tokenizer.decode([int(one) for one in ids]).split())
+    """The text of ids, with single spaces between its words."""
+    return " ".join(tokenizer.decode([int(token) for token in ids]).split())
 
 
 def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,

@@ -24,8 +24,8 @@ from audiopalm.units.registry import UnitTokenizer
 class Shard:
     """Audio files `paths` whose ids of a `kind` ("units" or "codec") are written to the archive `<stem>.ark`.
 
-    `<stem>.done` marks a whole archive and holds {path: `ark:offset`}. Until then the archive grows in the folder
-    `<stem>.unfinished`, where the next run goes on behind the last whole recording.
+    `<stem>.done` marks a complete archive and contains {path: `ark:offset`}. Until then the archive grows in the folder
+    `<stem>.unfinished`, where the next run resumes after the last complete recording.
     """
 
     kind: str
@@ -50,14 +50,14 @@ class Shard:
 
 
 def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], shard: Shard) -> Result:
-    """Write the archive of a shard, then its marker."""
-    keys = [hashlib.sha256(path.encode()).hexdigest()[:16] for path in shard.paths]  # an entry tells whose ids it holds
+    """Write the archive of a shard, then its marker. An error is returned as a result."""
+    keys = [hashlib.sha256(path.encode()).hexdigest()[:16] for path in shard.paths]  # name the entries
     try:
         with locked(shard.unfinished, "encode_shards"):
             with GrowingArchive(shard.unfinished / "ark", keys) as archive:
                 for path in shard.paths[len(archive):]:
                     archive.append(encode_file(encode, path))
-                shard.marker.unlink(missing_ok=True)  # an earlier one states places in an earlier archive
+                shard.marker.unlink(missing_ok=True)  # an earlier marker has the offsets of an earlier archive
                 entries = archive.finish(f"{shard.stem}.ark")
             write_json(shard.marker, {"entries": dict(zip(shard.paths, entries, strict=True))})
     except AudioPaLMError as error:
@@ -67,7 +67,7 @@ def encode_shard(encode: Callable[[list[np.ndarray]], list[np.ndarray]], shard: 
 
 
 def encode_file(encode: Callable[[list[np.ndarray]], list[np.ndarray]], path: str) -> np.ndarray:
-    """The ids of an audio file, flattened. Raises AudioPaLMError, with the path, for one that cannot be read."""
+    """The ids of an audio file, flattened. Raises AudioPaLMError, with the path, for a file that cannot be read."""
     try:
         return encode([read_audio(path)])[0].reshape(-1)
     except AudioPaLMError as error:

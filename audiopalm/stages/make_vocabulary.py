@@ -22,41 +22,46 @@ from audiopalm.vocabulary.extension import extend_tokenizer, is_extensible
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabulary
 from audiopalm.vocabulary.text import FILES, take_tokenizer, tokenizer_file, train_tokenizer
 
-MAX_TEXTS = 1_000_000  # that pieces are learned from: SentencePiece takes 2 to 4 KB of memory for each
+MAX_TEXTS = 1_000_000  # texts that pieces are learned from; SentencePiece takes 2 to 4 KB of memory for each
 
 
 @dataclass
 class VocabularyConfig:
-    text_size: int = ranged(1000, low=1, high=10 ** 6)  # at most; SentencePiece stops where the text has fewer pieces
-    new_pieces: int = ranged(500, low=0, high=10 ** 6)  # at most as many are added to the tokenizer of a pack
-    # They are learned from texts in languages that the pack lacks, or from all texts. With `all` the texts of known
-    # languages get other ids, so that the model has to learn them anew.
+    """The text tokenizer: its size when it is trained, and how a pack's tokenizer is extended."""
+
+    text_size: int = ranged(1000, low=1, high=10 ** 6)  # maximum; SentencePiece makes fewer pieces from few texts
+    new_pieces: int = ranged(500, low=0, high=10 ** 6)  # maximum number of pieces added to the tokenizer of a pack
+    # New pieces are learned from texts in languages that the pack lacks, or from all texts. With `all` the texts of
+    # known languages get other ids, and the model has to learn them again.
     pieces_from: str = chosen("new_languages", ("new_languages", "all"))
 
 
 def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_lm: str | None,
                    output: Path) -> Vocabulary:
-    """Write the tokenizer, trained on the texts of `data_dir` or that of the text LM `init_lm`, and vocabulary.json."""
+    """Write the tokenizer and vocabulary.json. The tokenizer is that of the text LM `init_lm`, or is trained.
+
+    data_dir: the data directory of the training set. tokens: its folder of stage 5. init_lm: a folder or hub id. Raises
+    AudioPaLMError for missing inputs and for a text LM that cannot be imported.
+    """
     meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
-    text_size, eos = None, -1
     if init_lm:
         lm = find_pretrained(init_lm)
         check_text_lm(lm)
         text_size, eos = read_config(lm).vocabulary_size, read_eos(lm)
-    _remove_earlier(output)
-    if init_lm:
+        _remove_earlier(output)
         take_tokenizer(lm, output)
-    else:
-        # A tag is text like any other; the tokenizer must have met its words.
-        words = _spread(sorted({text for found in texts.values() for text in found}))
-        train_tokenizer(words + _tags(texts) * 10, output / "text.model", config.text_size)
-    return _finish(data_dir, output, meta, list(texts), text_size, eos)
+        return _finish(data_dir, output, meta, list(texts), text_size, eos)
+    _remove_earlier(output)
+    sentences = _spread(sorted({text for in_language in texts.values() for text in in_language}))
+    # The tags are part of the training texts, because the tokenizer encodes tags like any other text.
+    train_tokenizer(sentences + _tags(texts) * 10, output / "text.model", config.text_size)
+    return _finish(data_dir, output, meta, list(texts), None, -1)
 
 
 def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack: Path, output: Path) -> Vocabulary:
-    """Write the tokenizer of a packed model, with more pieces where `config` asks for them, and vocabulary.json.
+    """Write the tokenizer of a packed model, extended as `config` asks, and vocabulary.json.
 
-    Raises AudioPaLMError where the tokens are not those of the pack's units.
+    Raises AudioPaLMError if the tokens were made by other units than those of the pack.
     """
     meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
     check_manifest(pack)
@@ -66,22 +71,22 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
                              "run stages 3 and 5 with the same --init_pack")
     languages = in_order({*known.languages, *texts})
     learned = [code for code in texts if config.pieces_from == "all" or code not in known.languages]
-    file, taken = tokenizer_file(pack / "vocabulary"), 0
+    file, added = tokenizer_file(pack / "vocabulary"), 0
     _remove_earlier(output)
     if learned and config.new_pieces and is_extensible(file):
         kept = _tags(known.languages) + [text for code in texts if code not in learned for text in texts[code]]
         new_tags = [tag for tag in _tags(languages) if tag not in set(_tags(known.languages))]
-        words = _spread(sorted({text for code in learned for text in texts[code]}))
-        taken = extend_tokenizer(file, output / file.name, words + new_tags * 10, kept, config.new_pieces)
+        sentences = _spread(sorted({text for code in learned for text in texts[code]}))
+        added = extend_tokenizer(file, output / file.name, sentences + new_tags * 10, kept, config.new_pieces)
     else:
         take_tokenizer(pack / "vocabulary", output)
-    logging.info("%s: %d text ids, of which %d are new; languages that are new: %s", output, known.text_size + taken,
-                 taken, " ".join(code for code in languages if code not in known.languages) or "none")
-    return _finish(data_dir, output, meta, languages, known.text_size + taken, known.eos)
+    logging.info("%s: %d text ids, %d of them new; new languages: %s", output, known.text_size + added, added,
+                 " ".join(code for code in languages if code not in known.languages) or "none")
+    return _finish(data_dir, output, meta, languages, known.text_size + added, known.eos)
 
 
 def _remove_earlier(output: Path) -> None:
-    """The tokenizer of an earlier run, which may be of the other kind."""
+    """Remove the tokenizer of an earlier run, which may be of the other kind."""
     for name in FILES:
         (output / name).unlink(missing_ok=True)
 
@@ -110,7 +115,7 @@ def _texts(data_dir: Path) -> dict[str, list[str]]:
 
 
 def _spread(texts: list[str]) -> list[str]:
-    """At most MAX_TEXTS of the texts, evenly from all."""
+    """At most MAX_TEXTS of the texts, evenly spaced."""
     return texts[::max(-(-len(texts) // MAX_TEXTS), 1)]
 
 

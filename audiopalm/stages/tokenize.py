@@ -1,8 +1,8 @@
 """Stage 5: speech -> unit ids and codec ids. Every audio file is encoded once; utterances that share it share its ids.
 
 Writes to --output: units.scp, units.<language>.scp for each wav.scp.<language>, codec.scp (source side, only with
---codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun goes on behind the last
-whole recording of every shard.
+--codec_tokens true), meta.json (rates, sizes, hashes of the tokenizers) and shards/. A rerun resumes after the last
+complete recording of each shard.
 """
 
 import logging
@@ -23,8 +23,8 @@ from audiopalm.stages.encode_shards import Shard
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.units.registry import UnitTokenizer
 
-SHARD_SECONDS = 600  # of audio in a shard, at least
-MAX_SHARDS = 128  # of a kind: shards of a large set grow in size, not in number
+SHARD_SECONDS = 600  # minimum of audio in a shard
+MAX_SHARDS = 128  # of a kind; the shards of a larger set are larger, not more
 
 
 def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
@@ -44,7 +44,7 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
         missing = [shard for shards in planned.values() for shard in shards if not shard.is_done()]
         arguments = ["--units", str(units), "--codec", str(codec)]
         for _ in run_jobs(launcher, "encode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
-            pass  # the work of a shard is the files that it leaves
+            pass  # the products of a shard are the files that it writes
         for data, output in sets.items():
             write_tables(data, output, planned[data], data not in units_only)
             for stale in (output / "shards").glob("*.unfinished"):  # of shards that the set no longer has
