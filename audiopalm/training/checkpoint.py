@@ -73,8 +73,9 @@ class Checkpoints:
     def _begin(self, path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         self.settle()
         shard = Shard(_partial(path), tensors, self.fabric.global_rank, self.fabric.world_size)
+        copied = copy.deepcopy(dict(state))  # the state changes before the header is written
         shard.start()
-        self._pending = path, copy.deepcopy(dict(state)), shard  # the state changes before the header is written
+        self._pending = path, copied, shard
 
     def wait_until_read(self) -> None:
         """Return when the tensors of the snapshot that was begun have been read, and may change."""
