@@ -17,7 +17,7 @@ NAMES = list("abcdefg")  # of the utterances of PROMPTS
 
 def tiny_vocabulary(text_size: int, audio_size: int) -> Vocabulary:
     """English and Spanish; <eos> is 2, the newline 5."""
-    return Vocabulary(text_size, audio_size, eos=2, newline=5, text_sha256="t", units_sha256="u",
+    return Vocabulary(text_size=text_size, audio_size=audio_size, eos=2, newline=5, text_sha256="t", units_sha256="u",
                       languages=["en", "es"])
 
 

@@ -7,7 +7,6 @@ Import this module after `optional.install()`, because it needs espnet2.
 """
 
 import torch
-from einops import rearrange
 from espnet2.gan_codec.shared.quantizer.modules.core_vq import EuclideanCodebook
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
 from torch import Tensor
@@ -63,12 +62,12 @@ class Quantiser(ResidualVectorQuantizer):
         """
         residual, total, ids, losses = x, torch.zeros_like(x), [], []
         for layer in self.vq.layers[:self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)]:
-            points = rearrange(residual, "b d n -> b n d")
+            points = residual.transpose(1, 2)
             codes, chosen = layer._codebook(points)
             if self.training:
                 codes = points + (codes - points).detach()
                 losses.append(functional.mse_loss(codes.detach(), points))
-            codes = rearrange(codes, "b n d -> b d n")
+            codes = codes.transpose(1, 2)
             residual, total = residual - codes.detach(), total + codes
             ids.append(chosen)
         if not self.training:
