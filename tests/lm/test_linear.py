@@ -44,6 +44,7 @@ def test_packed_weights_change_with_the_model_and_are_freed_with_it():
         expected = model.hidden(prompt[None], prompt[None], torch.ones(1, 1, 9, 9, dtype=torch.bool).tril())[0, -1]
     torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(after, before)
+    gc.collect()  # models of other tests
     held = len(PACKED_WEIGHTS)
     del model
     gc.collect()
