@@ -70,26 +70,28 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_REQUIRE_VIRTUALENV=1
 install() {
     local what=$1 began=${SECONDS}
     shift
-    if ! "${root}/tools/install_packages.sh" "${venv}/bin/python" "$@" >> "${log}" 2>&1; then
-        grep -iE '^ *(error|×|╰)' "${log}" | tail -n 3 >&2
-        return 1
-    fi
+    "${root}/tools/install_packages.sh" "${venv}/bin/python" "$@" >> "${log}" 2>&1 || return 1
     say "${what}: $((SECONDS - began)) s"
+}
+# failed MESSAGE: ends the set-up after a failed `install`, with uv's reasons.
+failed() {
+    grep -iE '^ *(error|×|╰)' "${log}" | tail -n 3 >&2 || true
+    die "$1; details: ${log}"
 }
 
 # The list comes first, so that torch's requirements are installed and AUDIOPALM_TORCH_INDEX serves torch alone.
-install "packages of tools/requirements.txt" --no-deps -r "${root}/tools/requirements.txt" || die "details: ${log}"
+install "packages of tools/requirements.txt" --no-deps -r "${root}/tools/requirements.txt" || failed "packages cannot be installed"
 index=()
 if [ -n "${AUDIOPALM_TORCH_INDEX:-}" ]; then index=(--index-url "${AUDIOPALM_TORCH_INDEX}"); fi
 if [ "${device}" = gpu ]; then
     # Never run so far: no machine with both a GPU and a package index was available.
-    install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || die "torch cannot be installed; details: ${log}"
+    install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || failed "torch cannot be installed"
 elif ! install "torch ${TORCH}, CPU build" ${index[@]+"${index[@]}"} "torch==${TORCH}+cpu"; then
     say "there is no CPU build of torch at hand (see AUDIOPALM_TORCH_INDEX in tools/setup.sh): taking the usual build"
-    install "torch ${TORCH}" ${index[@]+"${index[@]}"} "torch==${TORCH}" || die "torch cannot be installed; details: ${log}"
+    install "torch ${TORCH}" ${index[@]+"${index[@]}"} "torch==${TORCH}" || failed "torch cannot be installed"
 fi
 "${root}/tools/install_espnet.sh" "${venv}/bin/python" >> "${log}" 2>&1 || die "espnet cannot be installed; details: ${log}"
-install "audiopalm (editable)" --no-deps --no-build-isolation -e "${root}" || die "details: ${log}"
+install "audiopalm (editable)" --no-deps --no-build-isolation -e "${root}" || failed "audiopalm cannot be installed"
 
 unset PYTHONDONTWRITEBYTECODE # so that what this imports is compiled once, and not by every command again
 "${venv}/bin/python" "${root}/tools/check_install.py" > "${venv}/check_install.log" 2>&1 || {
