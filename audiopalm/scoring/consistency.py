@@ -9,7 +9,7 @@ AudioPaLM and SoundStorm compare learned embeddings by a model that is not publi
 compared with theirs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -33,16 +33,17 @@ def statistics(samples: np.ndarray, mel: LogMel) -> np.ndarray:
 class Conditions:
     """Vectors `[240]` of unit length that describe acoustic conditions; all zeros for silence.
 
-    recordings: the paths of the true recordings of a set.
+    recordings: {utterance: path of its true recording} of a set. The ids of the utterances choose the recordings that
+    the vectors are standardised by, because the names of files depend on the folder of the repository.
     """
 
-    signature = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by the set"
+    signature = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by utterances of the set"
 
-    def __init__(self, recordings: Sequence[str]) -> None:
+    def __init__(self, recordings: Mapping[str, str]) -> None:
         self.mel = LogMel(80, n_fft=512, hop=160)
         self.known: dict[str, np.ndarray] = {}  # statistics by path
-        chosen = sorted(recordings)[::-(-len(recordings) // MOST_RECORDINGS)]
-        rows = np.stack([self._statistics(file) for file in chosen])
+        chosen = sorted(recordings, key=str.encode)[::-(-len(recordings) // MOST_RECORDINGS)]
+        rows = np.stack([self._statistics(recordings[utterance]) for utterance in chosen])
         self.mean, self.scale = rows.mean(0), rows.std(0) + 1e-3
 
     def _statistics(self, file: str) -> np.ndarray:

@@ -179,7 +179,7 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
         systems["other_prompt"] = wrong
     measured: list[tuple[str, str, Mapping[str, float | None], str]] = []  # metric, system, values, signature
     encoders: dict[str, Voices | Conditions] = {"speaker_cosine": voices,
-                                                "acoustic_consistency": Conditions(list(recordings.values()))}
+                                                "acoustic_consistency": Conditions(recordings)}
     for metric, encoder in encoders.items():
         signature = f"{encoder.signature}, other speaker of {company}"
         own, other = encoder.embed(sources), encoder.embed(other_files)
