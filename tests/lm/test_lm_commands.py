@@ -65,7 +65,7 @@ def check_other_ways(tmp_path, prepared):
     whole = [*decode, str(output), "--nj", "2", "batch_size=1"]
     process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.decode", *whole[1:]], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list(output.glob("*/shards/*.json")) and time.monotonic() < deadline:
+    while not list(output.glob("*/shards/[!.]*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
