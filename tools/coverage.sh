@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests and prints the fraction of each file's lines that they run, the lowest first; files without a gap are left
-# out. Takes twice the time of tools/test.sh. Arguments go to pytest: tools/coverage.sh tests/core
+# out. It is slower than tools/test.sh. Arguments go to pytest: tools/coverage.sh tests/core
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the virtual environment .venv at the repository root: torch, espnet and the packages of tools/requirements.txt,
-# all at pinned versions, and audiopalm itself (editable). It needs Python 3.11 with pip, and no root.
+# all at pinned versions, and audiopalm itself (editable). It needs Python 3.11, 3.12 or 3.13 with pip, and no root.
 # It does nothing when everything is installed. After an interruption, the next call starts from the beginning.
 #
 # Environment:
@@ -82,7 +82,7 @@ failed() {
 # The list comes first, so that torch's requirements are installed and AUDIOPALM_TORCH_INDEX serves torch alone.
 install "packages of tools/requirements.txt" --no-deps -r "${root}/tools/requirements.txt" || failed "packages cannot be installed"
 index=()
-if [ -n "${AUDIOPALM_TORCH_INDEX:-}" ]; then index=(--index-url "${AUDIOPALM_TORCH_INDEX}"); fi
+if [ -n "${AUDIOPALM_TORCH_INDEX:-}" ]; then index=(--default-index "${AUDIOPALM_TORCH_INDEX}"); fi
 if [ "${device}" = gpu ]; then
     # Never run so far: no machine with both a GPU and a package index was available.
     install "torch ${TORCH} for the GPU" ${index[@]+"${index[@]}"} "torch==${TORCH},!=${TORCH}+cpu" || failed "torch cannot be installed"

@@ -54,7 +54,7 @@ class Corpus:
     """Units and codec tokens of every utterance that has both, grouped by speaker and by (speaker, language).
 
     levels: the number of codec levels to use, the coarsest first; 0 uses all. weights: utterances of a language are
-    drawn `weights[language]` times as often as those of languages without a weight. Tokens are read when they are
+    drawn `weights[language]` times as often as utterances of languages without a weight. Tokens are read when they are
     drawn; memory holds only a few numbers per utterance.
 
     Raises AudioPaLMError for missing files, for a language without utterances, if no utterance has units, codec tokens

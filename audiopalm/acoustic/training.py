@@ -39,7 +39,7 @@ class VoiceBatchConfig:
     targets: int = ranged(1, low=1)
     prompt_seconds: float = ranged(3.0, above=0)
     target_seconds: float = ranged(3.0, above=0)
-    # {language: factor by which its speech is drawn more often than that of other languages}
+    # {language: weight of its speech when batches are drawn; other languages have weight 1}
     language_weights: dict[str, float] = ranged({}, above=0)
     dev_rows: int = ranged(24, low=1)  # sequences of the dev set
 
@@ -108,7 +108,7 @@ def read_sizes(directory: Path, config: Any, meta: Mapping[str, Any], tokens: ob
 
 
 def fill_sizes(model: Any, meta: Mapping[str, Any], where: object) -> None:
-    """Replace sizes of 0 in the model's configuration by those of the tokens, which the folder `where` holds.
+    """Replace sizes of 0 in the model's configuration by the sizes of the tokens in the folder `where`.
 
     Raises AudioPaLMError for other sizes, and for more levels than the tokens have.
     """

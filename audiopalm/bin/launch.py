@@ -1,7 +1,7 @@
 """Run a training of stage 3, 4, 7, 8 or 9 as a job of Kaldi's launchers, on one or several machines; show its log.
 
-Each process has a GPU; with --ngpu 0 there is one process per machine, on its CPU. The exit code is that of the
-training. The same command resumes an interrupted training.
+Each process has a GPU; with --ngpu 0 there is one process per machine, on its CPU. The training's exit code is
+returned. The same command resumes an interrupted training.
 """
 
 import argparse

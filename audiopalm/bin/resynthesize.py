@@ -3,7 +3,7 @@
     python -m audiopalm.bin.resynthesize x.wav y.wav
     python -m audiopalm.bin.resynthesize x.wav y.wav --voice other.wav
 
-The voice is that of the first 3 s of the recording itself, or of another recording.
+The voice prompt is the first 3 s of the recording itself, or of another recording.
 """
 
 import argparse

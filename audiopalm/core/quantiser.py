@@ -83,7 +83,7 @@ def sum_over_processes(tensor: Tensor) -> None:
 
 
 def from_first_process(tensor: Tensor) -> Tensor:
-    """Replace `tensor` by that of the first of the processes that train together, and return it."""
+    """Replace `tensor` by the tensor of the first process, where several train together, and return it."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.broadcast(tensor, src=0)
     return tensor

@@ -74,7 +74,7 @@ def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
 
 
 def clip_path(folder: Path, name: str) -> str:
-    """The path of a clip's file, which may not exist. `folder` is that of the language, `name` ends in .mp3."""
+    """The path of a clip's file, which may not exist. `folder` is the folder of the language, `name` ends in .mp3."""
     return f"{folder}/clips/{name}"
 
 

@@ -1,6 +1,6 @@
 """FLEURS (Conneau et al., arXiv 2205.12446): the same sentences read in 102 languages; for evaluation.
 
-A table `{train,dev,test}.tsv` has no header and seven columns. Its `id` is that of the sentence, which one to three
+A table `{train,dev,test}.tsv` has no header and seven columns. Its `id` names the sentence, which one to three
 people read, so an utterance is named by its file. The translation into English is the sentence of `en_us` with the same
 id in the same set. The speakers are not published: each utterance counts as a speaker.
 """

@@ -33,10 +33,10 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
             targets: Sequence[str] = ()) -> dict[str, Any]:
     """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return {`<corpus>/<set>`: its report}.
 
-    `languages` are Common Voice's codes; each corpus is read in the languages that it has. `version` is that of CVSS,
-    `targets` are those of VoxPopuli. The corpus `spoken_mt` is the output of audiopalm.stages.speak_texts in
-    <output>/spoken_mt. Raises AudioPaLMError for an unknown corpus, for a corpus that has none of the languages, and as
-    the readers do.
+    `languages` are Common Voice's codes; each corpus is read in the languages that it has. `version` is the version of
+    CVSS, `targets` are the target languages of VoxPopuli. The corpus `spoken_mt` is the output of
+    audiopalm.stages.speak_texts in <output>/spoken_mt. Raises AudioPaLMError for an unknown corpus, for a corpus that
+    has none of the languages, and as the readers do.
     """
     output, downloads = Path(output), Path(downloads)
     report: dict[str, Any] = {}

@@ -26,7 +26,7 @@ def to_samples(speech: Speech, sampling_rate: int | None = None, what: str = "sp
     the argument in errors.
 
     Raises AudioPaLMError for other types and shapes, for a missing or impossible rate of an array, and for values that
-    are not finite. The rate of a file is that of its header.
+    are not finite. The header of a file states its rate.
     """
     if isinstance(speech, tuple):
         if len(speech) != 2 or not is_array(speech[0]):
@@ -84,7 +84,7 @@ def _as_array(speech: np.ndarray | torch.Tensor, what: str) -> np.ndarray:
 
 
 def _mono(samples: np.ndarray, what: str) -> np.ndarray:
-    """`[T]`, `[T, channels]` or `[channels, T]` -> `[T]`; the much shorter of two axes is that of the channels."""
+    """`[T]`, `[T, channels]` or `[channels, T]` -> `[T]`; the much shorter of two axes is the axis of the channels."""
     shape = list(samples.shape)
     if samples.ndim == 2 and min(shape) <= MAX_CHANNELS and max(shape) >= 100 * max(min(shape), 1):
         samples = samples.mean(axis=int(np.argmin(shape)))

@@ -181,7 +181,7 @@ def _trained(args: argparse.Namespace) -> list[dict]:
 
 
 def _check_vocabulary(args: argparse.Namespace, vocabulary: Vocabulary) -> None:
-    """Raise AudioPaLMError unless `vocabulary` is that of a given config.yaml and of the run that is resumed."""
+    """Raise AudioPaLMError unless a given config.yaml and the run that is resumed have this vocabulary."""
     if args.vocabulary_hash is not None:
         vocabulary.check(args.vocabulary_hash, "the configuration")
     earlier = Path(args.output_dir) / "config.yaml"

@@ -108,7 +108,7 @@ class Run:
                  "--decode_config", system.decode_config, "--score_args", score]]
 
     def start(self, launcher: "Launcher") -> None:
-        """Run all commands, up to the scores. Raises AudioPaLMError if the folder is that of a run with other options.
+        """Run all commands, up to the scores. Raises AudioPaLMError if the folder belongs to a run with other options.
         """
         commands = [shlex.join(line) for line in self.commands()]
         note = {"system": self.system.name, "seed": self.seed, "commands": commands}

@@ -42,7 +42,7 @@ def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, coun
     judge: a name of JUDGES, or `none`. quality: the number of utterances whose DNSMOS is measured, 0 for none. Raises
     AudioPaLMError for missing inputs, and for a set without utterances in `language`.
     """
-    torch.set_num_threads(1)  # the real-time factor is that of one core
+    torch.set_num_threads(1)  # the real-time factor is measured on one core
     codec = load_codec(codec_dir)
     languages = read_table(data / "utt2lang", "stage 2 (audio)")
     paths = read_table(data / "wav.scp", "stage 2 (audio)")

@@ -38,7 +38,7 @@ class VocabularyConfig:
 
 def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_lm: str | None,
                    output: Path) -> Vocabulary:
-    """Write the tokenizer and vocabulary.json. The tokenizer is that of the text LM `init_lm`, or is trained.
+    """Write the tokenizer and vocabulary.json. The tokenizer is taken from the text LM `init_lm`, or trained.
 
     data_dir: the data directory of the training set. tokens: its folder of stage 5. init_lm: a folder or hub id. Raises
     AudioPaLMError for missing inputs and for a text LM that cannot be imported.

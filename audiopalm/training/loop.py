@@ -379,17 +379,16 @@ class _Loop:
         """Load the checkpoint that becomes the model, and write the model."""
         self.checkpoints.settle()
         best, last = self.state.best, self.state.step
-        use_best = False
-        if self.config.keep == "best" and best is not None and best.step < last:
-            use_best = True
+        earlier = best if best is not None and best.step < last and self.config.keep == "best" else None
+        if earlier is not None:
             self.checkpoints.load_best(self.training.modules)
-            logging.info("keeping the checkpoint of step %d, whose dev loss of %.3f is the lowest", best.step,
-                         best.loss)
+            logging.info("keeping the checkpoint of step %d, whose dev loss of %.3f is the lowest", earlier.step,
+                         earlier.loss)
         else:
             logging.info("keeping the last checkpoint, of step %d%s", last,
                          ", whose dev loss is the lowest" if best is not None and best.step == last else "")
         self._set_mode(train=False)
-        weights = self.checkpoints.weights(use_best)
+        weights = self.checkpoints.weights(earlier is not None)
         if self.fabric.is_global_zero:
             self.training.finish(weights)
         self.fabric.barrier()

@@ -209,7 +209,7 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: float | Tensor) 
 
 
 def broadcast_module(fabric: Fabric, module: nn.Module) -> None:
-    """Replace the parameters and buffers by those of the first process; sharded tensors are left unchanged."""
+    """Give the parameters and buffers the values of the first process; sharded tensors are left unchanged."""
     if fabric.world_size > 1:
         for tensor in module.state_dict().values():
             if not isinstance(tensor, DTensor):

@@ -5,8 +5,8 @@ other frames (contrastive loss). The blocks after them learn to predict it (mask
 
 In the paper the codes are learned jointly. On egs/mini only 6 of 256 such codes were in use after 400 steps. Our codes
 are k-means clusters of log-mel, which cannot collapse; HuBERT's first codes are clusters of MFCCs (arXiv 2106.07447).
-The Conformer is that of usm-v2. Its attention is bounded, so that units depend on nearby frames only, and recordings of
-any length are encoded in parts.
+It has the same Conformer as usm-v2. Its attention is bounded, so that units depend on nearby frames only, and
+recordings of any length are encoded in parts.
 """
 
 from dataclasses import dataclass

@@ -109,8 +109,8 @@ def test_a_failed_update_is_followed_by_a_new_set_up(setup):
 
 def test_only_torch_is_taken_from_the_index_of_torch(setup):
     assert setup(AUDIOPALM_TORCH_INDEX="file:///wheels").returncode == 0
-    assert [line for line in setup.installed() if "--index-url" in line] == [
-        "--index-url file:///wheels torch==2.13.0+cpu"]
+    assert [line for line in setup.installed() if "--default-index" in line] == [
+        "--default-index file:///wheels torch==2.13.0+cpu"]
 
 
 def test_uv_looks_where_pip_does(setup):

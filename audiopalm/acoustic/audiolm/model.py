@@ -30,7 +30,7 @@ TABLE_SPREAD = 0.3  # initial distance between the tables of units and levels, r
 
 @dataclass
 class ModelConfig:
-    """Sizes of the model. A size of 0 is replaced by that of the training tokens.
+    """Sizes of the model. A size of 0 stands for the size of the training tokens.
 
     If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
     """
@@ -75,7 +75,7 @@ class Stage(nn.Module):
         return (code + self.first_code_id + level * self.size)[:, None], torch.full_like(code[:, None], position)
 
     def _positions(self, tokens: Tensor, stride: int, first: int) -> Tensor:
-        """Positions `[B, N * L]` of tokens `[B, N, L]`, one every `stride` frames; `first` is that of level 0."""
+        """Positions `[B, N * L]` of tokens `[B, N, L]`, one every `stride` frames; `first` belongs to level 0."""
         frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * stride * self.positions_per_frame
         positions = frame + first + torch.arange(tokens.shape[2], device=tokens.device)
         return positions.flatten().expand(len(tokens), -1)

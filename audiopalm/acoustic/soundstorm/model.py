@@ -32,7 +32,7 @@ ERROR_SCALE = 6.0  # initial logits assume this multiple of the error variance, 
 
 @dataclass
 class ModelConfig:
-    """Sizes of the model. A size of 0 is replaced by that of the training tokens.
+    """Sizes of the model. A size of 0 stands for the size of the training tokens.
 
     If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
     """
