@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests and prints the fraction of each file's lines that they run, the lowest first; files without a gap are left
 # out. It is slower than tools/test.sh. Arguments go to pytest: tools/coverage.sh tests/core
+# Tests that simulate errors of the disk may fail here, because the measurement writes to the same disk; tools/test.sh decides.
 set -euo pipefail
 
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
