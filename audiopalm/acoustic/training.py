@@ -183,9 +183,9 @@ class AcousticTraining(Training):
                 | {"loss": sum(losses) / len(losses)})
 
     def finish(self, weights: Weights) -> None:
-        """Write config.json, then the weights, whose presence marks a finished training."""
+        """Write config.json, then the weights in float16, whose presence marks a finished training."""
         write_json(self.output / CONFIG, self.settings)
-        write_weights(self.output / MODEL, weights["model"])
+        write_weights(self.output / MODEL, {name: value.half() for name, value in weights["model"].items()})
 
 
 def units_of(seconds: float) -> int:
