@@ -33,6 +33,13 @@ def test_a_program_has_its_own_folder_arguments_streams_and_exit_code(tmp_path):
     assert "WORD" not in os.environ and run_python("-c", "print(5)").stdout == "5\n"
 
 
+def test_a_program_begins_with_the_sitecustomize_of_pythonpath(tmp_path):
+    write(tmp_path / "sitecustomize.py", "import sys\nsys.seen = sys.orig_argv[1:]")
+    (tmp_path / "programs").mkdir()
+    program = write(tmp_path / "programs/x.py", "import sys\nprint(*sys.seen)")
+    assert run_python(program, "a", PYTHONPATH=str(tmp_path)).stdout == f"{program} a\n"
+
+
 @pytest.mark.parametrize("end, code", [("sys.exit('a word')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9),
                                        ("os._exit(130)", 130), ("pass", 0)])
 def test_the_caller_sees_how_a_program_ends(tmp_path, end, code):

@@ -97,6 +97,8 @@ SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=60
+MessageTimeout=60
+BatchStartTimeout=300
 CompleteWait=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
