@@ -90,6 +90,7 @@ def train(pack: Path, lm: Path, data: Path, tokens: Path) -> None:
     save_model(lm, model.config, model.state_dict(), vocabulary.layout_hash, 0, trained_tasks(mixture.cells))
 
 
+@pytest.mark.usefixtures("prestarted_jobs")
 def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch):
     replace_models(monkeypatch)
     pack = make_pack(tmp_path / "pack")
