@@ -90,10 +90,10 @@ def make_sample(root: Path, fraction: float) -> None:
 def load(root: Path, fraction: float) -> None:
     """Open a training's data and read 100 batches."""
     from audiopalm.lm.mixture import MixtureEntry
-    from audiopalm.lm.training import BatchConfig, LMConfig, SetPaths, read_data
+    from audiopalm.lm.training import BatchConfig, LMConfig, LMInputs, read_data
 
-    sets = [SetPaths(root / "data" / name, root / "tokens" / name) for name in ("train", "dev")]
-    data = read_data(root / "vocabulary", *sets, None)
+    data = read_data(LMInputs(root / "vocabulary", *(root / kind / name for kind in ("data", "tokens")
+                                                     for name in ("train", "dev"))))
     config = LMConfig([MixtureEntry(task) for task in ("asr", "ast", "asr+ast", "mt")], BatchConfig(8, 1024))
     mixture = data.mixture(config, data.examples, 0)
     for number in range(100):
