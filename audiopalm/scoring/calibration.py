@@ -111,8 +111,7 @@ class Observer:
 
     def _pair(self, task: Task, probe: Probe, examples: list[Example]) -> Observed:
         prompts = [self.builder.prompt(task, example) for example in examples]
-        answers = generate(self.model, prompts, [example.utterance for example in examples], task,
-                           self.builder.vocabulary, DecodingConfig())
+        answers = generate(self.model, prompts, task, self.builder.vocabulary, DecodingConfig())
         parts = [answer.parts for answer in answers]
         inputs, _ = of_inputs(self.model, self.builder, task.input, probe, examples)
         output = task.outputs[0]
@@ -122,8 +121,8 @@ class Observer:
                       for example, answer in zip(examples, parts, strict=True)]
             asr = get_task("asr")
             words = [self._words(answer.parts[0]) for answer in generate(
-                self.model, [self.builder.prompt(asr, example) for example in spoken],
-                [example.utterance for example in spoken], asr, self.builder.vocabulary, DecodingConfig())]
+                self.model, [self.builder.prompt(asr, example) for example in spoken], asr,
+                self.builder.vocabulary, DecodingConfig())]
         else:
             words = [self._words(answer[0]) for answer in parts]
         right = [basic(hypothesis) == basic(str(example.fields[output.text_field]))
