@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of utterances that may be damaged")
     add_launcher_options(parser, "AUDIO_DIR/jobs")
     args = parser.parse_args()
-    format_audio(paired(parser, args, "input", "output"), AudioStore(args.audio_dir, args.audio_format),
+    format_audio(paired(args, "input", "output"), AudioStore(args.audio_dir, args.audio_format),
                  launcher_of(args, args.audio_dir), Limits(args.min_seconds, args.max_seconds, args.max_drop),
                  args.pipes == "true")
 

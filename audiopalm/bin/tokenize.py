@@ -28,7 +28,7 @@ def main() -> None:
     if unknown := set(arguments.units_only) - set(arguments.data_dir):
         parser.error(f"--units_only names {min(unknown)}, which --data_dir does not")
     units_only = arguments.data_dir if arguments.codec_tokens == "false" else arguments.units_only
-    tokenize(paired(parser, arguments, "data_dir", "output"), arguments.units, arguments.codec,
+    tokenize(paired(arguments, "data_dir", "output"), arguments.units, arguments.codec,
              launcher_of(arguments, arguments.output[0]), set(units_only))
 
 

@@ -19,11 +19,12 @@ def options_of(cls: type[Options], arguments: argparse.Namespace) -> Options:
     return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
 
-def paired(parser: argparse.ArgumentParser, arguments: argparse.Namespace, first: str, second: str) -> dict[Path, Path]:
-    """{folder of the option `first`: folder of `second`}, in order. Ends the command if their numbers differ."""
+def paired(arguments: argparse.Namespace, first: str, second: str) -> dict[Path, Path]:
+    """{folder of the option `first`: folder of `second`}, in order. Raises AudioPaLMError if their numbers differ."""
     keys, values = getattr(arguments, first), getattr(arguments, second)
     if len(keys) != len(values):
-        parser.error(f"--{first} names {len(keys)} folders, --{second} {len(values)}; give one for each, in order")
+        raise AudioPaLMError(f"--{first} names {len(keys)} folders, --{second} names {len(values)}; give one for each, "
+                             "in the same order")
     return dict(zip(keys, values, strict=True))
 
 
