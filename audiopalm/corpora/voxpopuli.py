@@ -50,7 +50,7 @@ def prepare(options: ReaderOptions, targets: Sequence[str] = ()) -> dict[str, An
     downloads, unpacked = options.downloads, options.unpacked
     sets = {name: DataSet() for name in SETS}
     years = Years(downloads, unpacked)
-    languages = options.languages or [language for language in HOURS if language != ACCENTED]
+    languages = list(options.languages) or [language for language in HOURS if language != ACCENTED]
     for language in languages:
         before = {name: len(data.utterances) for name, data in sets.items()}
         for read in (_read_finished, _read_hub, _read_raw):
