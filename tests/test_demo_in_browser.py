@@ -200,7 +200,7 @@ def test_the_page_shows_the_answer_of_the_model_for_each_task(visit, model, reco
             answer = model(text="uno dos", task=tag)
         press(page)
         wait_for_answer(page, answer, [language_name(row.output(part).language("es", "en")) for part in answer.text])
-    assert set(TASK_LABELS) == {trained.task for trained in model.trained} - {"lm"}
+    assert set(TASK_LABELS) == {trained.task for trained in model.facts.trained} - {"lm"}
 
 
 def test_a_wrong_file_is_a_message_and_the_page_goes_on(visit, model, recordings, tmp_path):

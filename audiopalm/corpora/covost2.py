@@ -20,7 +20,7 @@ from pyarrow import compute
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
-from audiopalm.corpora.data_set import NONE, DataSet, compare, write_sets
+from audiopalm.corpora.data_set import NONE, DataSet, ReaderOptions, compare, write_sets
 from audiopalm.corpora.tables import Account, optional_values, places, read_columns, values
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
@@ -153,21 +153,20 @@ def short_code(language: str) -> str:
     return language.partition("-")[0]
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the source `languages` (Common Voice's codes) and return the report.
+def prepare(options: ReaderOptions) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the source languages (Common Voice's codes) and return the report.
 
-    `unpacked` is a folder for the contents of archives. Raises AudioPaLMError when a language is unknown or missing, or
-    when more than `max_drop` of the rows of a set are dropped.
+    Raises AudioPaLMError when a language is unknown or missing, or when more than `options.max_drop` of the rows of a
+    set are dropped.
     """
     known = (*INTO_ENGLISH, "en")
-    for language in languages:
+    for language in options.languages:
         if language not in known:
             raise AudioPaLMError(f"CoVoST 2 has no source language {language!r}; {nearest(language, known)}")
     sets = {name: DataSet(ClipUtterances()) for name in SET_NAMES}  # type: ignore[arg-type]  # what UtteranceList names
-    for language in languages or INTO_ENGLISH:
-        _read_language(Path(downloads), language, Path(unpacked), sets)
-    return write_sets(Path(output), sets, max_drop)
+    for language in options.languages or INTO_ENGLISH:
+        _read_language(options.downloads, language, options.unpacked, sets)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[str, DataSet]) -> None:

@@ -29,6 +29,22 @@ class Cut:
     end: float
 
 
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What every reader of a corpus is asked.
+
+    downloads: the folder of the corpus. output: the folder for <set>/. unpacked: a folder for the contents of archives.
+    languages: as the corpus spells them; none for all of them. max_drop: the fraction of a set's rows, 0 to 1, that may
+    be dropped.
+    """
+
+    downloads: Path
+    output: Path
+    unpacked: Path
+    languages: Sequence[str] = ()
+    max_drop: float = 0.05
+
+
 BLOCK = 10_000  # ids that are Python strings at once
 NONE: Mapping[str, Any] = MappingProxyType({})  # shared by the million utterances without a spoken translation
 

@@ -209,7 +209,7 @@ def test_beam_search_of_one_is_greedy_decoding(prepared, trained, name):
     examples = ExampleSet(prepared.dev_data, prepared.dev_tokens)
     utterances = examples.utterances(task.fields(), "es", "en")[:4]
     prompts = [builder.prompt(task, examples.example(utterance, task.fields(), "en")) for utterance in utterances]
-    greedy = generate(model, prompts, utterances, task, vocabulary, config)
+    greedy = generate(model, prompts, task, vocabulary, config)
     assert len({tuple(np.concatenate(answer.parts)) for answer in greedy}) > 1
     for prompt, expected in zip(prompts, greedy, strict=True):
         (score, found), = beam_search(model, prompt, task, vocabulary, config, 1)

@@ -82,8 +82,8 @@ def shown_sequence(path: Path) -> list[tuple[str, list[str]]]:
     """The token sequence that a document shows: for each part `input` or `output`, and its ids; `...` may end them."""
     parts = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        columns = re.split(r" {2,}", line)
-        if columns[0].strip() in ("input", "output") and len(columns) == 3:
+        columns = re.split(r" {2,}", line.strip())
+        if columns[0] in ("input", "output") and len(columns) == 3:
             parts.append((columns[0], columns[2].split()))
         elif parts and re.fullmatch(r" {2,}[\d ]+", line):
             parts[-1][1].extend(line.split())
@@ -118,7 +118,8 @@ def joined(path: Path, cuts: list[tuple[float, float]]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def test_the_readme_shows_the_beginning_of_the_same_sequence():
-    shown, whole = shown_sequence(ROOT / "README.md"), shown_sequence(ROOT / "docs/index.md")
+@pytest.mark.parametrize("document", ["README.md", "audiopalm/tasks.py"])
+def test_other_documents_show_the_beginning_of_the_same_sequence(document):
+    shown, whole = shown_sequence(ROOT / document), shown_sequence(ROOT / "docs/index.md")
     assert shown == [(kind, ids if short[-1] != "..." else [*ids[:10], "..."])
                      for (_, short), (kind, ids) in zip(shown, whole, strict=True)]
