@@ -55,6 +55,11 @@ def test_named_files_exist(document):
     assert sorted(missing) == []
 
 
+def test_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^)\s#]+)", re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S))
+    assert [link for link in links if "://" not in link and not (document.parent / link).exists()] == []
+
+
 def test_the_readme_has_both_commands_and_the_marks_of_the_results():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "./egs/mini/run.sh" in text and "./tools/test.sh" in text
@@ -76,6 +81,12 @@ def test_the_readme_shows_the_results_of_the_mini_recipe():
     shown = readme.partition("<!-- RESULTS -->")[2].partition("<!-- /RESULTS -->")[0]
     goals = recipe_goals(MINI / "conf/goals.yaml")
     assert headline_table(read_rows(MINI / "results.json"), "mini", "test", goals) in shown
+
+
+def test_the_row_that_the_page_of_scores_explains_is_one_of_the_results():
+    block = re.search(r"```\n(.*?)```", (ROOT / "docs/scores.md").read_text(encoding="utf-8"), re.S)[1]
+    chapter = (MINI / "RESULTS.md").read_text(encoding="utf-8").partition("\n## mini: test\n")[2].partition("\n## ")[0]
+    assert [line for line in block.splitlines() if line not in chapter.splitlines()] == []
 
 
 def shown_sequence(path: Path) -> list[tuple[str, list[str]]]:
