@@ -38,14 +38,14 @@ class Clip(NamedTuple):  # there are a million of them
 
 @dataclass(frozen=True)
 class Clips:
-    """Sentences and speakers of the requested clips, in the order of the request; None for a clip that validated.tsv
+    """Sentences and speakers of the requested clips, in the order of the request; null for a clip that validated.tsv
     lacks."""
 
     sentences: pyarrow.StringArray
-    speakers: list[str | None]
+    speakers: pyarrow.DictionaryArray
 
     def __iter__(self) -> Iterator[Clip | None]:
-        for sentence, speaker in zip(optional_values(self.sentences), self.speakers, strict=True):
+        for sentence, speaker in zip(optional_values(self.sentences), optional_values(self.speakers), strict=True):
             yield None if sentence is None or speaker is None else Clip(sentence, speaker)
 
 
@@ -114,17 +114,23 @@ def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Ac
     return clips
 
 
-def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray, language: str) -> list[str | None]:
-    """The speaker id of each of the `rows`, None for -1.
+def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray, language: str) -> pyarrow.DictionaryArray:
+    """The speaker id of each of the `rows`, null for -1.
 
     An id has the first digits of the client_id, or all digits where an earlier speaker has the same first digits.
     """
     numbers = clients.indices.to_numpy()
-    speakers: dict[int, str] = {}
+    wanted = numbers[np.sort(rows[rows >= 0])]
+    _, first = np.unique(wanted, return_index=True)
+    names: list[str] = []
     taken: set[str] = set()
-    for number in dict.fromkeys(numbers[np.sort(rows[rows >= 0])].tolist()):
+    codes = np.full(len(clients.dictionary) + 1, -1, dtype=np.int32)  # the last one is for the row -1
+    for number in wanted[np.sort(first)].tolist():
         client = clients.dictionary[number].as_py()
         short = client[:SPEAKER_DIGITS]
-        speakers[number] = f"{language}-{(client if short in taken else short) or 'unknown'}"
+        codes[number] = len(names)
+        names.append(f"{language}-{(client if short in taken else short) or 'unknown'}")
         taken.add(short)
-    return [speakers.get(number) for number in np.where(rows < 0, -1, numbers[rows]).tolist()]
+    chosen = codes[np.where(rows < 0, -1, numbers[rows] if len(numbers) else -1)]
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(chosen, mask=chosen < 0),
+                                               pyarrow.array(names, pyarrow.string()))

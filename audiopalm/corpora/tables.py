@@ -11,7 +11,7 @@ import gzip
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -23,7 +23,7 @@ import pyarrow
 from pyarrow import compute, csv
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require
+from audiopalm.core.files import atomic_path, require
 
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much smaller blocks make Arrow slow
 VALUES = 10_000  # values of a column that are Python objects at once
@@ -200,6 +200,18 @@ def _is_utf8(content: bytes | str) -> bool:
 def places(wanted: pyarrow.Array, column: pyarrow.Array) -> np.ndarray:
     """The index of the first equal value in `column` for each of the `wanted` values, int64; -1 where there is none."""
     return compute.index_in(wanted, value_set=column).fill_null(-1).to_numpy(zero_copy_only=False).copy()
+
+
+def outside_memory(columns: Mapping[str, pyarrow.Array], folder: Path) -> list[pyarrow.Array]:
+    """The columns, of equal length, in a nameless file on the disk of `folder` that is mapped into memory.
+
+    The system can drop their pages, so that the texts of all languages need not fit into memory.
+    """
+    batch = pyarrow.record_batch(dict(columns))
+    with atomic_path(folder / "columns.arrow", final=False) as temporary:
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(temporary))).get_batch(0).columns
 
 
 def values(column: pyarrow.Array) -> Iterator[str]:
