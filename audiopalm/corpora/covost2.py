@@ -98,7 +98,7 @@ class ClipUtterance:
 
     @property
     def speaker(self) -> str:
-        return self.source.clips.speakers[self.place].as_py() or ""
+        return self.source.clips.names[self.source.clips.speakers[self.place].as_py()]
 
     @property
     def language(self) -> str:
@@ -188,7 +188,7 @@ def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[st
         {"path": rows.paths, "sentence": clips.sentences, "speaker": clips.speakers, **rows.texts}, unpacked)
     rows = Rows(paths, rows.sets, dict(zip(rows.texts, texts, strict=True)), rows.elsewhere)
     before = [len(sets[name].utterances) for name in SET_NAMES]
-    _add_utterances(Source(short_code(language), folder, rows, Clips(sentences, speakers)),
+    _add_utterances(Source(short_code(language), folder, rows, Clips(sentences, speakers, clips.names)),
                     [sets[name] for name in SET_NAMES])
     counted = np.bincount(rows.sets, minlength=len(SET_NAMES)).tolist()
     compare(f"CoVoST 2, {language}", "rows of train, dev, test", counted, PUBLISHED[language])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -220,7 +221,7 @@ def values(column: pyarrow.Array) -> Iterator[str]:
         yield from column[start:start + VALUES].to_pylist()
 
 
-def optional_values(column: pyarrow.Array) -> Iterator[str | None]:
-    """As `values`, of a column with nulls, which become None."""
+def optional_values(column: pyarrow.Array) -> Iterator[Any]:
+    """As `values`, of a column of any type, whose nulls become None."""
     for start in range(0, len(column), VALUES):
         yield from column[start:start + VALUES].to_pylist()

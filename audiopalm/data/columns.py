@@ -1,6 +1,8 @@
 """Kaldi tables as columns: the ids, and the position of each value in the file. No line becomes a Python object."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from audiopalm.core.files import require
 from audiopalm.data.datadir import read_table
 
 SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
-BLOCK = 1 << 20  # bytes that are read at once, and then to the end of a line
+BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
+NAMES = 10_000  # ids that are Python objects at once
 
 # A function from the ids and the values of some lines, without spaces around the values, to columns of as many rows.
 Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[pa.Array]]
@@ -38,6 +41,37 @@ class Columns:
         if self.ids.equals(ids):
             return None
         return pc.fill_null(pc.index_in(ids, value_set=self.ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+class TableFile(Mapping[str, str]):
+    """The table in `path` as a mapping of ids to values that stay in the file; an id takes its length and 20 bytes.
+
+    Its order is that of the bytes of the ids. Raises AudioPaLMError as `read_table` does.
+    """
+
+    def __init__(self, path: str | Path, made_by: str = ""):
+        self.columns = read_columns(path, made_by)
+        self._stream = open(path, "rb")
+
+    def __len__(self) -> int:
+        return len(self.columns.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), NAMES):
+            yield from self.columns.ids[start:start + NAMES].to_pylist()
+
+    def __getitem__(self, name: str) -> str:
+        row = find_row(self.columns.ids, name)
+        if row < 0:
+            raise KeyError(name)
+        size, offset = int(self.columns.size[row]), int(self.columns.offset[row])
+        return os.pread(self._stream.fileno(), size, offset).decode().strip()
+
+
+def find_row(ids: pa.LargeStringArray, name: str) -> int:
+    """The row of `name` in `ids`, which are sorted in byte order, by binary search; -1 for an unknown name."""
+    row = bisect_left(range(len(ids)), name.encode(), key=lambda place: ids[place].as_py().encode())
+    return row if row < len(ids) and ids[row].as_py() == name else -1
 
 
 def read_columns(path: str | Path, made_by: str = "", convert: Converter | None = None) -> Columns:

@@ -17,7 +17,7 @@ from audiopalm.bin import train_lm
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data import speech
 from audiopalm.data.archive import TokenArchive
-from audiopalm.data.columns import read_columns
+from audiopalm.data.columns import TableFile, read_columns
 from audiopalm.data.datadir import read_table, remove_tables_by_language, write_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.index import open_index
@@ -70,7 +70,8 @@ def test_columns_are_those_of_the_table(tmp_path):
         path.write_bytes(content.encode())
         table, columns = read_table(path), read_columns(path, convert=lambda ids, values: [values])
         assert dict(zip(columns.ids.to_pylist(), columns.converted[0].to_pylist(), strict=True)) == table
-        assert columns.ids.to_pylist() == sorted(table, key=str.encode)
+        assert columns.ids.to_pylist() == list(TableFile(path)) == sorted(table, key=str.encode)
+        assert dict(TableFile(path)) == table and "aa" not in TableFile(path)
     for content, message in ((b"a x\nb y\na z\n", "text:3: id 'a' appears twice"), (b"a \xff\n", "line 1: byte 0xff")):
         path.write_bytes(content)
         with pytest.raises(AudioPaLMError, match=message):
