@@ -21,7 +21,7 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.data_set import NONE, DataSet, ReaderOptions, compare, write_sets
-from audiopalm.corpora.tables import Account, optional_values, places, read_columns, values
+from audiopalm.corpora.tables import Account, optional_values, outside_memory, places, read_columns, values
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
                 "sl", "ta", "ja", "id", "cy")
@@ -98,7 +98,7 @@ class ClipUtterance:
 
     @property
     def speaker(self) -> str:
-        return self.source.clips.speakers[self.place] or ""
+        return self.source.clips.names[self.source.clips.speakers[self.place].as_py()]
 
     @property
     def language(self) -> str:
@@ -119,7 +119,7 @@ class ClipUtterance:
 
 
 class ClipUtterances:
-    """The utterances of a set: a million in several languages, 6 bytes each beside the columns that they refer to."""
+    """The utterances of a set: a million in several languages, 6 bytes each beside the columns on disk."""
 
     def __init__(self, sources: list[Source] | None = None, numbers: array | None = None, places: array | None = None):
         self.sources = sources if sources is not None else []
@@ -183,8 +183,12 @@ def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[st
     del tables  # its memory is needed
     folder = find_language(downloads, language, unpacked)
     clips = read_clips(folder, language, rows.paths, accounts[0])
+    paths, sentences, speakers, *texts = outside_memory(
+        {"path": rows.paths, "sentence": clips.sentences, "speaker": clips.speakers, **rows.texts}, unpacked)
+    rows = Rows(paths, rows.sets, dict(zip(rows.texts, texts, strict=True)), rows.elsewhere)
     before = [len(sets[name].utterances) for name in SET_NAMES]
-    _add_utterances(Source(short_code(language), folder, rows, clips), [sets[name] for name in SET_NAMES])
+    _add_utterances(Source(short_code(language), folder, rows, Clips(sentences, speakers, clips.names)),
+                    [sets[name] for name in SET_NAMES])
     counted = np.bincount(rows.sets, minlength=len(SET_NAMES)).tolist()
     compare(f"CoVoST 2, {language}", "rows of train, dev, test", counted, PUBLISHED[language])
     logging.info("%s: kept %s", language, ", ".join(
