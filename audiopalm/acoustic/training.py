@@ -186,7 +186,7 @@ class AcousticTraining(Training):
     def finish(self, weights: Weights) -> None:
         """Write config.json, then the weights in float16, whose presence marks a finished training."""
         write_json(self.output / CONFIG, self.settings)
-        write_weights(self.output / MODEL, {name: value.half() for name, value in weights["model"].items()})
+        write_weights(self.output / MODEL, {name: value.whole().half() for name, value in weights["model"].items()})
 
 
 def units_of(seconds: float) -> int:
