@@ -243,9 +243,9 @@ class AudioPaLM:
             if code is not None and code not in known:
                 raise AudioPaLMError(f"this model was not trained on {language_name(code)}; it knows "
                                      f"{', '.join(map(language_name, known))}")
-        if self.facts.trained is not None and TrainedTask(request.task.name, request.source,
-                                                    request.target) not in self.facts.trained:
-            tags = sorted({get_task(row.task).tag_text(row.source, row.target) for row in self.facts.trained} - {""})
+        trained = self.facts.trained
+        if trained is not None and TrainedTask(request.task.name, request.source, request.target) not in trained:
+            tags = sorted({get_task(row.task).tag_text(row.source, row.target) for row in trained} - {""})
             tag = request.task.tag_text(request.source, request.target)
             raise AudioPaLMError(f"this model was not trained on {tag}; {nearest(tag, tags)}")
         return request
