@@ -1,8 +1,8 @@
 """Inference with all models of a pack: speech or text in, text and speech out.
 
->>> model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
->>> answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
->>> answer.text["asr"], answer.text["ast"], answer.audio, answer.sampling_rate
+    model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
+    answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
+    answer.text["asr"], answer.text["ast"], answer.audio, answer.sampling_rate
 """
 
 import time
