@@ -135,8 +135,11 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strings(content: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> pa.LargeStringArray:
-    """The pieces of `content`, uint8, from `begins` to `ends` as an Arrow array."""
-    sizes = ends - begins
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)
-    return pa.LargeStringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(content[places]))
+    """The pieces of `content`, uint8, from `begins` to `ends` as an Arrow array. Pieces follow each other."""
+    # A mask takes 2 bytes of memory for each byte of the content; indices would take 24.
+    steps = np.zeros(len(content) + 1, dtype=np.int8)
+    steps[begins] += 1
+    steps[ends] -= 1
+    inside = np.cumsum(steps[:-1], dtype=np.int8).view(bool)
+    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(content[inside]))
