@@ -240,9 +240,10 @@ def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by:
     data = make_data_index(Path(data_dir), made_by)
     remove_index(data_dir)
     save(data)
+    logging.info("wrote %s: %d utterances", data.path, data.rows)
+    del data  # its memory is needed
     if tokens is not None:
         save(make_token_index(Path(tokens)))
-    logging.info("wrote %s: %d utterances", data.path, data.rows)
 
 
 def renew_index(data_dir: Path, made_by: str = "") -> None:
