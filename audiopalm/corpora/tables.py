@@ -26,6 +26,7 @@ from pyarrow import compute, csv
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
 
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much smaller blocks make Arrow slow
 VALUES = 10_000  # values of a column that are Python objects at once
 
@@ -80,8 +81,6 @@ def read_columns(path: str | Path, columns: Sequence[str], bad: Account, separat
     dictionary arrays; the others are string arrays. Rows with another number of cells and rows that are not UTF-8 go to
     `bad`, named file:line. Raises AudioPaLMError when the file is missing, is no table or lacks a column.
     """
-    # Arrow's own memory pool would keep freed pages that Python could use.
-    pool = pyarrow.system_memory_pool()
     kinds = [pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) if column in recurring else pyarrow.string()
              for column in columns]
     pieces: list[list[pyarrow.Array]] = [[pyarrow.array([], kind)] for kind in kinds]
@@ -90,12 +89,12 @@ def read_columns(path: str | Path, columns: Sequence[str], bad: Account, separat
         names = list(header) if header else _decoded(stream.readline()).rstrip("\r\n").split(separator)
         layout = _layout(path, names, columns, separator)
         while block := stream.read(BLOCK) + stream.readline():
-            parts = _plain(block, layout, kinds, pool) or _careful(block, number, layout, kinds, bad)
+            parts = _plain(block, layout, kinds) or _careful(block, number, layout, kinds, bad)
             for column, part in zip(pieces, parts, strict=True):
                 column.append(part)
             number += block.count(b"\n")
     # One column after the other, so that only one is in memory twice.
-    return [pyarrow.concat_arrays(pieces.pop(0), memory_pool=pool) for _ in columns]
+    return [pyarrow.concat_arrays(pieces.pop(0)) for _ in columns]
 
 
 def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator: str = "\t",
@@ -134,8 +133,7 @@ def _layout(path: str | Path, names: list[str], columns: Sequence[str], separato
     return Layout(Path(path).name, len(names), itemgetter(*map(names.index, columns)), separator)
 
 
-def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
-           pool: pyarrow.MemoryPool) -> list[pyarrow.Array] | None:
+def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType]) -> list[pyarrow.Array] | None:
     """The wanted columns of whole lines, cut by Arrow; None where a line must be cut in Python."""
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
@@ -145,7 +143,7 @@ def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
     wanted = layout.wanted(names)
     try:
         table = csv.read_csv(
-            pyarrow.BufferReader(block), memory_pool=pool,
+            pyarrow.BufferReader(block),
             parse_options=csv.ParseOptions(delimiter=layout.separator, quote_char=False, double_quote=False,
                                            escape_char=False),
             read_options=csv.ReadOptions(column_names=names, block_size=len(block) + 1),
@@ -153,7 +151,7 @@ def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
                                                column_types=dict(zip(wanted, kinds, strict=True))))
     except pyarrow.ArrowInvalid:
         return None
-    return [column.combine_chunks(pool) for column in table.columns]
+    return [column.combine_chunks() for column in table.columns]
 
 
 def _careful(block: bytes, number: int, layout: Layout, kinds: list[pyarrow.DataType],

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,14 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
 from audiopalm.data.datadir import read_table
 
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
 BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
 NAMES = 10_000  # ids that are Python objects at once
 
+Column = np.ndarray | pa.LargeStringArray
 # A function from the ids and the values of some lines, without spaces around the values, to columns of as many rows.
-Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[pa.Array]]
+Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[Column]]
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Columns:
     ids: pa.LargeStringArray
     offset: np.ndarray
     size: np.ndarray
-    converted: list[pa.Array]
+    converted: list[Any]
 
     def at(self, ids: pa.LargeStringArray) -> np.ndarray | None:
         """The row of each of `ids` in this table, int64 `[len(ids)]`, -1 for an id that the table lacks; None where the
@@ -81,28 +84,55 @@ def read_columns(path: str | Path, made_by: str = "", convert: Converter | None 
     The file is read once, a block of lines at a time, so that neither it nor its values are in memory as a whole.
     """
     none = pa.array([], pa.large_string())
-    empty = [none, pa.array([], pa.int64()), pa.array([], pa.int32()), *(convert(none, none) if convert else ())]
-    pieces = [[column] for column in empty]
+    columns = [_Growing(column) for column in (none, np.zeros(0, np.int64), np.zeros(0, np.int32),
+                                               *(convert(none, none) if convert else ()))]
     try:
         for block in _blocks(require(path, made_by), convert):
-            for column, piece in zip(pieces, block, strict=True):
-                column.append(piece)
+            for growing, piece in zip(columns, block, strict=True):
+                growing.append(piece)
     except UnicodeDecodeError:
         read_table(path, made_by)  # states the line
         raise AudioPaLMError(f"{path} is not UTF-8") from None
     except OSError as error:
         raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
-    # One column after the other, so that only one is in memory twice. Arrow's own memory pool would keep freed pages.
-    ids, *others = (pa.concat_arrays(pieces.pop(0), memory_pool=pa.system_memory_pool()) for _ in empty)
+    ids, *others = (growing.column() for growing in columns)
     if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
         order = pc.sort_indices(ids)
         ids, *others = (column.take(order) for column in (ids, *others))
         if pc.any(pc.equal(ids[:-1], ids[1:])).as_py():
             read_table(path, made_by)  # names the id that appears twice
-    return Columns(ids, others[0].to_numpy(), others[1].to_numpy(), others[2:])
+    return Columns(ids, others[0], others[1], others[2:])
 
 
-def _blocks(path: Path, convert: Converter | None) -> Iterator[list[pa.Array]]:
+class _Growing:
+    """A column that grows by blocks, in one piece of memory: many small pieces would leave holes between them.
+
+    `first` is an array of its type.
+    """
+
+    def __init__(self, first: Column):
+        self.dtype = np.dtype(np.int64) if isinstance(first, pa.LargeStringArray) else first.dtype
+        self.numbers = bytearray()  # of strings: the end of each string
+        self.strings = bytearray() if isinstance(first, pa.LargeStringArray) else None
+
+    def append(self, piece: Column) -> None:
+        if self.strings is None:
+            self.numbers += piece.data
+        elif len(piece):
+            _, ends, content = piece.buffers()
+            offsets = np.frombuffer(ends, np.int64)[:len(piece) + 1]
+            self.numbers += (offsets[1:] + len(self.strings)).data
+            self.strings += memoryview(content)[:offsets[-1]] if content else b""
+
+    def column(self) -> Column:
+        if self.strings is None:
+            return np.frombuffer(self.numbers, self.dtype)
+        self.numbers[:0] = bytes(self.dtype.itemsize)  # the first string begins at 0
+        count = len(self.numbers) // self.dtype.itemsize - 1
+        return pa.LargeStringArray.from_buffers(count, pa.py_buffer(self.numbers), pa.py_buffer(self.strings))
+
+
+def _blocks(path: Path, convert: Converter | None) -> Iterator[list[Column]]:
     """Ids, offset, size and the converted columns of each block of lines, in file order."""
     begin = 0
     with open(path, "rb") as stream:
@@ -115,7 +145,7 @@ def _blocks(path: Path, convert: Converter | None) -> Iterator[list[pa.Array]]:
             middles = np.minimum(spaces[np.searchsorted(spaces, starts)], ends)
             offset = np.minimum(middles + 1, ends)
             ids = _strings(content, starts, middles)
-            yield [ids, pa.array(begin + offset), pa.array((ends - offset).astype(np.int32)),
+            yield [ids, begin + offset, (ends - offset).astype(np.int32),
                    *(convert(ids, pc.utf8_trim_whitespace(_strings(content, offset, ends))) if convert else ())]
             begin += len(block)
 
@@ -135,8 +165,11 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strings(content: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> pa.LargeStringArray:
-    """The pieces of `content`, uint8, from `begins` to `ends` as an Arrow array."""
-    sizes = ends - begins
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)
-    return pa.LargeStringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(content[places]))
+    """The pieces of `content`, uint8, from `begins` to `ends` as an Arrow array. Pieces follow each other."""
+    # A mask takes 2 bytes of memory for each byte of the content; indices would take 24.
+    steps = np.zeros(len(content) + 1, dtype=np.int8)
+    steps[begins] += 1
+    steps[ends] -= 1
+    inside = np.cumsum(steps[:-1], dtype=np.int8).view(bool)
+    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(content[inside]))

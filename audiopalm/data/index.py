@@ -99,10 +99,11 @@ def make_data_index(directory: Path, made_by: str = "") -> Index:
     Raises AudioPaLMError as `read_table` does, and for a text of an utterance that utt2lang lacks.
     """
     names = _data_tables(directory)
-    languages = read_columns(directory / "utt2lang", made_by, _encoded)
-    ids = languages.ids
-    columns = {"id": ids, "language": languages.converted[0], "speaker": _speakers(directory, ids, made_by)}
-    del languages
+    languages = _Names()
+    table = read_columns(directory / "utt2lang", made_by, languages)
+    ids = table.ids
+    columns = {"id": ids, "language": languages.encoded(table.converted[0]),
+               "speaker": _speakers(directory, ids, made_by)}
     for name in names:
         if name.partition(".")[0] == "text":
             table = read_columns(directory / name)
@@ -118,19 +119,30 @@ def make_data_index(directory: Path, made_by: str = "") -> Index:
     return Index(directory / DATA_INDEX, pa.table(columns), meta)
 
 
-def _encoded(ids: pa.LargeStringArray, values: pa.LargeStringArray) -> list[pa.Array]:
-    """A converter of `read_columns` for values that recur."""
-    return [pc.dictionary_encode(values)]
+class _Names:
+    """A converter of `read_columns` for values that recur: the number of each value, int32."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, ids: pa.LargeStringArray, values: pa.LargeStringArray) -> list[np.ndarray]:
+        block = pc.dictionary_encode(values)
+        known = [self.numbers.setdefault(name, len(self.numbers)) for name in block.dictionary.to_pylist()]
+        return [np.array(known, np.int32)[block.indices.to_numpy()]]
+
+    def encoded(self, codes: np.ndarray) -> pa.DictionaryArray:
+        """The column of these numbers."""
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(self.numbers), pa.large_string()))
 
 
 def _speakers(directory: Path, ids: pa.LargeStringArray, made_by: str) -> pa.DictionaryArray:
     """The speaker of each of `ids`; empty for an utterance that utt2spk lacks."""
-    table = read_columns(directory / "utt2spk", made_by, _encoded)
-    at = table.at(ids)
-    if at is None:
-        return table.converted[0]
-    names = table.converted[0].dictionary_decode().take(pa.array(at, mask=at < 0))
-    return pc.dictionary_encode(pc.fill_null(names, ""))
+    names = _Names()
+    table = read_columns(directory / "utt2spk", made_by, names)
+    at, codes = table.at(ids), table.converted[0]
+    if at is not None:
+        codes = np.where(at < 0, names.numbers.setdefault("", len(names.numbers)), codes[at] if len(codes) else 0)
+    return names.encoded(codes.astype(np.int32))
 
 
 def make_token_index(folder: Path) -> Index:
@@ -157,7 +169,7 @@ def make_token_index(folder: Path) -> Index:
     for name, table in read.items():
         at = table.at(ids)
         for key, values in zip(("ark", "offset", "count"), table.converted, strict=True):
-            column = _taken(values.to_numpy(), at)
+            column = _taken(values, at)
             columns[f"{name}:{key}"] = pa.array(column)
             content.update(f"{name}:{key}".encode())
             content.update(column.data)
@@ -176,21 +188,21 @@ class _Entries:
     scp: Path
     arks: dict[str, int]
 
-    def __call__(self, ids: pa.LargeStringArray, entries: pa.LargeStringArray) -> list[pa.Array]:
+    def __call__(self, ids: pa.LargeStringArray, entries: pa.LargeStringArray) -> list[np.ndarray]:
         """The number of its archive (int32), the offset (int64) and the number of values (int32) of every entry."""
         self._refuse(ids, entries, ~pc.match_substring_regex(entries, ENTRY).to_numpy(zero_copy_only=False))
         parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
-        offset = pc.cast(pc.list_element(parts, 1), pa.int64())
+        offset = pc.cast(pc.list_element(parts, 1), pa.int64()).to_numpy()
         paths = pc.dictionary_encode(pc.list_element(parts, 0))
         numbers, count = paths.indices.to_numpy(), np.full(len(offset), -1, dtype=np.int32)
         order = np.argsort(numbers, kind="stable")
         bounds = np.searchsorted(numbers[order], np.arange(len(paths.dictionary) + 1))
         for number, path in enumerate(paths.dictionary.to_pylist()):
             rows = order[bounds[number]:bounds[number + 1]]
-            count[rows] = _counts(path, offset.to_numpy()[rows])
+            count[rows] = _counts(path, offset[rows])
         self._refuse(ids, entries, count < 0)
         known = [self.arks.setdefault(path, len(self.arks)) for path in paths.dictionary.to_pylist()]
-        return [pa.array(np.array(known, np.int32)[numbers]), offset, pa.array(count)]
+        return [np.array(known, np.int32)[numbers], offset, count]
 
     def _refuse(self, ids: pa.LargeStringArray, entries: pa.LargeStringArray, wrong: np.ndarray) -> None:
         """Raise AudioPaLMError for the first entry for which `wrong`, bool `[N]`, is true."""
@@ -228,9 +240,10 @@ def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by:
     data = make_data_index(Path(data_dir), made_by)
     remove_index(data_dir)
     save(data)
+    logging.info("wrote %s: %d utterances", data.path, data.rows)
+    del data  # its memory is needed
     if tokens is not None:
         save(make_token_index(Path(tokens)))
-    logging.info("wrote %s: %d utterances", data.path, data.rows)
 
 
 def renew_index(data_dir: Path, made_by: str = "") -> None:
