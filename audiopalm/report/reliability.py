@@ -20,13 +20,15 @@ SECTION = """
 
 An answer states a confidence, the probability that all of its words are right, and whether its input is of the kind
 that the model was trained on. Both were fitted on the dev set; the figures are of the test set and of an outside set:
-noise, music, other languages, open sentences.
+noise, music, other languages, open sentences. The words of TTS are those that {judge} hears.
 
 ![The stated confidence against the fraction of right answers; the numbers count answers]({file})
 
 {answers}
 
 {inputs}
+
+{kinds}
 """
 
 
@@ -78,9 +80,12 @@ def reliability_section(report: dict[str, Any]) -> str:
                for name in task_order(right)]
     inputs = [[INPUTS[kind], f"{figures['auc']:.3f}", f"{figures['inside']:.2f}", f"{figures['outside']:.2f}"]
               for kind, figures in outside.items()]
+    kinds = [[f"{INPUTS[kind]}, {name}", str(one_kind["count"]), f"{one_kind['auc']:.3f}", f"{one_kind['inside']:.2f}"]
+             for kind, figures in outside.items() for name, one_kind in figures["kinds"].items()]
     return SECTION.format(
-        file=FILE,
+        file=FILE, judge=report.get("judge") or "the model itself",
         answers=table(["answers", "count", "fraction right", "mean error of the confidence",
                        "area under the ROC curve, right from wrong"], answers),
         inputs=table(["input", "area under the ROC curve, inside from outside", "of the test set, taken for inside",
-                      "of the outside set, taken for inside"], inputs))
+                      "of the outside set, taken for inside"], inputs),
+        kinds=table(["outside", "count", "area under the ROC curve, inside from this", "taken for inside"], kinds))

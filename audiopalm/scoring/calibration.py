@@ -2,8 +2,8 @@
 
 Two models are fitted. The first says whether an input is inside, that is, of the kind the language model was trained
 on. It is fitted on dev against a made-up set of outside inputs (outside.py). The second says whether an answer is
-right. It is fitted on dev alone. An answer is right if all its words equal the reference; an answer of TTS is right if
-the language model recognises these words in it.
+right. It is fitted on dev alone. An answer is right if all its words equal the reference. The words of an answer of TTS
+are those that an independent judge of English hears in its speech, or those that the language model recognises.
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
@@ -22,13 +23,16 @@ from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.examples import Example
 from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged
 from audiopalm.lm.generation.config import DecodingConfig
-from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs
+from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs, write
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.loading import load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import read_trained
 from audiopalm.scoring import outside
+from audiopalm.scoring.heard import Hearing
+from audiopalm.scoring.judge import JUDGED_LANGUAGE
 from audiopalm.scoring.text import basic
+from audiopalm.stages.prompt_utterances import Prompts
 from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, Task, get_task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
@@ -43,7 +47,8 @@ class CalibrationOptions:
 
     dev, test: names of sets below data_dir and tokens. more_texts: a data directory of parallel texts that counts as
     dev too. outside_texts: YAML of open sentences. most: maximum number of utterances per language pair. outside_most:
-    maximum number of inputs per kind of the outside set.
+    maximum number of inputs per kind of the outside set. judge: the judge of TTS, which needs `acoustic` and `codec`;
+    empty for none. judged_most: maximum number of utterances of a set that the judge hears.
     """
 
     lm: Path
@@ -58,12 +63,16 @@ class CalibrationOptions:
     outside_texts: Path | None = None
     most: int = 60
     outside_most: int = 60
+    judge: str = ""
+    acoustic: Path | None = None
+    codec: Path | None = None
+    judged_most: int = 60
     seed: int = 0
 
 
 @dataclass
 class Observed:
-    """N examples of a task: float64 features of the inputs `[N, F]` and answers `[N, 4]`, bool `right` `[N]`."""
+    """N examples of a task: float64 features of the inputs and of the answers `[N, F]`, bool `right` `[N]`."""
 
     inputs: np.ndarray
     answers: np.ndarray
@@ -80,19 +89,33 @@ class Observer:
         self.builder = SequenceBuilder(vocabulary, tokenizer)
         self.trained = frozenset(read_trained(options.lm))
         self.languages = vocabulary.languages
+        self.hearing: Hearing | None = None
+        if options.judge:
+            if options.acoustic is None or options.codec is None:
+                raise AudioPaLMError("--judge hears speech, which --acoustic and --codec make")
+            self.hearing = Hearing(options.judge, options.acoustic, options.codec)
 
     def observe(self, task: Task, examples: ExampleSet) -> Observed | None:
-        """The answers to at most `options.most` utterances of each language pair; None if no pair has utterances."""
+        """The answers to at most `options.most` utterances of each language pair; None if no pair has utterances.
+
+        With a judge, the answers of TTS are `options.judged_most` in the judge's language.
+        """
         pairs: list[Observed] = []
+        most, voices = self._most(task), None
+        if self.hearing is not None and task.spoken is not None:
+            voices = self.hearing.prompts(examples.data_dir, self.options.tokens / examples.data_dir.name)
+            most = self.options.judged_most
         for pair in sorted((trained for trained in self.trained if trained.task == task.name),
                            key=lambda trained: (trained.source, trained.target or "")):
             names = examples.utterances(task.scored_fields(), pair.source, pair.target)
+            if voices is not None:  # texts without speech have no voice to speak them in
+                names = [name for name in names if pair.source == JUDGED_LANGUAGE and name in voices.codec]
             probe = Probe.choose(task.input, pair.source, pair.target, self.trained)
             if probe is None or not names:
                 continue
             fields = {task.input, task.outputs[0].text_field}
-            chosen = [examples.example(name, fields, pair.target) for name in _spread(names, self._most(task))]
-            pairs.append(self._pair(task, probe, chosen))
+            chosen = [examples.example(name, fields, pair.target) for name in _spread(names, most)]
+            pairs.append(self._pair(task, probe, chosen, voices))
         if not pairs:
             return None
         return Observed(*(np.concatenate([getattr(pair, name) for pair in pairs])
@@ -109,26 +132,30 @@ class Observer:
         most = self.options.most if task.spoken is None else max(self.options.most // 4, 1)
         return max(5, most * len(self.languages) // max(pairs, 1)) if task.translates else most
 
-    def _pair(self, task: Task, probe: Probe, examples: list[Example]) -> Observed:
+    def _pair(self, task: Task, probe: Probe, examples: list[Example], voices: Prompts | None) -> Observed:
         prompts = [self.builder.prompt(task, example) for example in examples]
         answers = generate(self.model, prompts, [example.utterance for example in examples], task,
                            self.builder.vocabulary, DecodingConfig())
         parts = [answer.parts for answer in answers]
         inputs, _ = of_inputs(self.model, self.builder, task.input, probe, examples)
+        return Observed(inputs, of_answers(self.model, self.builder, task, examples, parts),
+                        self._right(task, examples, [answer[0] for answer in parts], voices))
+
+    def _right(self, task: Task, examples: list[Example], answers: list[np.ndarray],
+               voices: Prompts | None) -> np.ndarray:
+        """Whether the words of each answer (ids in the joint vocabulary) are those of the reference, bool `[N]`."""
         output = task.outputs[0]
-        if output.is_audio:
-            size = self.builder.vocabulary.text_size
-            spoken = [Example(example.utterance, example.source, None, {AUDIO: answer[0] - size})
-                      for example, answer in zip(examples, parts, strict=True)]
-            asr = get_task("asr")
-            words = [self._words(answer.parts[0]) for answer in generate(
-                self.model, [self.builder.prompt(asr, example) for example in spoken],
-                [example.utterance for example in spoken], asr, self.builder.vocabulary, DecodingConfig())]
-        else:
-            words = [self._words(answer[0]) for answer in parts]
-        right = [basic(hypothesis) == basic(str(example.fields[output.text_field]))
-                 for hypothesis, example in zip(words, examples, strict=True)]
-        return Observed(inputs, of_answers(self.model, self.builder, task, examples, parts), np.array(right))
+        texts = [str(example.fields[output.text_field]) for example in examples]
+        if not output.is_audio:
+            words = [self._words(answer) for answer in answers]
+            return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
+        units = [answer - self.builder.vocabulary.text_size for answer in answers]
+        if self.hearing is not None and voices is not None:
+            return self.hearing.right(units, texts, [example.utterance for example in examples], voices)
+        spoken = [Example(example.utterance, example.source, None, {AUDIO: ids})
+                  for example, ids in zip(examples, units, strict=True)]
+        words = write(self.model, self.builder, get_task("asr"), spoken)
+        return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
 
     def _words(self, ids: np.ndarray) -> str:
         return " ".join(self.builder.tokenizer.decode(list(ids)).split())
@@ -159,14 +186,13 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     observed = observer.observe_all(ELEMENTARY, dev)
     fitted, tested = _outside_inputs(options, observer, dev, True), _outside_inputs(options, observer, test, False)
     inputs: dict[str, Regression] = {}
-    report: dict[str, Any] = {"outside": {}, "right": {}}
+    report: dict[str, Any] = {"outside": {}, "right": {}, "judge": options.judge}
     tests = observer.observe_all(observed, test)
     for kind, names in ((AUDIO, ("asr", "ast")), (TRANSCRIPT, ("mt", "tts"))):
         name = next((name for name in names if name in tests), None)
         if name is None or not fitted[kind]:
             continue
-        outer = np.concatenate(list(fitted[kind].values()))
-        inputs[kind] = _fit_inside(observed[name].inputs, outer)
+        inputs[kind] = _fit_inside(observed[name].inputs, [rows for rows in fitted[kind].values() if len(rows)])
         report["outside"][kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
     tasks = {name: fit(np.hstack([task.inputs, task.answers]), task.right) for name, task in observed.items()
              if TASKS[name].input in inputs}
@@ -183,21 +209,26 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     return report
 
 
-def _fit_inside(inner: np.ndarray, outer: np.ndarray) -> Regression:
-    """Regression of inside against outside, equally weighted, with the threshold of the fewest errors of both kinds."""
-    regression = fit(np.concatenate([inner, outer]), np.arange(len(inner) + len(outer)) < len(inner), balanced=True)
-    threshold = best_threshold(regression.probability(inner), regression.probability(outer))
+def _fit_inside(inner: np.ndarray, kinds: Sequence[np.ndarray]) -> Regression:
+    """Regression of inside against the kinds of outside, with the threshold of the fewest errors.
+
+    Inside and outside have the same weight. inner, kinds: features `[N, F]`.
+    """
+    features = np.concatenate([inner, *kinds])
+    regression = fit(features, np.arange(len(features)) < len(inner), balanced=True)
+    threshold = best_threshold(regression.probability(inner), [regression.probability(kind) for kind in kinds])
     return Regression(regression.mean, regression.scale, regression.weights, regression.bias, round(threshold, 6))
 
 
-def best_threshold(inside: np.ndarray, outside: np.ndarray) -> float:
+def best_threshold(inside: np.ndarray, outside: Sequence[np.ndarray]) -> float:
     """The threshold that minimises the fraction of `inside` below it plus the fraction of `outside` at or above it.
 
-    inside, outside: probabilities `[N]` and `[M]`. The threshold lies midway between two neighbouring probabilities.
+    inside: probabilities `[N]`. outside: those of each kind; the fraction is the mean over the kinds, whatever their
+    numbers. The threshold lies midway between two neighbouring probabilities.
     """
-    probabilities = np.unique(np.concatenate([inside, outside, [0.0, 1.0]]))
+    probabilities = np.unique(np.concatenate([inside, *outside, [0.0, 1.0]]))
     middles = (probabilities[1:] + probabilities[:-1]) / 2
-    errors = [(inside < middle).mean() + (outside >= middle).mean() for middle in middles]
+    errors = [(inside < middle).mean() + np.mean([(kind >= middle).mean() for kind in outside]) for middle in middles]
     return float(middles[int(np.argmin(errors))])
 
 

@@ -63,8 +63,10 @@ def test_an_input_outside_the_training_data_has_less_confidence():
 
 
 def test_the_threshold_makes_the_fewest_errors_of_both_kinds():
-    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.1, 0.1, 0.3])) == pytest.approx(0.15)
-    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.3, 0.4, 0.5])) == pytest.approx(0.7)
+    inside = np.array([0.2, 0.9, 0.95])
+    assert best_threshold(inside, [np.array([0.1, 0.1, 0.1, 0.3])]) == pytest.approx(0.15)
+    assert best_threshold(inside, [np.array([0.1, 0.3, 0.4, 0.5])]) == pytest.approx(0.7)
+    assert best_threshold(inside, [np.array([0.1, 0.1, 0.1]), np.array([0.3])]) == pytest.approx(0.6)  # equal weights
 
 
 def test_the_outside_set_has_every_kind_and_is_repeatable():

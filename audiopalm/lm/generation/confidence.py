@@ -15,7 +15,7 @@ from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 from audiopalm.data.examples import Example
-from audiopalm.lm.generation.evidence import INPUT_FEATURES, TEXT_FEATURES, Probe, answer_task, of_answers, of_inputs
+from audiopalm.lm.generation.evidence import ANSWER_FEATURES, INPUT_FEATURES, Probe, answer_task, of_answers, of_inputs
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
@@ -74,13 +74,14 @@ class Confidence:
         if values["model_sha256"] != lm_sha256:
             raise AudioPaLMError(f"{path} was calibrated for another language model; run {MADE_BY} again")
         tables = {}
-        for name, known in (("inputs", INPUT_FEATURES), ("tasks", TASKS)):
+        for name, known in (("inputs", INPUT_FEATURES), ("tasks", ANSWER_FEATURES)):
             tables[name] = {key: from_dict(Regression, regression, f"{path}: {name}.{key}")
                             for key, regression in values[name].items() if key in known}
         for key, regression in tables["inputs"].items():
             _check_length(regression, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
         for key, regression in tables["tasks"].items():
-            _check_length(regression, len(INPUT_FEATURES[_input_of(key)]) + len(TEXT_FEATURES), f"{path}: tasks.{key}")
+            features = len(INPUT_FEATURES[_input_of(key)]) + len(ANSWER_FEATURES[key])
+            _check_length(regression, features, f"{path}: tasks.{key}")
         return cls(**tables)
 
     def to_json(self) -> dict[str, Any]:
