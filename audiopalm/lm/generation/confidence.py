@@ -42,7 +42,8 @@ class Regression:
     def probability(self, features: np.ndarray) -> np.ndarray:
         """`[N, F]` -> `[N]`, each from 0 to 1."""
         standard = (features - np.array(self.mean)) / np.array(self.scale)
-        return 1 / (1 + np.exp(-np.clip(standard @ np.array(self.weights) + self.bias, -50, 50)))
+        # A product with the weights would round differently for other numbers of rows.
+        return 1 / (1 + np.exp(-np.clip((standard * self.weights).sum(axis=-1) + self.bias, -50, 50)))
 
 
 @dataclass(frozen=True)

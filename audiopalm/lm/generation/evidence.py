@@ -67,12 +67,17 @@ class Probe:
 @inference_mode
 def token_scores(model: Decoder, builder: SequenceBuilder, task: Task,
                  examples: Sequence[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Log probability and entropy of each output token of the examples, end tokens included, float32 `[T]` each."""
+    """Log probability and entropy of each output token of the examples, end tokens included, float32 `[T]` each.
+
+    On a CPU every sequence has a pass of its own, which is as fast as a padded batch, and whose result does not depend
+    on the other sequences, bit for bit.
+    """
+    size = 1 if model.embedding.weight.device.type == "cpu" else BATCH
     sequences = [builder.sequence(task, example) for example in examples]
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
     by_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start:start + BATCH]
+    for start in range(0, len(order), size):
+        chosen = order[start:start + size]
         batch = collate([[sequences[index]] for index in chosen], len(sequences[chosen[-1]].ids))
         sizes = count_sizes(batch.segments, batch.targets)
         ids, segments, positions, targets = (tensor.to(model.embedding.weight.device) for tensor in (
