@@ -21,7 +21,7 @@ from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.examples import Example
-from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged
+from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged, margin
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs, write
 from audiopalm.lm.generation.sampling import generate
@@ -39,6 +39,8 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 ELEMENTARY = ("asr", "ast", "mt", "tts")
 BINS = 10
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
+FOLDS = 10  # of the cross-validation that chooses the penalty
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,21 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     test = ExampleSet(options.data_dir / options.test, options.tokens / options.test)
     observed = observer.observe_all(ELEMENTARY, dev)
     fitted, tested = _outside_inputs(options, observer, dev, True), _outside_inputs(options, observer, test, False)
-    inputs: dict[str, Regression] = {}
+    inputs: dict[str, list[Regression]] = {}
     report: dict[str, Any] = {"outside": {}, "right": {}, "judge": options.judge}
     tests = observer.observe_all(observed, test)
     for kind, names in ((AUDIO, ("asr", "ast")), (TRANSCRIPT, ("mt", "tts"))):
         name = next((name for name in names if name in tests), None)
         if name is None or not fitted[kind]:
             continue
-        inputs[kind] = _fit_inside(observed[name].inputs, [rows for rows in fitted[kind].values() if len(rows)])
-        report["outside"][kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
-    tasks = {name: fit(np.hstack([task.inputs, task.answers]), task.right) for name, task in observed.items()
-             if TASKS[name].input in inputs}
+        # Texts in another language have a regression of their own: they resemble the training data in all other ways.
+        groups = [[rows for made, rows in fitted[kind].items() if len(rows) and (made == outside.WRONG) == wrong]
+                  for wrong in (False, True)]
+        inputs[kind] = [_fit_inside(observed[name].inputs, group) for group in groups if group]
+        report["outside"][kind] = {**_report_inside(inputs[kind], tests[name].inputs, tested[kind]),
+                                   "fitted": _report_inside(inputs[kind], observed[name].inputs, fitted[kind])}
+    tasks = {name: fit_validated(np.hstack([task.inputs, task.answers]), task.right)
+             for name, task in observed.items() if TASKS[name].input in inputs}
     for name in tasks:
         if name in tests:
             confidence, _ = judged(inputs[TASKS[name].input], tasks[name], tests[name].inputs, tests[name].answers)
@@ -232,18 +238,20 @@ def best_threshold(inside: np.ndarray, outside: Sequence[np.ndarray]) -> float:
     return float(middles[int(np.argmin(errors))])
 
 
-def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> dict[str, Any]:
-    inside = regression.probability(inner)
-    kinds = {kind: regression.probability(features) for kind, features in outer.items() if len(features)}
+def _report_inside(regressions: Sequence[Regression], inner: np.ndarray,
+                   outer: dict[str, np.ndarray]) -> dict[str, Any]:
+    inside = margin(regressions, inner)
+    kinds = {kind: margin(regressions, features) for kind, features in outer.items() if len(features)}
     everything = np.concatenate(list(kinds.values()))
-    return {"auc": auc(inside, everything), "inside": _share(inside, regression), "count": len(inside),
-            "outside": _share(everything, regression),
-            "kinds": {kind: {"auc": auc(inside, one_kind), "inside": _share(one_kind, regression),
-                             "count": len(one_kind)} for kind, one_kind in kinds.items()}}
+    return {"auc": auc(inside, everything), "inside": _share(inside), "count": len(inside),
+            "outside": _share(everything),
+            "kinds": {kind: {"auc": auc(inside, one_kind), "inside": _share(one_kind), "count": len(one_kind)}
+                      for kind, one_kind in kinds.items()}}
 
 
-def _share(probabilities: np.ndarray, regression: Regression) -> float:
-    return round(float((probabilities >= regression.threshold).mean()), 4)
+def _share(margins: np.ndarray) -> float:
+    """The fraction that counts as inside."""
+    return round(float((margins >= 1).mean()), 4)
 
 
 def _outside_inputs(options: CalibrationOptions, observer: Observer, examples: ExampleSet,
@@ -296,6 +304,22 @@ def fit(features: np.ndarray, label: np.ndarray, balanced: bool = False, penalty
         if np.abs(step).max() < 1e-9:
             break
     return _regression(mean, scale, solution)
+
+
+def fit_validated(features: np.ndarray, label: np.ndarray) -> Regression:
+    """`fit` with the penalty of PENALTIES whose predictions are best in cross-validation, by mean log probability.
+
+    Few answers with many features would otherwise be fitted too closely, and the confidence would be too sure.
+    """
+    fold = np.arange(len(label)) % FOLDS
+    losses = []
+    for penalty in PENALTIES:
+        unseen = np.empty(len(label))
+        for number in np.unique(fold):
+            kept = fold != number
+            unseen[~kept] = fit(features[kept], label[kept], penalty=penalty).probability(features[~kept])
+        losses.append(-np.log(np.clip(np.where(label, unseen, 1 - unseen), 1e-6, None)).mean())
+    return fit(features, label, penalty=PENALTIES[int(np.argmin(losses))])
 
 
 def _regression(mean: np.ndarray, scale: np.ndarray, solution: np.ndarray) -> Regression:

@@ -15,8 +15,8 @@ from audiopalm.data.audio import SAMPLE_RATE
 Heard = tuple[str, np.ndarray]  # language of the tag, samples float32 `[T]`
 Written = tuple[str, str]  # language of the tag, text
 WRONG = "wrong language"  # an input under the tag of another language
-FITTED_SOUNDS = ("noise", "silence", "reversed", WRONG)
-TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble")
+FITTED_SOUNDS = ("noise", "silence", "reversed")
+TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble", WRONG)
 FITTED_TEXTS = ("open", "shuffled", WRONG)
 TESTED_TEXTS = (*FITTED_TEXTS, "other")
 NOTES = 24  # two octaves
