@@ -60,7 +60,7 @@ class Probe:
             return None
         words = target if target is not None and target in both else both[0]
         others = sorted(task.target for task in trained if task.task == "mt" and task.source == words
-                        and task.target not in (None, source))
+                        and task.target is not None and task.target != source)
         return cls(get_task("mt"), get_task("mt"), words, tuple(others))
 
 
