@@ -229,9 +229,8 @@ class AudioPaLM:
         if self.facts.confidence is None or self.facts.trained is None:
             return [(None, None)] * len(examples)
         builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
-        # One example at a time, so that a confidence does not depend on the other examples of a batch.
-        judgements = [self.facts.confidence.judge(self.lm, builder, self.facts.trained, task, [example], answers[:1])[0]
-                      for example, answers in zip(examples, n_best, strict=True)]
+        best = [answers[0] for answers in n_best]
+        judgements = self.facts.confidence.judge(self.lm, builder, self.facts.trained, task, examples, best)
         return [(None, None) if judgement is None else (judgement.confidence, judgement.inside)
                 for judgement in judgements]
 

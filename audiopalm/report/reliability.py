@@ -21,13 +21,15 @@ SECTION = """
 
 An answer states a confidence, the probability that all of its words are right, and whether its input is of the kind
 that the model was trained on. Both were fitted on the dev set; the figures are of the test set and of an outside set:
-noise, music, other languages, open sentences.
+noise, music, other languages, open sentences. The words of TTS are those that {judge} hears.
 
 ![The stated confidence against the fraction of right answers; the numbers count answers]({file})
 
 {answers}
 
 {inputs}
+
+{kinds}
 """
 
 
@@ -78,9 +80,12 @@ def reliability_section(report: CalibrationReport) -> str:
                         "" if task.auc is None else f"{task.auc:.3f}"])
     inputs = [[INPUTS[kind], f"{test.auc:.3f}", f"{test.inside:.2f}", f"{test.outside:.2f}"]
               for kind, test in report.outside.items()]
+    kinds = [[f"{INPUTS[kind]}, {name}", str(made.count), f"{made.auc:.3f}", f"{made.inside:.2f}"]
+             for kind, test in report.outside.items() for name, made in test.kinds.items()]
     return SECTION.format(
-        file=FILE,
+        file=FILE, judge=report.judge or "the model itself",
         answers=table(["answers", "count", "fraction right", "mean error of the confidence",
                        "area under the ROC curve, right from wrong"], answers),
         inputs=table(["input", "area under the ROC curve, inside from outside", "of the test set, taken for inside",
-                      "of the outside set, taken for inside"], inputs))
+                      "of the outside set, taken for inside"], inputs),
+        kinds=table(["outside", "count", "area under the ROC curve, inside from this", "taken for inside"], kinds))

@@ -55,7 +55,12 @@ class InsideTest:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """outside: {field of an input: its test}. right: {name of an elementary task: its reliability}."""
+    """outside: {field of an input: its test}. fitted: the same for the inputs that the regressions were fitted on.
+
+    right: {name of an elementary task: its reliability}. judge: what heard the words of TTS; empty: the model itself.
+    """
 
     outside: dict[str, InsideTest] = field(default_factory=dict)
+    fitted: dict[str, InsideTest] = field(default_factory=dict)
     right: dict[str, Reliability] = field(default_factory=dict)
+    judge: str = ""

@@ -89,11 +89,11 @@ def token_by_token(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor,
     while batch.admit():
         logits = batch.logits()
         running = [(slot, answers[index]) for slot, index in batch.running()]
-        parts, seeds, numbers = np.zeros((3, len(logits)), dtype=np.int64)
+        states = np.zeros((3, logits.shape[0]), dtype=np.int64)
         for slot, answer in running:
-            parts[slot], seeds[slot], numbers[slot] = answer.part, answer.seed, answer.tokens
-        tokens = choose_tokens(logits + bias[parts], torch.from_numpy(parts), torch.from_numpy(seeds),
-                               torch.from_numpy(numbers), sampling).tolist()
+            states[:, slot] = answer.part, answer.seed, answer.tokens
+        parts, seeds, numbers = torch.from_numpy(states)
+        tokens = choose_tokens(logits + bias.index_select(0, parts), parts, seeds, numbers, sampling).tolist()
         for slot, answer in running:
             if len(answer.parts[-1]) >= answer.limits[answer.part]:
                 answer.truncated |= tokens[slot] != ends[answer.part]
