@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
 BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
 NAMES = 10_000  # ids that are Python objects at once
 
-Column = np.ndarray | pa.LargeStringArray
+Column: TypeAlias = np.ndarray | pa.LargeStringArray
 # A function from the ids and the values of some lines, without spaces around the values, to columns of as many rows.
 Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[Column]]
 
@@ -116,7 +116,7 @@ class _Growing:
         self.strings = bytearray() if isinstance(first, pa.LargeStringArray) else None
 
     def append(self, piece: Column) -> None:
-        if self.strings is None:
+        if self.strings is None or isinstance(piece, np.ndarray):
             self.numbers += piece.data
         elif len(piece):
             _, ends, content = piece.buffers()
