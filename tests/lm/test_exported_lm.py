@@ -16,7 +16,7 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 transformers = pytest.importorskip("transformers")
 PROMPTS = ("[ASR Spanish]<audio_3>\n", "[ASR AST Spanish English]<audio_1><audio_5><audio_9><audio_2><audio_15>\n",
-           "[MT Spanish English] uno dos\n")
+           "[MT Spanish English] uno dos tres\n")
 TOKENS = 12
 
 
@@ -60,7 +60,7 @@ def test_a_padded_batch_answers_as_each_prompt_alone(theirs, alone):
 def test_a_prompt_has_the_ids_of_the_training_sequences(exported, theirs):
     builder = SequenceBuilder(*load_vocabulary(exported[1] / "vocabulary"))
     spoken = builder.prompt(get_task("asr"), Example("a", "es", None, {"audio": np.array([3])}))
-    written = builder.prompt(get_task("mt"), Example("a", "es", "en", {"transcript": "uno dos"}))
+    written = builder.prompt(get_task("mt"), Example("a", "es", "en", {"transcript": "uno dos tres"}))
     assert theirs[1](PROMPTS[0]).input_ids == spoken.tolist()
     assert theirs[1](PROMPTS[2]).input_ids == written.tolist()
 
