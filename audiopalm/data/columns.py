@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
 BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
 NAMES = 10_000  # ids that are Python objects at once
 
-Column: TypeAlias = np.ndarray | pa.LargeStringArray
+Column = Any  # numbers as np.ndarray, or strings as pa.LargeStringArray
 # A function from the ids and the values of some lines, without spaces around the values, to columns of as many rows.
 Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[Column]]
 
@@ -36,7 +36,7 @@ class Columns:
     ids: pa.LargeStringArray
     offset: np.ndarray
     size: np.ndarray
-    converted: list[Any]
+    converted: list[Column]
 
     def at(self, ids: pa.LargeStringArray) -> np.ndarray | None:
         """The row of each of `ids` in this table, int64 `[len(ids)]`, -1 for an id that the table lacks; None where the
