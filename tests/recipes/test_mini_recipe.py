@@ -188,7 +188,8 @@ def interrupt(recipe, options, folder, python):
 def test_an_interrupted_training_goes_on(recipe, number, name, python):
     for steps in (100, 1000, 10000):  # on a busy machine this process may see the checkpoint when all steps are done
         experiment = recipe.path / f"exp_{name}_{steps}"
-        shutil.copytree(recipe.path / "exp", experiment, ignore=shutil.ignore_patterns(name, "decode", "report", "pack"))
+        unused = shutil.ignore_patterns(name, "decode", "report", "pack")
+        shutil.copytree(recipe.path / "exp", experiment, ignore=unused)
         options = ["--stage", str(number), "--stop_stage", str(number), "--expdir", experiment.name, "--train_units",
                    "true", "--train_acoustic", "true", f"--{name}_args", f"training.steps={steps}"]
         folder = experiment / name
