@@ -1,8 +1,8 @@
 """The decoder of the spectral codec: a harmonic source and noise, each through a filter that a network predicts.
 
-The source has the predicted pitch, so that its phases continue from frame to frame. A small network that predicts phases
-frame by frame makes rough speech. The parts are known from DDSP (arXiv 2001.04643: harmonics plus filtered noise) and
-HiFTNet (arXiv 2309.09493: a source before an inverse STFT).
+The source has the predicted pitch, so that its phases continue from frame to frame. Phases that a small network predicts
+for every frame make rough speech. DDSP (arXiv 2001.04643) adds harmonics and filtered noise; HiFTNet (arXiv 2309.09493)
+gives a source to a decoder with an inverse STFT.
 """
 
 import math
@@ -44,10 +44,11 @@ class SourceFilterDecoder(nn.Module):
     def __init__(self, latent_dim: int, hop: int, config: SourceFilterConfig):
         super().__init__()
         if hop % config.frames or 2 * hop > config.frames * config.n_fft:
-            raise AudioPaLMError(f"decoder.frames is {config.frames}, decoder.n_fft {config.n_fft}, hop {hop}: frames must "
-                                 "divide hop, and hop / frames be at most half of n_fft")
+            raise AudioPaLMError(f"decoder.frames is {config.frames}, decoder.n_fft {config.n_fft}, hop {hop}: frames "
+                                 "must divide hop, and hop / frames be at most half of n_fft")
         self.config, self.hop, self.bins = config, hop, config.n_fft // 2 + 1
-        self.network = ConvNeXt(latent_dim, config.dim, 3 * config.dim, config.blocks, 1 + 3 * config.frames * self.bins)
+        outputs = 1 + 3 * config.frames * self.bins
+        self.network = ConvNeXt(latent_dim, config.dim, 3 * config.dim, config.blocks, outputs)
         self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
         noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0), device="cpu")
         self.register_buffer("noise", noise, persistent=False)
