@@ -7,10 +7,10 @@ After an interruption, the same command resumes. A finished folder stays as it i
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import add_seed, parse_with_overrides
+from audiopalm.core.arguments import add_seed, options_of, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
-from audiopalm.stages.jobs import Launcher, add_launcher_options
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
 from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
 
 
@@ -31,10 +31,9 @@ def main() -> None:
     parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav", help="files, or archives of many")
     add_seed(parser)
     add_launcher_options(parser, "DECODE_DIR/jobs")
-    values = vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0"))
-    launcher = Launcher(values.pop("cmd"), values.pop("nj"), values.pop("job_dir") or values["decode_dir"] / "jobs")
-    with locked(values["decode_dir"], "synthesize"):
-        synthesize_set(SpeechOptions(**values), launcher)
+    args = parse_with_overrides(parser, "iterations=[16,1] temperature=0")
+    with locked(args.decode_dir, "synthesize"):
+        synthesize_set(options_of(SpeechOptions, args), launcher_of(args, args.decode_dir))
 
 
 if __name__ == "__main__":

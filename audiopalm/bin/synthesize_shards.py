@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import add_seed, parse_with_overrides
+from audiopalm.core.arguments import add_seed, options_of, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.stages.jobs import add_worker_options
-from audiopalm.stages.synthesize_shards import synthesize_shards
+from audiopalm.stages.synthesize_shards import SpeakerOptions, synthesize_shards
 
 
 def main() -> None:
@@ -17,8 +17,7 @@ def main() -> None:
     add_seed(parser)
     add_worker_options(parser)
     args = parse_with_overrides(parser, "temperature=0")
-    synthesize_shards(args.todo, args.done, args.acoustic, args.codec, args.data_dir, args.tokens, args.seed,
-                      args.audio_format, args.overrides)
+    synthesize_shards(args.todo, args.done, options_of(SpeakerOptions, args))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
+from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
 from audiopalm.codec.pitch import measure_pitch
 from audiopalm.codec.source_filter import start_gains
@@ -30,6 +30,7 @@ from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, Schedule, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.record import made_from_speech
 
 
 def _optimizer(rate: float) -> OptimizerConfig:
@@ -98,8 +99,10 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "decoder needs steps of its own")
-    inputs = made_from(config, seed, data, dev) | ({} if init is None else {"init": sha256(init / "model.safetensors")})
-    run = Run(Path(output), "model.safetensors", seed, config.training, inputs)
+    made_from = made_from_speech(config, seed, data, dev)
+    if init is not None:
+        made_from["init"] = sha256(init / "model.safetensors")
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from)
     run_training(run, lambda fabric: SpectralTraining(config, data, dev, Path(output), seed, fabric, init))
 
 

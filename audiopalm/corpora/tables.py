@@ -11,19 +11,20 @@ import gzip
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 from pyarrow import compute, csv
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require
+from audiopalm.core.files import atomic_path, require
 
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much smaller blocks make Arrow slow
 VALUES = 10_000  # values of a column that are Python objects at once
@@ -202,13 +203,25 @@ def places(wanted: pyarrow.Array, column: pyarrow.Array) -> np.ndarray:
     return compute.index_in(wanted, value_set=column).fill_null(-1).to_numpy(zero_copy_only=False).copy()
 
 
+def outside_memory(columns: Mapping[str, pyarrow.Array], folder: Path) -> list[pyarrow.Array]:
+    """The columns, of equal length, in a nameless file on the disk of `folder` that is mapped into memory.
+
+    The system can drop their pages, so that the texts of all languages need not fit into memory.
+    """
+    batch = pyarrow.record_batch(dict(columns))
+    with atomic_path(folder / "columns.arrow", final=False) as temporary:
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(temporary))).get_batch(0).columns
+
+
 def values(column: pyarrow.Array) -> Iterator[str]:
     """The values of a column without nulls, in order; few exist as Python objects at a time."""
     for start in range(0, len(column), VALUES):
         yield from column[start:start + VALUES].to_pylist()
 
 
-def optional_values(column: pyarrow.Array) -> Iterator[str | None]:
-    """As `values`, of a column with nulls, which become None."""
+def optional_values(column: pyarrow.Array) -> Iterator[Any]:
+    """As `values`, of a column of any type, whose nulls become None."""
     for start in range(0, len(column), VALUES):
         yield from column[start:start + VALUES].to_pylist()

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,28 +30,38 @@ SPOKEN = "s2st_es_en"  # the decode of the base run that the acoustic models spe
 RESULTS = "results.json"  # of a run, in its folder
 
 
-def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], expdir: Path, lm_args: str, parallel: int,
-                  results: str, report: str) -> None:
+@dataclass(frozen=True)
+class TableFiles:
+    """What the ablations write: `expdir` with a folder for each run, `results` (JSON) and `report` (Markdown)."""
+
+    expdir: Path
+    results: Path
+    report: Path
+
+
+def run_ablations(ablations: Ablations, rows: list[str], seeds: list[int], files: TableFiles, lm_args: str,
+                  parallel: int) -> None:
     """Run the systems that `rows` of the tables compare (all rows if none is named), each with every seed.
 
-    After each run its scores are added to `results` (JSON), and `report` (Markdown) is written again. Raises
-    AudioPaLMError for an unknown row and for the first run that fails.
+    After each run its scores are added to the results, and the report is written again. Raises AudioPaLMError for an
+    unknown row and for the first run that fails.
     """
     wanted = {side.system for comparison in ablations.chosen(rows) for side in comparison.sides}
     systems = [system for system in ablations.systems if system.name in wanted and _is_available(system)]
-    runs = [Run(system, seed, expdir, f"{ablations.lm_args} {lm_args}".strip()) for seed in seeds for system in systems]
+    lm_args = f"{ablations.lm_args} {lm_args}".strip()
+    runs = [Run(system, seed, files.expdir, lm_args) for seed in seeds for system in systems]
     shared = dict(product for run in runs if (product := run.shared()) is not None)
     write = threading.Lock()
 
     def finish(run: "Run") -> None:
         run.start(launcher)
         with write:
-            collect(ablations, run, results, report)
+            collect(ablations, run, files)
 
     with Launcher(parallel) as launcher:
-        launcher.all([partial(launcher.run, expdir, [command], product) for product, command in shared.items()])
+        launcher.all([partial(launcher.run, files.expdir, [command], product) for product, command in shared.items()])
         launcher.all([partial(finish, run) for run in runs])
-    logging.info("%d runs are finished: %s", len(runs), report)
+    logging.info("%d runs are finished: %s", len(runs), files.report)
 
 
 def _is_available(system: System) -> bool:
@@ -138,12 +149,12 @@ class Run:
                 link.symlink_to(os.path.relpath(require(BASE / name, "./run.sh"), self.folder))
 
 
-def collect(ablations: Ablations, run: Run, results: str, report: str) -> None:
+def collect(ablations: Ablations, run: Run, files: TableFiles) -> None:
     """Replace the rows of a finished run in tables.json, and write TABLES.md again."""
     rows = used_rows(ablations.comparisons, run.system.name, read_rows(run.folder / RESULTS))
-    others = [other for other in read_runs(results) if (other.system, other.seed) != (run.system.name, run.seed)]
-    write_runs(results, [*others, AblationRun(**read_json(run.folder / "run.json"), rows=rows)])
-    write_text(report, markdown(ablations, read_runs(results)))
+    others = [other for other in read_runs(files.results) if (other.system, other.seed) != (run.system.name, run.seed)]
+    write_runs(files.results, [*others, AblationRun(**read_json(run.folder / "run.json"), rows=rows)])
+    write_text(files.report, markdown(ablations, read_runs(files.results)))
 
 
 class Launcher:

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
+from audiopalm.core.config import to_dict
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
@@ -28,6 +28,7 @@ from audiopalm.lm.loading import load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import read_trained
 from audiopalm.scoring import outside
+from audiopalm.scoring.calibration_report import CalibrationReport, Group, InsideTest, OutsideKind, Reliability
 from audiopalm.scoring.text import basic
 from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, Task, get_task
 from audiopalm.units.registry import UnitTokenizer
@@ -111,8 +112,7 @@ class Observer:
 
     def _pair(self, task: Task, probe: Probe, examples: list[Example]) -> Observed:
         prompts = [self.builder.prompt(task, example) for example in examples]
-        answers = generate(self.model, prompts, [example.utterance for example in examples], task,
-                           self.builder.vocabulary, DecodingConfig())
+        answers = generate(self.model, prompts, task, self.builder.vocabulary, DecodingConfig())
         parts = [answer.parts for answer in answers]
         inputs, _ = of_inputs(self.model, self.builder, task.input, probe, examples)
         output = task.outputs[0]
@@ -122,8 +122,8 @@ class Observer:
                       for example, answer in zip(examples, parts, strict=True)]
             asr = get_task("asr")
             words = [self._words(answer.parts[0]) for answer in generate(
-                self.model, [self.builder.prompt(asr, example) for example in spoken],
-                [example.utterance for example in spoken], asr, self.builder.vocabulary, DecodingConfig())]
+                self.model, [self.builder.prompt(asr, example) for example in spoken], asr,
+                self.builder.vocabulary, DecodingConfig())]
         else:
             words = [self._words(answer[0]) for answer in parts]
         right = [basic(hypothesis) == basic(str(example.fields[output.text_field]))
@@ -148,7 +148,7 @@ class Observer:
         return np.concatenate(rows)
 
 
-def calibrate(options: CalibrationOptions) -> dict[str, Any]:
+def calibrate(options: CalibrationOptions) -> CalibrationReport:
     """Write <output>/confidence.json with the coefficients and `report`; return the report.
 
     Tasks that the model was not trained on get no coefficients. Raises AudioPaLMError for missing inputs.
@@ -159,7 +159,7 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     observed = observer.observe_all(ELEMENTARY, dev)
     fitted, tested = _outside_inputs(options, observer, dev, True), _outside_inputs(options, observer, test, False)
     inputs: dict[str, Regression] = {}
-    report: dict[str, Any] = {"outside": {}, "right": {}}
+    report = CalibrationReport()
     tests = observer.observe_all(observed, test)
     for kind, names in ((AUDIO, ("asr", "ast")), (TRANSCRIPT, ("mt", "tts"))):
         name = next((name for name in names if name in tests), None)
@@ -167,19 +167,19 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
             continue
         outer = np.concatenate(list(fitted[kind].values()))
         inputs[kind] = _fit_inside(observed[name].inputs, outer)
-        report["outside"][kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
+        report.outside[kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
     tasks = {name: fit(np.hstack([task.inputs, task.answers]), task.right) for name, task in observed.items()
              if TASKS[name].input in inputs}
     for name in tasks:
         if name in tests:
             confidence, _ = judged(inputs[TASKS[name].input], tasks[name], tests[name].inputs, tests[name].answers)
-            report["right"][name] = reliability(confidence, tests[name].right)
+            report.right[name] = reliability(confidence, tests[name].right)
     weights = sha256(require(options.lm / "model.safetensors", "stage 8 (finetune)"))
     coefficients = Confidence(inputs, tasks).to_json()
-    write_json(options.output / FILE, {"model_sha256": weights, **coefficients, "report": report})
-    for kind, figures in report["outside"].items():
+    write_json(options.output / FILE, {"model_sha256": weights, **coefficients, "report": to_dict(report)})
+    for kind, figures in report.outside.items():
         logging.info("%s: area under the ROC curve between %s and outside %.3f; inside: %.3f of %s, %.3f of outside",
-                     kind, options.test, figures["auc"], figures["inside"], options.test, figures["outside"])
+                     kind, options.test, figures.auc, figures.inside, options.test, figures.outside)
     return report
 
 
@@ -201,14 +201,13 @@ def best_threshold(inside: np.ndarray, outside: np.ndarray) -> float:
     return float(middles[int(np.argmin(errors))])
 
 
-def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> dict[str, Any]:
+def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> InsideTest:
     inside = regression.probability(inner)
     kinds = {kind: regression.probability(features) for kind, features in outer.items() if len(features)}
     everything = np.concatenate(list(kinds.values()))
-    return {"auc": auc(inside, everything), "inside": _share(inside, regression), "count": len(inside),
-            "outside": _share(everything, regression),
-            "kinds": {kind: {"auc": auc(inside, one_kind), "inside": _share(one_kind, regression),
-                             "count": len(one_kind)} for kind, one_kind in kinds.items()}}
+    return InsideTest(auc(inside, everything), _share(inside, regression), len(inside), _share(everything, regression),
+                      {kind: OutsideKind(auc(inside, one_kind), _share(one_kind, regression), len(one_kind))
+                       for kind, one_kind in kinds.items()})
 
 
 def _share(probabilities: np.ndarray, regression: Regression) -> float:
@@ -279,16 +278,13 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return round(float(total / (len(positive) * len(negative))), 4)
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Mean confidence and fraction of right answers in bins of equal width; `error` is the expected calibration error.
-
-    confidence: `[N]`, 0 to 1. right: bool `[N]`. `auc` is None if all answers are right or all are wrong.
-    """
+def reliability(confidence: np.ndarray, right: np.ndarray) -> Reliability:
+    """The reliability of confidences `[N]`, 0 to 1, in answers that are `right`, bool `[N]`."""
     indices = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    groups = [{"confidence": round(float(confidence[indices == index].mean()), 4),
-               "right": round(float(right[indices == index].mean()), 4), "count": int((indices == index).sum())}
+    groups = [Group(round(float(confidence[indices == index].mean()), 4),
+                    round(float(right[indices == index].mean()), 4), int((indices == index).sum()))
               for index in range(BINS) if (indices == index).any()]
-    error = sum(group["count"] * abs(group["confidence"] - group["right"]) for group in groups) / len(confidence)
+    error = sum(group.count * abs(group.confidence - group.right) for group in groups) / len(confidence)
     both = right.any() and not right.all()
-    return {"error": round(error, 4), "auc": auc(confidence[right], confidence[~right]) if both else None,
-            "right": round(float(right.mean()), 4), "count": len(right), "groups": groups}
+    return Reliability(round(error, 4), auc(confidence[right], confidence[~right]) if both else None,
+                       round(float(right.mean()), 4), len(right), groups)

@@ -172,7 +172,7 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
     sources = {name: recordings[name] for name in spoken}
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
-        system: {name: file for name, file in files.items() if name in spoken}
+        system: {name: files[name] for name in spoken if name in files}
         for system, files in (("true_tokens", test_set.true_tokens(decode, part.output)),
                               ("true_audio", test_set.true_audio(decode, part.output)))}
     if wrong := test_set.other_prompt(decode):

@@ -8,7 +8,6 @@ next utterance of the speaker (by id, wrapping round), never the sentence itself
 
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from audiopalm.stages.audio_store import AudioStore, archive_stem
 from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
 from audiopalm.stages.jobs import Launcher, dealt, run_jobs
 from audiopalm.stages.prompt_utterances import Prompts
-from audiopalm.stages.synthesize_shards import SpeechShard, SpokenShard
+from audiopalm.stages.synthesize_shards import SpeakerOptions, SpeechShard, SpokenShard
 from audiopalm.tasks import Output, get_task
 
 SHARD = 256  # utterances in a shard; when archives are written, a killed job loses at most this many
@@ -185,23 +184,16 @@ class Folder:
                      len(units), empty, audio, seconds, seconds / max(audio, 1e-9))
 
 
-@dataclass(frozen=True)
-class SpeechOptions:
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions(SpeakerOptions):
     """The inputs and settings of stage 11 for one set. The fields are the options of its command."""
 
     decode_dir: Path
-    data_dir: Path
-    tokens: Path
-    acoustic: Path
-    codec: Path
     names: str | None = None
     true_tokens: str = ""
     true_most: int | None = None
     other_prompts: int = 0
     limit: int | None = None
-    seed: int = 0
-    audio_format: str = "wav"
-    overrides: Sequence[str] = ()
 
 
 def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
@@ -237,10 +229,7 @@ def speak(jobs: list[Job], settings: dict[str, Any], options: SpeechOptions, lau
             logging.info("%s: %d recordings are there already", folder.path, len(folder.job.units))
     folders = [folder for folder in folders if not folder.is_finished]
     shards = [shard for folder in folders for shard in folder.shards(launcher.number)]
-    arguments = ["--acoustic", str(options.acoustic), "--codec", str(options.codec), "--seed", str(options.seed),
-                 "--data_dir", str(options.data_dir), "--tokens", str(options.tokens),
-                 "--audio_format", options.audio_format, *options.overrides]
-    spoken = list(run_jobs(launcher, "synthesize_shards", arguments, dealt(shards, launcher.number), SpokenShard,
-                           "shards"))
+    spoken = list(run_jobs(launcher, "synthesize_shards", options.arguments(), dealt(shards, launcher.number),
+                           SpokenShard, "shards"))
     for folder in folders:
         folder.finish([shard for shard in spoken if shard.folder == str(folder.path / "wav")])

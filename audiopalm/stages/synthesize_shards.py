@@ -1,7 +1,7 @@
 """The jobs of stage 11: shards of units to speech, by the acoustic model and the codec."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,28 @@ from audiopalm.stages.prompt_utterances import Prompts
 
 SILENCE_SECONDS = 0.5  # the speech of an utterance without units
 CHUNK = 64  # utterances in a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerOptions:
+    """The models and settings that speak a set. The fields are options of the commands of stage 11.
+
+    data_dir, tokens: the set, whose utterances are the voice prompts. overrides: settings of the generation.
+    """
+
+    acoustic: Path
+    codec: Path
+    data_dir: Path
+    tokens: Path
+    seed: int = 0
+    audio_format: str = "wav"
+    overrides: Sequence[str] = ()
+
+    def arguments(self) -> list[str]:
+        """The options of a job."""
+        return ["--acoustic", str(self.acoustic), "--codec", str(self.codec), "--data_dir", str(self.data_dir),
+                "--tokens", str(self.tokens), "--seed", str(self.seed), "--audio_format", self.audio_format,
+                *self.overrides]
 
 
 @dataclass(frozen=True)
@@ -93,12 +115,11 @@ class Speaker:
                 yield name, samples.get(name, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), dtype=np.float32))
 
 
-def synthesize_shards(todo: Path, done: Path, acoustic_dir: Path, codec: Path, data_dir: Path, tokens: Path, seed: int,
-                      audio_format: str, overrides: list[str]) -> None:
+def synthesize_shards(todo: Path, done: Path, options: SpeakerOptions) -> None:
     """Speak the shards of a job, on one core or a GPU."""
     torch.set_num_threads(1)
     device = best_device()
-    acoustic = load_acoustic(acoustic_dir, device, overrides)
-    speaker = Speaker(acoustic, load_codec(codec, device), Prompts(data_dir, tokens, acoustic, acoustic_dir), seed,
-                      audio_format)
+    acoustic = load_acoustic(options.acoustic, device, options.overrides)
+    prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
+    speaker = Speaker(acoustic, load_codec(options.codec, device), prompts, options.seed, options.audio_format)
     work(todo, done, SpeechShard, speaker)

@@ -51,8 +51,8 @@ def test_the_area_under_the_curve_and_the_error_of_reliability_are_those_compute
     assert auc(positive, negative) == pytest.approx(
         roc_auc_score([1] * 50 + [0] * 40, [*positive, *negative]), abs=1e-4)
     report = reliability(np.array([0.05, 0.95, 0.95, 1.0]), np.array([False, True, True, False]))
-    assert [(group["count"], group["right"]) for group in report["groups"]] == [(1, 0.0), (3, 0.6667)]
-    assert report["error"] == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
+    assert [(group.count, group.right) for group in report.groups] == [(1, 0.0), (3, 0.6667)]
+    assert report.error == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
 
 
 def test_an_input_outside_the_training_data_has_less_confidence():
@@ -113,9 +113,9 @@ def calibrated(tmp_path_factory):
 
 def test_the_report_has_every_task_input_and_kind_of_outside_sound(calibrated):
     _, report = calibrated
-    assert set(report["outside"]) == {AUDIO, TRANSCRIPT} and set(report["right"]) == {"asr", "ast", "mt", "tts"}
-    assert set(report["outside"][AUDIO]["kinds"]) == set(outside.TESTED_SOUNDS)
-    assert all(0 <= entry["auc"] <= 1 for entry in report["outside"].values())
+    assert set(report.outside) == {AUDIO, TRANSCRIPT} and set(report.right) == {"asr", "ast", "mt", "tts"}
+    assert set(report.outside[AUDIO].kinds) == set(outside.TESTED_SOUNDS)
+    assert all(0 <= entry.auc <= 1 for entry in report.outside.values())
 
 
 def test_answers_have_the_confidence(calibrated):

@@ -88,8 +88,7 @@ def of_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: Seq
 def write(model: Decoder, builder: SequenceBuilder, task: Task, examples: Sequence[Example]) -> list[str]:
     """The greedy answer of a task that writes one text."""
     prompts = [builder.prompt(task, example) for example in examples]
-    answers = generate(model, prompts, [example.utterance for example in examples], task, builder.vocabulary, WRITING,
-                       batch_size=BATCH)
+    answers = generate(model, prompts, task, builder.vocabulary, WRITING, batch_size=BATCH)
     return [" ".join(builder.tokenizer.decode(list(answer.parts[0])).split()) for answer in answers]
 
 

@@ -18,7 +18,7 @@ from audiopalm.data.examples import Example
 from audiopalm.lm.generation.beam import beam_search
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
-from audiopalm.lm.generation.sampling import generate
+from audiopalm.lm.generation.sampling import generate, sampling_seeds
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.packed_sizes import count_sizes, output_positions
 from audiopalm.lm.packing import collate
@@ -47,8 +47,8 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
         return [builder.prompt(task, example) for example in examples]
 
     def answers_to(task: Task) -> list[Generated]:
-        names = [example.utterance for example in examples]
-        return generate(model, prompts_of(task), names, task, builder.vocabulary, config, seed, batch_size)
+        seeds = sampling_seeds((example.utterance for example in examples), seed)
+        return generate(model, prompts_of(task), task, builder.vocabulary, config, seeds, batch_size)
 
     if config.beam == 1:
         return [[answer] for answer in answers_to(task)]
