@@ -20,8 +20,8 @@ def measure_pitch(samples: np.ndarray, hop: int) -> np.ndarray:
         import librosa  # only for training the codec: its import takes seconds
     except ImportError:
         raise AudioPaLMError('training the spectral codec needs librosa: pip install "audiopalm[train]"') from None
-    settings = {"sr": SAMPLE_RATE, "fmin": LOWEST_PITCH, "fmax": HIGHEST_PITCH, "frame_length": FRAME,
-                "hop_length": hop}
-    coarse = np.nan_to_num(librosa.pyin(samples, resolution=0.25, n_thresholds=20, **settings)[0])
-    exact = librosa.yin(samples, **settings)
+    coarse = np.nan_to_num(librosa.pyin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE,
+                                        frame_length=FRAME, hop_length=hop, resolution=0.25, n_thresholds=20)[0])
+    exact = librosa.yin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE, frame_length=FRAME,
+                        hop_length=hop)
     return np.where(np.abs(exact - coarse) < AGREEING * exact, exact, coarse).astype(np.float32)

@@ -1,8 +1,8 @@
 """The decoder of the spectral codec: a harmonic source and noise, each through a filter that a network predicts.
 
-The source has the predicted pitch, so that its phases continue from frame to frame. Phases that a small network predicts
-for every frame make rough speech. DDSP (arXiv 2001.04643) adds harmonics and filtered noise; HiFTNet (arXiv 2309.09493)
-gives a source to a decoder with an inverse STFT.
+The source has the predicted pitch, so that its phases continue from frame to frame. Phases that a small network
+predicts for every frame make rough speech. DDSP (arXiv 2001.04643) adds harmonics and filtered noise; HiFTNet (arXiv
+2309.09493) gives a source to a decoder with an inverse STFT.
 """
 
 import math
