@@ -31,6 +31,8 @@ class DecodingConfig:
     # answers are ranked by log probability / tokens ** length_penalty
     length_penalty: float = ranged(1.0, low=-10, high=10)
     rescore: bool = False
+    # So many parts of a combined answer are not generated: the true text stands in their place, for measurements.
+    true_parts: int = ranged(0, low=0)
 
     def __post_init__(self) -> None:
         check_fields(self, "decoding")
