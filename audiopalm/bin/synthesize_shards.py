@@ -14,11 +14,12 @@ def main() -> None:
     for name in ("acoustic", "codec", "data_dir", "tokens"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav")
+    parser.add_argument("--prompt_seconds", type=float, default=3.0)
     add_seed(parser)
     add_worker_options(parser)
     args = parse_with_overrides(parser, "temperature=0")
     synthesize_shards(args.todo, args.done, args.acoustic, args.codec, args.data_dir, args.tokens, args.seed,
-                      args.audio_format, args.overrides)
+                      args.audio_format, args.prompt_seconds, args.overrides)
 
 
 if __name__ == "__main__":

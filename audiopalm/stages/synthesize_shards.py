@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic
+from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
@@ -20,7 +22,7 @@ from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.audio_archive import write_audio_ark
 from audiopalm.stages.audio_store import write_index
 from audiopalm.stages.jobs import Result, work
-from audiopalm.stages.prompt_utterances import Prompts
+from audiopalm.stages.prompt_utterances import SILENCE, Prompts
 
 SILENCE_SECONDS = 0.5  # the speech of an utterance without units
 CHUNK = 64  # utterances in a batch
@@ -30,8 +32,8 @@ CHUNK = 64  # utterances in a batch
 class SpeechShard:
     """Utterances to speak, into files in `folder` or into the archive `<folder>/<stem>.ark`.
 
-    units: the entry of each utterance in a token archive. prompts: for each utterance, the utterance whose first 3 s
-    are its voice prompt.
+    units: the entry of each utterance in a token archive. prompts: for each utterance, the utterance whose beginning
+    is its voice prompt, or SILENCE.
     """
 
     folder: str
@@ -54,9 +56,10 @@ class SpokenShard(Result):
 class Speaker:
     """Writes shards of speech with an acoustic model and a codec in memory, prompted by utterances of a set."""
 
-    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str) -> None:
+    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str,
+                 prompt_seconds: float) -> None:
         self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, seed
-        self.audio_format = audio_format
+        self.audio_format, self.prompt_units = audio_format, max(round(prompt_seconds * UNITS_RATE), 1)
 
     def __call__(self, shard: SpeechShard) -> SpokenShard:
         """Write the speech of a shard. An error is returned as a result, so that the stage reports that of any job."""
@@ -79,13 +82,26 @@ class Speaker:
         return SpokenShard(folder=shard.folder, count=len(shard.utterances), audio=audio / SAMPLE_RATE,
                            seconds=time.monotonic() - began)
 
+    def _prompt(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The units and codec tokens of a prompt, no longer than `prompt_seconds`."""
+        units, codec = self._silence if name == SILENCE else self.prompts.of(name)
+        return units[:self.prompt_units], codec[:FRAMES_PER_UNIT * self.prompt_units]
+
+    @cached_property
+    def _silence(self) -> tuple[np.ndarray, np.ndarray]:
+        """A prompt without a voice: the codec tokens of silence, and the unit that most recordings begin with."""
+        (codec,) = self.codec.encode([np.zeros(PROMPT_UNITS * SAMPLE_RATE // UNITS_RATE, dtype=np.float32)])
+        return np.full(PROMPT_UNITS, self.prompts.first_unit()), codec
+
     def _speech(self, shard: SpeechShard) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each utterance with its samples `[T]` float32 at 16 kHz."""
         for first in range(0, len(shard.utterances), CHUNK):
             chunk = slice(first, first + CHUNK)
-            voices = [self.prompts.of(name) for name in shard.prompts[chunk]]
+            voices = [self._prompt(name) for name in shard.prompts[chunk]]
+            # A shorter prompt than those of the training is repeated, as the paper does.
             tokens = self.acoustic.generate([read_vector(entry) for entry in shard.units[chunk]],
-                                            [units for units, _ in voices], [codes for _, codes in voices], self.seed)
+                                            [units for units, _ in voices], [codes for _, codes in voices], self.seed,
+                                            max(self.prompt_units, PROMPT_UNITS))
             names = shard.utterances[chunk]
             spoken = [name for name, codes in zip(names, tokens, strict=True) if len(codes)]
             samples = dict(zip(spoken, self.codec.decode([codes for codes in tokens if len(codes)]), strict=True))
@@ -94,11 +110,11 @@ class Speaker:
 
 
 def synthesize_shards(todo: Path, done: Path, acoustic_dir: Path, codec: Path, data_dir: Path, tokens: Path, seed: int,
-                      audio_format: str, overrides: list[str]) -> None:
+                      audio_format: str, prompt_seconds: float, overrides: list[str]) -> None:
     """Speak the shards of a job, on one core or a GPU."""
     torch.set_num_threads(1)
     device = best_device()
     acoustic = load_acoustic(acoustic_dir, device, overrides)
     speaker = Speaker(acoustic, load_codec(codec, device), Prompts(data_dir, tokens, acoustic, acoustic_dir), seed,
-                      audio_format)
+                      audio_format, prompt_seconds)
     work(todo, done, SpeechShard, speaker)
