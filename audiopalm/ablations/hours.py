@@ -5,6 +5,7 @@ A system of which another seed is finished takes what that run took. Else a stag
 model. Seconds that the base run does not have, such as those of a training of units, are in `timing` of the design.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -117,6 +118,7 @@ def lm_config(run: SystemRun) -> LMConfig:
 
 def hours_table(design: Design, runs: Iterable[SystemRun], parallel: int) -> str:
     """A Markdown table of the systems with runs that are not finished: runs, minutes of a run, hours in all."""
+    logging.disable(logging.WARNING)  # the trainings themselves will name the utterances that do not fit
     timer = Timer(design)
     of_system: dict[str, list[SystemRun]] = {}
     for run in runs:
@@ -138,9 +140,8 @@ def hours_table(design: Design, runs: Iterable[SystemRun], parallel: int) -> str
 
 @cache
 def _logged(log: Path) -> float:
-    """The seconds of the last command of a log that succeeded; 0 if there is none."""
-    found = SECONDS.findall(log.read_text(encoding="utf-8")) if log.exists() else []
-    return float(found[-1]) if found else 0.0
+    """The seconds of all commands of a log that succeeded; 0 if there is none."""
+    return sum(map(float, SECONDS.findall(log.read_text(encoding="utf-8")))) if log.exists() else 0.0
 
 
 def _trained(folder: Path) -> float:

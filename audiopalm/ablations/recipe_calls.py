@@ -185,7 +185,8 @@ class SystemRun:
     def _call(self, first: int, last: int, skipped: str, units: Path) -> list[str]:
         words = ["./run.sh", "--stage", str(first), "--stop_stage", str(last), "--skip_stages", skipped,
                  "--seed", str(self.seed), "--expdir", str(self.folder), "--codec_exp", str(BASE_RUN / "codec"),
-                 "--units_exp", str(units), "--tokendir", str(self.tokens), "--test_sets", self.system.test_sets]
+                 "--units_exp", str(units), "--tokendir", str(self.tokens), "--test_sets", self.system.test_sets,
+                 "--text_sets", ""]
         return words + (["--cmd", self.cmd] if self.cmd else [])
 
     def commands(self) -> list[str]:

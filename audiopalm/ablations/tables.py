@@ -16,7 +16,9 @@ RECIPES = ("joint", "covost2", "cvss", "voxpopuli", "fleurs")
 HEADER = ["paper", "ours at full scale", "ours in small"]
 NOTE = """\
 In small is the recipe `mini` on its own sentences, which are another task: only directions can be compared. Mean over
-seeds, with the standard deviation where there are several. Empty: not verified, or nobody has run it."""
+seeds, with the standard deviation where there are several. Empty: not verified, or nobody has run it. A figure at full
+scale is that of a published run whose scores have the name of a recipe, a hyphen and the system:
+`--score_args "--recipe joint_ast-scratch"` (docs/tables.md)."""
 
 
 class Results:

@@ -102,6 +102,9 @@ def test_each_run_is_done_once_and_is_on_the_page(recipe):
     earlier = calls(recipe)
     run_ablations()
     assert calls(recipe) == earlier
+    (recipe / "TABLES.md").unlink()
+    run_ablations("--pages_only")
+    assert (recipe / "TABLES.md").read_text() == page and calls(recipe) == earlier
     runs = json.loads((recipe / "tables.json").read_text())
     assert [(run["system"], run["seed"], run["design"]) for run in runs] == [
         ("a", 0, 2), ("a", 1, 2), ("b", 0, 2), ("b", 1, 2)]
