@@ -49,9 +49,9 @@ class Spread:
 class System:
     """A system: the stages that it runs, from `first` to `last`, and the options of run.sh for them.
 
-    after: the system whose run of the same seed has what these stages read. mixture, budget: names of the design's
-    mixtures and budgets. lm_args come after those of the design. The system is left out if the recipe has no file
-    `needs`.
+    after: the system whose run of the same seed has what these stages read. unit_every: 2 takes every second unit of
+    the base run, so that there are half as many a second. mixture, budget: names of the design's mixtures and budgets.
+    lm_args come after those of the design. The system is left out if the recipe has no file `needs`.
     """
 
     name: str
@@ -60,6 +60,7 @@ class System:
     last: int = ranged(12, low=3, high=12)
     units_config: str = ""
     units_args: str = ""
+    unit_every: int = ranged(1, low=1)
     init_lm: str = ""
     textlm_args: str = ""
     mixture: str = ""
@@ -86,6 +87,9 @@ class System:
             raise AudioPaLMError(f"system {self.name}: stage 8 needs a mixture and a budget")
         if self.first == 3 and not self.units_config:
             raise AudioPaLMError(f"system {self.name}: stage 3 needs units_config")
+        if self.unit_every > 1 and (self.first, self.after) != (6, BASE):
+            raise AudioPaLMError(f"system {self.name}: other units need a vocabulary: unit_every goes with first: 6 "
+                                 f"and after: {BASE}")
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Timer:
     def steps(self, run: SystemRun) -> float:
         """The steps of stage 8, estimated with the text tokenizer and the units of the base run."""
         config, budget = lm_config(run), self.design.budgets[run.system.budget]
-        mixture: Mixture = self.data.mixture(config, self.data.examples, run.seed)
+        mixture: Mixture = self.data.mixture(config, self.data.examples, run.seed)  # of units at the full rate
         counted = np.array([(not budget.tasks or cell.task.name in budget.tasks)
                             and (not budget.targets or cell.target in budget.targets) for cell in mixture.cells])
         return float(budget.tokens / tokens_per_batch(mixture)[counted].sum() / config.training.micro_batches)

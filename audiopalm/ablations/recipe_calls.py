@@ -74,7 +74,9 @@ class SystemRun:
 
     @property
     def tokens(self) -> Path:
-        """The folder of the tokens of stage 5."""
+        """The folder of the tokens of stage 5, or of every k-th of them."""
+        if self.system.unit_every > 1:
+            return self.folder / "tokens"
         folder = self.provider(3)
         return TOKENS if folder == BASE_RUN else folder / "tokens"
 
@@ -135,6 +137,14 @@ class SystemRun:
                     write_text(folder / SPOKEN / name, text)
             write_record(folder, {SPOKEN: read_json(source / DECODES, "./run.sh")[SPOKEN]})
 
+    def thin_call(self) -> list[str] | None:
+        """The command that takes every k-th unit of the base run; None if the system takes all."""
+        if self.system.unit_every == 1:
+            return None
+        sets = [TRAIN, DEV, *self.system.test_sets.split()]
+        return ["python", "-m", "audiopalm.bin.thin_tokens", "--tokens", *(str(TOKENS / name) for name in sets),
+                "--output", *(str(self.tokens / name) for name in sets), "--every", str(self.system.unit_every)]
+
     def first_call(self) -> list[str] | None:
         """The call of run.sh up to stage 7; None if the system begins later."""
         system = self.system
@@ -191,5 +201,5 @@ class SystemRun:
 
     def commands(self) -> list[str]:
         """The commands that made the finished run."""
-        calls = [self.first_call(), self.budget_call(), self.last_call()]
+        calls = [self.thin_call(), self.first_call(), self.budget_call(), self.last_call()]
         return [shlex.join(call) for call in calls if call is not None]

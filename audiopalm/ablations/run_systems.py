@@ -20,7 +20,7 @@ from pathlib import Path
 
 from audiopalm.ablations.curves import write_curves
 from audiopalm.ablations.design import Comparison, Design, System
-from audiopalm.ablations.recipe_calls import BASE_RUN, BUDGET, RESULTS, TOKENS, TRAIN, SystemRun
+from audiopalm.ablations.recipe_calls import BASE_RUN, BUDGET, RESULTS, TEST, TOKENS, TRAIN, SystemRun
 from audiopalm.ablations.runs import Run, draw_figures, read_runs, used_rows, write_runs
 from audiopalm.ablations.tables_page import markdown, needed
 from audiopalm.core.errors import AudioPaLMError
@@ -102,7 +102,8 @@ def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: O
 def make(run: SystemRun, launcher: "Launcher") -> None:
     """Run all commands of a run, up to its scores, unless it is finished."""
     run.prepare()
-    for words, product in ((run.first_call, run.folder / "textlm" / "model.safetensors"),
+    for words, product in ((run.thin_call, run.tokens / TEST / "meta.json"),
+                           (run.first_call, run.folder / "textlm" / "model.safetensors"),
                            (run.budget_call, run.folder / BUDGET), (run.last_call, run.product)):
         if run.product.exists():
             break

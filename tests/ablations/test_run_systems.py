@@ -20,6 +20,7 @@ while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
 [ ! -e fail ] || [ "${seed}" != 1 ] || exit 3
 mkdir -p "${expdir}"
 if [ "${stop_stage}" -eq 7 ]; then
+    [ "${stage}" -gt 6 ] || { mkdir -p "${expdir}/vocabulary"; touch "${expdir}/vocabulary/vocabulary.json"; }
     mkdir -p "${expdir}/textlm"; touch "${expdir}/textlm/model.safetensors"
     exit
 fi
@@ -47,12 +48,15 @@ systems:
   - {name: textlm, after: base, first: 7, last: 7}
   - {name: a, mixture: ast, budget: ast, lm_args: batch.rows=2}
   - {name: b, after: a, first: 10, decode_config: other.yaml}
+  - {name: d, after: base, first: 6, unit_every: 2, mixture: ast, budget: ast}
   - {name: c, after: base, first: 3, units_config: conf/units_of_another.yaml, mixture: ast, budget: ast}
 comparisons:
   - {name: table5, title: "Table 5: a, b", question: "Is b better?", paper_says: better, sources: [es], sets: [test],
      plot: size, sides: [{system: a, label: one, x: 1}, {system: b, label: two, x: 2}]}
   - {name: table7, title: "Table 7: a, c", question: "Is c better?", sources: [es], sets: [test], sides:
       [{system: a, label: one}, {system: c, label: three}]}
+  - {name: rate, title: Rate, question: "Are fewer units better?", sources: [es], sets: [test], sides:
+      [{system: a, label: one}, {system: d, label: four}]}
 """
 
 
@@ -88,9 +92,12 @@ def calls(recipe):
 
 def test_each_run_is_done_once_and_is_on_the_page(recipe):
     run_ablations("--parallel", "2")
-    assert len(calls(recipe)) == 2 * 4  # for each seed: the text LM, the budget, a, b
-    assert sum("--stop_stage 7" in line for line in calls(recipe)) == 2
-    assert sum("audiopalm.bin.budget" in line and "--tasks ast --targets en" in line for line in calls(recipe)) == 2
+    assert len(calls(recipe)) == 2 * (4 + 4)  # for each seed: the text LM, the budget, a, b; and four calls for d
+    assert sum("--stop_stage 7" in line for line in calls(recipe)) == 4
+    assert sum("audiopalm.bin.budget" in line and "--tasks ast --targets en" in line for line in calls(recipe)) == 4
+    assert sum("thin_tokens --tokens dump/tokens/train dump/tokens/dev dump/tokens/test --output" in line
+               for line in calls(recipe)) == 2
+    assert sum("--stage 6 " in line and "/tokens --test_sets test --text_sets" in line for line in calls(recipe)) == 2
     assert sum("--stage 8 " in line and "batch.rows=1 batch.rows=2 training.steps=7" in line
                for line in calls(recipe)) == 2
     assert sum("--stage 10 " in line and "--decode_config other.yaml" in line for line in calls(recipe)) == 2
@@ -107,7 +114,7 @@ def test_each_run_is_done_once_and_is_on_the_page(recipe):
     assert (recipe / "TABLES.md").read_text() == page and calls(recipe) == earlier
     runs = json.loads((recipe / "tables.json").read_text())
     assert [(run["system"], run["seed"], run["design"]) for run in runs] == [
-        ("a", 0, 2), ("a", 1, 2), ("b", 0, 2), ("b", 1, 2)]
+        ("a", 0, 2), ("a", 1, 2), ("b", 0, 2), ("b", 1, 2), ("d", 0, 2), ("d", 1, 2)]
     assert len(runs[0]["draws"]["test ast ast bleu model es en"].split()) == 200
     assert "training.steps=7" in runs[0]["commands"][-1]
 
@@ -117,10 +124,10 @@ def test_a_run_that_fails_does_not_stop_the_others(recipe):
     with pytest.raises(AudioPaLMError, match="_seed1 failed; its output is in exp/tables/textlm_seed1/log/run.log"):
         run_ablations()
     assert [(run["system"], run["seed"]) for run in json.loads((recipe / "tables.json").read_text())] == [
-        ("a", 0), ("b", 0)]
+        ("a", 0), ("b", 0), ("d", 0)]
     (recipe / "fail").unlink()
     run_ablations()
-    assert len(json.loads((recipe / "tables.json").read_text())) == 4
+    assert len(json.loads((recipe / "tables.json").read_text())) == 6
 
 
 def test_other_settings_need_another_folder(recipe):
