@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,10 @@ class SystemRun:
         system = self.system
         mixture = self.design.mixtures.get(system.mixture, [])
         budget = self.design.budgets.get(system.budget)
-        return {"system": to_dict(system), "seed": self.seed, "design": self.design.design,
+        # Defaults are left out, so that a new option does not make earlier runs those of other settings.
+        options = {field.name: getattr(system, field.name) for field in fields(system)
+                   if getattr(system, field.name) != field.default}
+        return {"system": options, "seed": self.seed, "design": self.design.design,
                 "mixture": [to_dict(entry) for entry in mixture], "budget": to_dict(budget) if budget else None,
                 "lm_args": self.all_lm_args if system.mixture else ""}
 
