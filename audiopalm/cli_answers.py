@@ -190,7 +190,8 @@ class Answers:
         from audiopalm.lm.trained import TrainedTask
 
         def possible(row: Task, code: str) -> bool:
-            return self.model.trained is None or TrainedTask(row.name, code, self.target) in self.model.trained
+            trained = self.model.facts.trained
+            return trained is None or TrainedTask(row.name, code, self.target) in trained
 
         source = self.options.source
         row = next((row for row in self.rows if possible(row, source)), self.rows[0])

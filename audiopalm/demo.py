@@ -38,9 +38,10 @@ class Menus:
     """The tasks and languages that a model was trained on."""
 
     def __init__(self, model: AudioPaLM):
+        trained = model.facts.trained
         cells = [(row.name, source, target) for row in TASKS.values() for source in LANGUAGES
-                 for target in (LANGUAGES if row.translates else [None])] if model.trained is None else [
-                     (row.task, row.source, row.target) for row in model.trained]
+                 for target in (LANGUAGES if row.translates else [None])] if trained is None else [
+                     (row.task, row.source, row.target) for row in trained]
         self.cells = {cell for cell in cells if TASKS[cell[0]].tag}
 
     @cached_property
@@ -185,9 +186,9 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:  # longer than 60 lines: the l
     with gradio.Blocks(title="AudioPaLM", analytics_enabled=False) as page:
         gradio.Markdown("# AudioPaLM\nOne language model that recognises, translates and speaks. Recordings stay on "
                         f"this machine. At most {LONGEST} s of speech, {LONGEST_TEXT} characters of text.")
-        if model.domain is not None:
+        if model.facts.domain is not None:
             with gradio.Accordion("What can be said", open=False):
-                gradio.Markdown(model.domain.markdown())
+                gradio.Markdown(model.facts.domain.markdown())
         with gradio.Row():
             with gradio.Column():
                 task_menu = gradio.Dropdown(menus.tasks, value=task, label="Task", filterable=False)

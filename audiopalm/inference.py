@@ -1,12 +1,13 @@
 """Inference with all models of a pack: speech or text in, text and speech out.
 
->>> model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
->>> answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
->>> answer.text["asr"], answer.text["ast"], answer.audio, answer.sampling_rate
+    model = AudioPaLM.from_pretrained("egs/mini/exp/pack")
+    answer = model("x.wav", task="[ASR AST S2ST Spanish English]")
+    answer.text["asr"], answer.text["ast"], answer.audio, answer.sampling_rate
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import RLock
@@ -63,6 +64,22 @@ Settings = DecodingConfig | dict[str, Any] | None
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
+class PackFacts:
+    """What a pack states about its models, apart from the weights. Each fact may be absent.
+
+    trained: the tasks and languages that the language model was trained on; None where they are unknown.
+    hashes: {component: SHA-256 of its weights}.
+    confidence: the calibration of confidences; without it answers have none.
+    domain: the sentences that the model understands.
+    """
+
+    trained: frozenset[TrainedTask] | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    confidence: Confidence | None = None
+    domain: Domain | None = None
+
+
 class AudioPaLM:
     """The models of one pack: audio tokenizer, language model, acoustic model and codec.
 
@@ -70,15 +87,10 @@ class AudioPaLM:
     """
 
     def __init__(self, units: UnitTokenizer, lm: Decoder, builder: SequenceBuilder, acoustic: Acoustic, codec: Codec,
-                 decoding: DecodingConfig | None = None, trained: Iterable[TrainedTask] | None = None,
-                 hashes: dict[str, str] | None = None, confidence: Confidence | None = None,
-                 domain: Domain | None = None) -> None:
+                 facts: PackFacts | None = None, decoding: DecodingConfig | None = None) -> None:
         self.units, self.lm, self.builder, self.acoustic, self.codec = units, lm, builder, acoustic, codec
+        self.facts = facts or PackFacts()
         self.decoding = decoding or DecodingConfig()  # the default of calls
-        self.trained = None if trained is None else frozenset(trained)  # None: unknown
-        self.hashes = hashes or {}
-        self.confidence = confidence  # None: answers have no confidence
-        self.domain = domain  # None: the pack does not describe the sentences that the model understands
         self._lock = RLock()
 
     @classmethod
@@ -108,17 +120,19 @@ class AudioPaLM:
         calibrated = directory / CONFIDENCE
         confidence = Confidence.load(calibrated, hashes["lm"]) if calibrated.exists() else None
         said = directory / DOMAIN
-        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec,
-                   trained=read_trained(directory / "lm"), hashes=hashes, confidence=confidence,
-                   domain=Domain.of_pack(said) if said.exists() else None)
+        facts = PackFacts(frozenset(read_trained(directory / "lm")), hashes, confidence,
+                          Domain.of_pack(said) if said.exists() else None)
+        return cls(units, lm, SequenceBuilder(vocabulary, tokenizer), acoustic, codec, facts)
 
+    # A call and `stream` take eight arguments, five of them by name only: most calls give two or three of them, and a
+    # dataclass of options would have to be imported and built in every call.
     @overload
-    def __call__(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
+    def __call__(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None, *,
                  text: str | None = None, voice: Speech | None = None, decoding: Settings = None, seed: int = 0,
                  nbest: int = 1) -> Answer: ...
 
     @overload
-    def __call__(self, speech: list[Speech], task: str = "", sampling_rate: int | None = None, text: None = None,
+    def __call__(self, speech: list[Speech], task: str = "", sampling_rate: int | None = None, *, text: None = None,
                  voice: Speech | list[Speech] | None = None, decoding: Settings = None, seed: int = 0,
                  nbest: int = 1) -> list[Answer]: ...
 
@@ -128,7 +142,7 @@ class AudioPaLM:
                  nbest: int = 1) -> list[Answer]: ...
 
     def __call__(self, speech: Speech | list[Speech] | None = None, task: str = "", sampling_rate: int | None = None,
-                 text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,
+                 *, text: str | list[str] | None = None, voice: Speech | list[Speech] | None = None,
                  decoding: Settings = None, seed: int = 0, nbest: int = 1) -> Answer | list[Answer]:
         """Answer speech or, for MT and TTS, `text`; a list of either gives a list of answers, computed in batches.
 
@@ -161,11 +175,11 @@ class AudioPaLM:
         answers = [join(of_input, request.text_parts, request.speaks, request.nbest) for of_input in segments]
         for answer, reading in zip(answers, seconds, strict=True):
             answer.seconds = {"input": reading, **answer.seconds}
-            if self.confidence is not None and not answer.segments:  # nobody speaks in the recording
+            if self.facts.confidence is not None and not answer.segments:  # nobody speaks in the recording
                 answer.confidence, answer.inside = 0.0, False
         return answers if is_list else answers[0]
 
-    def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None,
+    def stream(self, speech: Speech | None = None, task: str = "", sampling_rate: int | None = None, *,
                text: str | None = None, voice: Speech | None = None, decoding: Settings = None, seed: int = 0,
                nbest: int = 1) -> Iterator[Segment]:
         """The segments of the answer to one input, each as soon as it is ready. Arguments and errors: see `__call__`.
@@ -189,13 +203,13 @@ class AudioPaLM:
 
     def info(self) -> dict[str, Any]:
         """The model's tasks (tags, or None if unknown), languages (codes), hashes and numbers of parameters."""
-        tasks = None if self.trained is None else sorted(
-            tag for row in self.trained if (tag := get_task(row.task).tag_text(row.source, row.target)))
-        codes = self.builder.vocabulary.languages if self.trained is None else in_order(
-            {code for row in self.trained if row.task != "lm" for code in (row.source, row.target) if code})
+        tasks = None if self.facts.trained is None else sorted(
+            tag for row in self.facts.trained if (tag := get_task(row.task).tag_text(row.source, row.target)))
+        codes = self.builder.vocabulary.languages if self.facts.trained is None else in_order(
+            {code for row in self.facts.trained if row.task != "lm" for code in (row.source, row.target) if code})
         modules = {"lm": self.lm, "units": self.units.model, "acoustic": self.acoustic.model}
         return {"tasks": tasks, "languages": list(codes), "sampling_rate": SAMPLE_RATE,
-                "vocabulary_hash": self.builder.vocabulary.layout_hash, "sha256": dict(self.hashes),
+                "vocabulary_hash": self.builder.vocabulary.layout_hash, "sha256": dict(self.facts.hashes),
                 "parameters": {name: sum(parameter.numel() for parameter in module.parameters())
                                for name, module in modules.items()}}
 
@@ -212,12 +226,11 @@ class AudioPaLM:
 
         Both are None if the pack has no confidence.json, or if that does not cover the task.
         """
-        if self.confidence is None or self.trained is None:
+        if self.facts.confidence is None or self.facts.trained is None:
             return [(None, None)] * len(examples)
         builder = SequenceBuilder(self.builder.vocabulary, self.builder.tokenizer)
-        # One example at a time, so that a confidence does not depend on the other examples of a batch.
-        judgements = [self.confidence.judge(self.lm, builder, self.trained, task, [example], answers[:1])[0]
-                      for example, answers in zip(examples, n_best, strict=True)]
+        best = [answers[0] for answers in n_best]
+        judgements = self.facts.confidence.judge(self.lm, builder, self.facts.trained, task, examples, best)
         return [(None, None) if judgement is None else (judgement.confidence, judgement.inside)
                 for judgement in judgements]
 
@@ -229,9 +242,9 @@ class AudioPaLM:
             if code is not None and code not in known:
                 raise AudioPaLMError(f"this model was not trained on {language_name(code)}; it knows "
                                      f"{', '.join(map(language_name, known))}")
-        if self.trained is not None and TrainedTask(request.task.name, request.source,
-                                                    request.target) not in self.trained:
-            tags = sorted({get_task(row.task).tag_text(row.source, row.target) for row in self.trained} - {""})
+        trained = self.facts.trained
+        if trained is not None and TrainedTask(request.task.name, request.source, request.target) not in trained:
+            tags = sorted({get_task(row.task).tag_text(row.source, row.target) for row in trained} - {""})
             tag = request.task.tag_text(request.source, request.target)
             raise AudioPaLMError(f"this model was not trained on {tag}; {nearest(tag, tags)}")
         return request

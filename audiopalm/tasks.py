@@ -6,11 +6,16 @@ output are separated, or how the model switches to audio. Here **the tag with th
 except the last end with a newline, and the last part ends with <eos>**. Every text LM has a newline token, so no new
 symbols are needed. The switch to audio needs no marker, because the row of the table states the type of each part.
 
-A worked example, `asr+ast+s2st` from Spanish to English (text ids below 500, audio ids from 500):
+An example, `asr+ast+s2st` from Spanish to English: the sequence of a test sentence of egs/mini, by the shipped model.
+Text ids are 0 to 999, the unit `u` is the id `1000 + u`. Only outputs have loss. docs/index.md has all 102 ids.
 
-    text     [ASR AST S2ST Spanish English] <audio ...> \\n tengo dos \\n i have two \\n <audio ...> <eos>
-    ids       7 8 9 10 11                    512 640 533  4  81 92     4  60 61 92    4  700 701      2
-    outputs   0 0 0 0  0                     0   0   0    0  1  1      1  1  1  1     1  1   1        1
+    input   [ASR AST S2ST Spanish English]   263 265 290 266 265 260 311 275 267 260 285 281 264
+    input   recording, 42 units              1057 1502 1010 1010 1145 1319 1503 1104 1104 1259 ...
+    input   newline                          3
+    output  seis dólares, newline            305 554 335 3
+    output  six dollars, newline             268 399 261 3
+    output  spoken translation, 37 units     1440 1502 1010 1145 1045 1019 1503 1088 1488 1449 ...
+    output  end                              2
 
 A new task is one more row. Everything else follows from the fields of the row: the language and the reference of a
 part, its voice prompt, and whether its voice is scored. A new type of *part* needs an `Output`, too.

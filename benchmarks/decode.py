@@ -56,9 +56,8 @@ class Bench:
             unused = min(set(range(size)) - {token for row in answers for token in row})
             vocabulary = Vocabulary(text_size=0, audio_size=size, eos=unused, newline=unused, text_sha256="",
                                     units_sha256="", languages=[])
-            names = [str(number) for number in range(len(prompts))]
             config = DecodingConfig(audio_tokens=self.answer)
-            found = generate(self.model, prompts, names, task, vocabulary, config)
+            found = generate(self.model, prompts, task, vocabulary, config)
             return [answer.parts[0].tolist() for answer in found]
 
         return make

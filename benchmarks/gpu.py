@@ -295,8 +295,7 @@ def decode(model: Decoder, prompts: list[np.ndarray], answer: int, batch: int, t
     vocabulary = Vocabulary(text_size=0, audio_size=size, eos=size - 1, newline=size - 1, text_sha256="",
                             units_sha256="", languages=[])
     config = DecodingConfig(audio_tokens=answer, audio_temperature=temperature)
-    names = [str(number) for number in range(len(prompts))]
-    found = generate(model, prompts, names, get_task("s2st"), vocabulary, config, batch_size=batch)
+    found = generate(model, prompts, get_task("s2st"), vocabulary, config, range(len(prompts)), batch)
     return [np.append(one.parts[0], size - 1) for one in found]
 
 

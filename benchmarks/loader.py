@@ -35,7 +35,7 @@ from audiopalm.data.archive import write_ark
 from audiopalm.languages import language_name
 from audiopalm.lm.mixture import MixtureEntry
 from audiopalm.lm.packing import PackedBatch
-from audiopalm.lm.training import BatchConfig, LMConfig, SetPaths, read_data
+from audiopalm.lm.training import BatchConfig, LMConfig, LMInputs, read_data
 from audiopalm.training.batches import load_ahead
 from audiopalm.vocabulary import joint
 from audiopalm.vocabulary.text import train_tokenizer
@@ -100,8 +100,9 @@ class Bench:
 
     def __init__(self, root: Path):
         self.began = time.monotonic()
-        sets = [SetPaths(folder / "data", folder / "tokens") for folder in (root, root.parent / "base")]
-        self.data = read_data(root / "vocabulary", *sets, None)
+        dev = root.parent / "base"
+        self.data = read_data(LMInputs(root / "vocabulary", root / "data", dev / "data", root / "tokens",
+                                       dev / "tokens"))
         config = LMConfig([MixtureEntry(task) for task in TASKS], BatchConfig(ROWS, ROW_LENGTH))
         self.mixture = self.data.mixture(config, self.data.examples, 0)
 

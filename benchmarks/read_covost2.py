@@ -55,8 +55,9 @@ def ours(folder: Path) -> int:
 
 def prepare(folder: Path) -> int:
     from audiopalm.corpora import covost2
+    from audiopalm.corpora.data_set import ReaderOptions
 
-    report = covost2.prepare(folder, folder / "data", ["fr"], folder / "unpacked")
+    report = covost2.prepare(ReaderOptions(folder, folder / "data", folder / "unpacked", ["fr"]))
     return sum(entry["kept"] for entry in report.values())
 
 

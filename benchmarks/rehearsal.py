@@ -13,10 +13,12 @@ texts and speakers. The commands of the recipe process them:
 - stage 10 plans and stores artificial answers to the 21 test sets
 - stage 12 scores them and writes RESULTS.md, and stage 13 makes the page
 
-It prints for each step seconds, CPU seconds, the memory of the largest process in MiB, and the number of files. From
-the smallest and the largest fraction it computes the exponent with which CPU time grows with the rows (1: in
-proportion; less if fixed costs matter), and the bytes of peak memory for each further row. The last line is one JSON
-object.
+It prints for each step seconds, CPU seconds, the peak memory of the largest process in MiB, the peak of its private
+memory, that is, without mapped files, which processes share and the system can drop, and the number of files. From the
+smallest and the largest fraction it computes the exponent with which CPU time grows with the rows (1: in proportion;
+less if fixed costs matter), and the bytes of both peaks for each further row. The last line is one JSON object.
+
+With --folder the files stay, and a second call goes on after the last finished step.
 """
 
 import argparse
@@ -67,48 +69,62 @@ def steps(root: Path, fraction: float) -> list[tuple[str, list[object], Path | N
 
 
 def measured(command: list[object], folder: Path | None, root: Path) -> dict[str, float]:
-    """Run one step: seconds, CPU seconds, MiB of its largest process, files."""
+    """Run one step: seconds, CPU seconds, MiB of its largest process and of its private memory, files."""
     began = time.monotonic()
     words = [sys.executable, *map(str, command)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with open(root / "log", "ab") as log:
         process = subprocess.Popen(words, cwd=root, stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        private, ended = 0, 0
+        while not ended:
+            time.sleep(0.005)
+            private = max(private, private_kib(process.pid))
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     if status:
         raise SystemExit(f"{' '.join(words)} failed:\n{(root / 'log').read_text()[-2000:]}")
     files = sum(len(names) for _, _, names in os.walk(folder)) if folder else 0
     return {"seconds": round(time.monotonic() - began, 1), "cpu": round(usage.ru_utime + usage.ru_stime, 1),
-            "mib": round(usage.ru_maxrss / 1024), "files": files}
+            "mib": round(usage.ru_maxrss / 1024), "private_mib": round(private / 1024), "files": files}
 
 
-def rehearse(fraction: float) -> Found:
-    """{"rows": numbers of rows, step: what it took} at a fraction of the rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        found: Found = {}
-        for name, command, counted in steps(root, fraction):
+def private_kib(process: int) -> int:
+    """The private memory of a process now, in KiB; 0 once it has ended."""
+    with open(f"/proc/{process}/status", encoding="utf-8") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
+
+
+def rehearse(fraction: float, root: Path) -> Found:
+    """{"rows": numbers of rows, step: what it took} at a fraction of the rows; `root` is the folder for all files."""
+    root.mkdir(parents=True, exist_ok=True)
+    record = root / "found.json"
+    found: Found = json.loads(record.read_text()) if record.exists() else {}
+    for name, command, counted in steps(root, fraction):
+        if name not in found:
             found[name] = measured(command, counted, root)
             print(f"{fraction:.1%} {name}: {found[name]}", file=sys.stderr, flush=True)
-        return {"rows": json.loads((root / "rows.json").read_text()), **found}
+            record.write_text(json.dumps(found))
+    return {"rows": json.loads((root / "rows.json").read_text()), **found}
 
 
-def growth(first: Found, last: Found, step: str) -> tuple[float, float]:
-    """From the smallest to the largest fraction: exponent of CPU time, bytes of peak memory for each further row."""
+def growth(first: Found, last: Found, step: str) -> tuple[float, float, float]:
+    """From the smallest to the largest fraction: exponent of CPU time; bytes of peak memory and of private memory for
+    each further row."""
     which = "test" if "test" in step or step == "13 page" else "all"
     rows, low, high = [found["rows"][which] for found in (first, last)], first[step], last[step]
-    return (math.log(high["cpu"] / max(low["cpu"], 0.01)) / max(math.log(rows[1] / rows[0]), 1e-9),
-            (high["mib"] - low["mib"]) * 2 ** 20 / max(rows[1] - rows[0], 1))
+    peak, private = ((high[key] - low[key]) * 2 ** 20 / max(rows[1] - rows[0], 1) for key in ("mib", "private_mib"))
+    return math.log(high["cpu"] / max(low["cpu"], 0.01)) / max(math.log(rows[1] / rows[0]), 1e-9), peak, private
 
 
 def as_markdown(found: dict[float, Found]) -> str:
     fractions = sorted(found)
-    heads = [f"{fraction:.0%}: {name}" for fraction in fractions for name in ("s", "CPU s", "MiB", "files")]
-    lines = [["step", *heads, "exponent", "bytes a row"]]
+    heads = [f"{fraction:.0%}: {name}" for fraction in fractions
+             for name in ("s", "CPU s", "MiB", "private MiB", "files")]
+    lines = [["step", *heads, "exponent", "bytes a row", "private bytes a row"]]
     for step in list(found[fractions[0]])[1:]:
         cells = [f"{found[fraction][step][key]:,}" for fraction in fractions
-                 for key in ("seconds", "cpu", "mib", "files")]
-        exponent, memory = growth(found[fractions[0]], found[fractions[-1]], step)
-        lines.append([step, *cells, f"{exponent:.2f}", f"{memory:,.0f}"])
+                 for key in ("seconds", "cpu", "mib", "private_mib", "files")]
+        exponent, peak, private = growth(found[fractions[0]], found[fractions[-1]], step)
+        lines.append([step, *cells, f"{exponent:.2f}", f"{peak:,.0f}", f"{private:,.0f}"])
     shown = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([shown[0], "|" + " --- |" * len(lines[0]), *shown[1:]]) + "\n"
 
@@ -120,12 +136,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON object")
     parser.add_argument("--with", dest="earlier", type=Path, nargs="*", default=[],
                         help="JSON objects of earlier runs with other fractions, to be put into the table")
+    parser.add_argument("--folder", type=Path, help="for the files of each fraction, which stay there")
     args = parser.parse_args()
     found: dict[float, Found] = {}
     for path in args.earlier:
         found |= {float(fraction): one for fraction, one in json.loads(path.read_text())["fractions"].items()}
     for fraction in args.fractions:
-        found[fraction] = rehearse(fraction)
+        with tempfile.TemporaryDirectory() as folder:
+            found[fraction] = rehearse(fraction, (args.folder or Path(folder)) / f"{fraction:g}")
     table = as_markdown(found)
     if args.output:
         args.output.write_text(table, encoding="utf-8")

@@ -3,6 +3,7 @@
 A step imports only the packages that it needs, because their memory is measured with it.
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -51,7 +52,8 @@ def make_downloads(root: Path, fraction: float) -> None:
                 name = f"common_voice_{language}_{17_000_000 + number}.mp3"
                 source, target = (" ".join(lexicon[random.zipf(1.3, random.integers(4, 15)) % len(lexicon)])
                                   for _ in range(2))
-                validated.append(f"{number // ROWS_A_SPEAKER:0128x}\t{name}\t{source}.\t2\t0\t\t\t")
+                speaker = hashlib.sha512(f"{language} {number // ROWS_A_SPEAKER}".encode()).hexdigest()
+                validated.append(f"{speaker}\t{name}\t{source}.\t2\t0\t\t\t")
                 covost.append(f"{name}\t{target}.\t{split}")
                 if number % LINKS == 0:
                     shutil.copy(sound, folder / "clips" / name)
@@ -90,10 +92,10 @@ def make_sample(root: Path, fraction: float) -> None:
 def load(root: Path, fraction: float) -> None:
     """Open a training's data and read 100 batches."""
     from audiopalm.lm.mixture import MixtureEntry
-    from audiopalm.lm.training import BatchConfig, LMConfig, SetPaths, read_data
+    from audiopalm.lm.training import BatchConfig, LMConfig, LMInputs, read_data
 
-    sets = [SetPaths(root / "data" / name, root / "tokens" / name) for name in ("train", "dev")]
-    data = read_data(root / "vocabulary", *sets, None)
+    data = read_data(LMInputs(root / "vocabulary", *(root / kind / name for kind in ("data", "tokens")
+                                                     for name in ("train", "dev"))))
     config = LMConfig([MixtureEntry(task) for task in ("asr", "ast", "asr+ast", "mt")], BatchConfig(8, 1024))
     mixture = data.mixture(config, data.examples, 0)
     for number in range(100):
@@ -108,6 +110,7 @@ def keep_books(root: Path, fraction: float) -> None:
     from audiopalm.lm.trained import TrainedTask
     from audiopalm.stages import decode as decoding
     from audiopalm.stages.decode_record import write_record
+    from audiopalm.stages.decode_shards import DecodedShard, ShardAnswer
     from audiopalm.vocabulary.joint import load_vocabulary
 
     vocabulary, tokenizer = load_vocabulary(root / "vocabulary")
@@ -126,8 +129,8 @@ def keep_books(root: Path, fraction: float) -> None:
             for name in shard.utterances:
                 said = examples.example(name, {"translation"}, "en").fields["translation"].split()
                 ids = tokenizer.encode(" ".join(said[:-1] if len(name) % 2 else said))
-                answers[name] = [{"parts": [ids], "truncated": False, "score": -1.0}]
-            write_json(shard.path, {"meta": folder.meta, "seconds": 1.0, "answers": answers})
+                answers[name] = [ShardAnswer([ids], False, -1.0)]
+            write_json(shard.path, to_dict(DecodedShard(folder.meta, 1.0, answers)))
         folder.finish(shards, vocabulary, tokenizer)
     write_record(output, planned)
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from audiopalm.lm.generation.grammar import Generated
+from audiopalm.lm.generation.sampling import sampling_seeds
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.vocabulary.joint import Vocabulary
 
@@ -12,7 +13,7 @@ FAMILIES = {"llama": {}, "mistral": {"window": 9, "local_layers": [0, 1]},
                       "query_key_norm": True, "local_rope_theta": 100.0}}
 RANDOM = np.random.default_rng(0)
 PROMPTS = [RANDOM.integers(0, 50, length) for length in (7, 19, 300, 3, 40, 1, 11)]  # of VOCABULARY
-NAMES = list("abcdefg")  # of the utterances of PROMPTS
+SEEDS = sampling_seeds("abcdefg", 3)  # of PROMPTS
 
 
 def tiny_vocabulary(text_size: int, audio_size: int) -> Vocabulary:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import LIMIT
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PYTHON = """#!/usr/bin/env bash
@@ -24,7 +26,7 @@ if [ "${FAIL:-}" = "$name" ]; then echo "$name: error: broken on purpose" >&2; e
 if [ "${HANG:-}" = "$name" ]; then
     trap 'echo "$name: interrupted" >&2; exit 130' INT
     echo $$ > hanging.new && mv hanging.new hanging
-    for _ in $(seq 600); do sleep 0.1; done
+    for _ in $(seq 6000); do sleep 0.1; done
 fi
 while [ $# -gt 1 ]; do
     if [ "$1" = --output ]; then
@@ -75,7 +77,7 @@ def toy_recipe(tmp_path):
 
         def __call__(self, *arguments, **environment):
             return subprocess.run([*self.command, *arguments], env={**self.environment, **environment}, cwd=tmp_path,
-                                  text=True, capture_output=True, timeout=60)
+                                  text=True, capture_output=True, timeout=LIMIT)
 
         def commands(self):
             return (directory / "commands.txt").read_text().splitlines()

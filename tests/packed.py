@@ -14,6 +14,7 @@ from audiopalm.acoustic.soundstorm.generation import GenerationConfig
 from audiopalm.acoustic.soundstorm.model import ModelConfig as SoundStormConfig
 from audiopalm.acoustic.soundstorm.model import SoundStorm
 from audiopalm.codec.registry import hash_codes
+from audiopalm.codec.source_filter import SourceFilterConfig
 from audiopalm.codec.spectral import SpectralConfig, SpectralModel
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.lm.model import Decoder, ModelConfig
@@ -48,8 +49,8 @@ def make_pack(root: Path) -> Path:
     lm.embedding.weight.data[vocabulary.eos] = 0  # a logit of 0 is never the largest
     save_model(root / "lm", lm.config, lm.state_dict(), vocabulary.layout_hash, seed=0,
                trained=trained_on(TASKS.values()))
-    codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4, decoder_dim=8,
-                                  decoder_blocks=1, levels=2, size=16)
+    codec_config = SpectralConfig(bands=8, encoder_dim=8, encoder_blocks=1, latent_dim=4,
+                                  decoder=SourceFilterConfig(dim=8, blocks=1), levels=2, size=16)
     storm_config = SoundStormConfig(16, 2, 16, dim=16, layers=1, heads=2, feedforward=16)
     codec, storm = SpectralModel(codec_config), SoundStorm(storm_config)
     codec.codebooks.normal_()

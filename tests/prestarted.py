@@ -34,6 +34,8 @@ import json, os, signal, socket, sys
 words = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
 if words[:1] != ["-m"] and not "".join(words[:1]).endswith(".py"):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # a signal is passed on after the call
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
 call = json.dumps([os.getcwd(), dict(os.environ), words]).encode()
@@ -44,9 +46,10 @@ def pass_on(number, frame):
         connection.sendall(bytes([number]))
     except OSError:  # it has just ended
         pass
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+for number in numbers:
     if signal.getsignal(number) != signal.SIG_IGN:
         signal.signal(number, pass_on)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 code = int(connection.recv(8) or 1)
 if code >= 0:
     os._exit(code)
@@ -126,18 +129,21 @@ def become(streams: list[int], folder: str, environment: dict[str, str], words: 
     sys.stdout.reconfigure(line_buffering=True)
     os.chdir(folder)
     before = ["", *os.environ.get("PYTHONPATH", "").split(":"), str(Path(__file__).parent)]
+    added = [*filter(None, environment.get("PYTHONPATH", "").split(":"))]
     installed = [path for path in sys.path if path not in before]
     os.environ.clear()
     os.environ.update(environment)
     module = words[1] if words[0] == "-m" else None
-    sys.path[:] = [folder if module else str(Path(words[0]).resolve().parent),
-                   *filter(None, environment.get("PYTHONPATH", "").split(":")), *installed]
+    sys.path[:] = [folder if module else str(Path(words[0]).resolve().parent), *added, *installed]
     importlib.invalidate_caches()
+    sys.modules.pop("sitecustomize", None)  # of the server
     if threads := environment.get("OMP_NUM_THREADS"):  # which torch has read already
         sys.modules["torch"].set_num_threads(int(threads))
-    sys.executable, sys.argv = python, words[1:] if module else words
+    sys.executable, sys.argv, sys.orig_argv = python, words[1:] if module else words, [python, *words]
     code = None
     try:
+        if any(Path(path, "sitecustomize.py").is_file() for path in added):
+            importlib.import_module("sitecustomize")  # as Python does at its start
         if module:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:

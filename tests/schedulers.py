@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from waiting import LIMIT, wait_until
+
 ROOT = Path(__file__).resolve().parents[1]
 DATE = r"\w{3} .*\d\d:\d\d:\d\d.*"
 WAIT_FOR_OTHERS = ("touch here.JOB; "
-                   "for i in $(seq 300); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
+                   "for i in $(seq 6000); do [ $(ls here.* | wc -l) = {} ] && exit 0; sleep 0.05; done; exit 9")
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 
@@ -34,19 +36,18 @@ def scheduler(script: str, *options: str) -> Iterator[Path]:
     """The folder of a scheduler that tests/utils/<script> starts, with these options, and stops."""
     folder = tempfile.mkdtemp(prefix=script.removesuffix(".sh"))
     program = ROOT / "tests/utils" / script
-    started = subprocess.run([program, "start", folder, *options], text=True, stderr=subprocess.PIPE, timeout=60)
+    started = subprocess.run([program, "start", folder, *options], text=True, stderr=subprocess.PIPE, timeout=LIMIT)
     try:
         assert started.returncode == 0, started.stderr
         yield Path(folder)
     finally:
-        subprocess.run([program, "stop", folder], check=True, timeout=60)
-        remaining = processes_with(folder)
+        subprocess.run([program, "stop", folder], check=True, timeout=LIMIT)
+        wait_until(lambda: not processes_with(folder))
         shutil.rmtree(folder)
-        assert remaining == []
 
 
 def run_to_end(program: Path, folder: Path, environment: dict, *arguments, code: int = 0) -> str:
-    result = subprocess.run([program, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
+    result = subprocess.run([program, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=LIMIT,
                             env=environment)
     assert result.returncode == code, result.stderr
     assert result.stdout == "" and (code != 0 or result.stderr == "")

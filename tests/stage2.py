@@ -4,7 +4,7 @@ from pathlib import Path
 
 from audiopalm.data.segments import all_speech
 from audiopalm.stages.audio_store import AudioStore
-from audiopalm.stages.format_audio import format_directory, make_audio
+from audiopalm.stages.format_audio import Limits, format_directory, make_audio
 from audiopalm.stages.jobs import Launcher
 
 
@@ -18,4 +18,4 @@ def format_set(directory: Path, output: Path, audio: Path, audio_format: str = "
                **limits: float) -> dict:
     """The report of the set, whose audio is written to the folder `audio`."""
     damaged = make_files(directory, audio, jobs, audio_format)[1]
-    return format_directory(directory, output, AudioStore(audio, audio_format), damaged, **limits)
+    return format_directory(directory, output, AudioStore(audio, audio_format), damaged, Limits(**limits))

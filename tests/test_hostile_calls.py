@@ -47,7 +47,7 @@ def music(seconds: float) -> np.ndarray:
     ).astype(np.float32)
 
 
-def arrays() -> Iterator[Call]:
+def arrays() -> Iterator[Call]:  # longer than 60 lines: a table of calls
     speech, random = spoken(), np.random.default_rng(0)
     for rate in (None, 0, -1, 1, 999, 768001, 2**40, "16000", "x", 16000.5, float("nan"), float("inf"), True, [], {}):
         yield {"speech": speech, "sampling_rate": rate}, REFUSED
@@ -134,7 +134,7 @@ def arrays() -> Iterator[Call]:
         yield {"speech": value, "sampling_rate": 16000}, ANSWERED
 
 
-def files(folder: Path) -> Iterator[Call]:
+def files(folder: Path) -> Iterator[Call]:  # longer than 60 lines: a table of calls
     speech, wav = spoken(), encoded(spoken())
     for kind, subtype in (
         ("WAV", "PCM_16"),

@@ -90,6 +90,7 @@ def train(pack: Path, lm: Path, data: Path, tokens: Path) -> None:
     save_model(lm, model.config, model.state_dict(), vocabulary.layout_hash, 0, trained_tasks(mixture.cells))
 
 
+@pytest.mark.usefixtures("prestarted_jobs")
 def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch):
     replace_models(monkeypatch)
     pack = make_pack(tmp_path / "pack")
@@ -101,8 +102,9 @@ def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch)
                 Launcher("run.pl", 1, tmp_path / "jobs"))
     assert {path.parent.name for path in folder.glob("*/meta.json")} == {"s2st+ast_es_en", "asr+tts_en", "asr+tts_es"}
 
-    synthesize_set(SpeechOptions(folder, data, tokens, pack / "acoustic", pack / "codec", true_tokens="en",
-                                 other_prompts=1), Launcher("run.pl", 1, tmp_path / "jobs"))
+    synthesize_set(SpeechOptions(decode_dir=folder, data_dir=data, tokens=tokens, acoustic=pack / "acoustic",
+                                 codec=pack / "codec", true_tokens="en", other_prompts=1),
+                   Launcher("run.pl", 1, tmp_path / "jobs"))
     own, following = (read_table(folder / name / "prompt.scp") for name in ("s2st+ast_es_en", "asr+tts_en"))
     assert own == {name: name for name in SPANISH} and following["ana-en-1"] == "ana-en-2"
     assert [path.name for path in folder.glob("other_prompt_*")] == ["other_prompt_s2st+ast_es_en"]

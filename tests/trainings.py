@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
                                  "model.masked_blocks=1", "model.layer=2", "model.target_codes=8",
                                  "model.target_dim=4"]),
     "spectral": ("train_codec", ["model.encoder_dim=16", "model.encoder_blocks=1", "model.latent_dim=8",
-                                 "model.decoder_dim=16", "model.decoder_blocks=1", "model.levels=2", "model.size=8",
+                                 "model.decoder.dim=16", "model.decoder.blocks=1", "model.levels=2", "model.size=8",
                                  "batch.crops=4", "batch.crop_seconds=0.32", "quantise_from=5", "kmeans_crops=8",
                                  "adversarial_from=7"]),
     "soundstream": ("train_codec", ["kind=soundstream", "model.hidden_dim=8", "model.filters=2", "model.levels=3",

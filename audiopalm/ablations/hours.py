@@ -23,7 +23,7 @@ from audiopalm.lm.estimate import Device, estimate
 from audiopalm.lm.huggingface.pretrained import read_config
 from audiopalm.lm.mixture import Mixture
 from audiopalm.lm.model import ModelConfig
-from audiopalm.lm.training import LMConfig, LMData, SetPaths, read_data
+from audiopalm.lm.training import LMConfig, LMData, LMInputs, read_data
 from audiopalm.report.plots import read_log
 from audiopalm.report.results_page import table
 
@@ -36,8 +36,8 @@ class Timer:
     def __init__(self, design: Design) -> None:
         self.design = design
         require(BASE_RUN / "lm" / "model.safetensors", "./run.sh")
-        train_set = SetPaths(RAW / TRAIN, TOKENS / TRAIN)
-        self.data: LMData = read_data(BASE_RUN / "vocabulary", train_set, train_set, None)
+        data, tokens = RAW / TRAIN, TOKENS / TRAIN
+        self.data: LMData = read_data(LMInputs(BASE_RUN / "vocabulary", data, data, tokens, tokens))
         self.base = ModelConfig(**read_json(BASE_RUN / "lm" / "config.json")["model"])
         self.sources: dict[str, str] = {}
 

@@ -1,13 +1,27 @@
 """The tokens that an acoustic model is trained with: sizes, and hashes of the unit and codec models."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 
 TOKEN_META = {"units_size": int, "units_sha256": str, "codec_size": int, "codec_levels": int, "codes_sha256": str}
+
+
+@dataclass
+class TokenSizes:
+    """The sizes that every acoustic model has. A size of 0 stands for the size of the training tokens.
+
+    If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
+    """
+
+    units_size: int = ranged(0, low=0, high=MAX_SIZE)
+    levels: int = ranged(0, low=0, high=64)
+    codec_size: int = ranged(0, low=0, high=MAX_SIZE)
 
 
 def read_token_meta(tokens: str | Path) -> dict[str, Any]:

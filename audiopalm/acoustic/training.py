@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL
 from audiopalm.acoustic.corpus import Batch, Corpus
 from audiopalm.acoustic.prompt import UNITS_RATE
-from audiopalm.acoustic.token_meta import check_token_meta, read_token_meta
+from audiopalm.acoustic.token_meta import TokenSizes, check_token_meta, read_token_meta
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.config import from_dict, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
@@ -107,15 +107,16 @@ def read_sizes(directory: Path, config: Any, meta: Mapping[str, Any], tokens: ob
     return from_dict(type(config.model), stored["model"], f"{path}: model")
 
 
-def fill_sizes(model: Any, meta: Mapping[str, Any], where: object) -> None:
+def fill_sizes(model: TokenSizes, meta: Mapping[str, Any], where: object) -> None:
     """Replace sizes of 0 in the model's configuration by the sizes of the tokens in the folder `where`.
 
     Raises AudioPaLMError for other sizes, and for more levels than the tokens have.
     """
-    for name, key in (("units_size", "units_size"), ("codec_size", "codec_size")):
-        if getattr(model, name) not in (0, meta[key]):
-            raise AudioPaLMError(f"model.{name} is {getattr(model, name)} in the configuration, {meta[key]} in {where}")
-        setattr(model, name, meta[key])
+    for name in ("units_size", "codec_size"):
+        if getattr(model, name) not in (0, meta[name]):
+            raise AudioPaLMError(f"model.{name} is {getattr(model, name)} in the configuration, {meta[name]} in "
+                                 f"{where}")
+        setattr(model, name, meta[name])
     if not 0 <= model.levels <= meta["codec_levels"]:
         raise AudioPaLMError(f"model.levels is {model.levels} in the configuration, {where} has {meta['codec_levels']}")
     model.levels = model.levels or meta["codec_levels"]
@@ -183,9 +184,9 @@ class AcousticTraining(Training):
                 | {"loss": sum(losses) / len(losses)})
 
     def finish(self, weights: Weights) -> None:
-        """Write config.json, then the weights, whose presence marks a finished training."""
+        """Write config.json, then the weights in float16, whose presence marks a finished training."""
         write_json(self.output / CONFIG, self.settings)
-        write_weights(self.output / MODEL, weights["model"])
+        write_weights(self.output / MODEL, {name: value.whole().half() for name, value in weights["model"].items()})
 
 
 def units_of(seconds: float) -> int:

@@ -12,7 +12,7 @@ from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.core.files import write_json
 from audiopalm.lm.budget import steps_for
-from audiopalm.lm.training import LMConfig, SetPaths, read_data
+from audiopalm.lm.training import LMConfig, LMInputs, read_data
 
 
 def main() -> None:
@@ -28,8 +28,8 @@ def main() -> None:
     add("--output", type=Path, help="also write the counts as JSON")
     add_seed(parser)
     args = parse_with_overrides(parser, "batch.rows=7")
-    config, train_set = load_config(LMConfig, args.config, args.overrides), SetPaths(args.data_dir, args.tokens)
-    data = read_data(args.vocabulary, train_set, train_set, None)
+    config = load_config(LMConfig, args.config, args.overrides)
+    data = read_data(LMInputs(args.vocabulary, args.data_dir, args.data_dir, args.tokens, args.tokens))
     count = steps_for(config, data, args.seed, args.budget, args.tasks.split(), args.targets.split())
     for task, tokens in count.by_task.items():
         print(f"{task:16s} {tokens:12d} tokens")

@@ -13,7 +13,7 @@ from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.core.lock import all_locked
 from audiopalm.stages.decode import DecodeConfig, DecodedSet, decode_sets
-from audiopalm.stages.jobs import Launcher, add_launcher_options
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
 
 
 def main() -> None:
@@ -31,9 +31,8 @@ def main() -> None:
         parser.error("--data_dir, --tokens and --output name the same number of folders, one for each set")
     config = load_config(DecodeConfig, args.config, args.overrides)
     sets = list(map(DecodedSet, args.data_dir, args.tokens, args.output))
-    launcher = Launcher(args.cmd, args.nj, args.job_dir or args.output[0] / "jobs")
     with all_locked(args.output, "decode"):
-        decode_sets(sets, args.lm, args.vocabulary, config, args.seed, launcher)
+        decode_sets(sets, args.lm, args.vocabulary, config, args.seed, launcher_of(args, args.output[0]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from audiopalm.core.command import run
 from audiopalm.core.config import load_config
 from audiopalm.data.distortion import DistortionConfig
 from audiopalm.stages.distort import NAMES, distort_set
-from audiopalm.stages.jobs import Launcher, add_launcher_options
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
 
 
 def main() -> None:
@@ -29,9 +29,8 @@ def main() -> None:
     add_launcher_options(parser, "OUTPUT/jobs")
     arguments = parse_with_overrides(parser, "noise=0.5")
     config = load_config(DistortionConfig, None, arguments.overrides)
-    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.output / "jobs")
     distort_set(arguments.data_dir, arguments.output, arguments.audio_dir, arguments.condition, config, arguments.seed,
-                launcher)
+                launcher_of(arguments, arguments.output))
 
 
 if __name__ == "__main__":

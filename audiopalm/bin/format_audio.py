@@ -10,10 +10,11 @@ files. Utterances whose audio is damaged, too short, too long, or too short for 
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import paired
 from audiopalm.core.command import run
 from audiopalm.stages.audio_store import FORMATS, AudioStore
-from audiopalm.stages.format_audio import format_audio
-from audiopalm.stages.jobs import Launcher, add_launcher_options
+from audiopalm.stages.format_audio import Limits, format_audio
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
 
 
 def main() -> None:
@@ -29,13 +30,10 @@ def main() -> None:
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
     parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of utterances that may be damaged")
     add_launcher_options(parser, "AUDIO_DIR/jobs")
-    arguments = parser.parse_args()
-    if len(arguments.input) != len(arguments.output):
-        parser.error(f"{len(arguments.input)} data directories, but {len(arguments.output)} outputs")
-    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.audio_dir / "jobs")
-    store = AudioStore(arguments.audio_dir, arguments.audio_format)
-    format_audio(dict(zip(arguments.input, arguments.output, strict=True)), store, launcher,
-                 arguments.min_seconds, arguments.max_seconds, arguments.max_drop, arguments.pipes == "true")
+    args = parser.parse_args()
+    format_audio(paired(args, "input", "output"), AudioStore(args.audio_dir, args.audio_format),
+                 launcher_of(args, args.audio_dir), Limits(args.min_seconds, args.max_seconds, args.max_drop),
+                 args.pipes == "true")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.corpora.registry import CORPORA, prepare_corpus
 
 LIST: dict[str, Any] = {"nargs": "+", "type": str.split, "metavar": "NAME"}  # words, or "words in one"
@@ -26,13 +27,14 @@ def main() -> None:
     parser.add_argument("--name", help="of joint: the suffix of its sets, train_NAME and dev_NAME (default: joint)")
     parser.add_argument("--lhotse", choices=("true", "false"), default="false",
                         help="also write lhotse's manifests, into OUTPUT/lhotse")
-    options = vars(parser.parse_args())
-    for name in ("langs", "targets", "corpora"):
-        options[name] = options[name] and list(chain.from_iterable(options[name]))
-    options["lhotse"] = options["lhotse"] == "true"
-    inputs = [options.pop(name) for name in ("corpus", "downloads", "output", "langs")]
-    with locked(inputs[2], "prepare"):
-        prepare_corpus(*inputs, **options)
+    args = parser.parse_args()
+    languages, targets, corpora = (words and list(chain.from_iterable(words))
+                                   for words in (args.langs, args.targets, args.corpora))
+    options = ReaderOptions(args.downloads, args.output, args.unpacked or args.output / "unpacked", languages,
+                            args.max_drop)
+    with locked(args.output, "prepare"):
+        prepare_corpus(args.corpus, options, args.lhotse == "true", corpora=corpora, name=args.name,
+                       version=args.version, targets=targets)
 
 
 if __name__ == "__main__":

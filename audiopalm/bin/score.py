@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import add_seed
+from audiopalm.core.arguments import add_seed, options_of
 from audiopalm.core.command import run
-from audiopalm.core.lock import locked
 from audiopalm.report.run_results import ResultOptions, score_and_report
 from audiopalm.scoring.score_run import ScoreOptions
 
@@ -36,10 +35,8 @@ def main() -> None:
         add(f"--{name}", type=Path, help=f"directory of stage {stage}, for --forgetting")
     add("--processes", type=int, default=2)
     add_seed(parser, "of the run, for the rows")
-    given = vars(parser.parse_args())
-    results = ResultOptions(**{name: given.pop(name) for name in ("results", "report", "goals", "publish")})
-    with locked(given["output"], "score"):
-        score_and_report(ScoreOptions(**given), results)
+    args = parser.parse_args()
+    score_and_report(options_of(ScoreOptions, args), options_of(ResultOptions, args))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ After an interruption, the same command resumes. A finished folder stays as it i
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import add_seed, parse_with_overrides
+from audiopalm.core.arguments import add_seed, options_of, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
-from audiopalm.stages.jobs import Launcher, add_launcher_options
-from audiopalm.stages.synthesize import DEFAULT_SECONDS, PROMPTS, SpeechOptions, synthesize_set
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
+from audiopalm.stages.synthesize import PROMPTS, SpeechOptions, synthesize_set
+from audiopalm.stages.synthesize_shards import PROMPT_SECONDS
 
 
 def main() -> None:
@@ -28,16 +29,15 @@ def main() -> None:
                         help="also speak N utterances of each decode in the source's voice with the prompt of another "
                              "speaker, into other_prompt_<decode>: the voice scores without the right prompt")
     parser.add_argument("--prompt", choices=PROMPTS, default="own", help="other: of another speaker; none: silence")
-    parser.add_argument("--prompt_seconds", type=float, default=DEFAULT_SECONDS, help="longest prompt (default: 3); "
+    parser.add_argument("--prompt_seconds", type=float, default=PROMPT_SECONDS, help="longest prompt (default: 3); "
                         "one below 3 s is repeated up to 3 s")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav", help="files, or archives of many")
     add_seed(parser)
     add_launcher_options(parser, "DECODE_DIR/jobs")
-    values = vars(parse_with_overrides(parser, "iterations=[16,1] temperature=0"))
-    launcher = Launcher(values.pop("cmd"), values.pop("nj"), values.pop("job_dir") or values["decode_dir"] / "jobs")
-    with locked(values["decode_dir"], "synthesize"):
-        synthesize_set(SpeechOptions(**values), launcher)
+    args = parse_with_overrides(parser, "iterations=[16,1] temperature=0")
+    with locked(args.decode_dir, "synthesize"):
+        synthesize_set(options_of(SpeechOptions, args), launcher_of(args, args.decode_dir))
 
 
 if __name__ == "__main__":

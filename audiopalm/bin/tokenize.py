@@ -8,8 +8,9 @@ ids are missing.
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import paired
 from audiopalm.core.command import run
-from audiopalm.stages.jobs import Launcher, add_launcher_options
+from audiopalm.stages.jobs import add_launcher_options, launcher_of
 from audiopalm.stages.tokenize import tokenize
 
 
@@ -24,14 +25,11 @@ def main() -> None:
                         help="data directories that get no codec.scp: train, if no acoustic model is trained")
     add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
-    if len(arguments.data_dir) != len(arguments.output):
-        parser.error(f"{len(arguments.data_dir)} data directories, but {len(arguments.output)} outputs")
     if unknown := set(arguments.units_only) - set(arguments.data_dir):
         parser.error(f"--units_only names {min(unknown)}, which --data_dir does not")
-    launcher = Launcher(arguments.cmd, arguments.nj, arguments.job_dir or arguments.output[0] / "jobs")
     units_only = arguments.data_dir if arguments.codec_tokens == "false" else arguments.units_only
-    tokenize(dict(zip(arguments.data_dir, arguments.output, strict=True)), arguments.units, arguments.codec, launcher,
-             set(units_only))
+    tokenize(paired(arguments, "data_dir", "output"), arguments.units, arguments.codec,
+             launcher_of(arguments, arguments.output[0]), set(units_only))
 
 
 if __name__ == "__main__":

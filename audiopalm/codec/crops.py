@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from audiopalm.core.config import ranged
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.audio_archive import read_part
 from audiopalm.data.speech import SpeechList, open_speech
-from audiopalm.training.record import hash_data, settings_of
 
 DEV_CROPS = 32
 
@@ -48,8 +46,3 @@ def make_crops(speech: SpeechList, number: int, length: int, random: np.random.G
 def dev_crops(dev: str | Path | None, config: CropConfig) -> Tensor | None:
     """Crops of the dev set, float32 `[DEV_CROPS, samples]`, the same at every call; None without a dev set."""
     return None if dev is None else make_crops(open_speech(dev), DEV_CROPS, config.samples, np.random.default_rng(0))
-
-
-def made_from(config: Any, seed: int, data: str | Path, dev: str | Path | None) -> dict[str, Any]:
-    """The settings and hashes of all inputs that change the trained codec."""
-    return {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}

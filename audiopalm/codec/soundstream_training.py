@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
+from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
 from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, generator_parameters
 from audiopalm.core import optional
 from audiopalm.core.config import ranged, to_dict
@@ -34,6 +34,7 @@ from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
+from audiopalm.training.record import made_from_speech
 
 # All settings are given, because ESPnet's defaults are for 24 kHz and are mutable objects that all instances share.
 SCALE_DISCRIMINATOR = {"in_channels": 1, "out_channels": 1, "kernel_sizes": [15, 41, 5, 3], "max_groups": 16,
@@ -161,7 +162,7 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
 
     Raises AudioPaLMError if espnet is not installed.
     """
-    run = Run(Path(output), "model.safetensors", seed, config.training, made_from(config, seed, data, dev))
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from_speech(config, seed, data, dev))
     run_training(run, lambda fabric: SoundStreamCodecTraining(config, data, dev, Path(output), seed, fabric))
 
 

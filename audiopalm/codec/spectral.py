@@ -1,10 +1,10 @@
 """The small codec of the embedded corpus.
 
-Log-mel -> ConvNeXt -> residual k-means codes -> ConvNeXt -> magnitude and phase -> inverse STFT.
+Log-mel -> ConvNeXt -> residual k-means codes -> ConvNeXt -> pitch and filters of a harmonic source and of noise.
 This codec converges in minutes on two cores. SEANet, the network of SoundStream, does not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from audiopalm.codec.base import MADE_BY, Codec, in_batches, pad_together, padding_mask
+from audiopalm.codec.convnext import ConvNeXt
+from audiopalm.codec.source_filter import SourceFilterConfig, SourceFilterDecoder
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
 from audiopalm.core.gradients import inference_mode
@@ -34,49 +36,9 @@ class SpectralConfig:
     encoder_dim: int = ranged(192, low=1, high=MAX_SIZE)
     encoder_blocks: int = ranged(4, low=0, high=1000)
     latent_dim: int = ranged(64, low=1, high=MAX_SIZE)
-    decoder_dim: int = ranged(256, low=1, high=MAX_SIZE)
-    decoder_blocks: int = ranged(8, low=0, high=1000)
+    decoder: SourceFilterConfig = field(default_factory=SourceFilterConfig)
     levels: int = ranged(8, low=1, high=64)
     size: int = ranged(1024, low=1, high=MAX_SIZE)
-
-
-class ConvNeXtBlock(nn.Module):
-    """`[B, T, dim]` -> `[B, T, dim]`: depthwise convolution over 7 frames, norm, two linear layers, scaled residual.
-
-    valid: float `[B, T, 1]`, 0 on padding, which then has no effect; None means no padding.
-    """
-
-    def __init__(self, dim: int, hidden: int, scale: float):
-        super().__init__()
-        self.conv = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
-        self.norm = nn.LayerNorm(dim)
-        self.expand, self.shrink = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        self.scale = nn.Parameter(torch.full((dim,), scale))
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        mixed = self.conv(without_padding(x, valid).transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.shrink(nn.functional.gelu(self.expand(self.norm(mixed))))
-
-
-class ConvNeXt(nn.Module):
-    """`[B, T, inputs]` -> `[B, T, outputs]` through `blocks` ConvNeXt blocks."""
-
-    def __init__(self, inputs: int, dim: int, hidden: int, blocks: int, outputs: int):
-        super().__init__()
-        self.first, self.first_norm = nn.Conv1d(inputs, dim, 7, padding=3), nn.LayerNorm(dim)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, hidden, 1 / blocks) for _ in range(blocks)))
-        self.last_norm, self.last = nn.LayerNorm(dim), nn.Linear(dim, outputs)
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        x = self.first_norm(self.first(without_padding(x, valid).transpose(1, 2)).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x, valid)
-        return self.last(self.last_norm(x))
-
-
-def without_padding(x: Tensor, valid: Tensor | None) -> Tensor:
-    """`x` `[B, T, dim]` with zeros on padding; valid: see `ConvNeXtBlock`."""
-    return x if valid is None else x * valid
 
 
 class SpectralModel(nn.Module):
@@ -90,9 +52,7 @@ class SpectralModel(nn.Module):
                                 config.latent_dim)
         self.latent_norm = nn.LayerNorm(config.latent_dim, elementwise_affine=False)
         self.register_buffer("codebooks", torch.zeros(config.levels, config.size, config.latent_dim))
-        self.decoder = ConvNeXt(config.latent_dim, config.decoder_dim, 3 * config.decoder_dim, config.decoder_blocks,
-                                config.n_fft + 2)
-        self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
+        self.decoder = SourceFilterDecoder(config.latent_dim, config.hop, config.decoder)
 
     def encode(self, samples: Tensor, valid: Tensor | None = None) -> Tensor:
         """Samples `[B, T]` -> latents `[B, ceil(T / hop), latent_dim]`. valid: see `ConvNeXtBlock`."""
@@ -115,40 +75,21 @@ class SpectralModel(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[B, frames, latent_dim]` -> samples `[B, frames * hop]`."""
-        # With an additional frame the last hop of samples lies between two frame centres, like all others.
-        return self.decode_extended(torch.cat([latents, latents[:, -1:]], dim=1))
-
-    def decode_extended(self, latents: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Latents `[B, frames + 1, latent_dim]`, whose last frame is repeated -> samples `[B, frames * hop]`.
-
-        valid: see `ConvNeXtBlock`.
-        """
-        config = self.config
-        magnitude, phase = self.decoder(latents, valid).float().transpose(1, 2).chunk(2, dim=1)
-        # Without the limit, a single outlier frame could make the loss infinite.
-        magnitude = torch.exp(magnitude).clamp(max=300.0)
-        if latents.device.type != "cpu" or valid is not None:
-            return inverse_stft(torch.polar(magnitude, phase), self.window, config.hop, valid)
-        length = (latents.shape[1] - 1) * config.hop
-        return torch.istft(torch.polar(magnitude, phase), config.n_fft, config.hop, window=self.window, length=length)
+        return self.decoder(repeat_last(latents))
 
 
-def inverse_stft(spectrum: Tensor, window: Tensor, hop: int, valid: Tensor | None = None) -> Tensor:
-    """Spectra `[B, n_fft // 2 + 1, frames]` -> samples `[B, (frames - 1) * hop]`, as `torch.istft`.
+def repeat_last(latents: Tensor) -> Tensor:
+    """Latents `[B, frames, dim]` -> `[B, frames + 1, dim]`, the input of the decoder.
 
-    `torch.istft` checks on the host whether windows overlap, so that the host would have to wait for the device. valid:
-    float `[B, frames, 1]`, 0 for frames that do not belong to the signal; None means that all frames do.
+    With an additional frame the last hop of samples lies between two frame centres, like all others.
     """
-    n_fft, frames = len(window), spectrum.shape[2]
-    signal = torch.fft.irfft(spectrum, n_fft, dim=1) * window[:, None]
-    weight = window.square()[None, :, None].expand(1, n_fft, frames)
-    if valid is not None:
-        signal, weight = signal * valid.mT, weight * valid.mT
-    length = n_fft + (frames - 1) * hop
-    added, weights = (nn.functional.fold(windows, (1, length), (1, n_fft), stride=(1, hop))[:, 0, 0]
-                      for windows in (signal, weight))
-    inner = slice(n_fft // 2, n_fft // 2 + (frames - 1) * hop)
-    return added[:, inner] / weights[:, inner].clamp(min=1e-11)
+    return torch.cat([latents, latents[:, -1:]], dim=1)
+
+
+def read_config(directory: Path) -> SpectralConfig:
+    """The configuration of a trained spectral codec. Raises AudioPaLMError if it is missing or damaged."""
+    path = directory / "config.json"
+    return from_dict(SpectralConfig, read_object(path, MADE_BY), str(path))
 
 
 class SpectralCodec(Codec):
@@ -161,8 +102,7 @@ class SpectralCodec(Codec):
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> "SpectralCodec":
         """Read config.json and model.safetensors (float16 or float32)."""
-        path = Path(directory) / "config.json"
-        config = from_dict(SpectralConfig, read_object(path, MADE_BY), str(path))
+        config = read_config(Path(directory))
         model = load_module(lambda: SpectralModel(config), Path(directory) / "model.safetensors", MADE_BY)
         return cls(model.to(device))
 
@@ -200,5 +140,5 @@ class SpectralCodec(Codec):
         device, hop = self.model.codebooks.device, self.model.config.hop
         extended = [np.concatenate([item, item[-1:]]) for item in ids]
         latents = self.model.look_up(torch.from_numpy(pad_together(extended)).to(device, non_blocking=True))
-        audio = self.model.decode_extended(latents, padding_mask([len(item) for item in extended], device)).cpu()
+        audio = self.model.decoder(latents, padding_mask([len(item) for item in extended], device)).cpu()
         return [samples[:len(item) * hop].numpy() for samples, item in zip(audio, ids, strict=True)]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +11,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from audiopalm.codec.crops import CropConfig, dev_crops, made_from, make_crops
+from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
-from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel
+from audiopalm.codec.pitch import measure_pitch
+from audiopalm.codec.source_filter import start_gains
+from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel, read_config, repeat_last
 from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
 from audiopalm.core.errors import AudioPaLMError
@@ -28,6 +30,7 @@ from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, Schedule, UpdateGroup, learning_rate, make_optimizers
+from audiopalm.training.record import made_from_speech
 
 
 def _optimizer(rate: float) -> OptimizerConfig:
@@ -55,6 +58,7 @@ class CodecTraining:
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _optimizer(5e-4))
     # First step on quantised latents, with the encoder frozen; 0: train only the decoder of --init_codec
     quantise_from: int = ranged(600, low=0)
+    new_decoder: bool = False  # with --init_codec: train a decoder as `model.decoder` says from random weights
     kmeans_crops: int = ranged(800, low=1)
     # First step with the discriminator; training.steps for none
     adversarial_from: int = ranged(700, low=0)
@@ -62,6 +66,7 @@ class CodecTraining:
     adversarial_crops: float = ranged(0.5, above=0, high=1)  # fraction of a batch that the discriminator sees
     adversarial_weight: float = ranged(0.1, low=0)
     feature_weight: float = ranged(0.5, low=0)
+    pitch_weight: float = ranged(1.0, low=0)  # of the error of the pitch in nats, on voiced frames
 
 
 class MelDistance(nn.Module):
@@ -79,20 +84,25 @@ def train_codec(data: str | Path, config: CodecTraining, output: str | Path, see
                 dev: str | Path | None = None, init: Path | None = None) -> None:
     """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
 
-    init: a trained codec whose decoder is trained further. Its encoder and codebooks are frozen, so that the meaning of
-    its ids does not change. Raises AudioPaLMError if `quantise_from` and `init` contradict each other, and if no steps
-    remain for the decoder.
+    init: a trained codec whose decoder is trained further or replaced (`config.new_decoder`). Its encoder and codebooks
+    are frozen, so that the meaning of its ids does not change. Raises AudioPaLMError if `quantise_from`, `new_decoder`
+    and `init` contradict each other, and if no steps remain for the decoder.
     """
     if (init is not None) != (config.quantise_from == 0):
         raise AudioPaLMError("quantise_from: 0 and --init_codec go together: they train the decoder of a trained codec "
                              "further; give both or neither")
+    if config.new_decoder and init is None:
+        raise AudioPaLMError("new_decoder: true replaces the decoder of --init_codec; give that too")
     if init is not None:
-        config.model = SpectralCodec.load(init).model.config
+        trained = read_config(init)
+        config.model = replace(trained, decoder=config.model.decoder) if config.new_decoder else trained
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "decoder needs steps of its own")
-    inputs = made_from(config, seed, data, dev) | ({} if init is None else {"init": sha256(init / "model.safetensors")})
-    run = Run(Path(output), "model.safetensors", seed, config.training, inputs)
+    made_from = made_from_speech(config, seed, data, dev)
+    if init is not None:
+        made_from["init"] = sha256(init / "model.safetensors")
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from)
     run_training(run, lambda fabric: SpectralTraining(config, data, dev, Path(output), seed, fabric, init))
 
 
@@ -104,15 +114,17 @@ class SpectralTraining(Training):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
         self.speech = open_speech(data)
         self.dev = dev_crops(dev, config.batch)
-        self.model = SpectralModel(config.model) if init is None else SpectralCodec.load(init).model.float().train()
+        self.model = make_model(config, init).train()
         self.discriminator = SpectrogramDiscriminator(channels=config.discriminator_channels)
         self.distance = MelDistance().to(fabric.device)
         self.modules = {"model": self.model.to(fabric.device), "discriminator": self.discriminator.to(fabric.device)}
         self.comparable_from, self.quantised = config.quantise_from, False
 
-    def load(self, number: int) -> Tensor:
-        return make_crops(self.speech, self.config.batch.crops, self.config.batch.samples,
-                          np.random.default_rng([self.seed, number]))
+    def load(self, number: int) -> tuple[Tensor, Tensor]:
+        """Crops `[crops, samples]` and their pitch `[crops, frames + 1]` in Hz, 0 where unvoiced."""
+        crops = make_crops(self.speech, self.config.batch.crops, self.config.batch.samples,
+                           np.random.default_rng([self.seed, number]))
+        return crops, torch.from_numpy(measure_pitch(crops.numpy(), self.config.model.hop))
 
     def update_groups(self) -> dict[str, UpdateGroup]:
         config = self.config
@@ -134,7 +146,7 @@ class SpectralTraining(Training):
         schedule = learning_rate(optimizer, self.config.training.steps - first)
         return lambda step: schedule(max(step - first, 0))
 
-    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[Tensor]:
+    def batches(self, numbers: range, state: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         return load_ahead(self.load, numbers, self.config.training.workers)
 
     def begin_step(self, step: int) -> bool:
@@ -146,16 +158,19 @@ class SpectralTraining(Training):
         start_codebooks(self.model, crops, self.seed)
         return True
 
-    def step(self, batch: Tensor, step: int) -> Iterator[Loss]:
-        crops = batch.to(self.device, non_blocking=True)
+    def step(self, batch: tuple[Tensor, Tensor], step: int) -> Iterator[Loss]:
+        crops, pitch = (values.to(self.device, non_blocking=True) for values in batch)
         if self.quantised:
             with torch.no_grad():
                 latents = drop_levels(self.model, self.model.quantise(self.model.encode(crops)))
         else:
             latents = self.model.encode(crops)
-        made = self.model.decode(latents)
-        distance = total = self.distance(made, crops)
-        values = {"mel_distance": (distance.detach(), 1)}
+        filters, predicted = self.model.decoder.predict(repeat_last(latents))
+        # The source has the predicted pitch, as in decoding. Its gradient would not lead to the right one.
+        made = self.model.decoder.synthesise(filters, predicted.detach())
+        distance, error = self.distance(made, crops), pitch_error(predicted, pitch)
+        total = distance + self.config.pitch_weight * error
+        values = {"mel_distance": (distance.detach(), 1), "pitch": (error.detach(), 1)}
         if step >= max(self.config.adversarial_from, self.config.quantise_from):
             # The discriminator sees a few crops only, because it costs more than the codec itself.
             few = max(1, round(self.config.adversarial_crops * len(crops)))
@@ -177,10 +192,34 @@ class SpectralTraining(Training):
         latents = self.model.encode(crops)
         if self.quantised:
             latents = self.model.look_up(self.model.quantise(latents))
-        return {"mel_distance": float(self.distance(self.model.decode(latents), crops))}
+        self.model.eval()  # always the same noise
+        distance = float(self.distance(self.model.decode(latents), crops))
+        self.model.train()
+        return {"mel_distance": distance}
 
     def finish(self, weights: Weights) -> None:
         save_codec(self.model, self.output)
+
+
+def make_model(config: CodecTraining, init: Path | None) -> SpectralModel:
+    """A new model, or that of `init` in float32, with a new decoder where `config.new_decoder` is true."""
+    trained = None if init is None else SpectralCodec.load(init).model.float()
+    if trained is not None and not config.new_decoder:
+        return trained
+    model = SpectralModel(config.model)
+    start_gains(model.decoder)
+    if trained is not None:
+        model.encoder.load_state_dict(trained.encoder.state_dict())
+        model.codebooks.copy_(trained.codebooks)
+    return model
+
+
+def pitch_error(predicted: Tensor, measured: Tensor) -> Tensor:
+    """The mean difference of the logarithms, 0-d, over voiced frames; arguments `[B, frames + 1]` in Hz, 0 unvoiced."""
+    measured = measured[:, :predicted.shape[1]]
+    voiced = (measured > 0).float()
+    difference = (predicted.log() - measured.clamp(min=1.0).log()).abs()
+    return (difference * voiced).sum() / voiced.sum().clamp(min=1)
 
 
 def drop_levels(model: SpectralModel, ids: Tensor) -> Tensor:

@@ -1,10 +1,31 @@
 """Arguments that several commands share."""
 
 import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from audiopalm.core.errors import AudioPaLMError
 
+if TYPE_CHECKING:  # this module exists for type checkers only
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 MAX_SEED = 2 ** 31 - 1
+
+
+def options_of(cls: type[Options], arguments: argparse.Namespace) -> Options:
+    """The dataclass `cls`, whose fields are options of a command, from the arguments of these names."""
+    return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
+
+
+def paired(arguments: argparse.Namespace, first: str, second: str) -> dict[Path, Path]:
+    """{folder of the option `first`: folder of `second`}, in order. Raises AudioPaLMError if their numbers differ."""
+    keys, values = getattr(arguments, first), getattr(arguments, second)
+    if len(keys) != len(values):
+        raise AudioPaLMError(f"--{first} names {len(keys)} folders, --{second} names {len(values)}; give one for each, "
+                             "in the same order")
+    return dict(zip(keys, values, strict=True))
 
 
 def parse_with_overrides(parser: argparse.ArgumentParser, example: str) -> argparse.Namespace:

@@ -38,15 +38,18 @@ class Clip(NamedTuple):  # there are a million of them
 
 @dataclass(frozen=True)
 class Clips:
-    """Sentences and speakers of the requested clips, in the order of the request; None for a clip that validated.tsv
-    lacks."""
+    """Sentences and speakers of the requested clips, in the order of the request.
+
+    A clip that validated.tsv lacks has the sentence null and the speaker -1; the others have an index into `names`.
+    """
 
     sentences: pyarrow.StringArray
-    speakers: list[str | None]
+    speakers: pyarrow.Int32Array
+    names: list[str]
 
     def __iter__(self) -> Iterator[Clip | None]:
-        for sentence, speaker in zip(optional_values(self.sentences), self.speakers, strict=True):
-            yield None if sentence is None or speaker is None else Clip(sentence, speaker)
+        for sentence, speaker in zip(optional_values(self.sentences), optional_values(self.speakers), strict=True):
+            yield None if sentence is None or speaker < 0 else Clip(sentence, self.names[speaker])
 
 
 def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
@@ -106,7 +109,7 @@ def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Ac
         names = compute.if_else(whole, names, compute.binary_join_element_wise(names, ".mp3", ""))
     rows = places(wanted, names)
     missing = rows < 0
-    clips = Clips(sentences.take(pyarrow.array(rows, mask=missing)), _speakers(clients, rows, language))
+    clips = Clips(sentences.take(pyarrow.array(rows, mask=missing)), *_speakers(clients, rows, language))
     if any(column in columns for column in LATER_COLUMNS):
         logging.warning("%s is of Common Voice 5 or later, but CoVoST 2 and CVSS belong to release 4: %d of %d clips "
                         "are in it", table, (~missing).sum(), len(wanted))
@@ -114,17 +117,22 @@ def read_clips(folder: Path, language: str, wanted: pyarrow.StringArray, bad: Ac
     return clips
 
 
-def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray, language: str) -> list[str | None]:
-    """The speaker id of each of the `rows`, None for -1.
+def _speakers(clients: pyarrow.DictionaryArray, rows: np.ndarray,
+              language: str) -> tuple[pyarrow.Int32Array, list[str]]:
+    """The speaker of each of the `rows` as an index into the speaker ids, -1 for the row -1; and these ids.
 
     An id has the first digits of the client_id, or all digits where an earlier speaker has the same first digits.
     """
     numbers = clients.indices.to_numpy()
-    speakers: dict[int, str] = {}
+    wanted = numbers[np.sort(rows[rows >= 0])]
+    _, first = np.unique(wanted, return_index=True)
+    names: list[str] = []
     taken: set[str] = set()
-    for number in dict.fromkeys(numbers[np.sort(rows[rows >= 0])].tolist()):
+    codes = np.full(len(clients.dictionary) + 1, -1, dtype=np.int32)  # the last one is for the row -1
+    for number in wanted[np.sort(first)].tolist():
         client = clients.dictionary[number].as_py()
         short = client[:SPEAKER_DIGITS]
-        speakers[number] = f"{language}-{(client if short in taken else short) or 'unknown'}"
+        codes[number] = len(names)
+        names.append(f"{language}-{(client if short in taken else short) or 'unknown'}")
         taken.add(short)
-    return [speakers.get(number) for number in np.where(rows < 0, -1, numbers[rows]).tolist()]
+    return pyarrow.array(codes[np.where(rows < 0, -1, numbers[rows] if len(numbers) else -1)]), names

@@ -12,35 +12,33 @@ from typing import Any
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.common_voice import SPEAKER_DIGITS, Clip, clip_path, why_not
 from audiopalm.corpora.covost2 import short_code
-from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, write_sets
 from audiopalm.corpora.tables import read_columns, values
 from audiopalm.languages import LANGUAGES
 
 SETS = ("train", "dev", "test")
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the `languages` (Common Voice's codes; empty: all in `downloads`) and return
-    the report.
+def prepare(options: ReaderOptions) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the languages (Common Voice's codes) and return the report.
 
-    Nothing is unpacked. Raises AudioPaLMError when a language is missing, when there is no language, or when more than
-    `max_drop` of the rows of a set are dropped.
+    By default all languages in the downloads are read. Nothing is unpacked. Raises AudioPaLMError when a language is
+    missing, when there is no language, or when more than `options.max_drop` of the rows of a set are dropped.
     """
-    folders = {path.parent.name: path.parent for path in sorted(Path(downloads).glob("*/train.tsv"))
+    folders = {path.parent.name: path.parent for path in sorted(options.downloads.glob("*/train.tsv"))
                if (path.parent / "clips").is_dir()}
-    missing = [language for language in languages if language not in folders]
+    missing = [language for language in options.languages if language not in folders]
     if missing or not folders:
-        raise AudioPaLMError(f"Common Voice, {missing[0] if missing else 'any language'}: {downloads} has no folder of "
-                             "it with train.tsv and clips/; unpack the archive there")
+        raise AudioPaLMError(f"Common Voice, {missing[0] if missing else 'any language'}: {options.downloads} has no "
+                             "folder of it with train.tsv and clips/; unpack the archive there")
     sets = {name: DataSet() for name in SETS}
-    for language in languages or folders:
+    for language in options.languages or folders:
         if short_code(language) in LANGUAGES:
             for name, data in sets.items():
                 _read_set(folders[language], language, name, data)
         else:
             logging.warning("Common Voice, %s: left out, because audiopalm/languages.py has no name for it", language)
-    return write_sets(Path(output), sets, max_drop)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_set(folder: Path, language: str, name: str, data: DataSet) -> None:

@@ -20,8 +20,8 @@ from pyarrow import compute
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clips, clip_path, find_language, read_clips, why_not
-from audiopalm.corpora.data_set import NONE, DataSet, compare, write_sets
-from audiopalm.corpora.tables import Account, optional_values, places, read_columns, values
+from audiopalm.corpora.data_set import NONE, DataSet, ReaderOptions, compare, write_sets
+from audiopalm.corpora.tables import Account, optional_values, outside_memory, places, read_columns, values
 
 INTO_ENGLISH = ("fr", "de", "es", "ca", "it", "ru", "zh-CN", "pt", "fa", "et", "mn", "nl", "tr", "ar", "sv-SE", "lv",
                 "sl", "ta", "ja", "id", "cy")
@@ -98,7 +98,7 @@ class ClipUtterance:
 
     @property
     def speaker(self) -> str:
-        return self.source.clips.speakers[self.place] or ""
+        return self.source.clips.names[self.source.clips.speakers[self.place].as_py()]
 
     @property
     def language(self) -> str:
@@ -119,7 +119,7 @@ class ClipUtterance:
 
 
 class ClipUtterances:
-    """The utterances of a set: a million in several languages, 6 bytes each beside the columns that they refer to."""
+    """The utterances of a set: a million in several languages, 6 bytes each beside the columns on disk."""
 
     def __init__(self, sources: list[Source] | None = None, numbers: array | None = None, places: array | None = None):
         self.sources = sources if sources is not None else []
@@ -153,21 +153,20 @@ def short_code(language: str) -> str:
     return language.partition("-")[0]
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the source `languages` (Common Voice's codes) and return the report.
+def prepare(options: ReaderOptions) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the source languages (Common Voice's codes) and return the report.
 
-    `unpacked` is a folder for the contents of archives. Raises AudioPaLMError when a language is unknown or missing, or
-    when more than `max_drop` of the rows of a set are dropped.
+    Raises AudioPaLMError when a language is unknown or missing, or when more than `options.max_drop` of the rows of a
+    set are dropped.
     """
     known = (*INTO_ENGLISH, "en")
-    for language in languages:
+    for language in options.languages:
         if language not in known:
             raise AudioPaLMError(f"CoVoST 2 has no source language {language!r}; {nearest(language, known)}")
     sets = {name: DataSet(ClipUtterances()) for name in SET_NAMES}  # type: ignore[arg-type]  # what UtteranceList names
-    for language in languages or INTO_ENGLISH:
-        _read_language(Path(downloads), language, Path(unpacked), sets)
-    return write_sets(Path(output), sets, max_drop)
+    for language in options.languages or INTO_ENGLISH:
+        _read_language(options.downloads, language, options.unpacked, sets)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[str, DataSet]) -> None:
@@ -184,8 +183,12 @@ def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[st
     del tables  # its memory is needed
     folder = find_language(downloads, language, unpacked)
     clips = read_clips(folder, language, rows.paths, accounts[0])
+    paths, sentences, speakers, *texts = outside_memory(
+        {"path": rows.paths, "sentence": clips.sentences, "speaker": clips.speakers, **rows.texts}, unpacked)
+    rows = Rows(paths, rows.sets, dict(zip(rows.texts, texts, strict=True)), rows.elsewhere)
     before = [len(sets[name].utterances) for name in SET_NAMES]
-    _add_utterances(Source(short_code(language), folder, rows, clips), [sets[name] for name in SET_NAMES])
+    _add_utterances(Source(short_code(language), folder, rows, Clips(sentences, speakers, clips.names)),
+                    [sets[name] for name in SET_NAMES])
     counted = np.bincount(rows.sets, minlength=len(SET_NAMES)).tolist()
     compare(f"CoVoST 2, {language}", "rows of train, dev, test", counted, PUBLISHED[language])
     logging.info("%s: kept %s", language, ", ".join(

@@ -17,7 +17,7 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.common_voice import Clip, clip_path, find_language, read_clips, why_not
 from audiopalm.corpora.covost2 import INTO_ENGLISH, PUBLISHED, short_code
-from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
+from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, compare, write_sets
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
 
@@ -27,22 +27,21 @@ RATE = 24000  # Hz
 ROWS = {**PUBLISHED, "zh-CN": (7085, 4843, 4897)}  # those of CoVoST 2, without one row of Chinese
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, version: str = "c") -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the source `languages` (Common Voice's codes) and return the report.
+def prepare(options: ReaderOptions, version: str = "c") -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the source languages (Common Voice's codes) and return the report.
 
-    Raises AudioPaLMError when a language or version is unknown or missing, or when more than `max_drop` of the rows of
-    a set are dropped.
+    Raises AudioPaLMError when a language or version is unknown or missing, or when more than
+    `options.max_drop` of the rows of a set are dropped.
     """
     if version not in VERSIONS:
         raise AudioPaLMError(f"CVSS has no version {version!r}; {nearest(version, VERSIONS)}")
-    for language in languages:
+    for language in options.languages:
         if language not in INTO_ENGLISH:
             raise AudioPaLMError(f"CVSS has no source language {language!r}; {nearest(language, INTO_ENGLISH)}")
     sets = {name: DataSet() for name in SETS}
-    for language in languages or INTO_ENGLISH:
-        _read_language(Path(downloads), language, version, Path(unpacked), sets)
-    return write_sets(Path(output), sets, max_drop)
+    for language in options.languages or INTO_ENGLISH:
+        _read_language(options.downloads, language, version, options.unpacked, sets)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_language(downloads: Path, language: str, version: str, unpacked: Path, sets: dict[str, DataSet]) -> None:

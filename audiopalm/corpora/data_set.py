@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,22 @@ class Cut:
     path: Path
     start: float
     end: float
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What every reader of a corpus is asked.
+
+    downloads: the folder of the corpus. output: the folder for <set>/. unpacked: a folder for the contents of archives.
+    languages: as the corpus spells them; none for all of them. max_drop: the fraction of a set's rows, 0 to 1, that may
+    be dropped.
+    """
+
+    downloads: Path
+    output: Path
+    unpacked: Path
+    languages: Sequence[str] = ()
+    max_drop: float = 0.05
 
 
 BLOCK = 10_000  # ids that are Python strings at once
@@ -134,15 +151,14 @@ def _drop_repeated(data: DataSet) -> None:
     rows = data.utterances
     blocks = (range(len(rows))[start:start + BLOCK] for start in range(0, len(rows), BLOCK))
     ids = pyarrow.chunked_array([pyarrow.array([rows[place].id for place in block]) for block in blocks],
-                                pyarrow.string()).combine_chunks()
-    order = compute.sort_indices(ids).to_numpy()  # equal ids stay in their order
-    again = np.zeros(len(order), dtype=bool)
-    for start in range(1, len(order), BLOCK):
-        block = ids.take(pyarrow.array(order[start - 1:start + BLOCK]))
-        again[start:start + BLOCK] = compute.equal(block[1:], block[:-1]).to_numpy(zero_copy_only=False)
-    for place in order[again]:
-        data.account.drop(rows[place].id, "id appears twice")
-    data.utterances = rows.select(order[~again])
+                                pyarrow.string())
+    ordered = rows.select(compute.sort_indices(ids).to_numpy())  # equal ids stay in their order
+    del ids
+    neighbours = pairwise(chain([""], (row.id for row in ordered)))
+    again = np.fromiter((before == name for before, name in neighbours), dtype=bool, count=len(rows))
+    for place in np.flatnonzero(again):
+        data.account.drop(ordered[place].id, "id appears twice")
+    data.utterances = ordered.select(np.flatnonzero(~again)) if again.any() else ordered
 
 
 def _report(data: DataSet) -> dict[str, Any]:

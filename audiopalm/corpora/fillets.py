@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, write_sets
 
 LANGUAGES = ("cs", "nl")
 SETS = ("train", "dev", "test")
@@ -26,19 +26,18 @@ LINE = re.compile(rf"dialogId\(\s*{STRING}\s*,\s*{STRING}\s*,\s*{STRING}\s*\)(?:
 NOT_SPOKEN = ("[", "(")  # the first characters of a description of a sound
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
+def prepare(options: ReaderOptions) -> dict[str, Any]:
     """Write <output>/{train,dev,test} and return the report.
 
-    `downloads` is the installed folder, or a folder with the three packages, unpacked together or each into its own
+    The downloads are the installed folder, or a folder with the three packages, unpacked together or each into its own
     subfolder. Raises AudioPaLMError for other languages, where scripts or speech are missing, and when more than
-    `max_drop` of the rows of a set are dropped.
+    `options.max_drop` of the rows of a set are dropped.
     """
-    for code in languages:
+    for code in options.languages:
         if code not in LANGUAGES:
             raise AudioPaLMError(f"the speech is in {' and '.join(LANGUAGES)}, not in {code!r}; "
                                  f"{nearest(code, LANGUAGES)}")
-    roots = _roots(Path(downloads))
+    roots = _roots(options.downloads)
     scripts = {path.parent.relative_to(root / "script"): path.parent
                for root in roots for path in sorted((root / "script").rglob("dialogs_en.lua"))}
     levels = sorted(scripts)
@@ -46,7 +45,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     held_out: set[str] = set()
     for number, level in sorted(enumerate(levels), key=lambda pair: _set_of(pair[0]) == "train"):
         name = _set_of(number)
-        for code in languages or LANGUAGES:
+        for code in options.languages or LANGUAGES:
             for utterance in _read_level(scripts[level], level, code, roots, sets[name]):
                 texts = {utterance.text, *utterance.translations.values()}
                 if name != "train":
@@ -55,10 +54,11 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
                     sets[name].account.drop(utterance.id, "line of dev or test")
                     continue
                 sets[name].utterances.append(utterance)
-    for code in languages or LANGUAGES:
+    for code in options.languages or LANGUAGES:
         if not any(utterance.language == code for data in sets.values() for utterance in data.utterances):
-            raise AudioPaLMError(f"{downloads} has no speech in {code}: the package fillets-ng-data-{code} is missing")
-    return write_sets(Path(output), sets, max_drop)
+            raise AudioPaLMError(f"{options.downloads} has no speech in {code}: the package fillets-ng-data-{code} is "
+                                 "missing")
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _set_of(number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.data_set import DataSet, Utterance, compare, write_sets
+from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, compare, write_sets
 from audiopalm.corpora.parquet import find_parquet, unpack_parquet
 from audiopalm.corpora.recordings import look_at
 from audiopalm.corpora.tables import Account, read_rows
@@ -61,28 +61,27 @@ def short_code(code: str) -> str:
     return "zh" if language == "cmn" else language
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the `languages` (FLEURS' codes) and return the report.
+def prepare(options: ReaderOptions) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the languages (FLEURS' codes) and return the report.
 
     Raises AudioPaLMError when a language is unknown or missing, when the tables of English are missing, or when more
-    than `max_drop` of the rows of a set are dropped.
+    than `options.max_drop` of the rows of a set are dropped.
     """
-    for code in languages:
+    for code in options.languages:
         if code not in CODES:
             raise AudioPaLMError(f"FLEURS has no language {code!r}; {nearest(code, CODES)}")
-    downloads, unpacked = Path(downloads), Path(unpacked)
+    downloads, unpacked = options.downloads, options.unpacked
     sets = {name: DataSet() for name in SETS}
     english = {}
     for name in SETS:
         readings = _read_table(_folder(downloads, ENGLISH, unpacked) / f"{name}.tsv", Account()).values()
         english[name] = {reading.sentence: reading.text for reading in readings if reading.text.strip()}
-    for code in languages or CODES:
+    for code in options.languages or CODES:
         folder = _folder(downloads, code, unpacked)
         rows = [_read_set(folder, code, name, unpacked, english[name], data) for name, data in sets.items()]
         if code in ROWS:
             compare(f"FLEURS, {code}", "rows of train, dev, test", rows, ROWS[code])
-    return write_sets(Path(output), sets, max_drop)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_set(language_folder: Path, code: str, name: str, unpacked: Path, english: dict[str, str],

@@ -17,30 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.corpora.data_set import DataSet, Utterance, write_sets
+from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, write_sets
 from audiopalm.languages import language_name
 
 SETS = ("train", "dev", "test")
 AUDIO = ("wav", "flac", "ogg", "mp3")
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05) -> dict[str, Any]:
+def prepare(options: ReaderOptions) -> dict[str, Any]:
     """Write <output>/{train,dev,test} and return the report.
 
     Raises AudioPaLMError when a set or a language in it is missing, for unknown languages, and when more than
-    `max_drop` of the recordings of a set are dropped.
+    `options.max_drop` of the recordings of a set are dropped.
     """
-    folders = {name: Path(downloads) / name for name in SETS}
+    downloads = options.downloads
+    folders = {name: downloads / name for name in SETS}
     for folder in folders.values():
         if not folder.is_dir():
             raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
     by_language = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
-    if not by_language and len(languages) != 1:
+    if not by_language and len(options.languages) != 1:
         raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
                              "--langs en; recordings in several languages lie in one folder per language, named by its "
                              "code")
-    languages = languages or by_language
+    languages = options.languages or by_language
     for code in languages:
         language_name(code)
     sets = {name: DataSet() for name in SETS}
@@ -56,7 +56,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
                 raise AudioPaLMError(f"{folder / language} does not exist; each language needs a folder in "
                                      f"{', '.join(SETS)}, or --langs leaves it out")
             _read_folder(folder / language, language, f"-{language}", sets[name])
-    return write_sets(Path(output), sets, max_drop)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> None:

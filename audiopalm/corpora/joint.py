@@ -11,6 +11,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import atomic_path, require, write_json
 from audiopalm.corpora import common_voice_asr, covost2, cvss, voxpopuli
 from audiopalm.corpora.covost2 import INTO_ENGLISH, short_code
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.data.datadir import languages_of, read_table, table_line, write_lines
 from audiopalm.languages import in_order
 
@@ -28,17 +30,16 @@ CORPORA = ("common_voice", "covost2", "cvss", "spoken_mt", "voxpopuli")
 TEXTS = ("text", "utt2spk", "utt2lang")
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, corpora: Sequence[str] = (), name: str = "joint", version: str = "c",
+def prepare(options: ReaderOptions, corpora: Sequence[str] = (), name: str = "joint", version: str = "c",
             targets: Sequence[str] = ()) -> dict[str, Any]:
     """Write <output>/{train,dev}_<name> and <output>/<corpus>_test; return {`<corpus>/<set>`: its report}.
 
-    `languages` are Common Voice's codes; each corpus is read in the languages that it has. `version` is the version of
-    CVSS, `targets` are the target languages of VoxPopuli. The corpus `spoken_mt` is the output of
+    The languages are Common Voice's codes; each corpus is read in the languages that it has. `version` is the version
+    of CVSS, `targets` are the target languages of VoxPopuli. The corpus `spoken_mt` is the output of
     audiopalm.stages.speak_texts in <output>/spoken_mt. Raises AudioPaLMError for an unknown corpus, for a corpus that
     has none of the languages, and as the readers do.
     """
-    output, downloads = Path(output), Path(downloads)
+    output, downloads = options.output, options.downloads
     report: dict[str, Any] = {}
     for corpus in corpora:
         if corpus not in CORPORA:
@@ -53,7 +54,8 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
         # Common Voice has its own folder, so that its release is not confused with release 4, that of CoVoST 2.
         own = downloads / corpus
         folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
-        entries = read[corpus](folder, output / corpus, _known(corpus, languages, folder), unpacked, max_drop)
+        entries = read[corpus](replace(options, downloads=folder, output=output / corpus,
+                                       languages=_known(corpus, options.languages, folder)))
         report |= {f"{corpus}/{kind}": entry for kind, entry in entries.items()}
     sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)
                       if (output / corpus / kind / "text").is_file()} for kind in ("train", "dev", "test")}
@@ -70,7 +72,7 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
     return report
 
 
-def _known(corpus: str, languages: list[str], folder: Path) -> list[str]:
+def _known(corpus: str, languages: Sequence[str], folder: Path) -> list[str]:
     """The `languages` that the corpus has, in its own codes; an empty list for all languages."""
     if corpus == "common_voice":
         known = [language for language in languages if (folder / language).is_dir()]

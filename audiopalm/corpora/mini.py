@@ -15,7 +15,7 @@ from typing import Any
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.corpora import paraphrases
-from audiopalm.corpora.data_set import Cut, DataSet, Utterance
+from audiopalm.corpora.data_set import Cut, DataSet, ReaderOptions, Utterance
 from audiopalm.corpora.grammar import Grammar, Sentence
 from audiopalm.corpora.voices import Voice, load_voices
 from audiopalm.data.datadir import invert, read_table, write_table
@@ -237,20 +237,19 @@ def format_cuts(cuts: Sequence[Cut]) -> str:
     return " ".join(f"{cut.path.stem} {cut.start:.2f} {cut.end:.2f}" for cut in cuts)
 
 
-def prepare(source: str | Path, output: str | Path, languages: Sequence[str] = (), unpacked: str | Path | None = None,
-            max_drop: float = 0.0) -> dict[str, Any]:
+def prepare(options: ReaderOptions) -> dict[str, Any]:
     """Write <output>/{train,dev,test,test_unseen,test_prompts} and <output>/report.json; return the report.
 
     A corpus with paraphrases.yaml gets texts without speech, too: <output>/texts/{train,dev} and test_paraphrase.
-    `unpacked` and `max_drop` are not used. Raises AudioPaLMError when a file of the corpus is missing or does not match
-    its checksum, and for any `languages`, because all languages are always made.
+    Nothing is unpacked or dropped. Raises AudioPaLMError when a file of the corpus is missing or does not match its
+    checksum, and if languages are named, because all languages are always made.
     """
-    if languages:
+    if options.languages:
         raise AudioPaLMError("the embedded corpus has no --langs: its sentences are in all its languages at once")
-    corpus = MiniCorpus(source)
-    report = {name: write_set(Path(output) / name, data, corpus.grammar.languages)
+    corpus, output = MiniCorpus(options.downloads), options.output
+    report = {name: write_set(output / name, data, corpus.grammar.languages)
               for name, data in corpus.build().items()}
-    if (Path(source) / paraphrases.FILE).exists():
-        report |= paraphrases.write_sets(source, output)
-    write_json(Path(output) / "report.json", report)
+    if (options.downloads / paraphrases.FILE).exists():
+        report |= paraphrases.write_sets(options.downloads, output)
+    write_json(output / "report.json", report)
     return report

@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora import covost2, cvss, fillets, fleurs, folder, joint, mini, voxpopuli
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.corpora.manifests import require_lhotse, write_manifests
 
 
@@ -16,12 +16,12 @@ from audiopalm.corpora.manifests import require_lhotse, write_manifests
 class Corpus:
     """The reader of a corpus.
 
-    `prepare(downloads, output, languages, unpacked, max_drop, **options)` writes <output>/<set>/ and returns {set: its
-    report}; `options` are the names of its further arguments.
+    `prepare(options, **further)` writes <output>/<set>/ and returns {set: its report}; `further` are the names of its
+    further arguments.
     """
 
     prepare: Callable[..., dict[str, Any]]
-    options: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 CORPORA = {
@@ -36,19 +36,18 @@ CORPORA = {
 }
 
 
-def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[str], *, unpacked: Path | None = None,
-                   max_drop: float = 0.05, lhotse: bool = False, **options: Any) -> None:
+def prepare_corpus(corpus: str, options: ReaderOptions, lhotse: bool = False, **further: Any) -> None:
     """Stage 1: write <output>/<set>/ and <output>/report.json, with `lhotse` also its manifests in <output>/lhotse.
 
-    `options` are arguments that only some corpora have; an option that is None has the default of the corpus. Raises
-    AudioPaLMError for an option that the corpus does not have, for missing downloads, and as the reader of the corpus
+    `further` are arguments that only some corpora have; an argument that is None has the default of the corpus. Raises
+    AudioPaLMError for an argument that the corpus does not have, for missing downloads, and as the reader of the corpus
     does.
     """
-    entry = CORPORA[corpus]
-    given = {option: value for option, value in options.items() if value is not None}
+    entry, downloads, output = CORPORA[corpus], options.downloads, options.output
+    given = {option: value for option, value in further.items() if value is not None}
     for option in given:
-        if option not in entry.options:
-            raise AudioPaLMError(f"--{option} is no option of {corpus}; it has {' '.join(entry.options) or 'none'}")
+        if option not in entry.further:
+            raise AudioPaLMError(f"--{option} is no option of {corpus}; it has {' '.join(entry.further) or 'none'}")
     if lhotse:
         require_lhotse()
     if not downloads.is_dir():
@@ -56,8 +55,8 @@ def prepare_corpus(corpus: str, downloads: Path, output: Path, languages: list[s
     start = time.monotonic()
     logging.info("reading %s", downloads)
     # Absolute paths in wav.scp are valid in any working directory. The embedded corpus is a part of the recipe.
-    report = entry.prepare(downloads if corpus == "mini" else downloads.resolve(), output, languages,
-                           (unpacked or output / "unpacked").resolve(), max_drop, **given)
+    report = entry.prepare(replace(options, downloads=downloads if corpus == "mini" else downloads.resolve(),
+                                   unpacked=options.unpacked.resolve()), **given)
     for part, facts in report.items():
         logging.info("%s/%s: %s", output, part, summary(facts))
         if lhotse and (output / part / "wav.scp").exists():

@@ -11,20 +11,22 @@ import gzip
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 from pyarrow import compute, csv
 
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import require
+from audiopalm.core.files import atomic_path, require
 
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much smaller blocks make Arrow slow
 VALUES = 10_000  # values of a column that are Python objects at once
 
@@ -79,8 +81,6 @@ def read_columns(path: str | Path, columns: Sequence[str], bad: Account, separat
     dictionary arrays; the others are string arrays. Rows with another number of cells and rows that are not UTF-8 go to
     `bad`, named file:line. Raises AudioPaLMError when the file is missing, is no table or lacks a column.
     """
-    # Arrow's own memory pool would keep freed pages that Python could use.
-    pool = pyarrow.system_memory_pool()
     kinds = [pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) if column in recurring else pyarrow.string()
              for column in columns]
     pieces: list[list[pyarrow.Array]] = [[pyarrow.array([], kind)] for kind in kinds]
@@ -89,12 +89,12 @@ def read_columns(path: str | Path, columns: Sequence[str], bad: Account, separat
         names = list(header) if header else _decoded(stream.readline()).rstrip("\r\n").split(separator)
         layout = _layout(path, names, columns, separator)
         while block := stream.read(BLOCK) + stream.readline():
-            parts = _plain(block, layout, kinds, pool) or _careful(block, number, layout, kinds, bad)
+            parts = _plain(block, layout, kinds) or _careful(block, number, layout, kinds, bad)
             for column, part in zip(pieces, parts, strict=True):
                 column.append(part)
             number += block.count(b"\n")
     # One column after the other, so that only one is in memory twice.
-    return [pyarrow.concat_arrays(pieces.pop(0), memory_pool=pool) for _ in columns]
+    return [pyarrow.concat_arrays(pieces.pop(0)) for _ in columns]
 
 
 def read_rows(path: str | Path, columns: Sequence[str], bad: Account, separator: str = "\t",
@@ -133,8 +133,7 @@ def _layout(path: str | Path, names: list[str], columns: Sequence[str], separato
     return Layout(Path(path).name, len(names), itemgetter(*map(names.index, columns)), separator)
 
 
-def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
-           pool: pyarrow.MemoryPool) -> list[pyarrow.Array] | None:
+def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType]) -> list[pyarrow.Array] | None:
     """The wanted columns of whole lines, cut by Arrow; None where a line must be cut in Python."""
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
@@ -144,7 +143,7 @@ def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
     wanted = layout.wanted(names)
     try:
         table = csv.read_csv(
-            pyarrow.BufferReader(block), memory_pool=pool,
+            pyarrow.BufferReader(block),
             parse_options=csv.ParseOptions(delimiter=layout.separator, quote_char=False, double_quote=False,
                                            escape_char=False),
             read_options=csv.ReadOptions(column_names=names, block_size=len(block) + 1),
@@ -152,7 +151,7 @@ def _plain(block: bytes, layout: Layout, kinds: list[pyarrow.DataType],
                                                column_types=dict(zip(wanted, kinds, strict=True))))
     except pyarrow.ArrowInvalid:
         return None
-    return [column.combine_chunks(pool) for column in table.columns]
+    return [column.combine_chunks() for column in table.columns]
 
 
 def _careful(block: bytes, number: int, layout: Layout, kinds: list[pyarrow.DataType],
@@ -202,13 +201,25 @@ def places(wanted: pyarrow.Array, column: pyarrow.Array) -> np.ndarray:
     return compute.index_in(wanted, value_set=column).fill_null(-1).to_numpy(zero_copy_only=False).copy()
 
 
+def outside_memory(columns: Mapping[str, pyarrow.Array], folder: Path) -> list[pyarrow.Array]:
+    """The columns, of equal length, in a nameless file on the disk of `folder` that is mapped into memory.
+
+    The system can drop their pages, so that the texts of all languages need not fit into memory.
+    """
+    batch = pyarrow.record_batch(dict(columns))
+    with atomic_path(folder / "columns.arrow", final=False) as temporary:
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(temporary))).get_batch(0).columns
+
+
 def values(column: pyarrow.Array) -> Iterator[str]:
     """The values of a column without nulls, in order; few exist as Python objects at a time."""
     for start in range(0, len(column), VALUES):
         yield from column[start:start + VALUES].to_pylist()
 
 
-def optional_values(column: pyarrow.Array) -> Iterator[str | None]:
-    """As `values`, of a column with nulls, which become None."""
+def optional_values(column: pyarrow.Array) -> Iterator[Any]:
+    """As `values`, of a column of any type, whose nulls become None."""
     for start in range(0, len(column), VALUES):
         yield from column[start:start + VALUES].to_pylist()

@@ -20,7 +20,7 @@ from typing import Any
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.core.files import write_text
 from audiopalm.corpora.archives import unpack
-from audiopalm.corpora.data_set import Cut, DataSet, Utterance, compare, hours, write_sets
+from audiopalm.corpora.data_set import Cut, DataSet, ReaderOptions, Utterance, compare, hours, write_sets
 from audiopalm.corpora.recordings import Recording, look_at
 from audiopalm.corpora.tables import Account, counts, read_rows
 
@@ -34,24 +34,23 @@ SETS = ("train", "dev", "test")
 UNUSED_SPLIT = "invalid"
 
 
-def prepare(downloads: str | Path, output: str | Path, languages: list[str], unpacked: str | Path,
-            max_drop: float = 0.05, targets: Sequence[str] = ()) -> dict[str, Any]:
-    """Write <output>/{train,dev,test} for the source `languages` and return the report.
+def prepare(options: ReaderOptions, targets: Sequence[str] = ()) -> dict[str, Any]:
+    """Write <output>/{train,dev,test} for the source languages and return the report.
 
     `targets` are the languages of interpretation that are added as spoken translations; an interpretation is in the
     set of its source utterance. Raises AudioPaLMError when a language is unknown or missing, or when more than
-    `max_drop` of the rows of a set are dropped.
+    `options.max_drop` of the rows of a set are dropped.
     """
-    for language in languages:
+    for language in options.languages:
         if language not in HOURS:
             raise AudioPaLMError(f"VoxPopuli has no language {language!r}; {nearest(language, HOURS)}")
     for language in targets:
         if language not in TARGETS:
             raise AudioPaLMError(f"VoxPopuli has no interpretation into {language!r}; {nearest(language, TARGETS)}")
-    downloads, unpacked = Path(downloads), Path(unpacked)
+    downloads, unpacked = options.downloads, options.unpacked
     sets = {name: DataSet() for name in SETS}
     years = Years(downloads, unpacked)
-    languages = languages or [language for language in HOURS if language != ACCENTED]
+    languages = list(options.languages) or [language for language in HOURS if language != ACCENTED]
     for language in languages:
         before = {name: len(data.utterances) for name, data in sets.items()}
         for read in (_read_finished, _read_hub, _read_raw):
@@ -63,11 +62,11 @@ def prepare(downloads: str | Path, output: str | Path, languages: list[str], unp
         measured = sum(hours(data.utterances[before[name]:]) for name, data in sets.items())
         compare(f"VoxPopuli, {language}", "hours", [measured], [HOURS[language]], tolerance=0.02)
     for target in targets:
-        _add_interpretation(downloads, target, languages, years, sets, Path(output))
+        _add_interpretation(downloads, target, languages, years, sets, options.output)
     years.warn()
     if set(languages) == {ACCENTED}:
         sets = {name: data for name, data in sets.items() if data.account.rows}
-    return write_sets(Path(output), sets, max_drop)
+    return write_sets(options.output, sets, options.max_drop)
 
 
 class Years:

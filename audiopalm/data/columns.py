@@ -1,8 +1,11 @@
 """Kaldi tables as columns: the ids, and the position of each value in the file. No line becomes a Python object."""
 
-from collections.abc import Callable
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,76 +15,147 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
 from audiopalm.data.datadir import read_table
 
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
-BLOCK = 2 ** 26  # bytes that are decoded or searched at a time
-GATHER = 10_000  # strings that are copied at a time
+BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
+NAMES = 10_000  # ids that are Python objects at once
+
+Column = Any  # numbers as np.ndarray, or strings as pa.LargeStringArray
+# A function from the ids and the values of some lines, without spaces around the values, to columns of as many rows.
+Converter = Callable[[pa.LargeStringArray, pa.LargeStringArray], Sequence[Column]]
 
 
 @dataclass
 class Columns:
     """A table sorted by id in byte order.
 
-    ids: N strings. offset (int64 `[N]`) and size (int32 `[N]`, in bytes): the position of each value in `content`, the
-    bytes of the file. Spaces around a value are not removed.
+    ids: N strings. offset (int64 `[N]`) and size (int32 `[N]`, in bytes): the position of each value in the file.
+    Spaces around a value are not removed. converted: columns of N rows that were made of the values.
     """
 
     ids: pa.LargeStringArray
     offset: np.ndarray
     size: np.ndarray
-    content: np.ndarray
+    converted: list[Column]
 
-    def values(self) -> pa.LargeStringArray:
-        """The values as strings, without spaces around them."""
-        return pc.utf8_trim_whitespace(_strings(self.content, self.offset, self.size))
-
-    def at(self, ids: pa.LargeStringArray) -> np.ndarray:
-        """The row of each of `ids` in this table, int64 `[len(ids)]`; -1 for an id that the table lacks."""
+    def at(self, ids: pa.LargeStringArray) -> np.ndarray | None:
+        """The row of each of `ids` in this table, int64 `[len(ids)]`, -1 for an id that the table lacks; None where the
+        table has the same ids."""
         if self.ids.equals(ids):
-            return np.arange(len(ids))
+            return None
         return pc.fill_null(pc.index_in(ids, value_set=self.ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def read_columns(path: str | Path, made_by: str = "") -> Columns:
-    """The table in `path`; raises AudioPaLMError as `read_table` does."""
-    require(path, made_by)
+class TableFile(Mapping[str, str]):
+    """The table in `path` as a mapping of ids to values that stay in the file; an id takes its length and 20 bytes.
+
+    Its order is that of the bytes of the ids. Raises AudioPaLMError as `read_table` does.
+    """
+
+    def __init__(self, path: str | Path, made_by: str = ""):
+        self.columns = read_columns(path, made_by)
+        self._stream = open(path, "rb")
+
+    def __len__(self) -> int:
+        return len(self.columns.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), NAMES):
+            yield from self.columns.ids[start:start + NAMES].to_pylist()
+
+    def __getitem__(self, name: str) -> str:
+        row = find_row(self.columns.ids, name)
+        if row < 0:
+            raise KeyError(name)
+        size, offset = int(self.columns.size[row]), int(self.columns.offset[row])
+        return os.pread(self._stream.fileno(), size, offset).decode().strip()
+
+
+def find_row(ids: pa.LargeStringArray, name: str) -> int:
+    """The row of `name` in `ids`, which are sorted in byte order, by binary search; -1 for an unknown name."""
+    row = bisect_left(range(len(ids)), name.encode(), key=lambda place: ids[place].as_py().encode())
+    return row if row < len(ids) and ids[row].as_py() == name else -1
+
+
+def read_columns(path: str | Path, made_by: str = "", convert: Converter | None = None) -> Columns:
+    """The table in `path`, and the columns that `convert` makes of its values; raises AudioPaLMError as `read_table`
+    does.
+
+    The file is read once, a block of lines at a time, so that neither it nor its values are in memory as a whole.
+    """
+    none = pa.array([], pa.large_string())
+    columns = [_Growing(column) for column in (none, np.zeros(0, np.int64), np.zeros(0, np.int32),
+                                               *(convert(none, none) if convert else ()))]
     try:
-        content = np.memmap(path, dtype=np.uint8, mode="r") if Path(path).stat().st_size else np.zeros(0, np.uint8)
-    except OSError as error:
-        raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        _check_utf8(content)
-        starts, ends = _lines(content)
-        middles = np.minimum(_next(content, starts, lambda block: (block == SPACE) | (block == TAB)), ends)
-        ids = _strings(content, starts, middles - starts)
+        for block in _blocks(require(path, made_by), convert):
+            for growing, piece in zip(columns, block, strict=True):
+                growing.append(piece)
     except UnicodeDecodeError:
         read_table(path, made_by)  # states the line
         raise AudioPaLMError(f"{path} is not UTF-8") from None
-    offset = np.minimum(middles + 1, ends)
-    columns = Columns(ids, offset, (ends - offset).astype(np.int32), content)
+    except OSError as error:
+        raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
+    ids, *others = (growing.column() for growing in columns)
     if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
-        order = pc.sort_indices(ids).to_numpy()
-        columns = Columns(ids.take(pa.array(order)), offset[order], columns.size[order], content)
-        if pc.any(pc.equal(columns.ids[:-1], columns.ids[1:])).as_py():
+        order = pc.sort_indices(ids)
+        ids, *others = (column.take(order) for column in (ids, *others))
+        if pc.any(pc.equal(ids[:-1], ids[1:])).as_py():
             read_table(path, made_by)  # names the id that appears twice
-    return columns
+    return Columns(ids, others[0], others[1], others[2:])
 
 
-def _check_utf8(content: np.ndarray) -> None:
+class _Growing:
+    """A column that grows by blocks, in one piece of memory: many small pieces would leave holes between them.
+
+    `first` is an array of its type.
+    """
+
+    def __init__(self, first: Column):
+        self.dtype = np.dtype(np.int64) if isinstance(first, pa.LargeStringArray) else first.dtype
+        self.numbers = bytearray()  # of strings: the end of each string
+        self.strings = bytearray() if isinstance(first, pa.LargeStringArray) else None
+
+    def append(self, piece: Column) -> None:
+        if self.strings is None or isinstance(piece, np.ndarray):
+            self.numbers += piece.data
+        elif len(piece):
+            _, ends, content = piece.buffers()
+            offsets = np.frombuffer(ends, np.int64)[:len(piece) + 1]
+            self.numbers += (offsets[1:] + len(self.strings)).data
+            self.strings += memoryview(content)[:offsets[-1]] if content else b""
+
+    def column(self) -> Column:
+        if self.strings is None:
+            return np.frombuffer(self.numbers, self.dtype)
+        self.numbers[:0] = bytes(self.dtype.itemsize)  # the first string begins at 0
+        count = len(self.numbers) // self.dtype.itemsize - 1
+        return pa.LargeStringArray.from_buffers(count, pa.py_buffer(self.numbers), pa.py_buffer(self.strings))
+
+
+def _blocks(path: Path, convert: Converter | None) -> Iterator[list[Column]]:
+    """Ids, offset, size and the converted columns of each block of lines, in file order."""
     begin = 0
-    while begin < len(content):
-        end = min(begin + BLOCK, len(content))
-        while end < len(content) and content[end] & 0xC0 == 0x80:  # a block does not end within a character
-            end += 1
-        content[begin:end].tobytes().decode()
-        begin = end
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK) + stream.readline():
+            if not block.isascii():
+                block.decode()
+            content = np.frombuffer(block, np.uint8)
+            starts, ends = _lines(content)
+            spaces = np.append(np.flatnonzero((content == SPACE) | (content == TAB)), len(content))
+            middles = np.minimum(spaces[np.searchsorted(spaces, starts)], ends)
+            offset = np.minimum(middles + 1, ends)
+            ids = _strings(content, starts, middles)
+            yield [ids, begin + offset, (ends - offset).astype(np.int32),
+                   *(convert(ids, pc.utf8_trim_whitespace(_strings(content, offset, ends))) if convert else ())]
+            begin += len(block)
 
 
 def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The positions of the start and the end of each line that is not blank."""
-    ends = _find(content, lambda block: (block == LINE_FEED) | (block == CARRIAGE_RETURN))
-    if len(content) and (not len(ends) or ends[-1] != len(content) - 1):
+    ends = np.flatnonzero((content == LINE_FEED) | (content == CARRIAGE_RETURN))
+    if not len(ends) or ends[-1] != len(content) - 1:
         ends = np.append(ends, len(content))
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if len(ends) else ends
+    starts = np.concatenate([[0], ends[:-1] + 1])
     kept = ends > starts
     starts, ends = starts[kept], ends[kept]
     first = content[starts]
@@ -90,39 +164,12 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(starts, blank), np.delete(ends, blank)
 
 
-def _find(content: np.ndarray, match: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The sorted positions of matching bytes, int64."""
-    positions = [begin + np.flatnonzero(match(content[begin:begin + BLOCK]))
-                 for begin in range(0, len(content), BLOCK)]
-    return np.concatenate([np.zeros(0, np.int64), *positions])
-
-
-def _next(content: np.ndarray, starts: np.ndarray, match: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The position of the first matching byte from each of the sorted `starts` on; the length of `content` for none.
-
-    A text has many spaces, and only the first of a line is needed: the content is searched block by block, so that the
-    positions of all spaces are never in memory at once.
-    """
-    first_match = np.full(len(starts), len(content), dtype=np.int64)
-    done = 0
-    for begin in range(0, len(content), BLOCK):
-        places = begin + np.flatnonzero(match(content[begin:begin + BLOCK]))
-        if len(places):
-            last = np.searchsorted(starts, places[-1], side="right")
-            first_match[done:last] = places[np.searchsorted(places, starts[done:last])]
-            done = last
-    return first_match
-
-
-def _strings(content: np.ndarray, offset: np.ndarray, size: np.ndarray) -> pa.LargeStringArray:
-    """The pieces of `content` as an Arrow array."""
-    ends = np.cumsum(size, dtype=np.int64)
-    data = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
-    for begin in range(0, len(offset), GATHER):
-        sizes = size[begin:begin + GATHER].astype(np.int64)
-        first = int(ends[begin] - size[begin])
-        places = np.arange(first, first + int(sizes.sum()))
-        places += np.repeat(offset[begin:begin + GATHER] - (ends[begin:begin + GATHER] - sizes), sizes)
-        data[first:first + len(places)] = content[places]
-    offsets = np.concatenate([[0], ends]).astype(np.int64)
-    return pa.LargeStringArray.from_buffers(len(offset), pa.py_buffer(offsets), pa.py_buffer(data))
+def _strings(content: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> pa.LargeStringArray:
+    """The pieces of `content`, uint8, from `begins` to `ends` as an Arrow array. Pieces follow each other."""
+    # A mask takes 2 bytes of memory for each byte of the content; indices would take 24.
+    steps = np.zeros(len(content) + 1, dtype=np.int8)
+    steps[begins] += 1
+    steps[ends] -= 1
+    inside = np.cumsum(steps[:-1], dtype=np.int8).view(bool)
+    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(content[inside]))

@@ -94,23 +94,55 @@ class Index:
 
 
 def make_data_index(directory: Path, made_by: str = "") -> Index:
-    """The index of a data directory from its tables; raises AudioPaLMError as `read_table` does."""
+    """The index of a data directory from its tables.
+
+    Raises AudioPaLMError as `read_table` does, and for a text of an utterance that utt2lang lacks.
+    """
     names = _data_tables(directory)
-    languages, speakers = (read_columns(directory / name, made_by) for name in ("utt2lang", "utt2spk"))
-    at = speakers.at(languages.ids)
-    spoken_by = pc.fill_null(speakers.values().take(pa.array(at, mask=at < 0)), "")
-    columns = {"id": languages.ids, "language": pc.dictionary_encode(languages.values()),
-               "speaker": pc.dictionary_encode(spoken_by)}
+    languages = _Names()
+    table = read_columns(directory / "utt2lang", made_by, languages)
+    ids = table.ids
+    columns = {"id": ids, "language": languages.encoded(table.converted[0]),
+               "speaker": _speakers(directory, ids, made_by)}
     for name in names:
         if name.partition(".")[0] == "text":
             table = read_columns(directory / name)
-            at = table.at(languages.ids)
+            at = table.at(ids)
+            if at is not None and np.count_nonzero(at >= 0) < len(table.ids):
+                unknown = table.ids.filter(pc.invert(pc.is_in(table.ids, value_set=ids)))[0].as_py()
+                raise AudioPaLMError(f"{directory}/utt2lang has no line for {unknown!r}, which {name} has")
             columns[f"{name}:offset"] = pa.array(_taken(table.offset, at))
             columns[f"{name}:size"] = pa.array(_taken(table.size, at))
     tables = {name: file_state(directory / name) for name in names}
     hashes = {name: state[2] for name, state in tables.items()}
     meta = {"tables": tables, "hash": _hash(json.dumps(hashes))}
     return Index(directory / DATA_INDEX, pa.table(columns), meta)
+
+
+class _Names:
+    """A converter of `read_columns` for values that recur: the number of each value, int32."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, ids: pa.LargeStringArray, values: pa.LargeStringArray) -> list[np.ndarray]:
+        block = pc.dictionary_encode(values)
+        known = [self.numbers.setdefault(name, len(self.numbers)) for name in block.dictionary.to_pylist()]
+        return [np.array(known, np.int32)[block.indices.to_numpy()]]
+
+    def encoded(self, codes: np.ndarray) -> pa.DictionaryArray:
+        """The column of these numbers."""
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(self.numbers), pa.large_string()))
+
+
+def _speakers(directory: Path, ids: pa.LargeStringArray, made_by: str) -> pa.DictionaryArray:
+    """The speaker of each of `ids`; empty for an utterance that utt2spk lacks."""
+    names = _Names()
+    table = read_columns(directory / "utt2spk", made_by, names)
+    at, codes = table.at(ids), table.converted[0]
+    if at is not None:
+        codes = np.where(at < 0, names.numbers.setdefault("", len(names.numbers)), codes[at] if len(codes) else 0)
+    return names.encoded(codes.astype(np.int32))
 
 
 def make_token_index(folder: Path) -> Index:
@@ -120,8 +152,14 @@ def make_token_index(folder: Path) -> Index:
     """
     arks: dict[str, int] = {}
     names = _token_tables(folder)
-    read = {name.removesuffix(".scp"): read_columns(folder / name, "stage 5 (tokenize)")
-            for name in names if name.endswith(".scp")}
+    read: dict[str, Columns] = {}
+    for name in names:
+        if name.endswith(".scp"):
+            table = read_columns(folder / name, "stage 5 (tokenize)", _Entries(folder / name, arks))
+            first = next(iter(read.values()), table)
+            if table.ids.equals(first.ids):
+                table.ids = first.ids  # the same memory
+            read[name.removesuffix(".scp")] = table
     ids = read["units"].ids
     if not all(table.ids.equals(ids) for table in read.values()):
         ids = pc.unique(pa.concat_arrays([table.ids for table in read.values()]))
@@ -129,9 +167,8 @@ def make_token_index(folder: Path) -> Index:
     columns: dict[str, pa.Array] = {"id": ids}
     content = hashlib.sha256(ids.buffers()[2] or b"")
     for name, table in read.items():
-        ark, offset, count = _vectors(folder / f"{name}.scp", table, arks)
         at = table.at(ids)
-        for key, values in (("ark", ark), ("offset", offset), ("count", count)):
+        for key, values in zip(("ark", "offset", "count"), table.converted, strict=True):
             column = _taken(values, at)
             columns[f"{name}:{key}"] = pa.array(column)
             content.update(f"{name}:{key}".encode())
@@ -144,23 +181,39 @@ def make_token_index(folder: Path) -> Index:
     return Index(folder / TOKEN_INDEX, pa.table(columns), meta)
 
 
-def _vectors(scp: Path, table: Columns, arks: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(number of its archive, offset, number of values) of every entry, `[N]` each; `arks` gets new archives."""
-    entries = table.values()
-    _refuse(scp, table, entries, ~pc.match_substring_regex(entries, ENTRY).to_numpy(zero_copy_only=False))
-    parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
-    offset = pc.cast(pc.list_element(parts, 1), pa.int64()).to_numpy().copy()
-    paths = pc.dictionary_encode(pc.list_element(parts, 0))
-    numbers = paths.indices.to_numpy()
-    count = np.full(len(offset), -1, dtype=np.int32)
-    order = np.argsort(numbers, kind="stable")
-    bounds = np.searchsorted(numbers[order], np.arange(len(paths.dictionary) + 1))
-    for number, path in enumerate(paths.dictionary.to_pylist()):
-        rows = order[bounds[number]:bounds[number + 1]]
-        count[rows] = _counts(path, offset[rows])
-    _refuse(scp, table, entries, count < 0)
-    known = np.array([arks.setdefault(path, len(arks)) for path in paths.dictionary.to_pylist()], dtype=np.int32)
-    return known[numbers] if len(known) else numbers.astype(np.int32), offset, count
+@dataclass(frozen=True)
+class _Entries:
+    """A converter of `read_columns` for the scp file `scp`; `arks`, {path: number}, gets new archives."""
+
+    scp: Path
+    arks: dict[str, int]
+
+    def __call__(self, ids: pa.LargeStringArray, entries: pa.LargeStringArray) -> list[np.ndarray]:
+        """The number of its archive (int32), the offset (int64) and the number of values (int32) of every entry."""
+        self._refuse(ids, entries, ~pc.match_substring_regex(entries, ENTRY).to_numpy(zero_copy_only=False))
+        parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
+        offset = pc.cast(pc.list_element(parts, 1), pa.int64()).to_numpy()
+        paths = pc.dictionary_encode(pc.list_element(parts, 0))
+        numbers, count = paths.indices.to_numpy(), np.full(len(offset), -1, dtype=np.int32)
+        order = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[order], np.arange(len(paths.dictionary) + 1))
+        for number, path in enumerate(paths.dictionary.to_pylist()):
+            rows = order[bounds[number]:bounds[number + 1]]
+            count[rows] = _counts(path, offset[rows])
+        self._refuse(ids, entries, count < 0)
+        known = [self.arks.setdefault(path, len(self.arks)) for path in paths.dictionary.to_pylist()]
+        return [np.array(known, np.int32)[numbers], offset, count]
+
+    def _refuse(self, ids: pa.LargeStringArray, entries: pa.LargeStringArray, wrong: np.ndarray) -> None:
+        """Raise AudioPaLMError for the first entry for which `wrong`, bool `[N]`, is true."""
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            key, entry = ids[first].as_py(), entries[first].as_py()
+            try:
+                read_vector(entry)
+            except AudioPaLMError as error:
+                raise AudioPaLMError(f"{self.scp}: {key}: {error}") from None
+            raise AudioPaLMError(f"{self.scp}: {key}: token archive entry {entry!r} cannot be read; run stage 5 again")
 
 
 def _counts(path: str, offset: np.ndarray) -> np.ndarray:
@@ -179,18 +232,6 @@ def _counts(path: str, offset: np.ndarray) -> np.ndarray:
     return np.where(valid & (begin + head + count.astype(np.int64) * ELEMENT.itemsize <= size), count, -1)
 
 
-def _refuse(scp: Path, table: Columns, entries: pa.LargeStringArray, wrong: np.ndarray) -> None:
-    """Raise AudioPaLMError for the first entry for which `wrong`, bool `[N]`, is true."""
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        key, entry = table.ids[first].as_py(), entries[first].as_py()
-        try:
-            read_vector(entry)
-        except AudioPaLMError as error:
-            raise AudioPaLMError(f"{scp}: {key}: {error}") from None
-        raise AudioPaLMError(f"{scp}: {key}: token archive entry {entry!r} cannot be read; run stage 5 again")
-
-
 def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by: str = "") -> None:
     """Write the index of a data directory and, if `tokens` is given, that of its tokens. A file is replaced as a whole.
 
@@ -199,9 +240,10 @@ def write_index(data_dir: str | Path, tokens: str | Path | None = None, made_by:
     data = make_data_index(Path(data_dir), made_by)
     remove_index(data_dir)
     save(data)
+    logging.info("wrote %s: %d utterances", data.path, data.rows)
+    del data  # its memory is needed
     if tokens is not None:
         save(make_token_index(Path(tokens)))
-    logging.info("wrote %s: %d utterances", data.path, data.rows)
 
 
 def renew_index(data_dir: Path, made_by: str = "") -> None:
@@ -307,8 +349,10 @@ def _token_tables(folder: Path) -> list[str]:
     return ["meta.json", "units.scp", *codec, *sorted(path.name for path in folder.glob("units.*.scp"))]
 
 
-def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """`values` at the indices `at`; -1 for the index -1."""
+def _taken(values: np.ndarray, at: np.ndarray | None) -> np.ndarray:
+    """`values` at the indices `at`, -1 for the index -1; without `at`, the `values`."""
+    if at is None:
+        return values
     return np.where(at < 0, values.dtype.type(-1), values[at] if len(values) else values.dtype.type(-1))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import check_range, read_at
+from audiopalm.data.columns import find_row
 from audiopalm.data.index import Index
 
 OPEN_ARCHIVES = 256  # the most that a process has open at once
@@ -36,15 +37,7 @@ class IndexedSet:
 
     def row(self, utterance: str) -> int:
         """The row of an id, by binary search; -1 for an unknown id."""
-        ids, key = self.data.ids, utterance.encode()
-        low, high = 0, len(ids)
-        while low < high:
-            middle = (low + high) // 2
-            if ids[middle].as_py().encode() < key:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < len(ids) and ids[low].as_py() == utterance else -1
+        return find_row(self.data.ids, utterance)
 
     def rows_of_language(self, code: str) -> np.ndarray:
         """The rows in a language, int32, sorted."""

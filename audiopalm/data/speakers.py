@@ -1,5 +1,6 @@
 """Selection of utterances: a sample of a set, and utterances of other speakers."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 
 
@@ -23,9 +24,9 @@ def other_speakers(utterances: Collection[str], candidates: Collection[str],
     speakers = sorted(by_speaker, key=str.encode)
     chosen = {}
     for number, utterance in enumerate(sorted(utterances, key=str.encode)):
-        others = [speaker for speaker in speakers if speaker != utt2spk[utterance]]
-        if others:
-            following = next((speaker for speaker in others if speaker > utt2spk[utterance]), others[0])
+        speaker = utt2spk[utterance]
+        following = speakers[bisect_right(speakers, speaker) % len(speakers)] if speakers else speaker
+        if following != speaker:
             chosen[utterance] = by_speaker[following][number % len(by_speaker[following])]
     return chosen
 

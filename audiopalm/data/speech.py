@@ -115,17 +115,18 @@ def make_audio_index(directory: Path) -> Index:
     places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # number of the table, offset, size of each text
     texts: list[str] = []  # names of the tables
     for suffix in ["", *(f".{language}" for language in languages_of(directory, "wav.scp"))]:
-        wavs = read_columns(directory / f"wav.scp{suffix}", "stage 2 (audio)")
+        wavs = read_columns(directory / f"wav.scp{suffix}", "stage 2 (audio)", lambda ids, values: [values])
         table = directory / f"text{suffix}"
         offset, size = np.full(len(wavs.ids), -1), np.zeros(len(wavs.ids), dtype=np.int32)
         if table.exists() or not suffix:  # spoken translations may lack texts
             text = read_columns(table, "stage 2 (audio)")
             at = text.at(wavs.ids)
+            at = np.arange(len(wavs.ids)) if at is None else at
             if not suffix and (at < 0).any():
                 missing = wavs.ids[int(np.flatnonzero(at < 0)[0])].as_py()
                 raise AudioPaLMError(f"{table} has no line for {missing!r}")
             offset[at >= 0], size[at >= 0] = text.offset[at[at >= 0]], text.size[at[at >= 0]]
-        paths.append(wavs.values())
+        paths.append(wavs.converted[0])
         places.append((np.full(len(offset), len(texts), dtype=np.int8), offset, size))
         texts.append(table.name)
     unique = pc.dictionary_encode(pa.concat_arrays(paths))

@@ -16,7 +16,7 @@ from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
 from audiopalm.espnet.task import AudioPaLMTask
-from audiopalm.inference import AudioPaLM
+from audiopalm.inference import AudioPaLM, PackFacts
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.sequences import SequenceBuilder
@@ -37,7 +37,8 @@ class Speech2Any(AudioPaLM):
     >>> answer.text["ast"], answer.nbest
 
     The files are those of a pack: `vocabulary_file` is vocabulary.json; `units_file`, `acoustic_file` and `codec_file`
-    are the config.json of each folder. The other arguments have the names and the meaning of ESPnet's Speech2Text:
+    are the config.json of each folder. They are separate arguments, because ESPnet's `unpack` returns them by these
+    names. The other arguments have the names and the meaning of ESPnet's Speech2Text:
 
     device: the device of all parts, `cpu` or `cuda`.
     beam_size: above 1 ESPnet's beam search decodes; with 1 our decoder decodes, with the settings `decoding`.
@@ -50,7 +51,7 @@ class Speech2Any(AudioPaLM):
 
     def __init__(self, audiopalm_train_config: str | Path, audiopalm_model_file: str | Path,
                  vocabulary_file: str | Path, units_file: str | Path, acoustic_file: str | Path, codec_file: str | Path,
-                 device: str = "cpu", maxlenratio: float = 0.0, beam_size: int = 1, nbest: int = 1,
+                 *, device: str = "cpu", maxlenratio: float = 0.0, beam_size: int = 1, nbest: int = 1,
                  decoding: DecodingConfig | None = None) -> None:
         if not 1 <= nbest <= beam_size:
             raise AudioPaLMError(f"nbest must be 1 to beam_size, which is {beam_size}, found {nbest}")
@@ -59,11 +60,11 @@ class Speech2Any(AudioPaLM):
         model, args = AudioPaLMTask.build_model_from_file(audiopalm_train_config, audiopalm_model_file, str(used))
         vocabulary, tokenizer = load_vocabulary(Path(vocabulary_file).parent)
         vocabulary.check(args.vocabulary_hash, str(audiopalm_model_file))
+        # A training with ESPnet's own readers (--task) does not record its languages.
+        trained = frozenset(trained_from_json(getattr(args, "trained", []), str(audiopalm_train_config))) or None
         super().__init__(UnitTokenizer.load(Path(units_file).parent, used), model.decoder,
                          SequenceBuilder(vocabulary, tokenizer), load_acoustic(Path(acoustic_file).parent, used),
-                         load_codec(Path(codec_file).parent, used), decoding or DecodingConfig(),
-                         # A training with ESPnet's own readers (--task) does not record its languages.
-                         trained_from_json(getattr(args, "trained", []), str(audiopalm_train_config)) or None)
+                         load_codec(Path(codec_file).parent, used), PackFacts(trained), decoding)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # the arguments are those of ESPnet's Speech2Text

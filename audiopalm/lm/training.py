@@ -1,9 +1,9 @@
 """Training of the language model: text-only pretraining (stage 7) and joint finetuning (stage 8)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -91,19 +91,36 @@ class LMData:
                 "train": self.examples.hashes(), "dev": self.dev.hashes()}
 
 
-class SetPaths(NamedTuple):
-    """The folders of a set, as `ExampleSet` describes them."""
+@dataclass(frozen=True)
+class LMInputs:
+    """The folders that a training reads, as `ExampleSet` describes them. The fields are the options of its command.
 
+    Raises AudioPaLMError unless each of `distorted_data_dir` has its folder in `distorted_tokens`.
+    """
+
+    vocabulary: str | Path
     data_dir: str | Path
+    dev_data_dir: str | Path
     tokens: str | Path | None = None
+    dev_tokens: str | Path | None = None
     text_dir: str | Path | None = None
-    distorted: tuple[tuple[str, str], ...] = ()
+    dev_text_dir: str | Path | None = None
+    distorted_data_dir: Sequence[str] = ()
+    distorted_tokens: Sequence[str] = ()
+    init_lm: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.distorted_data_dir) != len(self.distorted_tokens):
+            raise AudioPaLMError("--distorted_tokens must name as many folders as --distorted_data_dir")
 
 
-def read_data(vocabulary: str | Path, train_set: SetPaths, dev_set: SetPaths, init_lm: str | None) -> LMData:
-    """The inputs of a training. Raises AudioPaLMError as `ExampleSet` does, and for a vocabulary of other units."""
-    return LMData(*load_vocabulary(vocabulary), ExampleSet(*train_set, saved=True), ExampleSet(*dev_set, saved=True),
-                  init_lm)
+def read_data(inputs: LMInputs) -> LMData:
+    """Read the inputs of a training. Raises AudioPaLMError as `ExampleSet` does, and for a vocabulary of other units.
+    """
+    distorted = tuple(zip(inputs.distorted_data_dir, inputs.distorted_tokens, strict=True))
+    return LMData(*load_vocabulary(inputs.vocabulary),
+                  ExampleSet(inputs.data_dir, inputs.tokens, inputs.text_dir, distorted, saved=True),
+                  ExampleSet(inputs.dev_data_dir, inputs.dev_tokens, inputs.dev_text_dir, saved=True), inputs.init_lm)
 
 
 def train(config: LMConfig, data: LMData, output: Path, seed: int) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: in
     return shown_examples
 
 
-def _alternate_speakers(names: list[str], speakers: dict[str, str]) -> list[str]:
+def _alternate_speakers(names: list[str], speakers: Mapping[str, str]) -> list[str]:
     """The utterances sorted so that the speakers alternate."""
     count: dict[str, int] = {}
     rank: dict[str, int] = {}  # of an utterance among those of its speaker

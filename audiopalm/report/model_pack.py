@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object, require, sha256
 from audiopalm.data.domain import FILE as DOMAIN
@@ -16,6 +17,7 @@ from audiopalm.report.card import card, example_of_model, scores_of_model
 from audiopalm.report.card_header import UNSTATED_LICENCE
 from audiopalm.report.reliability import FILE as RELIABILITY
 from audiopalm.report.reliability import reliability_plot, reliability_section
+from audiopalm.scoring.calibration_report import CalibrationReport
 from audiopalm.scoring.headline import recipe_goals
 from audiopalm.stages.pack import CONTENTS, pack
 
@@ -55,9 +57,10 @@ def pack_model(options: PackOptions) -> None:
     if calibrated.exists():
         Confidence.load(calibrated, model)  # raises an error if it belongs to another language model
         beside[CONFIDENCE] = calibrated.read_bytes()
-        report = read_object(calibrated, MADE_BY, {"report": dict})["report"]
+        values = read_object(calibrated, MADE_BY, {"report": dict})["report"]
+        report = from_dict(CalibrationReport, values, f"{calibrated}: report")
         if section := reliability_section(report):
-            beside[RELIABILITY] = reliability_plot(report["right"])
+            beside[RELIABILITY] = reliability_plot(report.right)
     if domain is not None:
         beside[DOMAIN] = f"{json.dumps(domain.to_json(), indent=2, ensure_ascii=False)}\n".encode()
     text = card(options.recipe, trained, scores_of_model(options.results, options.recipe, model),

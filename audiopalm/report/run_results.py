@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiopalm.core.lock import locked
 from audiopalm.report.results_page import number, set_order, table, write_results
 from audiopalm.scoring.goals import Goals
 from audiopalm.scoring.headline import headlines, recipe_goals
@@ -27,17 +28,19 @@ class ResultOptions:
 def score_and_report(scoring: ScoreOptions, options: ResultOptions) -> None:
     """Score a run, write its results.json and RESULTS.md, and print its figures beside the published ones.
 
-    Raises AudioPaLMError as `score_run` does, and for invalid goals.
+    Raises AudioPaLMError as `score_run` does, for invalid goals, and if another process scores into the same folder.
     """
-    began, goals = time.monotonic(), recipe_goals(options.goals)
-    rows = write_rows(options.results, score_run(scoring))
-    write_results(options.results, options.report, goals)
-    print(beside_published(rows, read_rows(PUBLISHED) if PUBLISHED.exists() else [], scoring.recipe, goals))
-    logging.info("%d rows in %s, page %s, %.1f s", len(rows), options.results, options.report, time.monotonic() - began)
-    if options.publish:
-        merged = merge(PUBLISHED, rows)
-        write_results(PUBLISHED, PUBLISHED_PAGE, goals)
-        logging.info("published: %d rows of %d in %s, page %s", len(rows), len(merged), PUBLISHED, PUBLISHED_PAGE)
+    with locked(scoring.output, "score"):
+        began, goals = time.monotonic(), recipe_goals(options.goals)
+        rows = write_rows(options.results, score_run(scoring))
+        write_results(options.results, options.report, goals)
+        print(beside_published(rows, read_rows(PUBLISHED) if PUBLISHED.exists() else [], scoring.recipe, goals))
+        logging.info("%d rows in %s, page %s, %.1f s", len(rows), options.results, options.report,
+                     time.monotonic() - began)
+        if options.publish:
+            merged = merge(PUBLISHED, rows)
+            write_results(PUBLISHED, PUBLISHED_PAGE, goals)
+            logging.info("published: %d rows of %d in %s, page %s", len(rows), len(merged), PUBLISHED, PUBLISHED_PAGE)
 
 
 def beside_published(rows: list[ResultRow], published: list[ResultRow], recipe: str, goals: Goals) -> str:

@@ -2,39 +2,46 @@
 
 Two models are fitted. The first says whether an input is inside, that is, of the kind the language model was trained
 on. It is fitted on dev against a made-up set of outside inputs (outside.py). The second says whether an answer is
-right. It is fitted on dev alone. An answer is right if all its words equal the reference; an answer of TTS is right if
-the language model recognises these words in it.
+right. It is fitted on dev alone. An answer is right if all its words equal the reference. The words of an answer of TTS
+are those that an independent judge of English hears in its speech, or those that the language model recognises.
 """
 
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
+from audiopalm.core.config import to_dict
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require, sha256, write_json
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.examples import Example
-from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged
+from audiopalm.lm.generation.confidence import FILE, Confidence, Regression, judged, margin
 from audiopalm.lm.generation.config import DecodingConfig
-from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs
+from audiopalm.lm.generation.evidence import INPUT_FEATURES, Probe, of_answers, of_inputs, write
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.loading import load_decoder
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import read_trained
 from audiopalm.scoring import outside
+from audiopalm.scoring.calibration_report import CalibrationReport, Group, InsideTest, OutsideKind, Reliability
+from audiopalm.scoring.heard import Hearing
+from audiopalm.scoring.judge import JUDGED_LANGUAGE
 from audiopalm.scoring.text import basic
+from audiopalm.stages.prompt_utterances import Prompts
 from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, Task, get_task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 ELEMENTARY = ("asr", "ast", "mt", "tts")
 BINS = 10
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
+FOLDS = 10  # of the cross-validation that chooses the penalty
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class CalibrationOptions:
 
     dev, test: names of sets below data_dir and tokens. more_texts: a data directory of parallel texts that counts as
     dev too. outside_texts: YAML of open sentences. most: maximum number of utterances per language pair. outside_most:
-    maximum number of inputs per kind of the outside set.
+    maximum number of inputs per kind of the outside set. judge: the judge of TTS, which needs `acoustic` and `codec`;
+    empty for none. judged_most: maximum number of utterances of a set that the judge hears.
     """
 
     lm: Path
@@ -58,12 +66,16 @@ class CalibrationOptions:
     outside_texts: Path | None = None
     most: int = 60
     outside_most: int = 60
+    judge: str = ""
+    acoustic: Path | None = None
+    codec: Path | None = None
+    judged_most: int = 60
     seed: int = 0
 
 
 @dataclass
 class Observed:
-    """N examples of a task: float64 features of the inputs `[N, F]` and answers `[N, 4]`, bool `right` `[N]`."""
+    """N examples of a task: float64 features of the inputs and of the answers `[N, F]`, bool `right` `[N]`."""
 
     inputs: np.ndarray
     answers: np.ndarray
@@ -80,19 +92,33 @@ class Observer:
         self.builder = SequenceBuilder(vocabulary, tokenizer)
         self.trained = frozenset(read_trained(options.lm))
         self.languages = vocabulary.languages
+        self.hearing: Hearing | None = None
+        if options.judge:
+            if options.acoustic is None or options.codec is None:
+                raise AudioPaLMError("--judge hears speech, which --acoustic and --codec make")
+            self.hearing = Hearing(options.judge, options.acoustic, options.codec)
 
     def observe(self, task: Task, examples: ExampleSet) -> Observed | None:
-        """The answers to at most `options.most` utterances of each language pair; None if no pair has utterances."""
+        """The answers to at most `options.most` utterances of each language pair; None if no pair has utterances.
+
+        With a judge, the answers of TTS are `options.judged_most` in the judge's language.
+        """
         pairs: list[Observed] = []
+        most, voices = self._most(task), None
+        if self.hearing is not None and task.spoken is not None:
+            voices = self.hearing.prompts(examples.data_dir, self.options.tokens / examples.data_dir.name)
+            most = self.options.judged_most
         for pair in sorted((trained for trained in self.trained if trained.task == task.name),
                            key=lambda trained: (trained.source, trained.target or "")):
             names = examples.utterances(task.scored_fields(), pair.source, pair.target)
+            if voices is not None:  # texts without speech have no voice to speak them in
+                names = [name for name in names if pair.source == JUDGED_LANGUAGE and name in voices.codec]
             probe = Probe.choose(task.input, pair.source, pair.target, self.trained)
             if probe is None or not names:
                 continue
             fields = {task.input, task.outputs[0].text_field}
-            chosen = [examples.example(name, fields, pair.target) for name in _spread(names, self._most(task))]
-            pairs.append(self._pair(task, probe, chosen))
+            chosen = [examples.example(name, fields, pair.target) for name in _spread(names, most)]
+            pairs.append(self._pair(task, probe, chosen, voices))
         if not pairs:
             return None
         return Observed(*(np.concatenate([getattr(pair, name) for pair in pairs])
@@ -109,26 +135,29 @@ class Observer:
         most = self.options.most if task.spoken is None else max(self.options.most // 4, 1)
         return max(5, most * len(self.languages) // max(pairs, 1)) if task.translates else most
 
-    def _pair(self, task: Task, probe: Probe, examples: list[Example]) -> Observed:
+    def _pair(self, task: Task, probe: Probe, examples: list[Example], voices: Prompts | None) -> Observed:
         prompts = [self.builder.prompt(task, example) for example in examples]
-        answers = generate(self.model, prompts, [example.utterance for example in examples], task,
-                           self.builder.vocabulary, DecodingConfig())
+        answers = generate(self.model, prompts, task, self.builder.vocabulary, DecodingConfig())
         parts = [answer.parts for answer in answers]
         inputs, _ = of_inputs(self.model, self.builder, task.input, probe, examples)
+        return Observed(inputs, of_answers(self.model, self.builder, task, examples, parts),
+                        self._right(task, examples, [answer[0] for answer in parts], voices))
+
+    def _right(self, task: Task, examples: list[Example], answers: list[np.ndarray],
+               voices: Prompts | None) -> np.ndarray:
+        """Whether the words of each answer (ids in the joint vocabulary) are those of the reference, bool `[N]`."""
         output = task.outputs[0]
-        if output.is_audio:
-            size = self.builder.vocabulary.text_size
-            spoken = [Example(example.utterance, example.source, None, {AUDIO: answer[0] - size})
-                      for example, answer in zip(examples, parts, strict=True)]
-            asr = get_task("asr")
-            words = [self._words(answer.parts[0]) for answer in generate(
-                self.model, [self.builder.prompt(asr, example) for example in spoken],
-                [example.utterance for example in spoken], asr, self.builder.vocabulary, DecodingConfig())]
-        else:
-            words = [self._words(answer[0]) for answer in parts]
-        right = [basic(hypothesis) == basic(str(example.fields[output.text_field]))
-                 for hypothesis, example in zip(words, examples, strict=True)]
-        return Observed(inputs, of_answers(self.model, self.builder, task, examples, parts), np.array(right))
+        texts = [str(example.fields[output.text_field]) for example in examples]
+        if not output.is_audio:
+            words = [self._words(answer) for answer in answers]
+            return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
+        units = [answer - self.builder.vocabulary.text_size for answer in answers]
+        if self.hearing is not None and voices is not None:
+            return self.hearing.right(units, texts, [example.utterance for example in examples], voices)
+        spoken = [Example(example.utterance, example.source, None, {AUDIO: ids})
+                  for example, ids in zip(examples, units, strict=True)]
+        words = write(self.model, self.builder, get_task("asr"), spoken)
+        return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
 
     def _words(self, ids: np.ndarray) -> str:
         return " ".join(self.builder.tokenizer.decode(list(ids)).split())
@@ -148,7 +177,7 @@ class Observer:
         return np.concatenate(rows)
 
 
-def calibrate(options: CalibrationOptions) -> dict[str, Any]:
+def calibrate(options: CalibrationOptions) -> CalibrationReport:
     """Write <output>/confidence.json with the coefficients and `report`; return the report.
 
     Tasks that the model was not trained on get no coefficients. Raises AudioPaLMError for missing inputs.
@@ -158,61 +187,69 @@ def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     test = ExampleSet(options.data_dir / options.test, options.tokens / options.test)
     observed = observer.observe_all(ELEMENTARY, dev)
     fitted, tested = _outside_inputs(options, observer, dev, True), _outside_inputs(options, observer, test, False)
-    inputs: dict[str, Regression] = {}
-    report: dict[str, Any] = {"outside": {}, "right": {}}
+    inputs: dict[str, list[Regression]] = {}
+    report = CalibrationReport(judge=options.judge)
     tests = observer.observe_all(observed, test)
     for kind, names in ((AUDIO, ("asr", "ast")), (TRANSCRIPT, ("mt", "tts"))):
         name = next((name for name in names if name in tests), None)
         if name is None or not fitted[kind]:
             continue
-        outer = np.concatenate(list(fitted[kind].values()))
-        inputs[kind] = _fit_inside(observed[name].inputs, outer)
-        report["outside"][kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
-    tasks = {name: fit(np.hstack([task.inputs, task.answers]), task.right) for name, task in observed.items()
-             if TASKS[name].input in inputs}
+        # Texts in another language have a regression of their own: they resemble the training data in all other ways.
+        groups = [[rows for made, rows in fitted[kind].items() if len(rows) and (made == outside.WRONG) == wrong]
+                  for wrong in (False, True)]
+        inputs[kind] = [_fit_inside(observed[name].inputs, group) for group in groups if group]
+        report.outside[kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
+        report.fitted[kind] = _report_inside(inputs[kind], observed[name].inputs, fitted[kind])
+    tasks = {name: fit_validated(np.hstack([task.inputs, task.answers]), task.right)
+             for name, task in observed.items() if TASKS[name].input in inputs}
     for name in tasks:
         if name in tests:
             confidence, _ = judged(inputs[TASKS[name].input], tasks[name], tests[name].inputs, tests[name].answers)
-            report["right"][name] = reliability(confidence, tests[name].right)
+            report.right[name] = reliability(confidence, tests[name].right)
     weights = sha256(require(options.lm / "model.safetensors", "stage 8 (finetune)"))
     coefficients = Confidence(inputs, tasks).to_json()
-    write_json(options.output / FILE, {"model_sha256": weights, **coefficients, "report": report})
-    for kind, figures in report["outside"].items():
+    write_json(options.output / FILE, {"model_sha256": weights, **coefficients, "report": to_dict(report)})
+    for kind, figures in report.outside.items():
         logging.info("%s: area under the ROC curve between %s and outside %.3f; inside: %.3f of %s, %.3f of outside",
-                     kind, options.test, figures["auc"], figures["inside"], options.test, figures["outside"])
+                     kind, options.test, figures.auc, figures.inside, options.test, figures.outside)
     return report
 
 
-def _fit_inside(inner: np.ndarray, outer: np.ndarray) -> Regression:
-    """Regression of inside against outside, equally weighted, with the threshold of the fewest errors of both kinds."""
-    regression = fit(np.concatenate([inner, outer]), np.arange(len(inner) + len(outer)) < len(inner), balanced=True)
-    threshold = best_threshold(regression.probability(inner), regression.probability(outer))
+def _fit_inside(inner: np.ndarray, kinds: Sequence[np.ndarray]) -> Regression:
+    """Regression of inside against the kinds of outside, with the threshold of the fewest errors.
+
+    Inside and outside have the same weight. inner, kinds: features `[N, F]`.
+    """
+    features = np.concatenate([inner, *kinds])
+    regression = fit(features, np.arange(len(features)) < len(inner), balanced=True)
+    threshold = best_threshold(regression.probability(inner), [regression.probability(kind) for kind in kinds])
     return Regression(regression.mean, regression.scale, regression.weights, regression.bias, round(threshold, 6))
 
 
-def best_threshold(inside: np.ndarray, outside: np.ndarray) -> float:
+def best_threshold(inside: np.ndarray, outside: Sequence[np.ndarray]) -> float:
     """The threshold that minimises the fraction of `inside` below it plus the fraction of `outside` at or above it.
 
-    inside, outside: probabilities `[N]` and `[M]`. The threshold lies midway between two neighbouring probabilities.
+    inside: probabilities `[N]`. outside: those of each kind; the fraction is the mean over the kinds, whatever their
+    numbers. The threshold lies midway between two neighbouring probabilities.
     """
-    probabilities = np.unique(np.concatenate([inside, outside, [0.0, 1.0]]))
+    probabilities = np.unique(np.concatenate([inside, *outside, [0.0, 1.0]]))
     middles = (probabilities[1:] + probabilities[:-1]) / 2
-    errors = [(inside < middle).mean() + (outside >= middle).mean() for middle in middles]
+    errors = [(inside < middle).mean() + np.mean([(kind >= middle).mean() for kind in outside]) for middle in middles]
     return float(middles[int(np.argmin(errors))])
 
 
-def _report_inside(regression: Regression, inner: np.ndarray, outer: dict[str, np.ndarray]) -> dict[str, Any]:
-    inside = regression.probability(inner)
-    kinds = {kind: regression.probability(features) for kind, features in outer.items() if len(features)}
+def _report_inside(regressions: Sequence[Regression], inner: np.ndarray, outer: dict[str, np.ndarray]) -> InsideTest:
+    inside = margin(regressions, inner)
+    kinds = {kind: margin(regressions, features) for kind, features in outer.items() if len(features)}
     everything = np.concatenate(list(kinds.values()))
-    return {"auc": auc(inside, everything), "inside": _share(inside, regression), "count": len(inside),
-            "outside": _share(everything, regression),
-            "kinds": {kind: {"auc": auc(inside, one_kind), "inside": _share(one_kind, regression),
-                             "count": len(one_kind)} for kind, one_kind in kinds.items()}}
+    return InsideTest(auc(inside, everything), _share(inside), len(inside), _share(everything),
+                      {kind: OutsideKind(auc(inside, margins), _share(margins), len(margins))
+                       for kind, margins in kinds.items()})
 
 
-def _share(probabilities: np.ndarray, regression: Regression) -> float:
-    return round(float((probabilities >= regression.threshold).mean()), 4)
+def _share(margins: np.ndarray) -> float:
+    """The fraction that counts as inside."""
+    return round(float((margins >= 1).mean()), 4)
 
 
 def _outside_inputs(options: CalibrationOptions, observer: Observer, examples: ExampleSet,
@@ -267,6 +304,22 @@ def fit(features: np.ndarray, label: np.ndarray, balanced: bool = False, penalty
     return _regression(mean, scale, solution)
 
 
+def fit_validated(features: np.ndarray, label: np.ndarray) -> Regression:
+    """`fit` with the penalty of PENALTIES whose predictions are best in cross-validation, by mean log probability.
+
+    Few answers with many features would otherwise be fitted too closely, and the confidence would be too sure.
+    """
+    fold = np.arange(len(label)) % FOLDS
+    losses = []
+    for penalty in PENALTIES:
+        unseen = np.empty(len(label))
+        for number in np.unique(fold):
+            kept = fold != number
+            unseen[~kept] = fit(features[kept], label[kept], penalty=penalty).probability(features[~kept])
+        losses.append(-np.log(np.clip(np.where(label, unseen, 1 - unseen), 1e-6, None)).mean())
+    return fit(features, label, penalty=PENALTIES[int(np.argmin(losses))])
+
+
 def _regression(mean: np.ndarray, scale: np.ndarray, solution: np.ndarray) -> Regression:
     rounded = [[float(f"{value:.8g}") for value in values] for values in (mean, scale, solution)]
     return Regression(rounded[0], rounded[1], rounded[2][:-1], rounded[2][-1])
@@ -279,16 +332,13 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return round(float(total / (len(positive) * len(negative))), 4)
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Mean confidence and fraction of right answers in bins of equal width; `error` is the expected calibration error.
-
-    confidence: `[N]`, 0 to 1. right: bool `[N]`. `auc` is None if all answers are right or all are wrong.
-    """
+def reliability(confidence: np.ndarray, right: np.ndarray) -> Reliability:
+    """The reliability of confidences `[N]`, 0 to 1, in answers that are `right`, bool `[N]`."""
     indices = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    groups = [{"confidence": round(float(confidence[indices == index].mean()), 4),
-               "right": round(float(right[indices == index].mean()), 4), "count": int((indices == index).sum())}
+    groups = [Group(round(float(confidence[indices == index].mean()), 4),
+                    round(float(right[indices == index].mean()), 4), int((indices == index).sum()))
               for index in range(BINS) if (indices == index).any()]
-    error = sum(group["count"] * abs(group["confidence"] - group["right"]) for group in groups) / len(confidence)
+    error = sum(group.count * abs(group.confidence - group.right) for group in groups) / len(confidence)
     both = right.any() and not right.all()
-    return {"error": round(error, 4), "auc": auc(confidence[right], confidence[~right]) if both else None,
-            "right": round(float(right.mean()), 4), "count": len(right), "groups": groups}
+    return Reliability(round(error, 4), auc(confidence[right], confidence[~right]) if both else None,
+                       round(float(right.mean()), 4), len(right), groups)

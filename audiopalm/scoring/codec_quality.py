@@ -8,9 +8,9 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jiwer
 import numpy as np
@@ -35,6 +35,40 @@ Audio = dict[str, np.ndarray]  # {utterance: samples [T] float32 at 16 kHz}
 Coding = Callable[[str, np.ndarray], tuple[np.ndarray, float]]  # (utterance, samples [T]) -> (decoded samples, bits)
 
 
+@dataclass(frozen=True)
+class Row:
+    """The figures of one system, see `systems`: its name `codec`, and the number of levels or the bit/s `asked` of it.
+
+    bitrate: actual bit/s. mel_distance: to the recordings. wer: a fraction, None without a judge. dnsmos: the mean,
+    None if it was not measured.
+    """
+
+    codec: str
+    asked: int
+    bitrate: int
+    mel_distance: float
+    wer: float | None
+    dnsmos: float | None
+
+
+@dataclass(frozen=True)
+class CodebookUse:
+    """The number of used codes of a level, and the perplexity of its codes."""
+
+    used: int
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class Coded:
+    """The ids `[frames, levels]` of each utterance, the use of each level, and the real-time factors on one core."""
+
+    ids: dict[str, np.ndarray]
+    codebooks: list[CodebookUse]
+    encode_rtf: float
+    decode_rtf: float
+
+
 def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, count: int, judge: str,
                   quality: int) -> str:
     """Measure `count` utterances of `language`, evenly spaced; write the figures to `output`, return them as a table.
@@ -56,14 +90,14 @@ def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, coun
                 "utterances": len(audio), "judge": judge, "dnsmos": quality}
     unfinished = Path(f"{output}.partial")
     earlier = read_json(unfinished) if unfinished.exists() else {}
-    rows = earlier["rows"] if earlier.get("settings") == settings else []
-    ids, speed_and_use = tokens(codec, audio)
+    rows = [Row(**row) for row in earlier["rows"]] if earlier.get("settings") == settings else []
+    coded = encode(codec, audio)
     absent: set[str] = set()
-    for name, asked, code in systems(codec, ids):
-        if name in absent or any((row["codec"], row["asked"]) == (name, asked) for row in rows):
+    for name, asked, code in systems(codec, coded.ids):
+        if name in absent or any((row.codec, row.asked) == (name, asked) for row in rows):
             continue
         try:
-            rows.append({"codec": name, "asked": asked, **measure(code, audio, texts, judge, quality)})
+            rows.append(measure(name, asked, code, audio, texts, judge, quality))
         except AudioPaLMError as error:
             if name != "codec2":
                 raise
@@ -71,15 +105,15 @@ def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, coun
             absent.add(name)
             continue
         logging.info("%s", rows[-1])
-        write_json(unfinished, {"settings": settings, "rows": rows})
-    report = {**settings, **speed_and_use, "rows": rows}
-    write_json(output, report)
+        write_json(unfinished, {"settings": settings, "rows": list(map(asdict, rows))})
+    write_json(output, {**settings, "codebooks": list(map(asdict, coded.codebooks)), "encode_rtf": coded.encode_rtf,
+                        "decode_rtf": coded.decode_rtf, "rows": list(map(asdict, rows))})
     unfinished.unlink(missing_ok=True)
-    return table(report)
+    return table(rows, coded)
 
 
-def tokens(codec: Codec, audio: Audio) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """{utterance: ids `[frames, levels]`}, and a report of codebook use and real-time factors."""
+def encode(codec: Codec, audio: Audio) -> Coded:
+    """Encode and decode all utterances, and measure the time."""
     seconds = sum(map(len, audio.values())) / SAMPLE_RATE
     codec.decode(codec.encode(list(audio.values())[:1]))  # warm-up: the first call is slower than the others
     started = time.monotonic()
@@ -87,8 +121,8 @@ def tokens(codec: Codec, audio: Audio) -> tuple[dict[str, np.ndarray], dict[str,
     encode_seconds, started = time.monotonic() - started, time.monotonic()
     codec.decode(list(ids.values()))
     decode_seconds = time.monotonic() - started
-    return ids, {"codebooks": codebook_use(np.concatenate(list(ids.values())), codec.size),
-                 "encode_rtf": round(encode_seconds / seconds, 4), "decode_rtf": round(decode_seconds / seconds, 4)}
+    return Coded(ids, codebook_use(np.concatenate(list(ids.values())), codec.size), round(encode_seconds / seconds, 4),
+                 round(decode_seconds / seconds, 4))
 
 
 def systems(codec: Codec, ids: dict[str, np.ndarray]) -> Iterator[tuple[str, int, Coding]]:
@@ -111,8 +145,8 @@ def _classic(code: Callable[[np.ndarray, int], tuple[np.ndarray, float]], bitrat
     return code(samples, bitrate)
 
 
-def measure(code: Coding, audio: Audio, texts: dict[str, str], judge: str, quality: int) -> dict[str, Any]:
-    """Actual bit/s, mel distance to the recordings, WER (with a judge) and mean DNSMOS of `quality` utterances."""
+def measure(name: str, asked: int, code: Coding, audio: Audio, texts: dict[str, str], judge: str, quality: int) -> Row:
+    """The figures of the system `name`, whose coding is `code`, with the DNSMOS of `quality` utterances."""
     made: Audio = {}
     bits, distance, distances = 0.0, MelDistance(), []
     for key, samples in audio.items():
@@ -120,18 +154,18 @@ def measure(code: Coding, audio: Audio, texts: dict[str, str], judge: str, quali
         bits += used
         distances.append(distance(torch.from_numpy(samples)[None], torch.from_numpy(made[key])[None]).item())
     scores = [dnsmos(samples) for samples in list(made.values())[::-(-len(made) // quality)]] if quality else []
-    return {"bitrate": round(bits / sum(map(len, audio.values())) * SAMPLE_RATE),
-            "mel_distance": round(float(np.mean(distances)), 3), "wer": word_error_rate(judge, made, texts),
-            "dnsmos": round(float(np.mean(scores)), 3) if scores else None}
+    return Row(name, asked, round(bits / sum(map(len, audio.values())) * SAMPLE_RATE),
+               round(float(np.mean(distances)), 3), word_error_rate(judge, made, texts),
+               round(float(np.mean(scores)), 3) if scores else None)
 
 
-def codebook_use(ids: np.ndarray, size: int) -> list[dict[str, Any]]:
-    """The number of used codes and the perplexity of each level, for ids `[frames, levels]` below `size`."""
+def codebook_use(ids: np.ndarray, size: int) -> list[CodebookUse]:
+    """The use of each level, for ids `[frames, levels]` below `size`."""
     use = []
     for level in ids.T:
         share = np.bincount(level, minlength=size) / len(level)
         entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
-        use.append({"used": int((share > 0).sum()), "perplexity": round(float(np.exp(entropy)), 1)})
+        use.append(CodebookUse(int((share > 0).sum()), round(float(np.exp(entropy)), 1)))
     return use
 
 
@@ -148,15 +182,14 @@ def word_error_rate(judge: str, audio: Audio, texts: dict[str, str]) -> float | 
     return round(jiwer.wer([english(texts[key]) for key in audio], [english(transcripts[key]) for key in audio]), 4)
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as a Markdown table."""
+def table(rows: list[Row], coded: Coded) -> str:
+    """The rows as a Markdown table, and the speed."""
     lines = ["| codec | bit/s | codes used | perplexity | mel distance | WER | DNSMOS |", "|---" * 7 + "|"]
-    for row in report["rows"]:
-        levels = row["asked"] if row["codec"] == "levels" else 0
-        use = report["codebooks"][levels - 1] if levels else {"used": "", "perplexity": ""}
-        scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("wer", "dnsmos")]
-        name = f"{levels} level{'s' * (levels > 1)}" if levels else row["codec"]
-        cells = [name, row["bitrate"] or "", use["used"], use["perplexity"], row["mel_distance"], *scores]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    speed = f"real-time factor on one core: encoding {report['encode_rtf']}, decoding {report['decode_rtf']}"
+    for row in rows:
+        levels = row.asked if row.codec == "levels" else 0
+        use = astuple(coded.codebooks[levels - 1]) if levels else ("", "")
+        scores = ["" if score is None else f"{score:.3f}" for score in (row.wer, row.dnsmos)]
+        name = f"{levels} level{'s' * (levels > 1)}" if levels else row.codec
+        lines.append(f"| {' | '.join(map(str, [name, row.bitrate or '', *use, row.mel_distance, *scores]))} |")
+    speed = f"real-time factor on one core: encoding {coded.encode_rtf}, decoding {coded.decode_rtf}"
     return "\n".join([*lines, "", speed])

@@ -1,12 +1,13 @@
 """The outputs of stages 10 and 11 for one set: finished decode folders, with their hypotheses, references and audio."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, require, sha256
+from audiopalm.data.columns import TableFile
 from audiopalm.data.datadir import read_table
 from audiopalm.languages import language_name
 from audiopalm.scoring.results import ResultRow, select
@@ -83,7 +84,7 @@ class TestSet:
 
     def __init__(self, decode_dir: str | Path, data_dir: str | Path, name: str) -> None:
         self.name, self.decode_dir, self.data_dir = name, Path(decode_dir) / name, Path(data_dir) / name
-        self._tables: dict[str, dict[str, str]] = {}
+        self._tables: dict[str, TableFile] = {}
         self.decodes = []
         for meta in sorted(self.decode_dir.glob("*/meta.json")):
             values = read_json(meta)
@@ -103,10 +104,10 @@ class TestSet:
                 raise AudioPaLMError(f"the scores are not of {folder}, which was made, spoken or removed since; run "
                                      f"{SCORE} again")
 
-    def table(self, name: str) -> dict[str, str]:
+    def table(self, name: str) -> TableFile:
         """A table of the data directory, for example `text.en`. Raises AudioPaLMError if it is missing."""
         if name not in self._tables:
-            self._tables[name] = read_table(self.data_dir / name, "stage 2 (audio)")
+            self._tables[name] = TableFile(self.data_dir / name, "stage 2 (audio)")
         return self._tables[name]
 
     def references(self, decode: Decode, output: Output, utterances: Iterable[str]) -> dict[str, str]:
@@ -126,7 +127,7 @@ class TestSet:
                                  f"run {DECODE} again")
         return references
 
-    def true_audio(self, decode: Decode, output: Output) -> dict[str, str]:
+    def true_audio(self, decode: Decode, output: Output) -> Mapping[str, str]:
         """{utterance: path of the true recording of an audio part}; empty if the set has no such recordings."""
         name = f"wav.scp.{decode.target}" if output.is_translated else "wav.scp"
         return self.table(name) if (self.data_dir / name).exists() else {}

@@ -28,6 +28,7 @@ from audiopalm.core.progress import progress
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
 from audiopalm.data.audio_archive import audio_exists, hash_audio
 
+JUDGED_LANGUAGE = "en"
 PAD_SECONDS = 0.3
 SILENCE = 1e-4  # of full scale
 SAVE_EVERY = 50  # files between two writes of the cache

@@ -12,6 +12,7 @@ from audiopalm.core.errors import AudioPaLMError
 
 RESAMPLES = 1000
 DRAWN_TOGETHER = 20  # resamples in memory at a time
+SCORED_TOGETHER = 500  # references whose n-grams are in memory at a time; sacreBLEU takes 5 to 10 KB for each
 BOOTSTRAP_SEED = 12345
 # Languages that are written without spaces between words. Their BLEU counts characters, as in publications.
 BY_CHARACTER = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
@@ -100,8 +101,9 @@ def _error_rate(process: Callable[[str, str], Alignment], references: list[str],
 
 
 def _overlap(metric: BLEU | CHRF, references: list[str], hypotheses: list[str]) -> Statistics:
-    metric.corpus_score(hypotheses, [references])  # sacreBLEU completes its signature when it scores a corpus
     # sacreBLEU's own sufficient statistics make 1000 resamples cost milliseconds instead of minutes.
-    rows = np.array(metric._extract_corpus_statistics(hypotheses, [references]))
+    blocks = (slice(first, first + SCORED_TOGETHER) for first in range(0, len(references), SCORED_TOGETHER))
+    rows = np.concatenate([np.array(metric._extract_corpus_statistics(hypotheses[block], [references[block]]))
+                           for block in blocks])
     return Statistics(rows, lambda total: float(metric._compute_score_from_stats(total.tolist()).score),
                       f"{type(metric).__name__}|{metric.get_signature()}")

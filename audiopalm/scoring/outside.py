@@ -14,24 +14,37 @@ from audiopalm.data.audio import SAMPLE_RATE
 
 Heard = tuple[str, np.ndarray]  # language of the tag, samples float32 `[T]`
 Written = tuple[str, str]  # language of the tag, text
+WRONG = "wrong language"  # an input under the tag of another language
 FITTED_SOUNDS = ("noise", "silence", "reversed")
-TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble")
-FITTED_TEXTS = ("open", "shuffled", "wrong language")
+TESTED_SOUNDS = (*FITTED_SOUNDS, "music", "chopped", "babble", WRONG)
+FITTED_TEXTS = ("open", "shuffled", WRONG)
 TESTED_TEXTS = (*FITTED_TEXTS, "other")
 NOTES = 24  # two octaves
 PIECE = 0.1  # seconds; the length of the pieces of `chopped`
 
 
 def sounds(recordings: Sequence[Heard], kinds: Sequence[str], count: int, seed: int) -> dict[str, list[Heard]]:
-    """{kind: `count` sounds}. Each sound is as long as one of the recordings; kinds made from speech change it."""
+    """{kind: `count` sounds}. Each sound is as long as one of the recordings; kinds made from speech change it, or its
+    language. Recordings of a single language have none in a wrong one."""
+    languages = sorted({language for language, _ in recordings})
     made: dict[str, list[Heard]] = {}
     for kind in kinds:
+        if kind == WRONG and len(languages) == 1:
+            continue
         random = np.random.default_rng([seed, *kind.encode()])
         made[kind] = []
         for _ in range(count):
             language, samples = recordings[int(random.integers(len(recordings)))]
-            made[kind].append((language, _sound(kind, samples, recordings, random).astype(np.float32)))
+            if kind == WRONG:
+                made[kind].append((_other(language, languages, random), samples))
+            else:
+                made[kind].append((language, _sound(kind, samples, recordings, random).astype(np.float32)))
     return made
+
+
+def _other(language: str, languages: Sequence[str], random: np.random.Generator) -> str:
+    """A random one of the other languages."""
+    return languages[(languages.index(language) + int(random.integers(1, len(languages)))) % len(languages)]
 
 
 def _sound(kind: str, samples: np.ndarray, recordings: Sequence[Heard], random: np.random.Generator) -> np.ndarray:
@@ -94,9 +107,8 @@ def texts(path: Path | None, sentences: Sequence[Written], kinds: Sequence[str],
         elif kind == "shuffled":
             made[kind] = [(language, " ".join(random.permutation(text.split()))) for language, text in chosen
                           if len(set(text.split())) > 4]
-        elif kind == "wrong language":
-            made[kind] = [(languages[(languages.index(language) + random.integers(1, len(languages))) % len(languages)],
-                           text) for language, text in chosen] if len(languages) > 1 else []
+        elif kind == WRONG and len(languages) > 1:
+            made[kind] = [(_other(language, languages, random), text) for language, text in chosen]
     return {kind: written for kind, written in made.items() if written}
 
 

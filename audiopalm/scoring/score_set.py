@@ -21,7 +21,7 @@ from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.speakers import speakers_beside, spread
 from audiopalm.scoring.consistency import Conditions
 from audiopalm.scoring.decodes import SCORE, Decode, TestSet
-from audiopalm.scoring.judge import judge_signature, transcribe
+from audiopalm.scoring.judge import JUDGED_LANGUAGE, judge_signature, transcribe
 from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
 from audiopalm.scoring.prosody import Prosodies, likeness
 from audiopalm.scoring.quality import SIGNATURE as DNSMOS
@@ -32,7 +32,6 @@ from audiopalm.scoring.voice import Voices, cosines, wins
 from audiopalm.stages.decode_record import decode_fingerprint
 from audiopalm.tasks import Output, decode_name, get_task
 
-JUDGED_LANGUAGE = "en"
 JUDGED = {"asr_bleu": "bleu", "asr_wer": "wer"}  # name in rows -> metric that is computed from a judge's transcripts
 BY_MODEL = ("model", "other", "other_prompt")  # systems whose speech is made from the model's units
 
@@ -173,7 +172,7 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
     sources = {name: recordings[name] for name in spoken}
     other_files = {name: recordings[other] for name, other in others.items()}
     systems = {"model": spoken} | {
-        system: {name: file for name, file in files.items() if name in spoken}
+        system: {name: files[name] for name in spoken if name in files}
         for system, files in (("true_tokens", test_set.true_tokens(decode, part.output)),
                               ("true_audio", test_set.true_audio(decode, part.output)))}
     if wrong := test_set.other_prompt(decode):

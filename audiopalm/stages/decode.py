@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from audiopalm.core.config import ranged, to_dict
+from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_json, write_json
 from audiopalm.data.datadir import table_writers
@@ -27,7 +26,7 @@ from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.loading import describe
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.decode_record import write_record
-from audiopalm.stages.decode_shards import Shard
+from audiopalm.stages.decode_shards import Shard, ShardAnswer
 from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
@@ -161,7 +160,7 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
         for job in plan(config, examples, decoded_set.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
-                    "decoding": to_dict(job.decoding) | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
+                    "decoding": job.decoding.record() | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
             folder = Folder(decoded_set.output / job.name, meta, job, examples)
             planned[job.name] = folder.meta
             if not folder.is_finished():
@@ -223,13 +222,13 @@ class Folder:
         with (table_writers(self.path) as write, atomic_path(self.path / "units.ark", final=False) as partial,
               GrowingArchive(partial, names) as archive):
             for shard in shards:
-                content = read_json(shard.path)
-                seconds += content["seconds"]
-                for name, answers in content["answers"].items():
+                decoded = shard.read()
+                seconds += decoded.seconds
+                for name, answers in decoded.answers.items():
                     best = answers[0]
-                    truncated += best["truncated"]
+                    truncated += best.truncated
                     units_seen += self.examples.count_units(name) if task.input == AUDIO else 0
-                    for part, output in zip(best["parts"], task.outputs, strict=True):
+                    for part, output in zip(best.parts, task.outputs, strict=True):
                         ids = np.array(part, dtype=np.int32)
                         if output.is_audio:
                             archive.append(ids - vocabulary.text_size)
@@ -249,20 +248,20 @@ class Folder:
         logging.info("%s: %d utterances, %d truncated; %.0f s of audio in %.1f s of work, %.0f a second",
                      self.path, len(names), truncated, audio, seconds, audio / max(seconds, 1e-9))
 
-    def write_answer(self, write: Callable[[str, str, str], None], rank: int, name: str, answer: dict[str, Any],
+    def write_answer(self, write: Callable[[str, str, str], None], rank: int, name: str, answer: ShardAnswer,
                      tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
         """Write a hypothesis of the n best in the layout of ESPnet's inference; `rank` counts from 0.
 
         In `token_int`, newline tokens separate the parts of a combined answer.
         """
         folder = f"{rank + 1}best_recog"
-        texts = [words(tokenizer, part) for part, output in zip(answer["parts"], self.job.task.outputs, strict=True)
+        texts = [words(tokenizer, part) for part, output in zip(answer.parts, self.job.task.outputs, strict=True)
                  if not output.is_audio]
         if texts:
             write(f"{folder}/text", name, PARTS.join(texts))
         between = f" {vocabulary.newline} "
-        write(f"{folder}/token_int", name, between.join(" ".join(map(str, part)) for part in answer["parts"]))
-        write(f"{folder}/score", name, str(answer["score"]))
+        write(f"{folder}/token_int", name, between.join(" ".join(map(str, part)) for part in answer.parts))
+        write(f"{folder}/score", name, str(answer.score))
 
 
 def words(tokenizer: TextTokenizer, ids: Iterable[int]) -> str:
@@ -278,7 +277,7 @@ def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batc
     for folder in folders:
         folder.clear()
         planned.append((folder, folder.shards(batch_size)))
-    missing = [shard for _, shards in planned for shard in shards if shard.read() is None]
+    missing = [shard for _, shards in planned for shard in shards if not shard.is_done()]
     for _ in run_jobs(launcher, "decode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
         pass  # the product of a shard is the file that it writes
     for folder, shards in planned:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from audiopalm.core.config import from_dict
+from audiopalm.core.config import from_dict, to_dict
 from audiopalm.core.device import best_device
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
@@ -22,6 +22,24 @@ from audiopalm.vocabulary.joint import load_vocabulary
 
 
 @dataclass(frozen=True)
+class ShardAnswer:
+    """One hypothesis for an utterance: the ids of each part, whether it was cut, and its log probability."""
+
+    parts: list[list[int]]
+    truncated: bool
+    score: float
+
+
+@dataclass(frozen=True)
+class DecodedShard:
+    """The contents of a shard's file. answers: {utterance: its hypotheses, the best first}. seconds: of work."""
+
+    meta: dict[str, Any]
+    seconds: float
+    answers: dict[str, list[ShardAnswer]]
+
+
+@dataclass(frozen=True)
 class Shard:
     """Utterances of one set to decode into the file `path`; `meta` are the settings in meta.json of the folder."""
 
@@ -30,13 +48,18 @@ class Shard:
     meta: dict[str, Any]
     utterances: list[str]
 
-    def read(self) -> dict[str, Any] | None:
-        """The contents of the file; None if there is no file, or if it has other settings or utterances."""
+    def is_done(self) -> bool:
+        """Whether the file exists and has these settings and utterances."""
         if not Path(self.path).exists():
-            return None
+            return False
         content = read_json(self.path)
-        same = content["meta"] == self.meta and list(content["answers"]) == self.utterances
-        return content if same else None
+        return content["meta"] == self.meta and list(content["answers"]) == self.utterances
+
+    def read(self) -> DecodedShard:
+        """The contents of the file."""
+        content = read_json(self.path)
+        return DecodedShard(content["meta"], content["seconds"], {
+            name: [ShardAnswer(**answer) for answer in answers] for name, answers in content["answers"].items()})
 
 
 class ShardDecoder:
@@ -50,9 +73,9 @@ class ShardDecoder:
         self.sets: dict[str, ExampleSet] = {}
 
     def __call__(self, shard: Shard) -> Result:
-        """Write {meta, seconds, answers: {utterance: [{parts, truncated, score}, ...]}}, the best answer first.
+        """Write the DecodedShard of a shard.
 
-        An error is returned as a result, so that the stage reports the error of any job.
+        An error is returned as a result, so that the stage reports that of any job.
         """
         data, meta, began = shard.data_dir, shard.meta, time.monotonic()
         if data not in self.sets:
@@ -70,10 +93,10 @@ class ShardDecoder:
         except AudioPaLMError as error:
             return Result(str(error))
         answers = {example.utterance: [
-            {"parts": [part.tolist() for part in answer.parts], "truncated": answer.truncated, "score": answer.score}
-            for answer in ranked] for example, ranked in zip(examples, n_best, strict=True)}
-        write_json(shard.path, {"meta": meta, "seconds": time.monotonic() - began,
-                                "answers": {name: answers[name] for name in shard.utterances}})
+            ShardAnswer([part.tolist() for part in answer.parts], answer.truncated, answer.score) for answer in ranked]
+            for example, ranked in zip(examples, n_best, strict=True)}
+        write_json(shard.path, to_dict(DecodedShard(meta, time.monotonic() - began, {
+            name: answers[name] for name in shard.utterances})))
         return Result()
 
 

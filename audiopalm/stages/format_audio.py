@@ -72,18 +72,25 @@ def plan_archives(files: list[SpeechFile], missing: set[str], store: AudioStore,
     return archives
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a set may contain: speech of `shortest` to `longest` seconds, damaged audio of at most `max_drop` (0 to 1)
+    of its utterances.
+    """
+
+    shortest: float = 0.0
+    longest: float = float("inf")
+    max_drop: float = 0.05
+
+
 @dataclass
 class SpeechFilter:
-    """Decides by audio, length and text which speech stays, and records the removed speech with reasons.
-
-    shortest, longest: limits in seconds.
-    """
+    """Decides by audio, length and text which speech stays, and records the removed speech with reasons."""
 
     store: AudioStore
     damaged: dict[str, str]
     text: dict[str, str]
-    shortest: float
-    longest: float
+    limits: Limits
     seconds: dict[str, float] = field(default_factory=dict)  # by file, for all files that `accepts` was called with
     # The utterance, the word "utterance" or "translation.<language>", and the reason.
     removed: list[tuple[str, str, str]] = field(default_factory=list)
@@ -101,8 +108,8 @@ class SpeechFilter:
         seconds = self.seconds[name]
         if name in self.damaged:
             return self.damaged[name]
-        if not self.shortest <= seconds <= self.longest:
-            return f"too {'short' if seconds < self.shortest else 'long'}"
+        if not self.limits.shortest <= seconds <= self.limits.longest:
+            return f"too {'short' if seconds < self.limits.shortest else 'long'}"
         if not suffix and len(self.text.get(key, "")) > FASTEST * seconds:
             return f"more than {FASTEST} characters a second"
         return ""
@@ -120,20 +127,20 @@ class SpeechFilter:
         return report
 
 
-def format_directory(directory: Path, output: Path, store: AudioStore, damaged: dict[str, str], shortest: float = 0.0,
-                     longest: float = float("inf"), max_drop: float = 0.05, pipes: bool = False) -> dict:
+def format_directory(directory: Path, output: Path, store: AudioStore, damaged: dict[str, str], limits: Limits,
+                     pipes: bool = False) -> dict:
     """Write the tables of one set, whose audio `make_audio` has written; return the report of `SpeechFilter`.
 
     The report is also written to <output>/format.json, the removed speech to <output>/removed.tsv. damaged: the damaged
     recordings that `make_audio` returned. pipes: whether wav.scp may contain commands.
 
-    An utterance whose own speech is damaged, shorter or longer than the limits (seconds), or too short for its text is
-    removed from every table. A translation with such speech only loses its audio. Raises AudioPaLMError if no utterance
-    is left, or if more than `max_drop` (0 to 1) of the utterances have damaged audio.
+    An utterance whose own speech is damaged, shorter or longer than the limits, or too short for its text is removed
+    from every table. A translation with such speech only loses its audio. Raises AudioPaLMError if no utterance is
+    left, or if more than `limits.max_drop` of the utterances have damaged audio.
     """
     spoken = all_speech(directory, pipes)
     text = read_table(require(directory / "text", MADE_BY))
-    speech_filter = SpeechFilter(store, damaged, text, shortest, longest)
+    speech_filter = SpeechFilter(store, damaged, text, limits)
     kept = {key for key, speech in spoken[""].items() if speech_filter.accepts(key, speech, "")}
     tables = {suffix: {key: store.path(speech.name()) for key, speech in table.items()
                        if key in kept and (not suffix or speech_filter.accepts(key, speech, suffix))}
@@ -143,8 +150,8 @@ def format_directory(directory: Path, output: Path, store: AudioStore, damaged: 
     write_text(output / "removed.tsv", "".join("\t".join(row) + "\n" for row in speech_filter.removed))
     write_json(output / "format.json", report)
     broken = [f"{speech.path} {damaged[speech.name()]}" for speech in spoken[""].values() if speech.name() in damaged]
-    if not kept or len(broken) > max_drop * len(spoken[""]):
-        what = f"more than --max_drop {max_drop:g} of the audio is damaged" if kept else "no utterance is left"
+    if not kept or len(broken) > limits.max_drop * len(spoken[""]):
+        what = f"more than --max_drop {limits.max_drop:g} of the audio is damaged" if kept else "no utterance is left"
         example = f"; for example {broken[0]}" if broken else ""
         raise AudioPaLMError(f"{directory}: {what}, see {output}/removed.tsv{example}")
     write_tables(directory, output, tables, lengths)
@@ -163,14 +170,11 @@ def write_tables(directory: Path, output: Path, tables: dict[str, dict[str, str]
     write_table(output / "utt2dur", {key: f"{value:.3f}" for key, value in lengths.items()})
 
 
-
-def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, shortest: float, longest: float,
-                 max_drop: float, pipes: bool) -> None:
+def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, limits: Limits, pipes: bool) -> None:
     """Write the audio of all sets, then the tables of each set.
 
-    sets: {data directory: output}. pipes: whether wav.scp may contain commands, which are then run. The limits are
-    those of `format_directory`. Raises AudioPaLMError as `format_directory` does, and if another process writes one of
-    the folders.
+    sets: {data directory: output}. pipes: whether wav.scp may contain commands, which are then run. Raises
+    AudioPaLMError as `format_directory` does, and if another process writes one of the folders.
     """
     start = time.monotonic()
     logging.info("reading %s", " ".join(map(str, sets)))
@@ -181,8 +185,7 @@ def format_audio(sets: dict[Path, Path], store: AudioStore, launcher: Launcher, 
         logging.info("made %d recordings in %s, %.1f s", made, store.folder, time.monotonic() - start)
         for directory, output in sets.items():
             with locked(output, "format_audio"):
-                report = format_directory(directory, output, store, damaged, shortest, longest, max_drop, pipes)
-
+                report = format_directory(directory, output, store, damaged, limits, pipes)
             removed = ", ".join(f"{count} {reason}" for reason, count in report["removed"].items()) or "none"
             logging.info("wrote %s: %d utterances, %.2f h (%.2f h with translations), removed: %s", output,
                          report["utterances"], report["hours"], report["hours_of_all_speech"], removed)

@@ -60,6 +60,11 @@ def add_launcher_options(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--job_dir", type=Path, help=f"folder for the lists and logs of the jobs [{folder}]")
 
 
+def launcher_of(arguments: argparse.Namespace, folder: Path) -> Launcher:
+    """The Launcher of `add_launcher_options`; without --job_dir its folder is `folder`/jobs."""
+    return Launcher(arguments.cmd, arguments.nj, arguments.job_dir or folder / "jobs")
+
+
 def dealt(items: list[Item], jobs: int) -> list[Item]:
     """`items` reordered so that each of `jobs` jobs gets an equal share of every part of the list."""
     return [item for job in range(jobs) for item in items[job::jobs]]

@@ -1,18 +1,21 @@
 """Stage 6: the text tokenizer and vocabulary.json, from the training texts and the tokens of stage 5."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
 
 from audiopalm.core.config import chosen, ranged
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_object
+from audiopalm.core.files import read_object, require
 from audiopalm.core.hub import find_pretrained
 from audiopalm.core.manifest import check_manifest
-from audiopalm.data.datadir import languages_of, read_table
 from audiopalm.data.example_set import DATA_STAGE, UNITS_META
-from audiopalm.data.index import renew_index
+from audiopalm.data.index import open_index, renew_index
+from audiopalm.data.indexed import IndexedSet
 from audiopalm.languages import in_order
 from audiopalm.lm.huggingface.pretrained import read_config, read_eos
 from audiopalm.lm.importing import check_text_lm
@@ -22,7 +25,7 @@ from audiopalm.vocabulary.extension import extend_tokenizer, is_extensible
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary, make_vocabulary
 from audiopalm.vocabulary.text import FILES, take_tokenizer, tokenizer_file, train_tokenizer
 
-MAX_TEXTS = 1_000_000  # texts that pieces are learned from; SentencePiece takes 2 to 4 KB of memory for each
+MAX_TEXTS = 100_000  # texts that pieces are learned from; SentencePiece takes 1 to 4 KB of memory for each
 
 
 @dataclass
@@ -43,19 +46,19 @@ def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_
     data_dir: the data directory of the training set. tokens: its folder of stage 5. init_lm: a folder or hub id. Raises
     AudioPaLMError for missing inputs and for a text LM that cannot be imported.
     """
-    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
+    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), Texts(data_dir)
     if init_lm:
         lm = find_pretrained(init_lm)
         check_text_lm(lm)
         text_size, eos = read_config(lm).vocabulary_size, read_eos(lm)
         _remove_earlier(output)
         take_tokenizer(lm, output)
-        return _finish(data_dir, output, meta, list(texts), text_size, eos)
+        return _finish(data_dir, output, meta, texts.languages, text_size, eos)
     _remove_earlier(output)
-    sentences = _spread(sorted({text for in_language in texts.values() for text in in_language}))
+    sentences = sample(texts.of(texts.languages))
     # The tags are part of the training texts, because the tokenizer encodes tags like any other text.
-    train_tokenizer(sentences + _tags(texts) * 10, output / "text.model", config.text_size)
-    return _finish(data_dir, output, meta, list(texts), None, -1)
+    train_tokenizer(sentences + _tags(texts.languages) * 10, output / "text.model", config.text_size)
+    return _finish(data_dir, output, meta, texts.languages, None, -1)
 
 
 def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack: Path, output: Path) -> Vocabulary:
@@ -63,21 +66,24 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
 
     Raises AudioPaLMError if the tokens were made by other units than those of the pack.
     """
-    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), _texts(data_dir)
+    meta, texts = read_object(tokens / "meta.json", "stage 5 (tokenize)", UNITS_META), Texts(data_dir)
     check_manifest(pack)
     known, _ = load_vocabulary(pack / "vocabulary")
     if meta["units_sha256"] != known.units_sha256:
         raise AudioPaLMError(f"{tokens} was made with units {meta['units_sha256']}, {pack} with {known.units_sha256}; "
                              "run stages 3 and 5 with the same --init_pack")
-    languages = in_order({*known.languages, *texts})
-    learned = [code for code in texts if config.pieces_from == "all" or code not in known.languages]
+    languages = in_order({*known.languages, *texts.languages})
+    learned = [code for code in texts.languages if config.pieces_from == "all" or code not in known.languages]
     file, added = tokenizer_file(pack / "vocabulary"), 0
     _remove_earlier(output)
     if learned and config.new_pieces and is_extensible(file):
-        kept = _tags(known.languages) + [text for code in texts if code not in learned for text in texts[code]]
+        def kept() -> Iterator[str]:
+            yield from _tags(known.languages)
+            yield from texts.of(code for code in texts.languages if code not in learned)
+
         new_tags = [tag for tag in _tags(languages) if tag not in set(_tags(known.languages))]
-        sentences = _spread(sorted({text for code in learned for text in texts[code]}))
-        added = extend_tokenizer(file, output / file.name, sentences + new_tags * 10, kept, config.new_pieces)
+        sentences = sample(texts.of(learned)) + new_tags * 10
+        added = extend_tokenizer(file, output / file.name, sentences, kept, config.new_pieces)
     else:
         take_tokenizer(pack / "vocabulary", output)
     logging.info("%s: %d text ids, %d of them new; new languages: %s", output, known.text_size + added, added,
@@ -96,27 +102,47 @@ def _finish(data_dir: Path, output: Path, meta: dict, languages: list[str], text
     vocabulary = make_vocabulary(output, meta["units_size"], meta["units_sha256"], languages, text_size, eos)
     logging.info("%s: %d text ids, %d audio ids, layout %s", output, vocabulary.text_size, vocabulary.audio_size,
                  vocabulary.layout_hash)
-    renew_index(data_dir, DATA_STAGE)
     write_lengths(data_dir, *load_vocabulary(output))
     return vocabulary
 
 
-def _texts(data_dir: Path) -> dict[str, list[str]]:
-    """{language: texts and translations in it} of a data directory, in the order of the languages."""
-    languages = read_table(data_dir / "utt2lang", DATA_STAGE)
-    texts: dict[str, list[str]] = {code: [] for code in (*languages.values(), *languages_of(data_dir, "text"))}
-    for utterance, text in read_table(data_dir / "text", DATA_STAGE).items():
-        if utterance not in languages:
-            raise AudioPaLMError(f"{data_dir}/utt2lang has no line for {utterance!r}")
-        texts[languages[utterance]].append(text)
-    for language in languages_of(data_dir, "text"):
-        texts[language] += read_table(data_dir / f"text.{language}").values()
-    return {code: texts[code] for code in in_order(set(texts))}
+class Texts:
+    """The texts of a data directory, and its `languages` in the order of audiopalm/languages.py.
+
+    Texts are read by the index of the directory, which is made if needed. Raises AudioPaLMError as `write_index` does.
+    """
+
+    def __init__(self, data_dir: Path):
+        require(data_dir / "text", DATA_STAGE)
+        renew_index(data_dir, DATA_STAGE)
+        self._set = IndexedSet(open_index(data_dir, None)[0])
+        translations = {table.partition(".")[2] for table in self._set.data.tables()} - {""}
+        self.languages = in_order({*self._set.data.languages, *translations})
+
+    def of(self, languages: Iterable[str]) -> Iterator[str]:
+        """The transcripts and translations in `languages`; only one of them is in memory at a time."""
+        for code in languages:
+            tables = {"text": self._set.rows_of_language(code), f"text.{code}": np.arange(self._set.rows)}
+            for table, rows in tables.items():
+                for row in rows[self._set.has_text(table, rows)]:
+                    yield self._set.text(table, int(row))
 
 
-def _spread(texts: list[str]) -> list[str]:
-    """At most MAX_TEXTS of the texts, evenly spaced."""
-    return texts[::max(-(-len(texts) // MAX_TEXTS), 1)]
+def sample(texts: Iterable[str]) -> list[str]:
+    """The distinct `texts`, sorted; of more than MAX_TEXTS, those with the smallest hashes.
+
+    So the sample is random, and does not depend on the order of the texts. A quarter more is in memory at most.
+    """
+    chosen: dict[bytes, str] = {}
+    limit = b"\xff" * 8
+    for text in texts:
+        key = blake2b(text.encode(), digest_size=8).digest()
+        if key <= limit:
+            chosen[key] = text
+        if len(chosen) > MAX_TEXTS * 5 // 4:
+            limit = sorted(chosen)[MAX_TEXTS - 1]
+            chosen = {key: text for key, text in chosen.items() if key <= limit}
+    return sorted(chosen[key] for key in sorted(chosen)[:MAX_TEXTS])
 
 
 def _tags(languages: Iterable[str]) -> list[str]:

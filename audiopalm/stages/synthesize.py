@@ -8,7 +8,7 @@ next utterance of the speaker (by id, wrapping round), never the sentence itself
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,9 @@ from audiopalm.stages.audio_store import AudioStore, archive_stem
 from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
 from audiopalm.stages.jobs import Launcher, dealt, run_jobs
 from audiopalm.stages.prompt_utterances import SILENCE, Prompts
-from audiopalm.stages.synthesize_shards import SpeechShard, SpokenShard
+from audiopalm.stages.synthesize_shards import PROMPT_SECONDS, SpeakerOptions, SpeechShard, SpokenShard
 from audiopalm.tasks import Output, get_task
 
-DEFAULT_SECONDS = 3.0  # of a voice prompt
 PROMPTS = ("own", "other", "none")  # the prompt that the row of the task names, that of another speaker, silence
 SHARD = 256  # utterances in a shard; when archives are written, a killed job loses at most this many
 
@@ -197,25 +196,17 @@ class Folder:
                      len(units), empty, audio, seconds, seconds / max(audio, 1e-9))
 
 
-@dataclass(frozen=True)
-class SpeechOptions:
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions(SpeakerOptions):
     """The inputs and settings of stage 11 for one set. The fields are the options of its command."""
 
     decode_dir: Path
-    data_dir: Path
-    tokens: Path
-    acoustic: Path
-    codec: Path
     names: str | None = None
     true_tokens: str = ""
     true_most: int | None = None
     other_prompts: int = 0
     limit: int | None = None
     prompt: str = "own"
-    prompt_seconds: float = 3.0
-    seed: int = 0
-    audio_format: str = "wav"
-    overrides: Sequence[str] = ()
 
 
 def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
@@ -237,7 +228,7 @@ def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
         logging.info("%s: no decode speaks, there is nothing to synthesize", options.decode_dir)
     settings = {"seed": options.seed, "generation": to_dict(acoustic.generation),
                 "acoustic_sha256": sha256(options.acoustic / MODEL), "codec_sha256": sha256(options.codec / MODEL)}
-    if options.prompt_seconds != DEFAULT_SECONDS:  # the names of the prompts are in the fingerprint of the inputs
+    if options.prompt_seconds != PROMPT_SECONDS:  # the names of the prompts are in the fingerprint of the inputs
         settings["prompt_seconds"] = options.prompt_seconds
     speak(decoded + ceilings, settings, options, launcher)
     if options.other_prompts:
@@ -253,11 +244,7 @@ def speak(jobs: list[Job], settings: dict[str, Any], options: SpeechOptions, lau
             logging.info("%s: %d recordings are there already", folder.path, len(folder.job.units))
     folders = [folder for folder in folders if not folder.is_finished]
     shards = [shard for folder in folders for shard in folder.shards(launcher.number)]
-    arguments = ["--acoustic", str(options.acoustic), "--codec", str(options.codec), "--seed", str(options.seed),
-                 "--data_dir", str(options.data_dir), "--tokens", str(options.tokens),
-                 "--audio_format", options.audio_format, "--prompt_seconds", str(options.prompt_seconds),
-                 *options.overrides]
-    spoken = list(run_jobs(launcher, "synthesize_shards", arguments, dealt(shards, launcher.number), SpokenShard,
-                           "shards"))
+    spoken = list(run_jobs(launcher, "synthesize_shards", options.arguments(), dealt(shards, launcher.number),
+                           SpokenShard, "shards"))
     for folder in folders:
         folder.finish([shard for shard in spoken if shard.folder == str(folder.path / "wav")])

@@ -1,7 +1,7 @@
 """The jobs of stage 11: shards of units to speech, by the acoustic model and the codec."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,32 @@ from audiopalm.stages.jobs import Result, work
 from audiopalm.stages.prompt_utterances import SILENCE, Prompts
 
 SILENCE_SECONDS = 0.5  # the speech of an utterance without units
+PROMPT_SECONDS = PROMPT_UNITS / UNITS_RATE  # of a voice prompt, as in the training of acoustic models
 CHUNK = 64  # utterances in a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerOptions:
+    """The models and settings that speak a set. The fields are options of the commands of stage 11.
+
+    data_dir, tokens: the set, whose utterances are the voice prompts. prompt_seconds: longest voice prompt.
+    overrides: settings of the generation.
+    """
+
+    acoustic: Path
+    codec: Path
+    data_dir: Path
+    tokens: Path
+    seed: int = 0
+    audio_format: str = "wav"
+    prompt_seconds: float = PROMPT_SECONDS
+    overrides: Sequence[str] = ()
+
+    def arguments(self) -> list[str]:
+        """The options of a job."""
+        return ["--acoustic", str(self.acoustic), "--codec", str(self.codec), "--data_dir", str(self.data_dir),
+                "--tokens", str(self.tokens), "--seed", str(self.seed), "--audio_format", self.audio_format,
+                "--prompt_seconds", str(self.prompt_seconds), *self.overrides]
 
 
 @dataclass(frozen=True)
@@ -56,10 +81,10 @@ class SpokenShard(Result):
 class Speaker:
     """Writes shards of speech with an acoustic model and a codec in memory, prompted by utterances of a set."""
 
-    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str,
-                 prompt_seconds: float) -> None:
-        self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, seed
-        self.audio_format, self.prompt_units = audio_format, max(round(prompt_seconds * UNITS_RATE), 1)
+    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, options: SpeakerOptions) -> None:
+        self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, options.seed
+        self.audio_format = options.audio_format
+        self.prompt_units = max(round(options.prompt_seconds * UNITS_RATE), 1)
 
     def __call__(self, shard: SpeechShard) -> SpokenShard:
         """Write the speech of a shard. An error is returned as a result, so that the stage reports that of any job."""
@@ -109,12 +134,11 @@ class Speaker:
                 yield name, samples.get(name, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), dtype=np.float32))
 
 
-def synthesize_shards(todo: Path, done: Path, acoustic_dir: Path, codec: Path, data_dir: Path, tokens: Path, seed: int,
-                      audio_format: str, prompt_seconds: float, overrides: list[str]) -> None:
+def synthesize_shards(todo: Path, done: Path, options: SpeakerOptions) -> None:
     """Speak the shards of a job, on one core or a GPU."""
     torch.set_num_threads(1)
     device = best_device()
-    acoustic = load_acoustic(acoustic_dir, device, overrides)
-    speaker = Speaker(acoustic, load_codec(codec, device), Prompts(data_dir, tokens, acoustic, acoustic_dir), seed,
-                      audio_format, prompt_seconds)
+    acoustic = load_acoustic(options.acoustic, device, options.overrides)
+    prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
+    speaker = Speaker(acoustic, load_codec(options.codec, device), prompts, options)
     work(todo, done, SpeechShard, speaker)

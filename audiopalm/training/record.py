@@ -36,6 +36,11 @@ def hash_data(directory: str | Path | None) -> str | None:
     return None if directory is None else _hash_tables(Path(directory), TABLES)
 
 
+def made_from_speech(config: Any, seed: int, data: str | Path, dev: str | Path | None) -> dict[str, Any]:
+    """The settings and hashes of everything that changes a model of speech: units or a codec."""
+    return {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}
+
+
 def hash_tokens(directory: str | Path | None) -> str | None:
     """A hash of the token folder of stage 5: meta.json, the ids, and the names of the archives without their folders.
 

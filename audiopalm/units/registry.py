@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[type[Any], type[SpeechEncoder]]] = {
 class UnitTokenizer:
     """Speech to unit ids.
 
-    >>> UnitTokenizer.load("exp/units").encode([samples])[0]
+        UnitTokenizer.load("exp/units").encode([samples])[0]
     """
 
     rate = RATE  # Hz

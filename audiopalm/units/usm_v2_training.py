@@ -24,7 +24,7 @@ from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.precision import full_precision
-from audiopalm.training.record import hash_data, settings_of
+from audiopalm.training.record import made_from_speech
 from audiopalm.units.encoder import HOP
 from audiopalm.units.mel_conformer import measure_scale, positions_of, valid_mask
 from audiopalm.units.registry import save_units
@@ -78,8 +78,7 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int,
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "quantiser needs steps of its own")
-    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}
-    run = Run(output, "model.safetensors", seed, config.training, made_from)
+    run = Run(output, "model.safetensors", seed, config.training, made_from_speech(config, seed, data, dev))
     run_training(run, lambda fabric: UsmTraining(config, data, dev, output, seed, fabric))
 
 

@@ -18,7 +18,7 @@ from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.precision import full_precision
-from audiopalm.training.record import hash_data, settings_of
+from audiopalm.training.record import made_from_speech
 from audiopalm.units.kmeans_training import KMeansConfig, fit_codebook
 from audiopalm.units.mel_conformer import measure_scale, positions_of, valid_mask
 from audiopalm.units.registry import save_units
@@ -64,8 +64,7 @@ def train_w2v_bert(data: str | Path, config: W2vBertTraining, output: Path, seed
     depth = config.model.contrastive_blocks + config.model.masked_blocks
     if not 1 <= config.model.layer <= depth:
         raise AudioPaLMError(f"model.layer is {config.model.layer}, there are blocks 1 to {depth}")
-    made_from = {"config": settings_of(config), "seed": seed, "data": hash_data(data), "dev": hash_data(dev)}
-    run = Run(output, "model.safetensors", seed, config.training, made_from)
+    run = Run(output, "model.safetensors", seed, config.training, made_from_speech(config, seed, data, dev))
     run_training(run, lambda fabric: W2vBertUnits(config, data, dev, output, seed, fabric))
 
 

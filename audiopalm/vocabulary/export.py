@@ -1,6 +1,7 @@
 """The joint vocabulary as a Hugging Face tokenizer, in which audio ids are the tokens `<audio_0>`, `<audio_1>`, ...
 
-transformers can then encode the prompt `[ASR Spanish]<audio_17><audio_4>` and a newline, and decode the answer.
+transformers can then encode the prompts `[ASR Spanish]<audio_17><audio_4>` and `[MT Spanish English] uno dos`, each
+with a newline after it, and decode the answers. The space is SentencePiece's, which encodes tag and text one by one.
 """
 
 import json

@@ -4,7 +4,7 @@ The texts of the languages that the model was trained on must keep their ids, so
 pieces that would change the ids of such a text are left out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,19 @@ def is_extensible(file: Path) -> bool:
     return file.suffix == ".model" and bool(_read(file).trainer_spec.model_type == unigram)
 
 
-def extend_tokenizer(file: Path, output: Path, texts: Iterable[str], known_texts: Iterable[str], number: int) -> int:
+def extend_tokenizer(file: Path, output: Path, texts: Iterable[str], known_texts: Callable[[], Iterable[str]],
+                     number: int) -> int:
     """Write the SentencePiece model `file` with at most `number` new pieces, learned from `texts`, to `output`.
 
-    Ids and scores of the old pieces do not change, nor do the ids of `known_texts`. Returns the number of new pieces.
+    Ids and scores of the old pieces do not change, nor do the ids of the texts that `known_texts` returns, which is
+    called several times, so that these texts need not be in memory. Returns the number of new pieces.
     Raises AudioPaLMError where `number` is less than the number of different characters in `texts`.
     """
     old = _read(file)
     pieces = _new_pieces(old, texts, number)
-    known = sorted(set(known_texts))
     while pieces:  # repeated, because known texts may use another new piece when one is removed
         processor = sentencepiece.SentencePieceProcessor(model_proto=_with(old, pieces).SerializeToString())
-        used = {index - len(old.pieces) for ids in processor.encode(known) for index in ids}
+        used = {index - len(old.pieces) for text in known_texts() for index in processor.encode(text)}
         if not any(index >= 0 for index in used):
             break
         pieces = [piece for index, piece in enumerate(pieces) if index not in used]

@@ -399,7 +399,7 @@ main() {
         reads 9 "${models}/acoustic"
         module calibrate --lm "${models}/lm" --vocabulary "${models}/vocabulary" --units "${units_exp}" \
             --data_dir "${raw}" --tokens "${tokendir}" --dev "${valid_set}" --test "${first_test}" \
-            --output "${models}" --seed "${seed}" ${calibrate_args}
+            --acoustic "${models}/acoustic" --codec "${codec_exp}" --output "${models}" --seed "${seed}" ${calibrate_args}
         module pack --expdir "${models}" --units "${units_exp}" --codec "${codec_exp}" --output "${expdir}/pack" \
             --results "${expdir}/results.json" --decode_dir "${expdir}/decode" --data_dir "${raw}" ${pack_args}
         writes "${expdir}/pack" "${expdir}/pack.zip"

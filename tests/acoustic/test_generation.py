@@ -1,5 +1,7 @@
 """SoundStorm: batches and windows, prompts of any length, masks, and the choice of codes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,9 +29,10 @@ def speech(random: np.random.Generator, units: int, surplus: int = 0) -> tuple[n
     return random.integers(0, UNITS, units), random.integers(0, CODES, (2 * units + surplus, LEVELS))
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_an_utterance_has_the_same_codes_in_a_list_and_alone(acoustic, monkeypatch, batched):
+@pytest.mark.parametrize("batched, precision", [(False, "32-true"), (True, "32-true"), (False, "bf16-mixed")])
+def test_an_utterance_has_the_same_codes_in_a_list_and_alone(acoustic, monkeypatch, batched, precision):
     """Batches are small on a CPU, and large on a GPU."""
+    acoustic = SoundStormAcoustic(acoustic.model, replace(acoustic.generation, precision=precision))
     if batched:
         monkeypatch.setattr(acoustic, "windows", lambda: acoustic.generation)
     random = np.random.default_rng(1)

@@ -6,13 +6,15 @@ import torch
 from tiny_models import tiny_codec
 
 from audiopalm.codec.base import in_batches
-from audiopalm.codec.spectral import SpectralCodec, inverse_stft
+from audiopalm.codec.source_filter import SourceFilterConfig, inverse_stft
+from audiopalm.codec.spectral import SpectralCodec
 
 
 @pytest.fixture
 def codec() -> SpectralCodec:
     torch.manual_seed(0)
-    return SpectralCodec(tiny_codec(encoder_dim=16, decoder_dim=16, encoder_blocks=2, decoder_blocks=2, levels=3))
+    return SpectralCodec(tiny_codec(encoder_dim=16, encoder_blocks=2, levels=3,
+                                  decoder=SourceFilterConfig(dim=16, blocks=2)))
 
 
 @torch.inference_mode()
@@ -23,7 +25,8 @@ def test_padding_changes_neither_ids_nor_samples(codec):
     for batched, alone in zip(codec.encode_batch(audio), ids, strict=True):
         assert batched.shape == alone.shape and (batched == alone).mean() > 0.99
     for batched, alone in zip(codec.decode_batch(ids), codec.decode(ids), strict=True):
-        np.testing.assert_allclose(batched, alone, atol=2e-5)
+        # Rounding of the pitch adds up to a small shift of the harmonics.
+        np.testing.assert_allclose(batched, alone, atol=1e-2 * np.abs(alone).max())
 
 
 def test_the_inverse_stft_is_that_of_torch():

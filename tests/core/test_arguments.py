@@ -25,6 +25,15 @@ def test_overrides_may_stand_before_between_and_behind_the_options(monkeypatch, 
     assert (parsed.output, parsed.overrides) == ("X", ["a=1", "b=2"])
 
 
+@pytest.mark.parametrize("command, line", [
+    ("format_audio", "--input a b --output c --audio_dir d"),
+    ("tokenize", "--data_dir a b --output c --units d --codec e")])
+def test_folders_without_a_counterpart_are_one_line(monkeypatch, command, line):
+    monkeypatch.setattr(sys, "argv", [command, *line.split()])
+    with pytest.raises(AudioPaLMError, match="names 2 folders, --output names 1; give one for each"):
+        importlib.import_module(f"audiopalm.bin.{command}").main()
+
+
 def test_faiss_reports_no_import_errors():
     """faiss logs each of its builds that is absent, and commands that import it late would show these lines."""
     script = "import logging; logging.basicConfig(level=logging.INFO); import audiopalm.core.kmeans"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hub_server import TOKEN, hub_server
 from prestarted import run_python
+from waiting import LIMIT
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
@@ -127,7 +128,8 @@ def command(hub, tmp_path):
     def run(*arguments, code=0, **changed):
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN,
                        # the transport of large files that a server without chunk storage has
-                       "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **changed}
+                       "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                       "HF_HUB_ETAG_TIMEOUT": str(LIMIT), "HF_HUB_DOWNLOAD_TIMEOUT": str(LIMIT), **changed}
         done = run_python(*arguments, **environment)
         assert done.returncode == code, done.stderr
         return done.stdout.strip() if code == 0 else done.stderr

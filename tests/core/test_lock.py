@@ -5,9 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+from contextlib import suppress
 
 import pytest
+from waiting import LIMIT
 
 from audiopalm.core import lock
 from audiopalm.core.errors import AudioPaLMError
@@ -16,15 +17,18 @@ from audiopalm.core.lock import all_locked, locked
 from audiopalm.core.partials import partial_path, remove_stale_partials
 
 HOLD = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from audiopalm.core.files import atomic_path
 from audiopalm.core.lock import locked
+
+def live():
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
 with locked(sys.argv[1], "training"), atomic_path(sys.argv[1] + "/model.safetensors") as partial:
     partial.write_text("half")
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    child.start()
-    print(child.pid, flush=True)
-    time.sleep(60)
+    multiprocessing.get_context("fork").Process(target=live).start()
+    time.sleep(600)
 """
 
 
@@ -36,7 +40,9 @@ def holder(tmp_path):
     yield process
     process.kill()
     process.wait()
-    os.kill(child, signal.SIGKILL)
+    process.stdout.close()
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -64,11 +70,19 @@ def test_a_dead_process_holds_no_lock_and_its_partial_file_is_removed(tmp_path, 
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
-def test_a_command_waits_for_a_holder_that_is_ending(tmp_path, holder):
+def test_a_command_waits_for_a_holder_that_is_ending(tmp_path, holder, monkeypatch):
     """A run that is started again at once after a kill meets the lock of processes that are still going away."""
-    threading.Timer(0.3, holder.kill).start()
+    pauses = []
+
+    def end_holder(seconds):
+        pauses.append(seconds)
+        holder.kill()
+        holder.wait()
+
+    monkeypatch.setattr(lock, "GRACE_SECONDS", LIMIT)
+    monkeypatch.setattr(lock.time, "sleep", end_holder)  # between two attempts
     with locked(tmp_path / "out", "training"):
-        assert holder.wait() == -signal.SIGKILL
+        assert holder.returncode == -signal.SIGKILL and len(pauses) == 1
 
 
 @pytest.mark.usefixtures("short_grace")

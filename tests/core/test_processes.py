@@ -38,8 +38,8 @@ if __name__ == "__main__":
 """
 
 
-def ranks_of(folder: Path) -> list[int]:
-    wait_until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in "01"))
+def ranks_of(folder: Path, process: subprocess.Popen) -> list[int]:
+    wait_until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in "01"), process)
     return [int((folder / name).read_text()) for name in "01"]
 
 
@@ -50,11 +50,12 @@ def torchrun(tmp_path) -> list[str]:
 
 
 def test_ranks_end_when_their_torchrun_is_killed(tmp_path):
-    process = subprocess.Popen(torchrun(tmp_path), stderr=subprocess.DEVNULL)
-    ranks = ranks_of(tmp_path)
+    process = subprocess.Popen(torchrun(tmp_path), stderr=subprocess.PIPE, text=True)
+    ranks = ranks_of(tmp_path, process)
     assert all(map(start_time, ranks))
     process.kill()
     process.wait()
+    process.stderr.close()
     wait_until(lambda: not any(map(start_time, ranks)))
 
 

@@ -10,6 +10,7 @@ from preparing import AWKWARD, check_set, errors_of, format_audio, prepare, read
 from audiopalm.core.files import read_json
 from audiopalm.corpora import covost2
 from audiopalm.corpora.common_voice import VALIDATED
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.data.datadir import read_table
 
 
@@ -57,7 +58,7 @@ def test_texts_of_tables_without_a_bad_line_are_unchanged(tmp_path):
             (tmp_path / "covost_v2.fr_en.tsv", "path\ttranslation\tsplit", "{name}\t{row[1]}\t{row[2]}")):
         lines = [line.format(name=clip_name("fr", number), row=row) for number, row in PLAIN.items()]
         path.write_bytes("\n".join([header, *lines]).encode())
-    covost2.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.0)
+    covost2.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["fr"], 0.0))
     for column, table in enumerate(("text", "text.en")):
         values = {int(key.rsplit("_", 1)[1]): value for name in ("train", "dev", "test")
                   for key, value in read_table(tmp_path / "data" / name / table).items()}
@@ -97,7 +98,7 @@ def test_common_voice_is_read_in_every_layout(tmp_path, archive, folder):
     else:
         lay_out(tmp_path, files)
     (tmp_path / "covost_v2.sv-SE_en.tsv").write_bytes(covost2_table("sv-SE"))
-    report = covost2.prepare(tmp_path, tmp_path / "data", ["sv-SE"], tmp_path / "unpacked", max_drop=0.9)
+    report = covost2.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["sv-SE"], 0.9))
     assert report["train"]["kept"] == 15
 
 

@@ -13,6 +13,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
 from audiopalm.corpora import cvss
 from audiopalm.corpora.covost2 import INTO_ENGLISH
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table
 
@@ -62,7 +63,7 @@ def test_sets_of_the_published_size_give_no_warning(tmp_path, monkeypatch, caplo
     """The figures of the miniature stand in for the published ones."""
     make_cvss(tmp_path, "zh-CN")
     monkeypatch.setitem(cvss.ROWS, "zh-CN", (15, 1, 7))
-    cvss.prepare(tmp_path, tmp_path / "data", ["zh-CN"], tmp_path / "unpacked", max_drop=0.9)
+    cvss.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["zh-CN"], 0.9))
     assert not re.search("CVSS.*rows of", caplog.text)
 
 
@@ -91,7 +92,7 @@ def test_archives_and_folders_are_read_in_every_layout(tmp_path, folder, packed)
         pack(parent / f"{name}.tar.gz", files if folder != name else {f"{name}/{key}": files[key] for key in files})
     else:
         lay_out(tmp_path / folder, files)
-    report = cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+    report = cvss.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["fr"], 0.9))
     assert [entry["kept"] for entry in report.values()] == [1, 1, 1]
 
 
@@ -100,7 +101,7 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path):
     archive = tmp_path / "cvss_c_fr_en_v1.0.tar.gz"
     archive.write_bytes(archive.read_bytes()[:archive.stat().st_size // 2])
     with pytest.raises(AudioPaLMError, match="cut off; fetch it again"):
-        cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+        cvss.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["fr"], 0.9))
 
 
 @pytest.mark.parametrize("lost", ["train.tsv", "dev.tsv", "test.tsv"])
@@ -111,7 +112,7 @@ def test_an_archive_that_lacks_a_table_is_refused(tmp_path, lost):
     del files[lost]
     pack(tmp_path / "cvss_c_fr_en_v1.0.tar.gz", files)
     with pytest.raises(AudioPaLMError, match=r"lacks one of train\.tsv, dev\.tsv, test\.tsv"):
-        cvss.prepare(tmp_path, tmp_path / "data", ["fr"], tmp_path / "unpacked", max_drop=0.9)
+        cvss.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["fr"], 0.9))
 
 
 def test_an_absent_language_or_version_is_named(tmp_path):

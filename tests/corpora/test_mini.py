@@ -12,6 +12,7 @@ from commands import command
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.corpora.mini import SETS, MiniCorpus, check_sums, prepare
 from audiopalm.corpora.voices import load_voices
 from audiopalm.data.datadir import read_table
@@ -28,7 +29,7 @@ def parse(value):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     output = tmp_path_factory.mktemp("data")
-    return output, prepare(CORPUS, output)
+    return output, prepare(ReaderOptions(CORPUS, output, output))
 
 
 def test_the_report_counts_what_was_written(data):
@@ -217,4 +218,4 @@ def test_a_segment_of_an_unlisted_grammar_clip_is_an_error(tmp_path):
     grammar["templates"]["code"]["say"]["all"] = "{two} nowhere"
     (corpus / "grammar.yaml").write_text(yaml.safe_dump(grammar))
     with pytest.raises(AudioPaLMError, match="'nowhere' has no transcript in en"):
-        prepare(corpus, tmp_path / "data")
+        prepare(ReaderOptions(corpus, tmp_path / "data", tmp_path))

@@ -17,7 +17,7 @@ from audiopalm.bin import train_lm
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data import speech
 from audiopalm.data.archive import TokenArchive
-from audiopalm.data.columns import read_columns
+from audiopalm.data.columns import TableFile, read_columns
 from audiopalm.data.datadir import read_table, remove_tables_by_language, write_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.data.index import open_index
@@ -68,13 +68,24 @@ def test_columns_are_those_of_the_table(tmp_path):
     path = tmp_path / "text"
     for content in ("", "\n\n", "a b\r\nb\tc d \n \t\n  \nc\n", "b 1\na 2", "a", "ä ü\nz  x  \n", "b\nc x\na \n"):
         path.write_bytes(content.encode())
-        table, columns = read_table(path), read_columns(path)
-        assert dict(zip(columns.ids.to_pylist(), columns.values().to_pylist(), strict=True)) == table
-        assert columns.ids.to_pylist() == sorted(table, key=str.encode)
+        table, columns = read_table(path), read_columns(path, convert=lambda ids, values: [values])
+        assert dict(zip(columns.ids.to_pylist(), columns.converted[0].to_pylist(), strict=True)) == table
+        assert columns.ids.to_pylist() == list(TableFile(path)) == sorted(table, key=str.encode)
+        assert dict(TableFile(path)) == table and "aa" not in TableFile(path)
     for content, message in ((b"a x\nb y\na z\n", "text:3: id 'a' appears twice"), (b"a \xff\n", "line 1: byte 0xff")):
         path.write_bytes(content)
         with pytest.raises(AudioPaLMError, match=message):
             read_columns(path)
+
+
+def test_a_text_of_an_unknown_utterance_is_refused(copied):
+    data, _ = copied
+    for name in ("text", "text.en"):
+        table = read_table(data / name)
+        write_table(data / name, table | {"anna": "one"})
+        with pytest.raises(AudioPaLMError, match=f"utt2lang has no line for 'anna', which {name} has"):
+            ExampleSet(data)
+        write_table(data / name, table)
 
 
 def test_examples_have_the_values_of_the_tables(copied):

@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import torch
 import yaml
 from commands import check, command
 from lm_commands import Prepared
+from prestarted import run_python
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.example_set import ExampleSet
@@ -59,6 +58,23 @@ use_tensorboard: false
 OURS = ["training.steps=60", "training.log_every=20", "training.validate_every=20", "optimizer.name=adamw",
         "optimizer.schedule=constant", "optimizer.warmup_steps=0", "optimizer.weight_decay=0", "optimizer.clip=1e9",
         "audio_rows=normal"]
+
+# The command of the training, which kills itself at the beginning of the second epoch.
+KILLED = """
+import os, signal
+from audiopalm.bin import espnet_train_lm
+from audiopalm.core.command import run
+from audiopalm.espnet.task import AudioPaLMTask
+train, epochs = AudioPaLMTask.trainer.train_one_epoch, []
+def killed(*arguments, **options):
+    epochs.append(1)
+    if len(epochs) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(*arguments, **options)
+AudioPaLMTask.trainer.train_one_epoch = killed
+if __name__ == "__main__":
+    run(espnet_train_lm.main)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -160,19 +176,15 @@ def test_losses_are_those_of_our_own_loop(prepared, trained, tmp_path):
 
 
 def test_a_killed_training_ends_with_the_same_weights(prepared, trained, tmp_path, caplog):
-    options = [*prepared.options, "--output_dir", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-m", "audiopalm.bin.espnet_train_lm", *options],
-                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "latest.pth").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (tmp_path / "1epoch.pth").exists() and not (tmp_path / "3epoch.pth").exists()
+    (tmp_path / "killed.py").write_text(KILLED)
+    options = [*prepared.options, "--output_dir", str(tmp_path / "exp")]
+    killed = run_python(tmp_path / "killed.py", *options)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "exp/1epoch.pth").exists() and not (tmp_path / "exp/2epoch.pth").exists()
     caplog.set_level("INFO")
     in_process(*options)
     assert "The training was resumed" in caplog.text
-    assert same(weights(tmp_path / "3epoch.pth"), weights(trained / "3epoch.pth"))
+    assert same(weights(tmp_path / "exp/3epoch.pth"), weights(trained / "3epoch.pth"))
 
 
 def test_the_average_is_the_mean_and_loads_strictly(trained, tmp_path):
@@ -197,7 +209,7 @@ def test_beam_search_of_one_is_greedy_decoding(prepared, trained, name):
     examples = ExampleSet(prepared.dev_data, prepared.dev_tokens)
     utterances = examples.utterances(task.fields(), "es", "en")[:4]
     prompts = [builder.prompt(task, examples.example(utterance, task.fields(), "en")) for utterance in utterances]
-    greedy = generate(model, prompts, utterances, task, vocabulary, config)
+    greedy = generate(model, prompts, task, vocabulary, config)
     assert len({tuple(np.concatenate(answer.parts)) for answer in greedy}) > 1
     for prompt, expected in zip(prompts, greedy, strict=True):
         (score, found), = beam_search(model, prompt, task, vocabulary, config, 1)

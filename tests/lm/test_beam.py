@@ -45,7 +45,7 @@ def test_a_wide_beam_finds_the_best_of_all_answers(model, penalty):
 
 def test_a_beam_of_one_is_greedy(model):
     task, config = get_task("asr+ast+s2st"), DecodingConfig(text_tokens=6, audio_tokens=9)
-    greedy = generate(model, PROMPTS, list("abcd"), task, VOCABULARY, config)
+    greedy = generate(model, PROMPTS, task, VOCABULARY, config)
     searched = beam_search(model, PROMPTS, task, VOCABULARY, config)
     for answer, (best,) in zip(greedy, searched, strict=True):
         assert [part.tolist() for part in answer.parts] == [part.tolist() for part in best.parts]

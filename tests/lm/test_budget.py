@@ -11,7 +11,7 @@ from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import MixtureEntry, expand, limit_speech
-from audiopalm.lm.training import LMConfig, SetPaths, read_data
+from audiopalm.lm.training import LMConfig, LMInputs, read_data
 
 MIXTURE = {"mixture": [{"task": "asr"}, {"task": "ast", "targets": ["en"]}, {"task": "mt"}],
            "batch": {"rows": 2, "row_length": 64}, "training": {"micro_batches": 2}}
@@ -33,7 +33,7 @@ def tokens_seen(inputs, digit_sets, steps, task):
     """The tokens of a task in the batches that a training reads, by the lengths of its sequences."""
     folder, (data, tokens, _, _) = inputs[0], digit_sets
     config = load_config(LMConfig, folder / "lm.yaml")
-    prepared = read_data(folder / "vocabulary", SetPaths(data, tokens), SetPaths(data, tokens), None)
+    prepared = read_data(LMInputs(folder / "vocabulary", data, data, tokens, tokens))
     mixture = prepared.mixture(config, prepared.examples, seed=3)
     tag = mixture.builder.text(f"[{task.upper()} Spanish English]").tolist()
     seen = 0

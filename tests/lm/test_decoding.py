@@ -71,8 +71,8 @@ def test_the_answer_that_is_recognised_best_is_taken(model, builder, name, part)
         texts = [example.fields[TRANSCRIPT] for example in given]
     elif name == "s2st":
         translate = get_task("ast")
-        answers = generate(model, [builder.prompt(translate, example) for example in given], list("abc"), translate,
-                           VOCABULARY, CONFIG)
+        answers = generate(model, [builder.prompt(translate, example) for example in given], translate, VOCABULARY,
+                           CONFIG)
         texts = [Letters().decode(answer.parts[0]) for answer in answers]
     else:
         texts = [Letters().decode(answers[0].parts[0]) for answers in beams]

@@ -1,19 +1,22 @@
 """The export of a language model in other programs: a padded batch in transformers, and CTranslate2."""
 
+import numpy as np
 import pytest
 import torch
 from commands import call
 from packed import make_pack
 
+from audiopalm.data.examples import Example
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
+from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import load_model
 from audiopalm.tasks import get_task
 from audiopalm.vocabulary.joint import load_vocabulary
 
 transformers = pytest.importorskip("transformers")
 PROMPTS = ("[ASR Spanish]<audio_3>\n", "[ASR AST Spanish English]<audio_1><audio_5><audio_9><audio_2><audio_15>\n",
-           "[MT Spanish English]uno dos\n")
+           "[MT Spanish English] uno dos tres\n")
 TOKENS = 12
 
 
@@ -54,6 +57,14 @@ def test_a_padded_batch_answers_as_each_prompt_alone(theirs, alone):
     assert tokenizer.bos_token_id == model.config.bos_token_id is not None
 
 
+def test_a_prompt_has_the_ids_of_the_training_sequences(exported, theirs):
+    builder = SequenceBuilder(*load_vocabulary(exported[1] / "vocabulary"))
+    spoken = builder.prompt(get_task("asr"), Example("a", "es", None, {"audio": np.array([3])}))
+    written = builder.prompt(get_task("mt"), Example("a", "es", "en", {"transcript": "uno dos tres"}))
+    assert theirs[1](PROMPTS[0]).input_ids == spoken.tolist()
+    assert theirs[1](PROMPTS[2]).input_ids == written.tolist()
+
+
 def test_transformers_writes_the_same_ids(exported, theirs):
     """The task has a single part of text, because transformers does not know the grammar of tasks."""
     vocabulary, _ = load_vocabulary(exported[1] / "vocabulary")
@@ -62,7 +73,7 @@ def test_transformers_writes_the_same_ids(exported, theirs):
     prompt = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
     forbidden = [vocabulary.newline, *range(vocabulary.text_size, vocabulary.size)]
     generated = model.generate(prompt, max_new_tokens=TOKENS, suppress_tokens=forbidden)[0, prompt.shape[1]:].tolist()
-    expected = generate(ours, [prompt[0].numpy()], ["a"], get_task("asr"), vocabulary,
+    expected = generate(ours, [prompt[0].numpy()], get_task("asr"), vocabulary,
                         DecodingConfig(text_tokens=TOKENS))[0].parts[0]
     assert generated == expected.tolist()
 

@@ -80,7 +80,7 @@ def test_from_stage_6_to_the_export(tmp_path, digit_sets, someones_lm):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export").eval()
     prompt = [*tokenizer.encode("[ASR Spanish]"), ROWS, ROWS + 5, ROWS + 11, vocabulary.newline]
-    ours = generate(model, [torch.tensor(prompt).numpy()], ["a"], get_task("asr"), vocabulary,
+    ours = generate(model, [torch.tensor(prompt).numpy()], get_task("asr"), vocabulary,
                     DecodingConfig(text_tokens=15))[0].parts[0]
     forbidden = [vocabulary.newline, *range(ROWS, ROWS + 12)]  # the grammar of the task
     answer = theirs.generate(torch.tensor([prompt]), max_new_tokens=15, suppress_tokens=forbidden)[0, len(prompt):]

@@ -118,11 +118,15 @@ def test_a_tokenizer_is_trained_on_a_part_of_a_large_number_of_texts(tmp_path, d
     learned = []
     monkeypatch.setattr(make_vocabulary, "train_tokenizer", lambda texts, model, size: (
         learned.extend(texts), train_tokenizer(texts, model, size)))
-    for most, number in ((10 ** 6, 300), (40, 38)):  # every eighth
+    texts = []
+    for most, number in ((10 ** 6, 300), (40, 40)):
         learned.clear()
         monkeypatch.setattr(make_vocabulary, "MAX_TEXTS", most)
         make_from_data(Path(digit_sets[0]), Path(digit_sets[1]), VocabularyConfig(400), None, tmp_path / str(most))
-        assert sum(not text.startswith("[") for text in learned) == number
+        texts.append([text for text in learned if not text.startswith("[")])
+        assert len(set(texts[-1])) == number and texts[-1] == sorted(texts[-1])
+    assert set(texts[1]) < set(texts[0])
+    assert make_vocabulary.sample(reversed(texts[0])) == texts[1]  # whatever the order
 
 
 def test_stage_6_renews_an_index_that_is_older_than_its_tables(tmp_path, digit_sets):

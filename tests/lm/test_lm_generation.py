@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from decoders import FAMILIES, NAMES, PROMPTS, VOCABULARY, contents, log_probability, tiny
+from decoders import FAMILIES, PROMPTS, SEEDS, VOCABULARY, contents, log_probability, tiny
 
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
@@ -24,11 +24,11 @@ def test_neither_batch_nor_order_changes_a_bit(family, temperature):
     """Ids and scores are the same where slots are reused, prompts come in another order, and the batch shrinks."""
     model, task = tiny(**FAMILIES[family]), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=9, audio_tokens=25, audio_temperature=temperature)
-    expected = [contents(generate(model, [prompt], [name], task, VOCABULARY, config)[0])
-                for prompt, name in zip(PROMPTS, NAMES, strict=True)]
+    expected = [contents(generate(model, [prompt], task, VOCABULARY, config, [seed])[0])
+                for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
     assert len({len(answer[0][1]) for answer in expected}) > 2  # they end at different times
     for batch, order in ((2, -1), (3, 1), (7, -1)):
-        answers = generate(model, PROMPTS[::order], NAMES[::order], task, VOCABULARY, config, batch_size=batch)
+        answers = generate(model, PROMPTS[::order], task, VOCABULARY, config, SEEDS[::order], batch)
         assert [contents(answer) for answer in answers[::order]] == expected
 
 
@@ -36,7 +36,7 @@ def test_neither_batch_nor_order_changes_a_bit(family, temperature):
 def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypatch, family):
     model, task = tiny(**FAMILIES[family]), get_task("asr+ast+s2st")
     config = DecodingConfig(text_tokens=6, audio_tokens=20)
-    whole = generate(model, PROMPTS, NAMES, task, VOCABULARY, config)
+    whole = generate(model, PROMPTS, task, VOCABULARY, config)
     for prompt, answer in zip(PROMPTS, whole, strict=True):
         assert answer.score == pytest.approx(log_probability(model, prompt, ids(answer)), rel=1e-4)
         first = [*answer.parts[0].tolist(), VOCABULARY.newline]
@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_plain_model_and_chunks_change_nothing(monkeypat
         assert sum(answer.part_scores) == pytest.approx(answer.score)
         assert answer.mean_scores()[0] == pytest.approx(answer.part_scores[0] / len(first))
     monkeypatch.setattr("audiopalm.lm.generation.cache.PREFILL_CHUNK", 7)
-    for ours, expected in zip(generate(model, PROMPTS, NAMES, task, VOCABULARY, config), whole, strict=True):
+    for ours, expected in zip(generate(model, PROMPTS, task, VOCABULARY, config), whole, strict=True):
         assert ids(ours) == ids(expected) and ours.score == pytest.approx(expected.score, rel=1e-5)
 
 
@@ -62,17 +62,16 @@ def test_top_p_draws_from_the_nucleus(name, kind):
     nucleus = {int(logits.topk(6).indices[index]) for index in order[before < 0.7]}
     config = DecodingConfig(**{f"{kind}_tokens": 1, f"{kind}_temperature": 1.0, f"{kind}_top_k": 6,
                                f"{kind}_top_p": 0.7})
-    names = [str(number) for number in range(120)]
-    drawn = {ids(answer)[0] for answer in generate(model, [prompt] * 120, names, task, VOCABULARY, config)}
+    drawn = {ids(answer)[0] for answer in generate(model, [prompt] * 120, task, VOCABULARY, config, range(120))}
     assert drawn == nucleus and 1 < len(nucleus) < 6
 
 
 def test_limits_depend_on_the_length_of_the_input():
     model, task = tiny(), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=4, audio_tokens=30, audio_tokens_per_input=0.5)
-    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS, NAMES, task, VOCABULARY, config), strict=True):
+    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS, task, VOCABULARY, config), strict=True):
         assert len(answer.parts[0]) <= 4 and len(answer.parts[1]) <= min(30, -(-len(prompt) // 2))
-    longest = generate(model, PROMPTS, NAMES, task, VOCABULARY, DecodingConfig(text_tokens=4, audio_tokens=30))
+    longest = generate(model, PROMPTS, task, VOCABULARY, DecodingConfig(text_tokens=4, audio_tokens=30))
     assert any(len(answer.parts[1]) > -(-len(prompt) // 2) for prompt, answer in zip(PROMPTS, longest, strict=True))
 
 

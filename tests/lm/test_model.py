@@ -8,7 +8,7 @@ from decoders import VOCABULARY, tiny
 from torch._dynamo.testing import CompileCounter
 
 from audiopalm.lm.generation.config import DecodingConfig
-from audiopalm.lm.generation.sampling import generate
+from audiopalm.lm.generation.sampling import generate, sampling_seeds
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.packing import collate
 from audiopalm.lm.sequences import Sequence
@@ -130,11 +130,11 @@ def test_greedy_answers_are_the_same_in_a_batch_alone_and_without_cache():
     model, task = tiny(), get_task("s2st")
     prompts = [document.ids for document in sequences([7, 19, 12, 3])]
     config = DecodingConfig(audio_tokens=25)
-    together = generate(model, prompts, list("abcd"), task, VOCABULARY, config)
+    together = generate(model, prompts, task, VOCABULARY, config)
     allowed = torch.zeros(50, dtype=torch.bool)
     allowed[30:] = allowed[VOCABULARY.eos] = True
-    for name, prompt, answer in zip("abcd", prompts, together, strict=True):
-        single = generate(model, [prompt], [name], task, VOCABULARY, config)[0]
+    for prompt, answer in zip(prompts, together, strict=True):
+        single = generate(model, [prompt], task, VOCABULARY, config)[0]
         assert answer.parts[0].tolist() == single.parts[0].tolist()
         plain = uncached(model, prompt, 25, allowed)
         assert answer.parts[0].tolist() == [token for token in plain if token != VOCABULARY.eos]
@@ -145,7 +145,7 @@ def test_parts_of_a_combined_task_have_their_modalities_and_limits():
     prompts = [document.ids for document in sequences([7, 19])]
     for temperature in (0.0, 1.0):
         config = DecodingConfig(text_tokens=5, audio_tokens=8, audio_temperature=temperature)
-        for answer in generate(model, prompts, ["a", "b"], task, VOCABULARY, config):
+        for answer in generate(model, prompts, task, VOCABULARY, config, [1, 2]):
             assert len(answer.parts) == 3
             assert all((part < 30).all() and len(part) <= 5 for part in answer.parts[:2])
             assert (answer.parts[2] >= 30).all() and len(answer.parts[2]) <= 8
@@ -155,9 +155,9 @@ def test_a_sampled_answer_depends_on_the_utterance_and_not_on_the_batch():
     model, task = tiny(), get_task("s2st")
     prompts = [document.ids for document in sequences([7, 7])]
     config = DecodingConfig(audio_tokens=20, audio_temperature=1.5)
-    both = generate(model, prompts, ["a", "b"], task, VOCABULARY, config, seed=1)
-    second = generate(model, prompts[1:], ["b"], task, VOCABULARY, config, seed=1)[0]
-    other_seed = generate(model, prompts[1:], ["b"], task, VOCABULARY, config, seed=2)[0]
+    both = generate(model, prompts, task, VOCABULARY, config, sampling_seeds("ab", 1))
+    second = generate(model, prompts[1:], task, VOCABULARY, config, sampling_seeds("b", 1))[0]
+    other_seed = generate(model, prompts[1:], task, VOCABULARY, config, sampling_seeds("b", 2))[0]
     assert both[1].parts[0].tolist() == second.parts[0].tolist() != other_seed.parts[0].tolist()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from decoders import FAMILIES, NAMES, PROMPTS, VOCABULARY, tiny
+from decoders import FAMILIES, PROMPTS, SEEDS, VOCABULARY, tiny
 
 from audiopalm.lm.generation import sampling
 from audiopalm.lm.generation.cache import CachedDecoder
@@ -18,7 +18,7 @@ def test_rounds_give_the_answers_of_decoding_token_by_token(monkeypatch, family,
     """In a round of 16 steps parts end, limits are reached, slots are reused and the batch shrinks."""
     model, task = tiny(**FAMILIES[family]), get_task("ast+s2st")
     config = DecodingConfig(text_tokens=9, audio_tokens=25, audio_temperature=temperature)
-    arguments = model, PROMPTS, NAMES, task, VOCABULARY, config, 3
+    arguments = model, PROMPTS, task, VOCABULARY, config, SEEDS
     expected = sampling.generate(*arguments)
     monkeypatch.setattr(sampling, "token_by_token", sampling.in_rounds)
     plain = CachedDecoder.__init__

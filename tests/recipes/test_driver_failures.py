@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 from driver import make_pack_folders, toy_recipe
+from waiting import LIMIT, wait_until
+
+from audiopalm.core.processes import start_time
 
 
 @pytest.fixture
@@ -76,22 +77,14 @@ def test_failing_command(recipe):
     assert not any(line.startswith("tokenize") for line in recipe.commands())
 
 
-def wait_for(true) -> bool:
-    deadline = time.monotonic() + 30
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return true()
-
-
 @pytest.mark.parametrize("number, to_group", [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
 def test_interrupt_reaches_the_command_once(recipe, number, to_group):
+    """The command would go on for ten minutes."""
     process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"}, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    assert wait_for((recipe.path / "hanging").exists)
-    start = time.monotonic()
+    wait_until((recipe.path / "hanging").exists, process)
     (os.killpg if to_group else os.kill)(process.pid, number)
-    stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - start < 5
+    stdout, stderr = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert stdout.count("train_units: interrupted") == 1
     assert stderr == ("audiopalm.sh: interrupted in stage 3; to go on: "
@@ -105,8 +98,8 @@ def test_a_killed_driver_takes_its_command_along(recipe, whole_group):
     process = subprocess.Popen([*recipe.command], env={**recipe.environment, "HANG": "train_units"},
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     command = recipe.path / "hanging"
-    assert wait_for(command.exists)
+    wait_until(command.exists, process)
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=10) == -signal.SIGKILL
-    number = command.read_text().strip()
-    assert wait_for(lambda: not Path(f"/proc/{number}").exists())
+    assert process.wait(timeout=LIMIT) == -signal.SIGKILL
+    number = int(command.read_text())
+    wait_until(lambda: start_time(number) is None)

@@ -6,6 +6,8 @@ decodes and speaks in its jobs.
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from miniatures.voxpopuli import make_voxpopuli
 from prestarted import prestarted
 from schedulers import PATH, scheduler
 from tiny import OVERRIDES, shrink
+from waiting import RUN_LIMIT
 
 from audiopalm.core.config import load_config
 from audiopalm.core.files import read_json, write_json
@@ -72,13 +75,23 @@ def repository(tmp_path_factory):
 def run(recipe: Path, *arguments: str, **variables: str) -> str:
     """What it showed."""
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
-                            capture_output=True, timeout=600, env=prestarted(**variables))
+                            capture_output=True, timeout=RUN_LIMIT, env=prestarted(**variables))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     return result.stdout
 
 
-@pytest.fixture
-def slurm(repository):
+@pytest.fixture(scope="module")
+def prepared(repository) -> Path:
+    """The recipe after stages 1 and 2 of the mixture of speech to speech, with all there is."""
+    joint = repository / "egs/joint"
+    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de", "--mt_text",
+        "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
+        "--stop_stage", "2")
+    return joint
+
+
+@contextmanager
+def own_slurm(repository: Path) -> Iterator[dict[str, str] | None]:
     """What the clients of a Slurm of two nodes need, to which the recipe's cmd.sh sends trainings and inference; None
     where Slurm is not installed."""
     if not all(shutil.which(name, path=PATH) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
@@ -87,9 +100,24 @@ def slurm(repository):
     commands = repository / "egs/joint/cmd.sh"
     before = commands.read_text()
     commands.write_text("export train_cmd=run.pl cuda_cmd=slurm.pl decode_cmd=slurm.pl\n")
-    with scheduler("start_slurm.sh", "2") as folder:
-        yield {"SLURM_CONF": f"{folder}/slurm.conf"}
-    commands.write_text(before)
+    try:
+        with scheduler("start_slurm.sh", "2") as folder:
+            yield {"SLURM_CONF": f"{folder}/slurm.conf"}
+    finally:
+        commands.write_text(before)
+
+
+@pytest.fixture(scope="module")
+def reported(repository, prepared) -> tuple[str, bool]:
+    """What stages 3 to 13 of the same mixture showed, and whether they ran through Slurm."""
+    with own_slurm(repository) as slurm:
+        shared = [word for name in ("units", "textlm", "lm", "acoustic")
+                  for word in (f"--{name}_args", "training.micro_batches=2")] if slurm else []
+        shown = run(prepared, *shared, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts",
+                    "--test_sets", "cvss_test", "--train_codec", "false", "--pretrained", "../mini/pretrained/pack",
+                    "--stage", "3", "--stop_stage", "13", "--num_nodes", "2" if slurm else "1", OMP_NUM_THREADS="1",
+                    **(slurm or {}))
+    return shown, bool(slurm)
 
 
 def corpora(directory: Path) -> dict[str, set[str]]:
@@ -100,13 +128,9 @@ def corpora(directory: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_the_mixture_of_speech_to_speech(repository):
-    """Stages 1 and 2 with all there is, and what each entry of the mixture draws from."""
-    joint = repository / "egs/joint"
-    run(joint, "--mixture", "s2st", "--langs", "fr uk", "--data_args", "--max_drop 0.9 --targets de", "--mt_text",
-        "downloads/texts", "--synthesize_mt", """sh -c 'cp downloads/texts/tone.wav "$1"' {text} {out}""",
-        "--stop_stage", "2")
-    data, raw = joint / "data", joint / "dump/raw"
+def test_the_mixture_of_speech_to_speech(prepared, tmp_path):
+    """The sets of stages 1 and 2, and what each entry of the mixture draws from."""
+    data, raw = prepared / "data", prepared / "dump/raw"
     for directory in (data / "train_s2st", raw / "train_s2st", raw / "dev_s2st", raw / "voxpopuli_test"):
         assert problems(directory, Options(printable=False)) == []
     train, dev = (corpora(data / f"{name}_s2st") for name in ("train", "dev"))
@@ -120,7 +144,7 @@ def test_the_mixture_of_speech_to_speech(repository):
              if name.endswith("common_voice_fr_1")}
     assert audio["covost2"] == audio["cvss"] != audio["common_voice"]
 
-    tokens = joint / "dump/tokens/train_s2st"
+    tokens = tmp_path / "tokens"
     for suffix in ("", ".de", ".en"):
         units = {name: [1, 2] for name in read_table(raw / f"train_s2st/wav.scp{suffix}")}
         write_table(tokens / f"units{suffix}.scp", write_ark(tokens / f"units{suffix}.ark", units))
@@ -129,7 +153,6 @@ def test_the_mixture_of_speech_to_speech(repository):
     mixture = load_config(LMConfig, REPOSITORY / "egs/joint/conf/lm_s2st.yaml").mixture
     drawn = {(cell.task.name, cell.target, examples.id(row).partition("-")[0]) for cell in expand(mixture, examples)
              for row in cell.rows}
-    shutil.rmtree(tokens)
     assert {found for found in drawn if "s2st" in found[0]} == {
         ("s2st", "de", "voxpopuli"), ("s2st", "en", "cvss"), ("s2st", "en", "spoken_mt"),
         ("asr+ast+s2st", "en", "cvss"), ("asr+ast+s2st", "en", "spoken_mt")}
@@ -137,14 +160,9 @@ def test_the_mixture_of_speech_to_speech(repository):
     assert {found[2] for found in drawn if found[0] == "mt"} == {"covost2", "mt"}
 
 
-def test_speech_to_speech_up_to_the_report(repository, slurm):
-    joint = repository / "egs/joint"
-    shared = [word for name in ("units", "textlm", "lm", "acoustic")
-              for word in (f"--{name}_args", "training.micro_batches=2")] if slurm else []
-    shown = run(joint, *shared, "--mixture", "s2st", "--langs", "fr uk", "--mt_text", "downloads/texts", "--test_sets",
-        "cvss_test", "--train_codec", "false", "--pretrained", "../mini/pretrained/pack", "--stage", "3",
-        "--stop_stage", "13", "--num_nodes", "2" if slurm else "1", OMP_NUM_THREADS="1", **(slurm or {}))
-    if slurm:
+def test_speech_to_speech_up_to_the_report(prepared, reported):
+    joint, (shown, through_slurm) = prepared, reported
+    if through_slurm:
         # Trainings of stages 3, 7, 8 and 9.
         assert shown.count("submitted by slurm.pl") == 4 and shown.count(" in 2 processes, ") == 4
         for stage, name in ((5, "encode_shards"), (10, "decode_shards"), (11, "synthesize_shards")):
@@ -158,6 +176,7 @@ def test_speech_to_speech_up_to_the_report(repository, slurm):
     assert "ASR-BLEU" in (joint / "exp/s2st/report/index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("reported")
 def test_all_stages_beside_it_and_the_models_on_fleurs(repository):
     """The other mixture, from stage 1 to the report, on the units of the first; else nothing of that is touched."""
     joint, fleurs = repository / "egs/joint", repository / "egs/fleurs"

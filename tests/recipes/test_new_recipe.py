@@ -12,6 +12,7 @@ from tiny import shrink
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
+from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.corpora.folder import prepare
 from audiopalm.data.checks import Options, problems
 from audiopalm.data.datadir import read_table
@@ -119,12 +120,12 @@ def test_recordings_without_text_and_texts_without_recording_are_counted(tmp_pat
     (tmp_path / "in/train/anna-0.txt").unlink()
     (tmp_path / "in/train/anna-1.txt").write_text(" \n")
     (tmp_path / "in/train/anna-9.txt").write_text("alone")
-    prepare(tmp_path / "in", tmp_path / "out", ["es"], tmp_path, max_drop=0.9)
+    prepare(ReaderOptions(tmp_path / "in", tmp_path / "out", tmp_path, ["es"], max_drop=0.9))
     report = read_json(tmp_path / "out/train/report.json")
     assert report["kept"] == 1 and report["dropped"] == {"recording without text": 1, "empty text": 1,
                                                          "text without recording": 1}
     with pytest.raises(AudioPaLMError, match="more than --max_drop 0.05"):
-        prepare(tmp_path / "in", tmp_path / "strict", ["es"], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "strict", tmp_path, ["es"]))
 
 
 def test_several_languages_lie_in_a_folder_for_each(tmp_path):
@@ -133,31 +134,31 @@ def test_several_languages_lie_in_a_folder_for_each(tmp_path):
         for name in ("train", "dev", "test"):
             (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
             shutil.move(tmp_path / "one" / name, tmp_path / "in" / name / code)
-    prepare(tmp_path / "in", tmp_path / "out", [], tmp_path)
+    prepare(ReaderOptions(tmp_path / "in", tmp_path / "out", tmp_path))
     train = tmp_path / "out/train"
     assert read_table(train / "utt2lang") == {
         f"anna-{index}-{code}": code for index in range(3) for code in ("cs", "nl")}
     assert set(read_table(train / "utt2spk").values()) == {"anna"} and problems(train, Options()) == []
     assert read_table(train / "wav.scp.en").keys() == {"anna-0-cs", "anna-0-nl"}
-    prepare(tmp_path / "in", tmp_path / "dutch", ["nl"], tmp_path)
+    prepare(ReaderOptions(tmp_path / "in", tmp_path / "dutch", tmp_path, ["nl"]))
     assert set(read_table(tmp_path / "dutch/train/utt2lang").values()) == {"nl"}
     shutil.rmtree(tmp_path / "in/dev/cs")
     with pytest.raises(AudioPaLMError, match="dev/cs does not exist; each language needs a folder in"):
-        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "less", tmp_path))
     shutil.copy(tmp_path / "in/dev/nl/anna-0.wav", tmp_path / "in/train")
     with pytest.raises(AudioPaLMError, match=r"train/anna-0.wav lies beside folders \(cs nl\)"):
-        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "less", tmp_path))
     (tmp_path / "in/dev/dutch").mkdir()
     with pytest.raises(AudioPaLMError, match="unknown language 'dutch'"):
-        prepare(tmp_path / "in", tmp_path / "less", [], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "less", tmp_path))
 
 
 def test_wrong_folders_and_languages_are_refused(tmp_path):
     make_folder(tmp_path / "in")
     with pytest.raises(AudioPaLMError, match="one language"):
-        prepare(tmp_path / "in", tmp_path / "out", [], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "out", tmp_path))
     with pytest.raises(AudioPaLMError, match="unknown language 'xx'"):
-        prepare(tmp_path / "in", tmp_path / "out", ["xx"], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "out", tmp_path, ["xx"]))
     shutil.rmtree(tmp_path / "in/dev")
     with pytest.raises(AudioPaLMError, match="dev does not exist"):
-        prepare(tmp_path / "in", tmp_path / "out", ["es"], tmp_path)
+        prepare(ReaderOptions(tmp_path / "in", tmp_path / "out", tmp_path, ["es"]))

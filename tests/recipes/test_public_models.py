@@ -11,6 +11,7 @@ from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
 from prestarted import prestarted
 from tiny import OVERRIDES, shrink
+from waiting import RUN_LIMIT
 
 from audiopalm.core.files import read_json
 from audiopalm.data.datadir import read_table
@@ -41,7 +42,7 @@ def run(repository: Path, corpus: str, *arguments: str) -> Path:
     recipe = repository / "egs" / corpus
     MAKERS[corpus](recipe / "downloads")
     result = subprocess.run([recipe / "run.sh", "--audio_args", "--max_drop 0.9", "--nj", "1", *arguments], text=True,
-                            capture_output=True, timeout=600, env=prestarted())
+                            capture_output=True, timeout=RUN_LIMIT, env=prestarted())
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     return recipe
 

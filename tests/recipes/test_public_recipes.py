@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from miniatures.cvss import make_cvss
 from miniatures.fleurs import make_fleurs
 from miniatures.voxpopuli import make_voxpopuli
 from prestarted import prestarted
+from waiting import RUN_LIMIT, wait_until
 
 from audiopalm.core import optional
 from audiopalm.core.files import read_json
@@ -57,17 +58,26 @@ class Recipe:
                         "--data_args", "--max_drop 0.9", "--audio_args", "--max_drop 0.9"]
 
     def __call__(self):
-        return subprocess.run(self.command, env=prestarted(LC_ALL="C"), text=True, capture_output=True, timeout=120)
+        return subprocess.run(self.command, env=prestarted(LC_ALL="C"), text=True, capture_output=True,
+                              timeout=RUN_LIMIT)
 
     def kill_when(self, pattern: str) -> None:
-        """Start it and kill everything that it has started as soon as a file of this name exists."""
+        """Start it and kill everything that it has started when a file of this name exists, or a little later."""
         process = subprocess.Popen(self.command, env=self.environment, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
-        while not list(self.path.glob(pattern)):
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+                                   stderr=subprocess.PIPE, text=True, start_new_session=True)
+        wait_until(lambda: list(self.path.glob(pattern)), process)
+        with suppress(ProcessLookupError):  # it may have ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stderr.close()
+
+    def call_again(self):
+        """As a user after a kill: a run that is refused while killed processes are still ending is started again."""
+        for _ in range(20):
+            result = self()
+            if "is being written by" not in result.stdout:
+                break
+        return result
 
     def files(self):
         """Everything that stages 1 and 2 wrote, but for logs."""
@@ -141,6 +151,6 @@ def test_killed_and_started_again_gives_the_same_files(recipe):
         for folder in ("data", "dump"):
             shutil.rmtree(recipe.path / folder)
         recipe.kill_when(moment)
-        result = recipe()
+        result = recipe.call_again()
         assert result.returncode == 0, result.stderr
         assert {name: content for name, content in recipe.files().items() if ".partial" not in name} == expected, moment

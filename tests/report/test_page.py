@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from commands import call
 from scoring_data import replace_models, run_score, write_set
+from waiting import LIMIT
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.report.listen import align
@@ -81,7 +82,7 @@ document.title = JSON.stringify([list.children.length, list.children[0].querySel
     probe.write_text(page.read_text(encoding="utf-8").replace("</body>", script + "</body>"), encoding="utf-8")
     done = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900",
                            f"--user-data-dir={tmp_path}/profile", "--dump-dom", probe.as_uri()], capture_output=True,
-                          text=True, timeout=60)
+                          text=True, timeout=LIMIT)
     assert json.loads(re.search("<title>(.*?)</title>", done.stdout)[1]) == [3, "luis-es-a", 3, True, "3 of 3"]
 
 

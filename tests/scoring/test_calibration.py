@@ -13,17 +13,28 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from audiopalm import cli
+from audiopalm.codec.registry import load_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import sha256, write_json
 from audiopalm.data.archive import write_ark
 from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.datadir import write_table
+from audiopalm.data.example_set import ExampleSet
 from audiopalm.inference import AudioPaLM
 from audiopalm.lm.generation.confidence import Confidence, Regression, judged
+from audiopalm.lm.generation.evidence import ANSWER_FEATURES
 from audiopalm.lm.trained import TrainedTask
 from audiopalm.scoring import outside
-from audiopalm.scoring.calibration import CalibrationOptions, auc, best_threshold, calibrate, fit, reliability
-from audiopalm.tasks import AUDIO, TRANSCRIPT
+from audiopalm.scoring.calibration import (
+    CalibrationOptions,
+    Observer,
+    auc,
+    best_threshold,
+    calibrate,
+    fit,
+    reliability,
+)
+from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT
 from audiopalm.units.registry import UnitTokenizer
 
 CORPUS = Path(__file__).parents[2] / "egs" / "mini" / "corpus"
@@ -51,20 +62,22 @@ def test_the_area_under_the_curve_and_the_error_of_reliability_are_those_compute
     assert auc(positive, negative) == pytest.approx(
         roc_auc_score([1] * 50 + [0] * 40, [*positive, *negative]), abs=1e-4)
     report = reliability(np.array([0.05, 0.95, 0.95, 1.0]), np.array([False, True, True, False]))
-    assert [(group["count"], group["right"]) for group in report["groups"]] == [(1, 0.0), (3, 0.6667)]
-    assert report["error"] == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
+    assert [(group.count, group.right) for group in report.groups] == [(1, 0.0), (3, 0.6667)]
+    assert report.error == pytest.approx((0.05 + 3 * abs(2.9 / 3 - 2 / 3)) / 4, abs=1e-3)
 
 
 def test_an_input_outside_the_training_data_has_less_confidence():
     inside, right = Regression([0], [1], [1], 0, 0.5), Regression([0, 0], [1, 1], [0, 0], 2)
-    confidence, known = judged(inside, right, np.array([[3.0], [-3.0]]), np.zeros((2, 1)))
+    confidence, known = judged([inside], right, np.array([[3.0], [-3.0]]), np.zeros((2, 1)))
     assert known.tolist() == [True, False]
     assert confidence[0] == pytest.approx(0.8808, abs=1e-4) and confidence[1] < 0.1
 
 
 def test_the_threshold_makes_the_fewest_errors_of_both_kinds():
-    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.1, 0.1, 0.3])) == pytest.approx(0.15)
-    assert best_threshold(np.array([0.2, 0.9, 0.95]), np.array([0.1, 0.3, 0.4, 0.5])) == pytest.approx(0.7)
+    inside = np.array([0.2, 0.9, 0.95])
+    assert best_threshold(inside, [np.array([0.1, 0.1, 0.1, 0.3])]) == pytest.approx(0.15)
+    assert best_threshold(inside, [np.array([0.1, 0.3, 0.4, 0.5])]) == pytest.approx(0.7)
+    assert best_threshold(inside, [np.array([0.1, 0.1, 0.1]), np.array([0.3])]) == pytest.approx(0.6)  # equal weights
 
 
 def test_the_outside_set_has_every_kind_and_is_repeatable():
@@ -84,11 +97,12 @@ def test_the_outside_set_has_every_kind_and_is_repeatable():
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """(a tiny pack with the calibration of random answers, the report of the calibration)"""
+    """(a tiny pack with the calibration of random answers, the report of the calibration, its options)"""
     root = tmp_path_factory.mktemp("calibrated")
     pack = make_pack(root / "pack")
     random = np.random.default_rng(0)
-    units = UnitTokenizer.load(pack / "units")
+    units, codec = UnitTokenizer.load(pack / "units"), load_codec(pack / "codec")
+    hashes = json.loads((pack / "acoustic" / "config.json").read_text())
     for name in ("dev", "test"):
         data, tokens = root / "raw" / name, root / "tokens" / name
         speech = {f"a-{language}-{number}": random.uniform(-0.3, 0.3, 8000).astype(np.float32)
@@ -102,24 +116,40 @@ def calibrated(tmp_path_factory):
         write_table(data / "utt2spk", dict.fromkeys(speech, "a"))
         encoded = {key: units.encode([samples])[0].astype(np.int32) for key, samples in speech.items()}
         write_table(tokens / "units.scp", write_ark(tokens / "units.ark", encoded))
-        write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "units_sha256": "x"})
+        spoken_tokens = {key: codec.encode([samples])[0].astype(np.int32).ravel() for key, samples in speech.items()}
+        write_table(tokens / "codec.scp", write_ark(tokens / "codec.ark", spoken_tokens))
+        write_json(tokens / "meta.json", {"units_rate": 25, "units_size": 16, "units_sha256": hashes["units_sha256"],
+                                          "codec_rate": 50, "codec_levels": 2, "codec_size": 16,
+                                          "codes_sha256": hashes["codes_sha256"]})
     config = json.loads((pack / "lm" / "config.json").read_text())  # make_pack trains no MT from English
     config["trained"].append(dataclasses.asdict(TrainedTask("mt", "en", "es")))
     write_json(pack / "lm" / "config.json", config)
     options = CalibrationOptions(pack / "lm", pack / "vocabulary", pack / "units", root / "raw", root / "tokens", pack,
                                  outside_texts=CORPUS / "outside.yaml", most=4, outside_most=3)
-    return pack, calibrate(options)
+    return pack, calibrate(options), options
+
+
+def test_a_judge_hears_english_answers_of_tts_and_none_that_are_noise(calibrated):
+    pack, report, options = calibrated
+    assert report.judge == "" and report.right["tts"].count == 2  # one of each language
+    heard = dataclasses.replace(options, judge="moonshine", acoustic=pack / "acoustic", codec=pack / "codec",
+                                judged_most=3)
+    dev = ExampleSet(options.data_dir / "dev", options.tokens / "dev")
+    observed = Observer(heard).observe(TASKS["tts"], dev)
+    assert observed.right.tolist() == [False] * 3 and observed.answers.shape == (3, len(ANSWER_FEATURES["tts"]))
+    with pytest.raises(AudioPaLMError, match="--judge hears speech, which --acoustic and --codec make"):
+        Observer(dataclasses.replace(heard, codec=None))
 
 
 def test_the_report_has_every_task_input_and_kind_of_outside_sound(calibrated):
-    _, report = calibrated
-    assert set(report["outside"]) == {AUDIO, TRANSCRIPT} and set(report["right"]) == {"asr", "ast", "mt", "tts"}
-    assert set(report["outside"][AUDIO]["kinds"]) == set(outside.TESTED_SOUNDS)
-    assert all(0 <= entry["auc"] <= 1 for entry in report["outside"].values())
+    _, report, _ = calibrated
+    assert set(report.outside) == {AUDIO, TRANSCRIPT} and set(report.right) == {"asr", "ast", "mt", "tts"}
+    assert set(report.outside[AUDIO].kinds) == set(outside.TESTED_SOUNDS)
+    assert all(0 <= entry.auc <= 1 for entry in report.outside.values())
 
 
 def test_answers_have_the_confidence(calibrated):
-    pack, _ = calibrated
+    pack, *_ = calibrated
     model = AudioPaLM.from_pretrained(pack, verify=False)
     speech = [spoken(3.0), spoken(3.0, 3.0)]
     together = model(speech, "[ASR Spanish]", SAMPLE_RATE, decoding={"text_tokens": 5})
@@ -146,7 +176,7 @@ def test_the_command_line_states_the_confidence_and_warns(calibrated, tmp_path, 
                  "--decoding", "text_tokens=5"]
 
     def transcribe(threshold, *more):
-        values["inputs"][AUDIO]["threshold"] = threshold
+        values["inputs"][AUDIO][0]["threshold"] = threshold
         write_json(pack / "confidence.json", values)
         with pytest.raises(SystemExit) as ended:
             cli.main([*arguments, *more])
@@ -164,7 +194,7 @@ def test_the_command_line_states_the_confidence_and_warns(calibrated, tmp_path, 
 
 
 def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
-    pack, _ = calibrated
+    pack, *_ = calibrated
     path = tmp_path / "confidence.json"
     shutil.copyfile(pack / "confidence.json", path)
     weights = sha256(pack / "lm" / "model.safetensors")
@@ -172,7 +202,7 @@ def test_a_calibration_of_another_model_is_refused(calibrated, tmp_path):
     with pytest.raises(AudioPaLMError, match="was calibrated for another language model; run stage 14"):
         Confidence.load(path, "0" * 64)
     values = json.loads(path.read_text())
-    values["inputs"][AUDIO]["weights"].append(1.0)
+    values["inputs"][AUDIO][0]["weights"].append(1.0)
     write_json(path, values)
     with pytest.raises(AudioPaLMError, match=r"inputs\.audio does not have 5 features"):
         Confidence.load(path, weights)

@@ -14,12 +14,13 @@ from audiopalm.core.files import read_json
 from audiopalm.data.audio import write_audio
 from audiopalm.data.datadir import write_table
 from audiopalm.scoring import codec_quality
+from audiopalm.scoring.codec_quality import CodebookUse
 from audiopalm.scoring.quality import dnsmos
 
 
 def test_codebook_use_is_that_counted_by_hand():
     ids = np.array([[0, 3], [1, 3], [2, 3], [3, 3]])
-    assert codec_quality.codebook_use(ids, 4) == [{"used": 4, "perplexity": 4.0}, {"used": 1, "perplexity": 1.0}]
+    assert codec_quality.codebook_use(ids, 4) == [CodebookUse(4, 4.0), CodebookUse(1, 1.0)]
 
 
 @pytest.fixture

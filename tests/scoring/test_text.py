@@ -7,6 +7,7 @@ from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.scoring import metrics
 from audiopalm.scoring.metrics import score
 from audiopalm.scoring.text import basic, english, get_normaliser
 
@@ -15,7 +16,9 @@ HYPOTHESES = ["you have new messages", "the conference is full", "press two to l
     "you have two new messages", "", "press one to leave the conference now"]
 
 
-def test_values_are_those_of_jiwer_and_sacrebleu():
+@pytest.mark.parametrize("together", [5, 500])
+def test_values_are_those_of_jiwer_and_sacrebleu(monkeypatch, together):
+    monkeypatch.setattr(metrics, "SCORED_TOGETHER", together)
     assert score("wer", REFERENCES, HYPOTHESES).value == pytest.approx(jiwer.wer(REFERENCES, HYPOTHESES))
     assert score("cer", REFERENCES, HYPOTHESES).value == pytest.approx(jiwer.cer(REFERENCES, HYPOTHESES))
     for metric, judge in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):

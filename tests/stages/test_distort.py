@@ -11,6 +11,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import MixtureEntry, expand
+from audiopalm.lm.training import LMInputs
 
 pytestmark = pytest.mark.usefixtures("prestarted_jobs")
 
@@ -106,3 +107,8 @@ def test_recordings_outside_the_share_are_not_distorted(data):
     for name, path in read_table(folder / "wav.scp").items():
         original = soundfile.read(read_table(data / "wav.scp")[name.removesuffix("-random0")])[0]
         assert np.array_equal(soundfile.read(path)[0], original)
+
+
+def test_distorted_copies_without_tokens_are_refused():
+    with pytest.raises(AudioPaLMError, match="--distorted_tokens must name as many folders"):
+        LMInputs("vocabulary", "train", "dev", distorted_data_dir=["telephone"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from prestarted import run_python
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from audiopalm.core import lock
 from audiopalm.core.errors import AudioPaLMError
@@ -100,7 +100,7 @@ def test_a_stopped_command_stops_its_jobs(tmp_path, number):
     """The launcher is a script that records that it was asked to end."""
     script = tmp_path / "slow.sh"
     script.write_text("#!/usr/bin/env bash\ntrap 'touch \"$0.stopped\"; exit 1' TERM\ntouch \"$0.started\"\n"
-                      "for _ in $(seq 300); do sleep 0.1; done\n")
+                      "for _ in $(seq 6000); do sleep 0.1; done\n")
     script.chmod(0o755)
     for name in ("wav.scp", "text", "utt2spk"):
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -108,9 +108,9 @@ def test_a_stopped_command_stops_its_jobs(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "audiopalm.bin.format_audio", "--input", tmp_path / "data", "--output", tmp_path / "raw",
          "--audio_dir", tmp_path / "audio", "--cmd", str(script)], stderr=subprocess.PIPE, text=True)
-    wait_until((tmp_path / "slow.sh.started").exists)
+    wait_until((tmp_path / "slow.sh.started").exists, process)
     process.send_signal(number)
-    stderr = process.communicate(timeout=20)[1]
+    stderr = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == (-9 if number == signal.SIGKILL else 130) and "Traceback" not in stderr
     wait_until((tmp_path / "slow.sh.stopped").exists)
     assert not (tmp_path / "raw").exists()

@@ -11,17 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pausing import Pause
 from prestarted import prestarted
 from schedulers import PATH, ask, processes_with, scheduler
 from trainings import Trainings
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import AGAIN
 from audiopalm.stages.launch import TrainingJob, fit_to_training
-from audiopalm.stages.ranks import FIRST_PORT
+from audiopalm.stages.ranks import FIRST_PORT, PORTS
 
 LONG = ["training.steps=60", "training.save_every=20", "training.validate_every=50", "training.log_every=1"]
+PAUSE = 30  # the step at whose beginning a training waits for a signal; it has a checkpoint of step 20
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +39,20 @@ class Launched:
         self.overrides = [*LONG, f"training.micro_batches={micro_batches}"]
         self.environment = prestarted(OMP_NUM_THREADS="1", **variables)
 
-    def start(self, output: Path, *overrides: str) -> subprocess.Popen:
+    def start(self, output: Path, *overrides: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
         python = self.environment["AUDIOPALM_PYTHON"]
         words = [python, "-m", "audiopalm.bin.launch", *self.options, "--job_dir", str(output.parent / "log"),
                  *self.trainings.arguments("soundstorm", output, *self.overrides, *overrides)]
-        return subprocess.Popen(words, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(words, env=environment or self.environment, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+
+    def start_and_pause(self, output: Path) -> subprocess.Popen:
+        """Returns when the training waits at the beginning of step PAUSE."""
+        pause = Pause(output.parent / "pause", PAUSE)
+        process = self.start(output, environment=pause.environment(self.environment))
+        wait_until(pause.path.exists, process)
+        assert (output / "checkpoint").exists()
+        return process
 
     def run(self, output: Path, *overrides: str, code: int = 0) -> tuple[str, str]:
         """Its standard output and error."""
@@ -49,13 +60,9 @@ class Launched:
 
 
 def ended(process: subprocess.Popen, code: int) -> tuple[str, str]:
-    shown = process.communicate(timeout=90)
+    shown = process.communicate(timeout=LIMIT)
     assert process.returncode == code, shown
     return shown
-
-
-def wait_for_checkpoint(output: Path) -> None:
-    wait_until((output / "checkpoint").exists)
 
 
 def processes_of(output: Path) -> list[int]:
@@ -97,14 +104,14 @@ def test_the_output_of_a_training_is_shown_and_logged(here):
 
 def test_sigterm_saves_and_the_same_command_goes_on(here, tmp_path):
     launched, whole, _ = here
-    process = launched.start(tmp_path / "acoustic")
-    wait_for_checkpoint(tmp_path / "acoustic")
+    process = launched.start_and_pause(tmp_path / "acoustic")
     os.kill(processes_of(tmp_path / "acoustic")[0], signal.SIGTERM)
     shown, errors = ended(process, AGAIN)
-    step = int(re.search(r"ended by SIGTERM, and the checkpoint of step (\d+) is saved", shown)[1])
+    step = PAUSE + 1  # the step that was begun is finished
+    assert f"ended by SIGTERM, and the checkpoint of step {step} is saved" in shown
     assert step == len(losses(tmp_path / "acoustic")) and errors == ""
     shown, _ = launched.run(tmp_path / "acoustic")
-    assert f"going on from step {step}" in shown and model(tmp_path / "acoustic") == model(whole)
+    assert f"going on from step {step} " in shown and model(tmp_path / "acoustic") == model(whole)
 
 
 def test_what_fails_is_shown_once_with_its_exit_code(here, tmp_path):
@@ -115,8 +122,7 @@ def test_what_fails_is_shown_once_with_its_exit_code(here, tmp_path):
 
 def test_ctrl_c_ends_the_job(here, tmp_path):
     launched, _, _ = here
-    process = launched.start(tmp_path / "acoustic")
-    wait_for_checkpoint(tmp_path / "acoustic")
+    process = launched.start_and_pause(tmp_path / "acoustic")
     process.send_signal(signal.SIGINT)
     shown, _ = ended(process, 130)
     assert "train_acoustic: interrupted; run the same command again to go on\n" in shown
@@ -151,16 +157,24 @@ def test_missing_gpus_are_one_line(here, tmp_path):
     assert re.fullmatch(r"start_ranks: error: --ngpu 2, but \S+ shows 0 GPUs\n", shown) and errors == ""
 
 
+def listen(port: int) -> socket.socket | None:
+    """A server on this port; None where another program uses it."""
+    try:
+        return socket.create_server(("", port))
+    except OSError:
+        return None
+
+
 def test_a_port_that_another_program_uses_is_one_line(trainings, tmp_path):
     """Two machines of a job, the first of which is this one."""
     scontrol = tmp_path / "scontrol"
     scontrol.write_text("#!/bin/sh\n[ $2 = hostnames ] && echo n1 || echo NodeAddr=127.0.0.1 Port=1\n")
     scontrol.chmod(0o755)
-    job = 77
-    with socket.create_server(("", FIRST_PORT + job)):
+    job, server = next(filter(all, ((job, listen(FIRST_PORT + job)) for job in range(PORTS - 50, PORTS))))
+    with server:
         result = subprocess.run(
             [prestarted()["AUDIOPALM_PYTHON"], "-m", "audiopalm.bin.start_ranks", "--num_nodes", "2", "train_acoustic",
-             *trainings.arguments("soundstorm", tmp_path / "acoustic")], text=True, capture_output=True, timeout=60,
+             *trainings.arguments("soundstorm", tmp_path / "acoustic")], text=True, capture_output=True, timeout=LIMIT,
             env=prestarted(SLURM_JOB_ID=str(job), SLURM_NODEID="0", SLURM_STEP_NODELIST="n[1-2]",
                            PATH=f"{tmp_path}:{os.environ['PATH']}"))
     assert result.returncode == 1
@@ -188,8 +202,7 @@ def whole(slurm, tmp_path_factory):
 
 def test_a_killed_process_ends_all_in_one_line_and_a_second_call_goes_on(slurm, whole, tmp_path):
     output = tmp_path / "acoustic"
-    process = slurm.start(output)
-    wait_for_checkpoint(output)
+    process = slurm.start_and_pause(output)
     os.kill(processes_of(output)[1], signal.SIGKILL)
     shown, errors = ended(process, 1)
     assert re.search(r"^start_ranks: error: process 1 of the training, on \S+, was ended by SIGKILL; the others were "
@@ -198,21 +211,21 @@ def test_a_killed_process_ends_all_in_one_line_and_a_second_call_goes_on(slurm, 
     wait_until(lambda: not processes_with(str(output)))
     assert (output / "checkpoint").exists() and not (output / "model.safetensors").exists()
     shown, _ = slurm.run(output)
-    assert "going on from step" in shown and losses(output) == losses(whole) and model(output) == model(whole)
+    assert "going on from step 20 " in shown and losses(output) == losses(whole) and model(output) == model(whole)
 
 
 def test_a_preempted_training_is_started_again(slurm, whole, tmp_path):
     """In one call: a more urgent job takes its nodes; it saves, is started again and ends with the model of an
     undisturbed one."""
     output = tmp_path / "acoustic"
-    process = slurm.start(output)
-    wait_for_checkpoint(output)
+    process = slurm.start_and_pause(output)
     jobs = ["squeue", "--noheader", "--name", "train_acoustic", "--format"]
     job = ask(slurm.environment, *jobs, "%i").strip()
     subprocess.run(["sbatch", "--partition", "urgent", "--exclusive", "--nodes", "2", "--wrap", "true"], check=True,
                    env=slurm.environment, cwd=tmp_path)
-    wait_until(lambda: ask(slurm.environment, *jobs, "%T %r") == "PENDING BeginTime\n")
+    wait_until(lambda: ask(slurm.environment, *jobs, "%T %r") == "PENDING BeginTime\n", process)
     ask(slurm.environment, "scontrol", "update", f"JobId={job}", "StartTime=now+1")
     shown, errors = ended(process, 0)
-    assert "ended by SIGTERM, and the checkpoint of step" in shown and "going on from step" in shown
+    assert f"ended by SIGTERM, and the checkpoint of step {PAUSE + 1} is saved" in shown
+    assert f"going on from step {PAUSE + 1} " in shown
     assert losses(output) == losses(whole) and model(output) == model(whole) and errors.count("\n") == 1

@@ -60,17 +60,20 @@ def test_the_card_has_the_domain_and_the_reliability_of_confidence(expdir):
     (expdir.parent / "conf/domain.yaml").write_text("sentence: It knows numbers.\nexamples: [one two, три]\n")
     groups = [{"confidence": 0.25, "right": 0.2, "count": 17}, {"confidence": 0.95, "right": 1.0, "count": 31}]
     right = {"error": 0.0312, "auc": 0.875, "right": 0.7167, "count": 48, "groups": groups}
-    outside = {"auc": 0.998, "inside": 0.97, "count": 100, "outside": 0.42, "kinds": {}}
+    outside = {"auc": 0.998, "inside": 0.97, "count": 100, "outside": 0.42,
+               "kinds": {"music": {"auc": 0.991, "inside": 0.05, "count": 20}}}
     model = sha256(expdir / "lm/model.safetensors")
     write_json(expdir / "confidence.json", {
         "model_sha256": model, "inputs": {}, "tasks": {},
-        "report": {"right": {"mt": {**right, "auc": None}, "asr": right}, "outside": {"audio": outside}}})
+        "report": {"right": {"mt": {**right, "auc": None}, "asr": right}, "outside": {"audio": outside},
+                   "judge": "moonshine"}})
     make_pack()
     card = (expdir / "pack/README.md").read_text()
     assert '## What can be said\n\nIt knows numbers.\n\n- "one two"\n- "три"\n' in card
     assert Domain.of_pack(expdir / "pack/domain.json").examples == ["one two", "три"]
     assert "(reliability.svg)" in card and "| ASR | 48 | 0.72 | 0.031 | 0.875 |\n| MT | 48 | 0.72 | 0.031 |  |" in card
-    assert "| speech | 0.998 | 0.97 | 0.42 |" in card
+    assert "| speech | 0.998 | 0.97 | 0.42 |" in card and "| speech, music | 20 | 0.991 | 0.05 |" in card
+    assert "The words of TTS are those that moonshine hears." in card
     picture = ElementTree.fromstring((expdir / "pack/reliability.svg").read_text())
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert {"ASR, 48 answers, error 0.031", "MT, 48 answers, error 0.031", "stated confidence"} <= set(texts)

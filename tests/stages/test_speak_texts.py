@@ -75,14 +75,15 @@ def test_a_second_run_is_refused_and_a_killed_run_leaves_no_command(texts, tmp_p
     script.chmod(0o755)
     words = ["-m", "audiopalm.bin.speak_texts", "--input", tmp_path / "mt", "--output", tmp_path / "spoken",
              "--command", f"{script} {{text}} {{out}}", "--nj", "1"]
-    first = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
+    first = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
     pid = Path(f"{script}.pid")
-    wait_until(pid.exists)
+    wait_until(pid.exists, first)
     second = run_python(*words)
     assert second.returncode == 1
     assert f"spoken is being written by process {first.pid} on " in second.stderr.splitlines()[-1]
     first.kill()
     first.wait()
+    first.stderr.close()
     wait_until(lambda: start_time(int(pid.read_text())) is None)
 
 

@@ -55,6 +55,11 @@ def test_named_files_exist(document):
     assert sorted(missing) == []
 
 
+def test_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^)\s#]+)", re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S))
+    assert [link for link in links if "://" not in link and not (document.parent / link).exists()] == []
+
+
 def test_the_readme_has_both_commands_and_the_marks_of_the_results():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "./egs/mini/run.sh" in text and "./tools/test.sh" in text
@@ -78,12 +83,18 @@ def test_the_readme_shows_the_results_of_the_mini_recipe():
     assert headline_table(read_rows(MINI / "results.json"), "mini", "test", goals) in shown
 
 
+def test_the_row_that_the_page_of_scores_explains_is_one_of_the_results():
+    block = re.search(r"```\n(.*?)```", (ROOT / "docs/scores.md").read_text(encoding="utf-8"), re.S)[1]
+    chapter = (MINI / "RESULTS.md").read_text(encoding="utf-8").partition("\n## mini: test\n")[2].partition("\n## ")[0]
+    assert [line for line in block.splitlines() if line not in chapter.splitlines()] == []
+
+
 def shown_sequence(path: Path) -> list[tuple[str, list[str]]]:
     """The token sequence that a document shows: for each part `input` or `output`, and its ids; `...` may end them."""
     parts = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        columns = re.split(r" {2,}", line)
-        if columns[0].strip() in ("input", "output") and len(columns) == 3:
+        columns = re.split(r" {2,}", line.strip())
+        if columns[0] in ("input", "output") and len(columns) == 3:
             parts.append((columns[0], columns[2].split()))
         elif parts and re.fullmatch(r" {2,}[\d ]+", line):
             parts[-1][1].extend(line.split())
@@ -118,7 +129,8 @@ def joined(path: Path, cuts: list[tuple[float, float]]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def test_the_readme_shows_the_beginning_of_the_same_sequence():
-    shown, whole = shown_sequence(ROOT / "README.md"), shown_sequence(ROOT / "docs/index.md")
+@pytest.mark.parametrize("document", ["README.md", "audiopalm/tasks.py"])
+def test_other_documents_show_the_beginning_of_the_same_sequence(document):
+    shown, whole = shown_sequence(ROOT / document), shown_sequence(ROOT / "docs/index.md")
     assert shown == [(kind, ids if short[-1] != "..." else [*ids[:10], "..."])
                      for (_, short), (kind, ids) in zip(shown, whole, strict=True)]

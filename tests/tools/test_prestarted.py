@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from prestarted import prestarted, run_python
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 PROGRAM = """
 import json, os, sys
@@ -33,6 +33,13 @@ def test_a_program_has_its_own_folder_arguments_streams_and_exit_code(tmp_path):
     assert "WORD" not in os.environ and run_python("-c", "print(5)").stdout == "5\n"
 
 
+def test_a_program_begins_with_the_sitecustomize_of_pythonpath(tmp_path):
+    write(tmp_path / "sitecustomize.py", "import sys\nsys.seen = sys.orig_argv[1:]")
+    (tmp_path / "programs").mkdir()
+    program = write(tmp_path / "programs/x.py", "import sys\nprint(*sys.seen)")
+    assert run_python(program, "a", PYTHONPATH=str(tmp_path)).stdout == f"{program} a\n"
+
+
 @pytest.mark.parametrize("end, code", [("sys.exit('a word')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9),
                                        ("os._exit(130)", 130), ("pass", 0)])
 def test_the_caller_sees_how_a_program_ends(tmp_path, end, code):
@@ -41,11 +48,11 @@ def test_the_caller_sees_how_a_program_ends(tmp_path, end, code):
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 7), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_signals_reach_the_program(tmp_path, number, code):
-    program = write(tmp_path / "x.py", "import os, sys, time\nopen('x.pid', 'w').write(str(os.getpid()))\n"
-                                       "try: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(7)\n")
+    program = write(tmp_path / "x.py", "import os, sys, time\ntry:\n    open('x.pid', 'w').write(str(os.getpid()))\n"
+                                       "    time.sleep(600)\nexcept KeyboardInterrupt: sys.exit(7)\n")
     process = subprocess.Popen([prestarted()["AUDIOPALM_PYTHON"], program], cwd=tmp_path)
     pid = tmp_path / "x.pid"
-    wait_until(lambda: pid.exists() and pid.read_text())
+    wait_until(lambda: pid.exists() and pid.read_text(), process)
     process.send_signal(number)
-    assert process.wait(timeout=30) == code
+    assert process.wait(timeout=LIMIT) == code
     wait_until(lambda: not Path(f"/proc/{pid.read_text()}").exists())

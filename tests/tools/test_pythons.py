@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORTED = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -18,7 +19,7 @@ SUPPORTED = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_tex
 
 def run(python: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     environment = {key: value for key, value in os.environ.items() if key != "PYENV_VERSION"}
-    return subprocess.run([python, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=120,
+    return subprocess.run([python, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=LIMIT,
                           env=environment | variables)
 
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ case "$*" in
     "-m pip config list") printf "${SETTINGS:-}" ;;
     "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; touch "$3/pyvenv.cfg" ;;
     *"${FAIL:-no call}"*) echo "ERROR: no such package" >&2; exit 1 ;;
-    *"${HANG:-no call}"*) touch "$CALLS.hanging"; sleep 60 ;;
+    *"${HANG:-no call}"*) touch "$CALLS.hanging"; sleep 600 ;;
 esac
 """
 
@@ -29,7 +29,8 @@ esac
 def setup(tmp_path):
     """A function that runs tools/setup.sh in a copy of the files that it reads."""
     root = tmp_path / "repository"
-    shutil.copytree(ROOT / "tools", root / "tools")
+    # Another test may be compiling these files at this moment.
+    shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -46,7 +47,7 @@ def setup(tmp_path):
         def __call__(self, **environment):
             record.write_text("")
             return subprocess.run(self.command, env={**self.environment, **environment}, text=True, capture_output=True,
-                                  timeout=60)
+                                  timeout=LIMIT)
 
         def calls(self):
             return record.read_text().splitlines()
@@ -92,7 +93,7 @@ def test_a_failed_set_up_is_started_from_the_beginning(setup):
 def test_a_killed_set_up_is_started_from_the_beginning(setup, tmp_path):
     process = subprocess.Popen(setup.command, env={**setup.environment, "HANG": "requirements.txt"},
                                start_new_session=True, stderr=subprocess.DEVNULL)
-    wait_until((tmp_path / "calls.hanging").exists)
+    wait_until((tmp_path / "calls.hanging").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert setup().returncode == 0

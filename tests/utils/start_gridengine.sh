@@ -15,7 +15,7 @@ stop() {
         # shellcheck source=/dev/null
         . "${dir}/environment"
         timeout 5 qdel -u "$(id -un)" > /dev/null 2>&1 || true
-        for _ in $(seq 50); do [ -n "$(timeout 5 qstat 2> /dev/null)" ] || break; sleep 0.1; done
+        for _ in $(seq 600); do [ -n "$(timeout 5 qstat 2> /dev/null)" ] || break; sleep 0.1; done
     fi
     for name in sge_execd sge_qmaster; do # nothing of theirs is kept: no reason to wait for an orderly end
         [ -e "${dir}/${name}.pid" ] || continue
@@ -37,8 +37,12 @@ daemon() {
     echo $! > "${dir}/${1##*/}.pid"
 }
 
+# Below Linux's range of ephemeral ports, from which another program may get one before the daemons have started.
 free_ports() {
-    perl -MIO::Socket::INET -e '@s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") } 1 .. 2;
+    perl -MIO::Socket::INET -e 'while (@s < 2) {
+            my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 10000 + int rand 10000);
+            push @s, $s if $s;
+        }
         print join(" ", map { $_->sockport } @s), "\n"'
 }
 
@@ -82,7 +86,11 @@ echo "localhost ${host}" > "${common}/host_aliases" # every name of this machine
 /usr/share/gridengine/scripts/init_cluster "${dir}" default "${dir}/spooldb" "${user}" > "${dir}/init.log" 2>&1 ||
     failed "init_cluster"
 daemon sge_qmaster
-for _ in $(seq 100); do qconf -sh > /dev/null 2>&1 && break; sleep 0.1; done
+for _ in $(seq 1200); do
+    qconf -sh > /dev/null 2>&1 && break
+    kill -0 "$(cat "${dir}/sge_qmaster.pid")" 2> /dev/null || failed "sge_qmaster ended"
+    sleep 0.1
+done
 
 # qconf calls an editor on what it adds: "$EDITOR FILE".
 edit() {
@@ -105,7 +113,7 @@ configure() {
 }
 configure < /dev/null > "${dir}/configure.log" 2>&1 || failed "qconf"
 daemon sge_execd
-for _ in $(seq 150); do
+for _ in $(seq 1200); do
     for name in sge_qmaster sge_execd; do
         kill -0 "$(cat "${dir}/${name}.pid")" 2> /dev/null || failed "${name} ended"
     done

@@ -3,7 +3,8 @@
 # With NODES > 1 the machine passes for so many, n1, n2, ..., each with a slurmd of its own.
 # Jobs of the partition `urgent` take the nodes from those of the default one, which are started again.
 # Its clients need SLURM_CONF=DIR/slurm.conf. Nothing outside DIR is written; keys and ports are its own. Numbers of jobs
-# begin anywhere, since trainings on several nodes derive their port from them, and two tests may each run a Slurm.
+# begin anywhere, since trainings on several nodes derive their port from them, and two tests may each run a Slurm. Three
+# workers of pytest-xdist have ranges of their own.
 set -euo pipefail
 
 usage() { echo "Usage: start_slurm.sh start DIR [NODES] | stop DIR" >&2; exit 1; }
@@ -17,7 +18,7 @@ stop() {
     if [ -e "${dir}/slurm.conf" ]; then # jobs would outlive the daemons
         export SLURM_CONF=${dir}/slurm.conf
         timeout 5 scancel --user="$(id -un)" > /dev/null 2>&1 || true
-        for _ in $(seq 50); do [ -n "$(timeout 5 squeue --noheader 2> /dev/null)" ] || break; sleep 0.1; done
+        for _ in $(seq 600); do [ -n "$(timeout 5 squeue --noheader 2> /dev/null)" ] || break; sleep 0.1; done
     fi
     for name in slurmd.{1..9} slurmctld munged; do # nothing of theirs is kept: no reason to wait for an orderly end
         [ -e "${dir}/${name}.pid" ] || continue
@@ -40,8 +41,12 @@ daemon() {
     echo $! > "${dir}/$1.pid"
 }
 
+# Below Linux's range of ephemeral ports, from which another program may get one before the daemons have started.
 free_ports() {
-    perl -MIO::Socket::INET -e '@s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") } 0 .. '"${nodes}"';
+    perl -MIO::Socket::INET -e 'while (@s <= '"${nodes}"') {
+            my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 10000 + int rand 10000);
+            push @s, $s if $s;
+        }
         print join(" ", map { $_->sockport } @s), "\n"'
 }
 
@@ -59,13 +64,14 @@ user=$(id -un)
 host=$(uname -n)
 host=${host%%.*}
 read -r -a ports < <(free_ports)
+worker=${PYTEST_XDIST_WORKER:-gw0}
 names=("${host}")
 if [ "${nodes}" -gt 1 ]; then names=(); for number in $(seq "${nodes}"); do names+=("n${number}"); done; fi
 head -c 128 /dev/urandom > "${dir}/munge.key"
 chmod 600 "${dir}/munge.key"
 cat > "${dir}/slurm.conf" << END
 ClusterName=test
-FirstJobId=$((1 + RANDOM))
+FirstJobId=$((1 + RANDOM % 3900 + 4000 * (${worker#gw} % 3)))
 SlurmctldHost=${host}(127.0.0.1)
 SlurmctldPort=${ports[0]}
 SlurmUser=${user}
@@ -90,7 +96,9 @@ SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=1
+KillWait=60
+MessageTimeout=60
+BatchStartTimeout=300
 CompleteWait=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -107,12 +115,16 @@ export SLURM_CONF=${dir}/slurm.conf
 # --force: the directories above DIR may be of any mode, all users here are one.
 daemon munged munged --foreground --force --num-threads=2 --socket="${dir}/munge.socket" --key-file="${dir}/munge.key" \
     --pid-file="${dir}/munged.own.pid" --seed-file="${dir}/munge.seed" --log-file="${dir}/munge.log"
-for _ in $(seq 100); do [ -S "${dir}/munge.socket" ] && break; sleep 0.05; done
+for _ in $(seq 1200); do
+    if [ -S "${dir}/munge.socket" ]; then break; fi
+    kill -0 "$(cat "${dir}/munged.pid")" 2> /dev/null || failed "munged ended"
+    sleep 0.05
+done
 daemon slurmctld slurmctld -D -f "${SLURM_CONF}"
 for ((number = 1; number <= nodes; number++)); do
     daemon "slurmd.${number}" slurmd -D -f "${SLURM_CONF}" -N "${names[number - 1]}"
 done
-for _ in $(seq 150); do
+for _ in $(seq 1200); do
     for path in "${dir}"/*.pid; do
         case ${path} in *.own.pid) ;; *) kill -0 "$(cat "${path}")" 2> /dev/null || failed "${path##*/} ended" ;; esac
     done

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from audiopalm.core.processes import start_time
 
@@ -31,14 +31,14 @@ def test_processes_that_a_command_leaves_behind_are_ended(tmp_path):
     script = ("setsid sleep 600 & echo $! > plain; setsid sh -c 'trap \"\" TERM; echo $$ > stubborn; sleep 600' & "
               "until [ -s stubborn ]; do sleep 0.05; done; kill -KILL $$")
     command = [*RUN_IN_HASTE, "a.log", "bash", "-c", script]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=LIMIT)
     assert result.returncode == 128 + signal.SIGKILL
-    assert not any(start_time(int((tmp_path / name).read_text())) for name in ("plain", "stubborn"))
+    wait_until(lambda: not any(start_time(int((tmp_path / name).read_text())) for name in ("plain", "stubborn")))
 
 
 def test_a_command_ends_when_run_logged_is_killed(tmp_path):
     process = subprocess.Popen([*RUN, "a.log", "bash", "-c", "echo $$ > pid; exec sleep 600"], cwd=tmp_path)
-    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), process)
     process.kill()
     process.wait()
     wait_until(lambda: not start_time(int((tmp_path / "pid").read_text())))

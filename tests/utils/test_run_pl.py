@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from schedulers import DATE, ROOT, WAIT_FOR_OTHERS, output
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 RUN = ROOT / "utils/run.pl"
 ECHO = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
@@ -20,7 +21,7 @@ ODD = ["a  b", "it's", '"q"', "$HOME", "`id`", "\\", "*", "~", "", "<unk>", "a;b
 
 
 def run(folder, *arguments, code=0, **environment):
-    result = subprocess.run([RUN, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=60,
+    result = subprocess.run([RUN, *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=LIMIT,
                             env={**os.environ, **environment})
     assert result.returncode == code, result.stderr
     assert result.stdout == "" and (code != 0 or result.stderr == "")
@@ -170,7 +171,8 @@ def start(tmp_path):
     yield call
     for process in started:
         for number in processes_of_session(process.pid):
-            os.kill(int(number), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(number), signal.SIGKILL)
         process.wait()
         process.stderr.close()
 
@@ -182,9 +184,9 @@ def test_a_signal_reaches_the_jobs_and_run_pl_waits_for_them(tmp_path, start, na
     (tmp_path / "outer.sh").write_text("sh job.sh $1; true\n")
     process = start("--max-jobs-run", "2", "JOB=1:4", "log.JOB",
                     f"{sys.executable} -c 'import os; print(os.getpgrp())'; sh {script} JOB; echo after")
-    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
+    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)), process)
     process.send_signal(getattr(signal, f"SIG{name}"))  # run.pl only
-    assert process.communicate(timeout=20)[1] == f"run.pl: SIG{name}: stopped\n"
+    assert process.communicate(timeout=LIMIT)[1] == f"run.pl: SIG{name}: stopped\n"
     assert process.returncode == code
     assert sorted(path.name for path in tmp_path.glob("told.*")) == ["told.1", "told.2"]
     assert not (tmp_path / "ready.3").exists() and (tmp_path / "log.3").read_text() == ""
@@ -216,6 +218,7 @@ def test_ctrl_c_in_a_terminal_reaches_each_job_once(tmp_path):
         os.execv(RUN, [RUN, "--max-jobs-run", "2", "JOB=1:2", "log.JOB", sys.executable, "job.py", "JOB"])
     wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
     os.write(terminal, b"\x03")
+    wait_until(lambda: os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT))
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
     os.close(terminal)
     assert [re.findall("interrupts: .*", (tmp_path / f"log.{number}").read_text()) for number in (1, 2)] == [
@@ -226,17 +229,17 @@ def test_ctrl_c_in_a_terminal_reaches_each_job_once(tmp_path):
 def test_jobs_end_when_run_pl_is_killed(tmp_path, start):
     (tmp_path / "job.sh").write_text(JOB_WITH_TRAP)
     process = start("--max-jobs-run", "2", "JOB=1:2", "log.JOB", "sh job.sh JOB")
-    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
+    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)), process)
     process.kill()
     wait_until(lambda: not processes_of_session(process.pid))
     assert sorted(path.name for path in tmp_path.glob("told.*")) == ["told.1", "told.2"]
 
 
 def test_a_signal_to_the_group_of_run_pl_ends_all_its_jobs(tmp_path, start):
-    process = start("JOB=1:2", "--max-jobs-run", "2", "log.JOB", "touch ready.JOB; sleep 60 | cat")
-    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)))
+    process = start("JOB=1:2", "--max-jobs-run", "2", "log.JOB", "touch ready.JOB; sleep 600 | cat")
+    wait_until(lambda: all((tmp_path / f"ready.{number}").exists() for number in (1, 2)), process)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=20)[1] == "run.pl: SIGINT: stopped\n" and process.returncode == 130
+    assert process.communicate(timeout=LIMIT)[1] == "run.pl: SIGINT: stopped\n" and process.returncode == 130
     wait_until(lambda: not processes_of_session(process.pid))
 
 

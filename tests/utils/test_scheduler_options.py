@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 UTILS = Path(__file__).resolve().parents[2] / "utils"
 SUBMIT = """#!/bin/sh
@@ -28,7 +29,7 @@ def submitted(tmp_path):
     (tmp_path / "recipe").mkdir()
 
     def run(launcher, *arguments):
-        result = subprocess.run([UTILS / launcher, *map(str, arguments), "log", "echo done"], text=True, timeout=60,
+        result = subprocess.run([UTILS / launcher, *map(str, arguments), "log", "echo done"], text=True, timeout=LIMIT,
                                 capture_output=True, cwd=tmp_path / "recipe",
                                 env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
         assert result.returncode == 0, result.stderr

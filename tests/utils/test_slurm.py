@@ -22,7 +22,7 @@ from schedulers import (
     scheduler,
     starter,
 )
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 SLURM = ROOT / "utils/slurm.pl"
 
@@ -65,7 +65,7 @@ def test_a_job_has_the_environment_and_path_sh(tmp_path, slurm):
     run(tmp_path, {**slurm, "EXPORTED": "täglich \"x\" $y"}, "--num-threads", 2, "log/a.log", line)
     assert re.fullmatch(rf"# {re.escape(line)}\n# Running on {os.uname().nodename}\n# Started at {DATE}\n"
                         rf'{tmp_path}\na tool\nhere täglich "x" \$y\n'
-                        rf"# Accounting: time=\d threads=2\n# Ended \(code 0\) at {DATE}\n",
+                        rf"# Accounting: time=\d+ threads=2\n# Ended \(code 0\) at {DATE}\n",
                         (tmp_path / "log/a.log").read_text())
     assert (tmp_path / "log/q/a.done.1").read_text() == "0\n"
     assert sorted(path.name for path in (tmp_path / "log/q").iterdir()) == ["a.done.1", "a.out.1", "a.sh"]
@@ -106,34 +106,35 @@ def test_a_failure_is_reported_with_the_end_of_the_log(tmp_path, slurm):
 def test_a_cancelled_job_of_an_array_is_reported(tmp_path, slurm, start):
     (tmp_path / "q").mkdir()
     (tmp_path / "q/gone.JOB.done.2").write_text("0\n")  # of an earlier call
-    process = start("JOB=1:2", "gone.JOB.log", "echo begun; [ JOB = 1 ] || sleep 60")
-    wait_until(lambda: (tmp_path / "gone.2.log").exists() and "\nbegun\n" in (tmp_path / "gone.2.log").read_text())
+    process = start("JOB=1:2", "gone.JOB.log", "echo begun; [ JOB = 1 ] || sleep 600")
+    log = tmp_path / "gone.2.log"
+    wait_until(lambda: log.exists() and "\nbegun\n" in log.read_text(), process)
     ask(slurm, "scancel", f"{job_ids(slurm, 'gone.JOB')[0]}_2")
     assert re.fullmatch(r"slurm\.pl: job 2 left the queue without an exit code: CANCELLED\n"
                         r"slurm\.pl: 1 / 2 failed, log is in gone\.\*\.log\n==> gone\.2\.log <==\nbegun\n"
                         r"(?:.*Terminated(?:.*\n)+?)?"  # of bash, where Slurm ends it after its child
-                        r"==> .*/q/gone\.JOB\.out\.2 <==\n.*CANCELLED AT.*\n", process.communicate(timeout=30)[1])
+                        r"==> .*/q/gone\.JOB\.out\.2 <==\n.*CANCELLED AT.*\n", process.communicate(timeout=LIMIT)[1])
     assert process.returncode == 1
 
 
 @pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
 def test_a_signal_cancels_the_jobs(tmp_path, slurm, start, name, code):
-    process = start("JOB=1:8", f"stop.{name}.JOB.log", "touch ready.JOB; sleep 61.25 | cat")
-    wait_until((tmp_path / "ready.1").exists)
+    process = start("JOB=1:8", f"stop.{name}.JOB.log", f"touch {tmp_path}/ready.JOB; sleep 600 | cat")
+    wait_until((tmp_path / "ready.1").exists, process)
     process.send_signal(getattr(signal, f"SIG{name}"))
-    message = process.communicate(timeout=20)[1]
+    message = process.communicate(timeout=LIMIT)[1]
     assert re.fullmatch(rf"slurm\.pl: SIG{name}: cancelled job \d+\n", message) and process.returncode == code
     wait_until(lambda: not job_ids(slurm, f"stop.{name}.JOB"))
-    wait_until(lambda: not processes_with("sleep 61.25"))
+    wait_until(lambda: not processes_with(str(tmp_path)))
 
 
 def test_jobs_end_when_slurm_pl_is_killed(tmp_path, slurm, start):
-    process = start("JOB=1:8", "killed.JOB.log", "touch ready.JOB; sleep 61.5 | cat")
-    wait_until((tmp_path / "ready.1").exists)
+    process = start("JOB=1:8", "killed.JOB.log", f"touch {tmp_path}/ready.JOB; sleep 600 | cat")
+    wait_until((tmp_path / "ready.1").exists, process)
     process.kill()
-    assert process.communicate(timeout=5)[1] == ""
+    assert process.communicate(timeout=LIMIT)[1] == ""
     wait_until(lambda: not job_ids(slurm, "killed.JOB"))
-    wait_until(lambda: not processes_with("sleep 61.5"))
+    wait_until(lambda: not processes_with(str(tmp_path)))
 
 
 def restart(environment, name):
@@ -143,25 +144,25 @@ def restart(environment, name):
     ask(environment, "scontrol", "update", f"JobId={job_ids(environment, name)[0]}", "StartTime=now+1")
 
 
-WORK = """trap 'echo saved; exit 75' TERM; [ -e begun ] && echo whole && exit; touch begun; sleep 61 & wait"""
+WORK = """trap 'echo saved; exit 75' TERM; [ -e begun ] && echo whole && exit; touch begun; sleep 600 & wait"""
 
 
 def test_a_job_that_is_asked_to_end_goes_on(tmp_path, slurm, start):
     """USR1 to the shell stands for the end of the time limit. A job that is cancelled is not started again."""
     process = start("on.log", f"bash -c {shlex.quote(WORK)}")
-    wait_until((tmp_path / "begun").exists)
+    wait_until((tmp_path / "begun").exists, process)
     ask(slurm, "scancel", "--batch", "--signal", "USR1", *job_ids(slurm, "on"))
-    wait_until(lambda: "(code 75)" in (tmp_path / "on.log").read_text())
+    wait_until(lambda: "(code 75)" in (tmp_path / "on.log").read_text(), process)
     restart(slurm, "on")
-    assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+    assert process.communicate(timeout=LIMIT)[1] == "" and process.returncode == 0
     log = (tmp_path / "on.log").read_text()
     assert log.index("\nsaved\n") < log.index("(code 75)") < log.index("\nwhole\n") < log.index("(code 0)")
 
     (tmp_path / "begun").unlink()
     process = start("off.log", f"bash -c {shlex.quote(WORK)}")
-    wait_until((tmp_path / "begun").exists)
+    wait_until((tmp_path / "begun").exists, process)
     ask(slurm, "scancel", *job_ids(slurm, "off"))
-    assert "left the queue without an exit code: CANCELLED" in process.communicate(timeout=30)[1]
+    assert "left the queue without an exit code: CANCELLED" in process.communicate(timeout=LIMIT)[1]
     assert "saved" in (tmp_path / "off.log").read_text()
 
 
@@ -222,10 +223,10 @@ def test_a_second_signal_ends_slurm_pl_while_scancel_hangs(tmp_path, slurm, star
              "mv scancel.new scancel.pid", "exec sleep 600")
     monkeypatch.setitem(slurm, "PATH", f"{tmp_path}:{slurm['PATH']}")
     process = start("log", "true")
-    wait_until((tmp_path / "submitted").exists)
+    wait_until((tmp_path / "submitted").exists, process)
     process.terminate()
-    wait_until((tmp_path / "scancel.pid").exists)
+    wait_until((tmp_path / "scancel.pid").exists, process)
     process.terminate()
-    assert process.wait(timeout=60) == -signal.SIGTERM
+    assert process.wait(timeout=LIMIT) == -signal.SIGTERM
     os.kill(int((tmp_path / "scancel.pid").read_text()), signal.SIGKILL)  # the stand-in outlives slurm.pl
     wait_until(lambda: not processes_with(f"PATH={tmp_path}:"))

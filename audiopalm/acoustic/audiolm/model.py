@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.prompt import FRAMES_PER_UNIT
-from audiopalm.core.config import MAX_SIZE, ranged, to_dict
+from audiopalm.acoustic.token_meta import TokenSizes
+from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.gradients import no_grad
 from audiopalm.lm.model import ArchitectureConfig, Decoder
@@ -29,15 +30,9 @@ TABLE_SPREAD = 0.3  # initial distance between the tables of units and levels, r
 
 
 @dataclass
-class ModelConfig:
-    """Sizes of the model. A size of 0 stands for the size of the training tokens.
+class ModelConfig(TokenSizes):
+    """Sizes of the model."""
 
-    If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
-    """
-
-    units_size: int = ranged(0, low=0, high=MAX_SIZE)
-    levels: int = ranged(0, low=0, high=64)
-    codec_size: int = ranged(0, low=0, high=MAX_SIZE)
     coarse_levels: int = ranged(4, low=1, high=64)
     coarse: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 2
     fine: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 3

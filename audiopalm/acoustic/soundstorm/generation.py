@@ -28,7 +28,7 @@ class GenerationConfig(WindowConfig):
     temperature: float = ranged(0.8, low=0, high=100)  # of levels with several iterations
     fine_temperature: float = ranged(0.0, low=0, high=100)  # of levels with one iteration
     noise: float = ranged(1.0, low=0, high=100)  # on the confidence, reduced to 0 at the last iteration
-    # bf16-mixed: products in bfloat16; codes then depend slightly on the batch
+    # bf16-mixed: products in bfloat16; on a GPU, codes then depend slightly on the batch
     precision: str = chosen("32-true", PRECISIONS)
 
     def __post_init__(self) -> None:
@@ -60,10 +60,15 @@ class SoundStormAcoustic(Acoustic):
         return generate_in_windows([len(ids) for ids in units], self.model.config.levels, self.windows(), extend)
 
     def windows(self) -> GenerationConfig:
-        """The settings of windows on the model's device. Batches on a CPU are small."""
+        """The settings of windows on the model's device. Batches on a CPU are small.
+
+        In bfloat16 each window on a CPU is a batch of its own: a product of another size rounds differently, and the
+        differences are large enough to change codes.
+        """
         if self.model.head_bias.device.type != "cpu":
             return self.generation
-        return replace(self.generation, batch_frames=min(self.generation.batch_frames, CPU_BATCH_FRAMES))
+        most = 1 if self.bf16 else CPU_BATCH_FRAMES
+        return replace(self.generation, batch_frames=min(self.generation.batch_frames, most))
 
     def _encode(self, prompts: list[Prompt]) -> Voice:
         units, codec = (self._to_device(np.stack(values)) for values in zip(*prompts, strict=True))

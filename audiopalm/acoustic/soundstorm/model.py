@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from audiopalm.acoustic.latents import UnitLatents
 from audiopalm.acoustic.soundstorm.conformer import Conformer, Memory
+from audiopalm.acoustic.token_meta import TokenSizes
 from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.gradients import no_grad
@@ -31,15 +32,9 @@ ERROR_SCALE = 6.0  # initial logits assume this multiple of the error variance, 
 
 
 @dataclass
-class ModelConfig:
-    """Sizes of the model. A size of 0 stands for the size of the training tokens.
+class ModelConfig(TokenSizes):
+    """Sizes of the model."""
 
-    If `levels` is smaller than the codec's number, the codec decodes without the finest levels.
-    """
-
-    units_size: int = ranged(0, low=0, high=MAX_SIZE)
-    levels: int = ranged(0, low=0, high=64)
-    codec_size: int = ranged(0, low=0, high=MAX_SIZE)
     dim: int = ranged(256, low=1, high=MAX_SIZE)
     layers: int = ranged(4, low=1, high=1000)
     heads: int = ranged(4, low=1, high=MAX_SIZE)

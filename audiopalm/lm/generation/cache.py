@@ -135,7 +135,7 @@ class CachedDecoder:
         def attend_step(index: int, layer: PackedLayer, projected: Tensor) -> Tensor:
             local = index in config.local_layers
             cosines, sines = rotary[local]
-            output = torch.empty(len(projected), layer.heads * layer.head_dim)
+            output = torch.empty(projected.shape[0], layer.heads * layer.head_dim)
             kernels.attend_step(projected.numpy(), layer.heads, cosines, sines, self.keys[index].numpy(),
                                 self.values[index].numpy(), lengths, windows[local], np.float32(layer.scale),
                                 np.float32(config.attention_cap or 0), self.active_slots, output.numpy())

@@ -15,7 +15,7 @@ from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_object
 from audiopalm.data.examples import Example
-from audiopalm.lm.generation.evidence import INPUT_FEATURES, TEXT_FEATURES, Probe, answer_task, of_answers, of_inputs
+from audiopalm.lm.generation.evidence import ANSWER_FEATURES, INPUT_FEATURES, Probe, answer_task, of_answers, of_inputs
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.sequences import SequenceBuilder
@@ -42,7 +42,8 @@ class Regression:
     def probability(self, features: np.ndarray) -> np.ndarray:
         """`[N, F]` -> `[N]`, each from 0 to 1."""
         standard = (features - np.array(self.mean)) / np.array(self.scale)
-        return 1 / (1 + np.exp(-np.clip(standard @ np.array(self.weights) + self.bias, -50, 50)))
+        # A product with the weights would round differently for other numbers of rows.
+        return 1 / (1 + np.exp(-np.clip((standard * self.weights).sum(axis=-1) + self.bias, -50, 50)))
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ class Judgement:
 class Confidence:
     """The calibrated confidence of one language model.
 
-    inputs: {field of the input: regression over INPUT_FEATURES}. tasks: {name of an elementary task: regression over
-    the features of the input and of the answer}.
+    inputs: {field of the input: regressions over INPUT_FEATURES, all of which an input inside passes}. tasks: {name of
+    an elementary task: regression over the features of the input and of the answer}.
     """
 
-    def __init__(self, inputs: dict[str, Regression], tasks: dict[str, Regression]):
+    def __init__(self, inputs: dict[str, list[Regression]], tasks: dict[str, Regression]):
         self.inputs, self.tasks = inputs, tasks
 
     @classmethod
@@ -73,20 +74,22 @@ class Confidence:
         values = read_object(path, MADE_BY, {"model_sha256": str, "inputs": dict, "tasks": dict})
         if values["model_sha256"] != lm_sha256:
             raise AudioPaLMError(f"{path} was calibrated for another language model; run {MADE_BY} again")
-        tables = {}
-        for name, known in (("inputs", INPUT_FEATURES), ("tasks", TASKS)):
-            tables[name] = {key: from_dict(Regression, regression, f"{path}: {name}.{key}")
-                            for key, regression in values[name].items() if key in known}
-        for key, regression in tables["inputs"].items():
-            _check_length(regression, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
-        for key, regression in tables["tasks"].items():
-            _check_length(regression, len(INPUT_FEATURES[_input_of(key)]) + len(TEXT_FEATURES), f"{path}: tasks.{key}")
-        return cls(**tables)
+        inputs: dict[str, list[Regression]] = {}
+        for key in values["inputs"].keys() & INPUT_FEATURES.keys():
+            if not isinstance(values["inputs"][key], list):
+                raise AudioPaLMError(f"{path}: inputs.{key} is no list; run {MADE_BY} again")
+            inputs[key] = [_regression(regression, len(INPUT_FEATURES[key]), f"{path}: inputs.{key}")
+                           for regression in values["inputs"][key]]
+        tasks = {key: _regression(values["tasks"][key], len(INPUT_FEATURES[TASKS[key].input]) + len(known),
+                                  f"{path}: tasks.{key}")
+                 for key, known in ANSWER_FEATURES.items() if key in values["tasks"]}
+        return cls(inputs, tasks)
 
     def to_json(self) -> dict[str, Any]:
         """The tables of confidence.json."""
-        return {name: {key: asdict(regression) for key, regression in table.items()}
-                for name, table in (("inputs", self.inputs), ("tasks", self.tasks))}
+        return {"inputs": {key: [asdict(regression) for regression in regressions]
+                           for key, regressions in self.inputs.items()},
+                "tasks": {key: asdict(regression) for key, regression in self.tasks.items()}}
 
     def judge(self, model: Decoder, builder: SequenceBuilder, trained: Collection[TrainedTask], task: Task,
               examples: Sequence[Example], answers: Sequence[Generated]) -> list[Judgement | None]:
@@ -109,16 +112,23 @@ class Confidence:
         return [Judgement(*judgement) for judgement in zip(confidence.tolist(), inside.tolist(), strict=True)]
 
 
-def judged(inside: Regression, right: Regression, inputs: np.ndarray,
+def margin(inside: Sequence[Regression], inputs: np.ndarray) -> np.ndarray:
+    """The lowest ratio of a regression's probability to its threshold, float64 `[N]`; at least 1 for inputs inside.
+
+    inputs: features `[N, F]`.
+    """
+    return np.min([regression.probability(inputs) / regression.threshold for regression in inside], axis=0)
+
+
+def judged(inside: Sequence[Regression], right: Regression, inputs: np.ndarray,
            answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Confidence (float64) and whether the input is inside (bool), `[N]` each.
 
     inputs, answers: their features, float64 `[N, F]`. The confidence of an input outside is reduced, because `right`
     was fitted on inputs inside only.
     """
-    probability = inside.probability(inputs)
-    confidence = right.probability(np.hstack([inputs, answers])) * np.minimum(probability / inside.threshold, 1)
-    return confidence, probability >= inside.threshold
+    passed = margin(inside, inputs)
+    return right.probability(np.hstack([inputs, answers])) * np.minimum(passed, 1), passed >= 1
 
 
 def name_of(task: Task) -> str:
@@ -126,10 +136,9 @@ def name_of(task: Task) -> str:
     return "tts" if task.name == "tts" else answer_task(task).name
 
 
-def _input_of(name: str) -> str:
-    return TASKS[name].input
-
-
-def _check_length(regression: Regression, length: int, where: str) -> None:
+def _regression(values: Any, length: int, where: str) -> Regression:
+    """The regression of a table. Raises AudioPaLMError for another number of features than `length`."""
+    regression = from_dict(Regression, values, where)
     if {len(regression.mean), len(regression.scale), len(regression.weights)} != {length}:
         raise AudioPaLMError(f"{where} does not have {length} features; run {MADE_BY} again")
+    return regression

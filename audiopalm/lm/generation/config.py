@@ -1,8 +1,9 @@
 """The settings of a decode."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from audiopalm.core.config import check_fields, ranged
+from audiopalm.core.config import check_fields, ranged, to_dict
 
 MAX_TOKENS = 20_000  # in a part; 800 s of audio
 
@@ -36,6 +37,10 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "decoding")
+
+    def record(self) -> dict[str, Any]:
+        """The settings in the record of a decode. `true_parts` is left out at 0, as in earlier decodes without it."""
+        return {key: value for key, value in to_dict(self).items() if key != "true_parts" or value}
 
     def sampling(self, is_audio: bool) -> tuple[float, int, float]:
         """Temperature, top_k and top_p of a part."""

@@ -2,7 +2,8 @@
 
 An input is probed by writing it down: speech by `[ASR ...]`, a text by `[MT ...]` into another language. Two
 probabilities separate inputs like the training data from noise, music or open sentences: that of the written words,
-and that of the input given these words (`[TTS ...]` of the transcript, `[MT ...]` back).
+and that of the input given these words (`[TTS ...]` of the transcript, `[MT ...]` back). A text in another language
+than its tag names is more probable as a translation into that language, or without a tag, than under its own tag.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +24,10 @@ from audiopalm.tasks import AUDIO, TRANSCRIPT, TRANSLATION, Task, get_task, writ
 
 # Over the tokens of a text: mean and lowest log probability, mean and highest entropy.
 TEXT_FEATURES = ("mean", "lowest", "entropy", "highest_entropy")
-INPUT_FEATURES = {AUDIO: (*TEXT_FEATURES, "back"), TRANSCRIPT: (*TEXT_FEATURES, "back", "text")}
+# Mean log probabilities: `back` of the input given the words of the probe, `text` of a text without a tag, `speech` of
+# the units of an answer. `language` is `back` minus the largest of a text as one in another language or without a tag.
+INPUT_FEATURES = {AUDIO: (*TEXT_FEATURES, "back"), TRANSCRIPT: (*TEXT_FEATURES, "back", "text", "language")}
+ANSWER_FEATURES = {"asr": TEXT_FEATURES, "ast": TEXT_FEATURES, "mt": TEXT_FEATURES, "tts": (*TEXT_FEATURES, "speech")}
 WRITING = DecodingConfig(text_tokens=60)  # greedy
 BATCH = 32
 
@@ -33,12 +37,13 @@ class Probe:
     """The two tasks that probe an input.
 
     write: writes the input down. back: makes the input from these words again. target: the language of the words if
-    the input is a text, None if it is speech.
+    the input is a text, None if it is speech. others: the further languages that the model translates such words into.
     """
 
     write: Task
     back: Task
     target: str | None
+    others: tuple[str, ...] = ()
 
     @classmethod
     def choose(cls, kind: str, source: str, target: str | None, trained: Collection[TrainedTask]) -> "Probe | None":
@@ -51,18 +56,28 @@ class Probe:
             return cls(get_task("asr"), get_task("tts"), None) if known else None
         both = sorted(task.target for task in trained if task.task == "mt" and task.source == source
                       and task.target is not None and TrainedTask("mt", task.target, source) in trained)
-        return cls(get_task("mt"), get_task("mt"), target if target in both else both[0]) if both else None
+        if not both:
+            return None
+        words = target if target is not None and target in both else both[0]
+        others = sorted(task.target for task in trained if task.task == "mt" and task.source == words
+                        and task.target is not None and task.target != source)
+        return cls(get_task("mt"), get_task("mt"), words, tuple(others))
 
 
 @inference_mode
 def token_scores(model: Decoder, builder: SequenceBuilder, task: Task,
                  examples: Sequence[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Log probability and entropy of each output token of the examples, end tokens included, float32 `[T]` each."""
+    """Log probability and entropy of each output token of the examples, end tokens included, float32 `[T]` each.
+
+    On a CPU every sequence has a pass of its own, which is as fast as a padded batch, and whose result does not depend
+    on the other sequences, bit for bit.
+    """
+    size = 1 if model.embedding.weight.device.type == "cpu" else BATCH
     sequences = [builder.sequence(task, example) for example in examples]
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
     by_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start:start + BATCH]
+    for start in range(0, len(order), size):
+        chosen = order[start:start + size]
         batch = collate([[sequences[index]] for index in chosen], len(sequences[chosen[-1]].ids))
         sizes = count_sizes(batch.segments, batch.targets)
         ids, segments, positions, targets = (tensor.to(model.embedding.weight.device) for tensor in (
@@ -88,8 +103,7 @@ def of_texts(model: Decoder, builder: SequenceBuilder, task: Task, examples: Seq
 def write(model: Decoder, builder: SequenceBuilder, task: Task, examples: Sequence[Example]) -> list[str]:
     """The greedy answer of a task that writes one text."""
     prompts = [builder.prompt(task, example) for example in examples]
-    answers = generate(model, prompts, [example.utterance for example in examples], task, builder.vocabulary, WRITING,
-                       batch_size=BATCH)
+    answers = generate(model, prompts, task, builder.vocabulary, WRITING, batch_size=BATCH)
     return [" ".join(builder.tokenizer.decode(list(answer.parts[0])).split()) for answer in answers]
 
 
@@ -113,13 +127,14 @@ def of_inputs(model: Decoder, builder: SequenceBuilder, kind: str, probe: Probe,
     if probe.target is None:
         returns = [Example("", example.source, None, {TRANSCRIPT: text, kind: example.fields[kind]})
                    for example, text in zip(inputs, texts, strict=True)]
-    else:
-        returns = [Example("", probe.target, example.source, {TRANSCRIPT: text, TRANSLATION: example.fields[kind]})
-                   for example, text in zip(inputs, texts, strict=True)]
-    columns = [own, _means(model, builder, probe.back, returns)]
-    if kind == TRANSCRIPT:
-        columns.append(_means(model, builder, get_task("lm"), inputs))
-    return np.hstack(columns), texts
+        return np.hstack([own, _means(model, builder, probe.back, returns)]), texts
+    languages = [[example.source, *probe.others] for example in inputs]
+    returns = [Example("", probe.target, language, {TRANSCRIPT: text, TRANSLATION: example.fields[kind]})
+               for example, text, tried in zip(inputs, texts, languages, strict=True) for language in tried]
+    backs = _means(model, builder, probe.back, returns).reshape(len(inputs), -1)
+    free = _means(model, builder, get_task("lm"), inputs)
+    rival = np.hstack([backs[:, 1:], free]).max(axis=1, keepdims=True)
+    return np.hstack([own, backs[:, :1], free, backs[:, :1] - rival]), texts
 
 
 def _means(model: Decoder, builder: SequenceBuilder, task: Task, examples: Sequence[Example]) -> np.ndarray:
@@ -135,10 +150,10 @@ def answer_task(task: Task) -> Task:
 
 def of_answers(model: Decoder, builder: SequenceBuilder, task: Task, examples: Sequence[Example],
                parts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """`TEXT_FEATURES` of each answer, float64 `[N, 4]`, for its last text as the output of `answer_task`.
+    """`ANSWER_FEATURES` of each answer, float64 `[N, F]`, for its last text as the output of `answer_task`.
 
     parts: ids of the parts of each answer, int64 in the joint vocabulary. An answer without text, as of S2ST alone, is
-    written by `answer_task` first.
+    written by `answer_task` first. The text of TTS is the input, as the transcript of the answer.
     """
     elementary = answer_task(task)
     field = elementary.outputs[0].field
@@ -146,7 +161,7 @@ def of_answers(model: Decoder, builder: SequenceBuilder, task: Task, examples: S
         spoken = [Example("", example.source, None, {AUDIO: answer[-1] - builder.vocabulary.text_size,
                                                      TRANSCRIPT: example.fields[TRANSCRIPT]})
                   for example, answer in zip(examples, parts, strict=True)]
-        return of_texts(model, builder, elementary, spoken)
+        return np.hstack([of_texts(model, builder, elementary, spoken), _means(model, builder, task, spoken)])
     numbers = [number for number, output in enumerate(task.outputs) if output.field == field]
     if numbers:
         texts = [" ".join(builder.tokenizer.decode(list(answer[numbers[0]])).split()) for answer in parts]

@@ -47,12 +47,12 @@ class PackedLayer:
         `attend` maps queries, keys and values `[N, heads + 2 * kv_heads, head_dim]`, not yet rotated, to the attention
         output: `N * heads * head_dim` numbers in this order.
         """
-        normed = self.attention_norm(x)
-        projected = self.qkv(normed).view(len(x), -1, self.head_dim)
+        normed, rows = self.attention_norm(x), x.shape[0]  # len() of a tensor takes longer
+        projected = self.qkv(normed).view(rows, -1, self.head_dim)
         if self.has_query_key_norm:
             attention, (queries, keys, values) = self.block.attention, self.split(projected)
             projected = torch.cat([attention.query_norm(queries), attention.key_norm(keys), values], dim=1)
-        attended = self.attention_post_norm(self.output(attend(projected).reshape(len(x), -1)))
+        attended = self.attention_post_norm(self.output(attend(projected).reshape(rows, -1)))
         if self.mlp_norm is None:
             return x + attended + self.mlp_post_norm(self._mlp(normed))
         x = x + attended
@@ -73,7 +73,9 @@ class PackedLayer:
 
 
 def fast_norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The CPU kernel for an RMSNorm in float32 on a CPU, else the module itself."""
+    """The CPU kernel for an RMSNorm in float32 on a CPU, a plain function for no norm, else the module itself."""
+    if isinstance(module, nn.Identity):
+        return _unchanged
     if not isinstance(module, RMSNorm) or module.weight.device.type != "cpu" or module.weight.dtype != torch.float32:
         return module
     weight, eps = module.weight.detach().numpy(), np.float32(module.eps)
@@ -84,6 +86,11 @@ def fast_norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return out
 
     return norm
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    """A call of `nn.Identity` takes several times as long, in every layer of every decode step."""
+    return x
 
 
 def packed_weights(model: Decoder) -> tuple[list[PackedLayer], PackedLinear]:

@@ -6,7 +6,7 @@ translation that precedes the speech in a combined task, and for S2ST alone the 
 Rescoring finds misread numbers, for instance. It costs a beam search and one forward pass per answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from audiopalm.data.examples import Example
 from audiopalm.lm.generation.beam import beam_search
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
-from audiopalm.lm.generation.sampling import generate
+from audiopalm.lm.generation.sampling import generate, sampling_seeds
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.packed_sizes import count_sizes, output_positions
 from audiopalm.lm.packing import collate
@@ -40,8 +40,9 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
     With `config.true_parts` the first parts of each answer are those of the example, with the score 0. Raises
     AudioPaLMError if rescoring has nothing to choose from, and for true parts that an example does not have.
     """
+    seeds = sampling_seeds((example.utterance for example in examples), seed)
     if config.true_parts:
-        return _after_true_parts(model, builder, task, examples, config, seed, batch_size)
+        return _after_true_parts(model, builder, task, examples, config, seeds, batch_size)
     spoken = task.spoken if config.rescore else None  # text answers stay in the order of the beam
     if spoken is not None and config.beam == 1:
         raise AudioPaLMError("decoding: rescore chooses between the spoken answers of a beam, and beam is 1; give "
@@ -51,8 +52,7 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
         return [builder.prompt(task, example) for example in examples]
 
     def answers_to(task: Task) -> list[Generated]:
-        names = [example.utterance for example in examples]
-        return generate(model, prompts_of(task), names, task, builder.vocabulary, config, seed, batch_size)
+        return generate(model, prompts_of(task), task, builder.vocabulary, config, seeds, batch_size)
 
     if config.beam == 1:
         return [[answer] for answer in answers_to(task)]
@@ -72,7 +72,7 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
 
 
 def _after_true_parts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
-                      config: DecodingConfig, seed: int, batch_size: int) -> list[list[Generated]]:
+                      config: DecodingConfig, seeds: Sequence[int], batch_size: int) -> list[list[Generated]]:
     """Answers whose first `config.true_parts` parts are not generated: they follow the prompt as the model's own would.
 
     Errors that the model makes in these parts cannot carry over into the next parts.
@@ -91,8 +91,7 @@ def _after_true_parts(model: Decoder, builder: SequenceBuilder, task: Task, exam
         prompts.append(np.concatenate([builder.prompt(task, example),
                                        *(np.append(part, vocabulary.newline) for part in parts)]))
     rest = replace(task, outputs=task.outputs[given:])
-    names = [example.utterance for example in examples]
-    n_best = ([[answer] for answer in generate(model, prompts, names, rest, vocabulary, config, seed, batch_size)]
+    n_best = ([[answer] for answer in generate(model, prompts, rest, vocabulary, config, seeds, batch_size)]
               if config.beam == 1 else beam_search(model, prompts, rest, vocabulary, config, batch_size))
     return [[replace(answer, parts=[*parts, *answer.parts], part_scores=None if answer.part_scores is None else
                      [0.0] * given + answer.part_scores) for answer in answers]

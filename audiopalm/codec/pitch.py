@@ -1,0 +1,27 @@
+"""The pitch of recordings, which the decoder of the spectral codec learns to predict."""
+
+import numpy as np
+
+from audiopalm.codec.source_filter import HIGHEST_PITCH, LOWEST_PITCH
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.audio import SAMPLE_RATE
+
+FRAME = 1024  # samples of a window
+AGREEING = 0.04  # relative difference of two estimates of the same pitch
+
+
+def measure_pitch(samples: np.ndarray, hop: int) -> np.ndarray:
+    """Samples float32 `[B, T]` -> pitch in Hz, float32 `[B, T // hop + 1]`, 0 where speech is unvoiced.
+
+    Both estimates are librosa's. pYIN says which frames are voiced and in which octave, on a coarse scale that makes it
+    fast enough for training; YIN is more exact where it agrees. Raises AudioPaLMError where librosa is not installed.
+    """
+    try:
+        import librosa  # only for training the codec: its import takes seconds
+    except ImportError:
+        raise AudioPaLMError('training the spectral codec needs librosa: pip install "audiopalm[train]"') from None
+    coarse = np.nan_to_num(librosa.pyin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE,
+                                        frame_length=FRAME, hop_length=hop, resolution=0.25, n_thresholds=20)[0])
+    exact = librosa.yin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE, frame_length=FRAME,
+                        hop_length=hop)
+    return np.where(np.abs(exact - coarse) < AGREEING * exact, exact, coarse).astype(np.float32)
