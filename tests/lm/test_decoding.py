@@ -134,3 +134,9 @@ def test_true_parts_stand_in_the_place_of_the_models_own(model, builder, beam):
         lacking = [Example("u0", "es", "en", known)]
         with pytest.raises(AudioPaLMError, match=wanted):
             decode_batch(model, builder, task, lacking, DecodingConfig(**settings))
+
+
+def test_a_record_names_true_parts_only_where_there_are_any():
+    """Decodes from before this setting stay finished."""
+    assert "true_parts" not in DecodingConfig(beam=2).record() and DecodingConfig(beam=2).record()["beam"] == 2
+    assert DecodingConfig(true_parts=1).record()["true_parts"] == 1
