@@ -4,7 +4,6 @@ import argparse
 import ast
 import json
 import runpy
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 from audiopalm import __version__
 from audiopalm.cli_answers import load_model, speak, transcribe, translate
+from audiopalm.core.command import take_sigterm_as_ctrl_c
 from audiopalm.core.errors import AudioPaLMError, nearest
 from audiopalm.languages import LANGUAGES, language_name
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["stage"]:
         sys.exit(run_stage(arguments[1:]))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    take_sigterm_as_ctrl_c()
     try:
         options = make_parser().parse_args(arguments)
         sys.exit(options.run(options))

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from audiopalm.core.errors import AudioPaLMError
@@ -21,7 +22,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a command: `if __name__ == "__main__": run(main)`."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     name = sys.argv[0].rsplit("/", 1)[-1].removesuffix(".py")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to end is taken as Ctrl-C
+    take_sigterm_as_ctrl_c()
     try:
         end_with_torchrun()
         main()
@@ -39,6 +40,18 @@ def run(main: Callable[[], None]) -> None:
         if ONE_LINE not in os.environ or os.environ.get("RANK", "0") == "0":
             print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def take_sigterm_as_ctrl_c() -> None:
+    """Raise KeyboardInterrupt at the first SIGTERM, a scheduler's request to end, and ignore further ones.
+
+    Some senders, such as `timeout`, send it twice, and the second one would interrupt the functions that run at exit.
+    """
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _fail(line: str) -> NoReturn:

@@ -38,6 +38,10 @@ class MelConformer(SpeechEncoder):
         """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the features to quantise, `[B, T, dim of the codebook]`."""
         raise NotImplementedError
 
+    def normalise(self, mel: Tensor, valid: Tensor) -> Tensor:
+        """Log-mel `[B, 4 T, bands]` of whole recordings, mask `[B, T]` -> the log-mel that the other methods take."""
+        return mel
+
     def subsample(self, mel: Tensor, valid: Tensor) -> Tensor:
         """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> `[B, T, dim]`, the input of the first block."""
         mel = (mel - self.mean) / self.scale * valid.repeat_interleave(4, dim=1)[:, :, None]
@@ -46,6 +50,7 @@ class MelConformer(SpeechEncoder):
 
     def features(self, samples: Tensor) -> Iterator[Tensor]:
         mel = self.log_mel(pad_to_units(samples)[None])
+        mel = self.normalise(mel, mel.new_ones(1, mel.shape[1] // 4, dtype=torch.bool))
         for start, first, last in self.windows(mel.shape[1] // 4):
             valid = torch.ones(1, last - first, dtype=torch.bool, device=samples.device)
             yield self.encode(mel[:, 4 * first:4 * last], valid)[0, start - first:][:WINDOW]
@@ -60,7 +65,8 @@ class MelConformer(SpeechEncoder):
 
     def batch_features(self, recordings: list[Tensor]) -> list[Tensor]:
         """Recordings `[T]` -> their features `[ceil(T / 640), dim]`, by passes over at most MAX_UNITS units of all."""
-        mels = [self.log_mel(pad_to_units(samples)[None])[0] for samples in recordings]
+        mels = [self.log_mel(pad_to_units(samples)[None]) for samples in recordings]
+        mels = [self.normalise(mel, mel.new_ones(1, mel.shape[1] // 4, dtype=torch.bool))[0] for mel in mels]
         cuts = [(number, *window) for number, mel in enumerate(mels) for window in self.windows(len(mel) // 4)]
         cuts.sort(key=lambda cut: cut[3] - cut[2])
         by_window: dict[tuple[int, int], Tensor] = {}
@@ -97,7 +103,10 @@ def positions_of(mask: Tensor, device: torch.device) -> Tensor:
 @no_grad
 def measure_scale(model: MelConformer, batches: list[tuple[Tensor, Tensor]]) -> None:
     """Set the mean and standard deviation of each mel band from batches (samples `[B, T]`, units `[B]`)."""
-    frames = torch.cat([model.log_mel(samples)[valid_mask(4 * units, samples.shape[1] // MEL_HOP).to(samples.device)]
-                        for samples, units in batches])
+    kept = []
+    for samples, units in batches:
+        valid = valid_mask(units, samples.shape[1] // (4 * MEL_HOP)).to(samples.device)
+        kept.append(model.normalise(model.log_mel(samples), valid)[valid.repeat_interleave(4, dim=1)])
+    frames = torch.cat(kept)
     model.mean.copy_(frames.mean(0))
     model.scale.copy_(frames.std(0) + 1e-3)

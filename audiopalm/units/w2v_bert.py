@@ -58,6 +58,11 @@ class W2vBert(MelConformer):
     def reach(self) -> int:
         return sum(block.reach for block in self.blocks[:self.config.layer]) + 2
 
+    def normalise(self, mel: Tensor, valid: Tensor) -> Tensor:
+        """Subtract the mean of each recording, which is that of its speaker and channel more than of its phones."""
+        weight = valid.repeat_interleave(4, dim=1)[:, :, None].to(mel.dtype)
+        return mel - (mel * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+
     def encode(self, mel: Tensor, valid: Tensor) -> Tensor:
         """Log-mel `[B, 4 T, bands]`, mask `[B, T]` -> the output of the layer, `[B, T, dim]`."""
         x = self.subsample(mel, valid)

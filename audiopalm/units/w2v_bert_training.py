@@ -104,11 +104,12 @@ class W2vBertUnits(Training):
         yield Loss(sum(losses.values()), values={name: (loss.detach(), 1) for name, loss in losses.items()})
 
     def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        with torch.no_grad(), full_precision(self.device):
-            mel = self.model.log_mel(batch.samples)
         valid = valid_mask(batch.frames, int(batch.frames.max()))
         masked = draw_mask(valid, self.config.mask_start, self.config.mask_span)
-        return self.model.losses(mel, valid.to(mel.device, non_blocking=True), masked)
+        valid = valid.to(batch.samples.device, non_blocking=True)
+        with torch.no_grad(), full_precision(self.device):
+            mel = self.model.normalise(self.model.log_mel(batch.samples), valid)
+        return self.model.losses(mel, valid, masked)
 
     def evaluate(self) -> dict[str, float]:
         """Means over the dev batches, whose masks are the same every time. `loss` is the sum of both losses."""
@@ -131,6 +132,10 @@ class W2vBertUnits(Training):
 @no_grad
 def start_targets(model: W2vBert, batches: list[SpeechBatch], seed: int) -> None:
     """Set the codes that training predicts to the k-means clusters of the frames of `batches`."""
-    frames = [model.frames(model.log_mel(batch.samples)).flatten(0, 1).index_select(0, positions_of(
-        valid_mask(batch.frames, int(batch.frames.max())), batch.samples.device)) for batch in batches]
+    frames = []
+    for batch in batches:
+        valid = valid_mask(batch.frames, int(batch.frames.max()))
+        positions = positions_of(valid, batch.samples.device)
+        mel = model.normalise(model.log_mel(batch.samples), valid.to(batch.samples.device, non_blocking=True))
+        frames.append(model.frames(mel).flatten(0, 1).index_select(0, positions))
     model.centres.copy_(torch.from_numpy(kmeans(torch.cat(frames).cpu().numpy(), len(model.centres), seed)))

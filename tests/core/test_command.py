@@ -41,3 +41,11 @@ def test_an_error_of_the_system_is_one_line_and_leaves_finished_files(tmp_path, 
     assert result.returncode == 1 and message in result.stderr, result.stderr
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("-c: error: ")
     assert read_json(tmp_path / "model.json") == {"old": True}
+
+
+def test_a_second_sigterm_does_not_disturb_the_exit():
+    """`timeout` sends SIGTERM to the command and to its process group, in which the command is too."""
+    body = "import atexit, os, signal\natexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n" \
+           "def main(): os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+    result = subprocess.run([sys.executable, "-c", WRITE.format(body=body)], capture_output=True, text=True)
+    assert result.returncode == 130 and len(result.stderr.splitlines()) == 1 and "interrupted" in result.stderr

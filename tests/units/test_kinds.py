@@ -176,6 +176,21 @@ def test_a_unit_of_w2v_bert_depends_on_the_reach_of_the_blocks_up_to_its_layer()
     assert model.reach == 2 * 5 + 2 and differs[:20].all() and not differs[20 + model.reach:].any()
 
 
+def test_units_of_w2v_bert_do_not_depend_on_loudness_and_on_padding():
+    """Loudness adds a constant to log-mel; the mean of each recording, without its padding, is subtracted."""
+    torch.manual_seed(0)
+    model = W2vBert(W2vBertConfig(bands=8, dim=16, heads=2, kernel=5, context=3, contrastive_blocks=1, masked_blocks=1,
+                                  layer=1, target_codes=2, target_dim=4, size=16)).eval()
+    mel, valid = torch.randn(2, 4 * 10, 8), torch.arange(10) < torch.tensor([[10], [6]])
+    normalised = model.normalise(mel, valid)
+    torch.testing.assert_close(model.normalise(mel + torch.randn(2, 1, 8), valid), normalised, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.normalise(mel[1:, :24], valid[1:, :6]), normalised[1:, :24])
+    samples = torch.from_numpy(noise(16000))
+    with torch.no_grad():
+        loud, quiet = (torch.cat(list(model.features(gain * samples))) for gain in (1.0, 0.1))
+    torch.testing.assert_close(loud, quiet, atol=1e-2, rtol=0)
+
+
 def test_contrast_is_the_cross_entropy_against_the_other_codes_of_the_recording():
     torch.manual_seed(0)
     codes, recording = [0, 1, 0, 2, 1, 2, 0], [0, 0, 0, 0, 1, 1, 1]
@@ -208,5 +223,6 @@ def test_target_codes_of_w2v_bert_are_clusters_of_log_mel():
     sounds = torch.randn(2, 640)
     samples = sounds[[0, 0, 0, 1, 1, 1, 0, 0, 0]].flatten()[None]
     start_targets(model, [SpeechBatch(samples, samples, torch.tensor([9]), *[torch.zeros(0)] * 2, [])], seed=0)
-    codes = nearest(model.frames(model.log_mel(samples)), model.centres)[0].tolist()
+    mel = model.normalise(model.log_mel(samples), torch.ones(1, 9, dtype=torch.bool))
+    codes = nearest(model.frames(mel), model.centres)[0].tolist()
     assert codes[1] == codes[7] != codes[4] and len(set(codes)) == 2
