@@ -168,7 +168,7 @@ def needed(design: Design, runs: list[Run]) -> list[Run]:
 
 def _how(design: Design, runs: Iterable[Run]) -> list[str]:
     """Settings and commands of the runs."""
-    runs = list(runs)
+    runs = sorted(runs, key=lambda run: (run.design, run.system, run.seed))  # not in the order in which they ended
     rows = [row for run in runs for row in run.rows]
     lines = []
     for title, key in (("metrics", "signature"), ("normalisers", "normaliser"), ("judges", "judge"),
