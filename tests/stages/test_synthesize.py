@@ -179,8 +179,8 @@ def test_inputs_that_do_not_fit_together_are_refused(stage):
         synthesize(stage)
     write_json(stage["tokens"] / "meta.json", meta)
     weights = load_file(stage["codec"] / "model.safetensors")
-    bias = {"decoder.network.last.bias": weights["decoder.network.last.bias"] + 1}
-    save_file({**weights, **bias}, stage["codec"] / "model.safetensors")
+    bias = "decoder.network.last.bias"
+    save_file({**weights, bias: weights[bias] + 1}, stage["codec"] / "model.safetensors")
     check_codec(load_acoustic(stage["acoustic"]), stage["codec"])  # the codes are the same, only their sound differs
     save_file({**weights, "codebooks": weights["codebooks"] + 1}, stage["codec"] / "model.safetensors")
     with pytest.raises(AudioPaLMError, match=f"trained with codes of codec {meta['codes_sha256']}, .*holds"):
