@@ -73,12 +73,13 @@ class Acoustic(ABC):
 
     @inference_mode
     def generate(self, units: list[np.ndarray], prompt_units: list[np.ndarray], prompt_codec: list[np.ndarray],
-                 seed: int = 0) -> list[np.ndarray]:
+                 seed: int = 0, prompt_length: int = PROMPT_UNITS) -> list[np.ndarray]:
         """Codec tokens int64 `[2 * T, levels]` of each utterance, prompt not included.
 
         units: int `[T]` of each utterance, at 25 Hz; may be empty. prompt_units, prompt_codec: the voice prompt of each
         utterance as units, int `[P]`, and codec tokens, int `[2 * P or 2 * P - 1, levels]`; levels beyond the model's
-        are ignored. The result of an utterance depends on the seed, but not on the other utterances.
+        are ignored. prompt_length: the units that a prompt is cut or repeated to; models are trained with 75 (3 s).
+        The result of an utterance depends on the seed, but not on the other utterances.
 
         Raises AudioPaLMError for ids out of range and for an empty prompt.
         """
@@ -89,7 +90,7 @@ class Acoustic(ABC):
             voice = id(voice_units), id(voice_codec)
             voice_codec = np.asarray(voice_codec)[:, :config.levels]
             if voice not in fitted:  # utterances with the same voice share one object, which is encoded once
-                fitted[voice] = fit_prompt(np.asarray(voice_units), voice_codec, PROMPT_UNITS)
+                fitted[voice] = fit_prompt(np.asarray(voice_units), voice_codec, prompt_length)
             prompts.append(fitted[voice])
             _check_range("unit", ids, config.units_size)
             _check_range("prompt unit", voice_units, config.units_size)
@@ -98,7 +99,7 @@ class Acoustic(ABC):
 
     @abstractmethod
     def _generate(self, units: list[np.ndarray], prompts: list[Prompt], seed: int) -> list[np.ndarray]:
-        """The result of `generate` for checked units and prompts of exactly 3 s."""
+        """The result of `generate` for checked units and prompts of one length."""
 
 
 def _check_range(name: str, ids: np.ndarray, size: int) -> None:

@@ -29,6 +29,10 @@ def main() -> None:
     add("--recognition", choices=["basic", "whisper"], default="basic", help="normaliser of WER and CER of text")
     add("--speech", choices=["english", "cvss", "whisper"], default="english", help="normaliser of judged speech")
     add("--dnsmos", type=int, default=0, metavar="N", help="DNSMOS of N utterances per decode in the source's voice")
+    add("--forgetting", type=int, default=0, metavar="N", help="also the loss of the texts of test sets, and BLEU of N "
+        "translated texts of each language, by --text_lm and by --lm")
+    for name, stage in (("vocabulary", 6), ("text_lm", 7), ("lm", 8)):
+        add(f"--{name}", type=Path, help=f"directory of stage {stage}, for --forgetting")
     add("--processes", type=int, default=2)
     add_seed(parser, "of the run, for the rows")
     args = parser.parse_args()

@@ -11,7 +11,8 @@ from audiopalm.core.arguments import add_seed, options_of, parse_with_overrides
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
 from audiopalm.stages.jobs import add_launcher_options, launcher_of
-from audiopalm.stages.synthesize import SpeechOptions, synthesize_set
+from audiopalm.stages.synthesize import PROMPTS, SpeechOptions, synthesize_set
+from audiopalm.stages.synthesize_shards import PROMPT_SECONDS
 
 
 def main() -> None:
@@ -27,6 +28,9 @@ def main() -> None:
     parser.add_argument("--other_prompts", type=int, default=0, metavar="N",
                         help="also speak N utterances of each decode in the source's voice with the prompt of another "
                              "speaker, into other_prompt_<decode>: the voice scores without the right prompt")
+    parser.add_argument("--prompt", choices=PROMPTS, default="own", help="other: of another speaker; none: silence")
+    parser.add_argument("--prompt_seconds", type=float, default=PROMPT_SECONDS, help="longest prompt (default: 3); "
+                        "one below 3 s is repeated up to 3 s")
     parser.add_argument("--limit", type=int, help="speak only the first N utterances (by id) of each folder")
     parser.add_argument("--audio_format", choices=["wav", "flac.ark"], default="wav", help="files, or archives of many")
     add_seed(parser)

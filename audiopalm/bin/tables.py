@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 import audiopalm
+from audiopalm.ablations.tables import print_tables
 from audiopalm.core.command import run
-from audiopalm.report.tables import print_tables
 
 
 def main() -> None:

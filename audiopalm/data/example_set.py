@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from audiopalm.tasks import AUDIO_FIELDS
 
 DATA_STAGE = "stages 1 and 2 (data, audio)"
 TEXTS_BY = "audiopalm.bin.prepare_texts"
-UNITS_META = {"units_rate": int, "units_size": int, "units_sha256": str}  # required in meta.json of stage 5
+# required in meta.json of stage 5
+UNITS_META: dict[str, type] = {"units_rate": Real, "units_size": int, "units_sha256": str}
 
 
 class ExampleSet:

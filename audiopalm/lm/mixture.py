@@ -9,7 +9,7 @@ change the order.
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ from audiopalm.lm.trained import TrainedTask
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 
 CHUNK_BATCHES = 64  # batches whose examples are drawn and packed together
+SPEECH_HOURS = 2 ** 32  # beside the seed for the draw of recordings; no chunk has this number
 DRAW = 256  # at least this many examples are drawn at a time
 
 
@@ -90,6 +91,34 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
     return cells
 
 
+def limit_speech(cells: list[Cell], examples: ExampleSet, hours: float, seed: int) -> list[Cell]:
+    """The cells with only so many hours of the recordings that they read; those without speech stay as they are.
+
+    The seed orders the recordings, and the first ones are taken, so that fewer hours of a seed are a part of more
+    hours. Raises AudioPaLMError for more hours than there are, and where a cell would have no utterance left.
+    """
+    spoken = [cell for cell in cells if cell.task.input == AUDIO]
+    if not spoken:
+        raise AudioPaLMError("speech_hours limits recordings, but no task of the mixture reads speech")
+    known = np.unique(np.concatenate([cell.rows for cell in spoken]))
+    rows = np.random.default_rng([seed, SPEECH_HOURS]).permutation(known)
+    ordered = np.argsort(rows)
+    units = np.empty(len(rows), np.int64)
+    units[ordered] = np.concatenate([part.counts("units", local)
+                                     for _, part, local in examples.split(rows[ordered])])
+    total = np.cumsum(units) / examples.meta["units_rate"] / 3600
+    if total[-1] < hours:
+        raise AudioPaLMError(f"speech_hours asks for {hours} hours, the tasks of the mixture read {total[-1]:.2f}")
+    taken = rows[:np.searchsorted(total, hours) + 1]
+    limited = [replace(cell, rows=cell.rows[np.isin(cell.rows, taken)]) if cell.task.hears_or_speaks else cell
+               for cell in cells]
+    for cell in limited:
+        if not len(cell.rows):
+            raise AudioPaLMError(f"speech_hours: {hours} hours hold no utterance of "
+                                 f"{decode_name(cell.task, cell.source, cell.target)}")
+    return limited
+
+
 def trained_tasks(cells: list[Cell]) -> list[TrainedTask]:
     """The tasks and languages of the cells, for config.json of the model that is trained on them."""
     return [TrainedTask(cell.task.name, cell.source, cell.target) for cell in cells]
@@ -126,8 +155,10 @@ class Mixture:
     """An endless stream of packed batches, each of `rows` rows. Sequences longer than a row are left out and named."""
 
     def __init__(self, entries: list[MixtureEntry], examples: ExampleSet, builder: SequenceBuilder, row_length: int,
-                 rows: int, seed: int):
+                 rows: int, seed: int, speech_hours: float | None = None):
         self.cells, self.examples, self.builder = expand(entries, examples), examples, builder
+        if speech_hours is not None:
+            self.cells = limit_speech(self.cells, examples, speech_hours, seed)
         self.row_length, self.rows, self.seed = row_length, rows, seed
         self.lengths = FieldLengths(examples, builder.vocabulary, builder.tokenizer)
         self._plan: Plan | None = None

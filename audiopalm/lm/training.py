@@ -51,6 +51,8 @@ class LMConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     dropout: float = ranged(0.0, low=0, high=0.99)
+    # Only so many hours of the recordings that the mixture reads, drawn by the seed; texts are not limited. None: all.
+    speech_hours: float | None = ranged(None, above=0)
     audio_rows: str = chosen("zero", INITIALISATIONS)  # initialisation of new rows; the paper: zero
     recompute: bool = free(False)  # a third more computation, but activations of one block at a time in memory
     compile: bool = free(False)  # torch.compile of every block: fewer and larger kernels on a GPU; takes minutes
@@ -80,7 +82,8 @@ class LMData:
     def mixture(self, config: LMConfig, examples: ExampleSet, seed: int) -> Mixture:
         """The task mixture over `examples`, the training set or the dev set."""
         builder = SequenceBuilder(self.vocabulary, self.tokenizer)
-        return Mixture(config.mixture, examples, builder, config.batch.row_length, config.batch.rows, seed)
+        hours = config.speech_hours if examples is self.examples else None
+        return Mixture(config.mixture, examples, builder, config.batch.row_length, config.batch.rows, seed, hours)
 
     def made_from(self) -> dict[str, Any]:
         """Hashes of all inputs that change the result."""

@@ -94,6 +94,43 @@ def bars_by_language(rows: Iterable[ResultRow], title: str) -> str | None:
     return _picture(figure, "svg")
 
 
+def lines_with_intervals(lines: dict[str, list[tuple[float, float, float, float]]], title: str, across: str,
+                         upwards: str) -> str | None:
+    """A line for each label, with the interval of every point; None without points.
+
+    lines: {label: (x, value, low, high) of each point}. The axis `across` is logarithmic.
+    """
+    if not any(lines.values()):
+        return None
+    figure, axes = _small(title)
+    for label, points in lines.items():
+        if points:
+            x, values, low, high = np.array(sorted(points)).T
+            axes.errorbar(x, values, yerr=np.maximum([values - low, high - values], 0), label=label, marker="o",
+                          markersize=4, linewidth=1.2, capsize=3)
+    axes.set_xscale("log")
+    ticks = sorted({point[0] for points in lines.values() for point in points})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel=across, ylabel=upwards)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return _picture(figure, "svg")
+
+
+def before_and_after(values: dict[str, tuple[float, float]], title: str) -> str | None:
+    """Two bars for each name, before and after; None without values."""
+    if not values:
+        return None
+    figure, axes = _small(title)
+    places = np.arange(len(values))
+    for offset, (label, column) in enumerate(zip(("before", "after"), np.array(list(values.values())).T, strict=True)):
+        axes.bar(places + 0.4 * offset - 0.2, column, 0.38, label=label, alpha=0.85)
+    axes.set_xticks(places, list(values), rotation=90, fontsize=6)
+    axes.legend(frameon=False, fontsize=8)
+    return _picture(figure, "svg")
+
+
 def heat_map(shares: np.ndarray, title: str, across: list[str] | float, upwards: list[str] | float) -> str:
     """A heat map of `shares` `[output, input]`, the first output on top.
 

@@ -10,16 +10,17 @@ from audiopalm.scoring.headline import headlines
 from audiopalm.scoring.results import ResultRow, read_rows, select
 from audiopalm.tasks import TASKS
 
-CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt")
+CEILINGS = ("true_tokens", "true_audio", "other", "other_prompt", "text_lm")
 OVERVIEW = ("ASR WER, mean of languages", "AST BLEU into English", "TTS WER by the judge", "S2ST es-en ASR-BLEU")
 MEASURED = {"phone_purity": "phone purity", "phone_information": "phone information", "perplexity": "perplexity",
             "bits_per_second": "bits a second"}  # figures of units that stage 3 measures
-UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100"}
+UNITS = {"bleu": "0-100", "chrf": "0-100", "asr_bleu": "0-100", "mt_bleu": "0-100"}
 NOTES = """\
 WER and CER are fractions, BLEU and chrF 0-100. In brackets: 95 % bootstrap interval over utterances, 1000 resamples,
 of the first seed. `true_audio` is the same measurement on true recordings, `true_tokens` on speech made from the true
 units; both are ceilings. `other` is the likeness to another speaker, `other_prompt` that to the source when another
-speaker was the prompt. Speech is judged in English only."""
+speaker was the prompt. `text_lm` is the text LM before the finetuning: what has the model forgotten of texts
+(`text_loss`, nats a token) and of their translation (`mt_bleu`)? Speech is judged in English only."""
 
 MISSED = """\
 A goal is missed: `NOTES.md` says what was tried, and the page of stage 13, `exp/report/index.html`, has the audio."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import audiopalm
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.scoring.decodes import TestSet, sets_of
+from audiopalm.scoring.forgetting import Models, forgetting_rows
 from audiopalm.scoring.judge import judge_signature
 from audiopalm.scoring.results import ResultRow
 from audiopalm.scoring.score_set import Run, score_set
@@ -20,6 +21,9 @@ from audiopalm.stages.decode_record import DECODE
 @dataclass(frozen=True)
 class ScoreOptions:
     """The inputs and settings of a scoring. The fields are the options of the command of stage 12.
+
+    forgetting: the number of texts of each language and test set that the text LM (`text_lm`) and the model (`lm`)
+    translate, to measure what the model has forgotten; 0 for none.
 
     Transcripts and speaker embeddings are cached in `output` by the content of the audio. A second call computes only
     those of new audio.
@@ -36,6 +40,10 @@ class ScoreOptions:
     recognition: str = "basic"
     speech: str = "english"
     dnsmos: int = 0
+    forgetting: int = 0
+    vocabulary: Path | None = None
+    text_lm: Path | None = None
+    lm: Path | None = None
     processes: int = 2
     seed: int = 0
 
@@ -54,6 +62,14 @@ def score_run(options: ScoreOptions) -> list[ResultRow]:
     for test_set in test_sets:
         rows += score_set(test_set, settings)
         logging.info("%s: %d decodes scored", test_set.name, len(test_set.decodes))
+    if options.forgetting:
+        if options.vocabulary is None or options.text_lm is None or options.lm is None:
+            raise AudioPaLMError("--forgetting needs --vocabulary, --text_lm and --lm")
+        models = Models(options.vocabulary, options.text_lm, options.lm)
+        for name in names:
+            if name.startswith("test") and "_robust_" not in name:  # distorted copies have the texts of their set
+                rows += forgetting_rows(models, options.data_dir / name, options.forgetting, options.recipe,
+                                        options.seed, settings.code, options.translations)
     return rows
 
 

@@ -23,6 +23,7 @@ from audiopalm.scoring.consistency import Conditions
 from audiopalm.scoring.decodes import SCORE, Decode, TestSet
 from audiopalm.scoring.judge import JUDGED_LANGUAGE, judge_signature, transcribe
 from audiopalm.scoring.metrics import OVERLAPS, Score, bootstrap, score
+from audiopalm.scoring.prosody import Prosodies, likeness
 from audiopalm.scoring.quality import SIGNATURE as DNSMOS
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.results import MODEL_DIGITS, ResultRow
@@ -157,7 +158,7 @@ def _scored(part: Part, references: Mapping[str, str], hypotheses: Mapping[str, 
 
 
 def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
-    """Rows about the voice and the acoustic conditions of the output, and its DNSMOS for `run.quality` utterances.
+    """Rows about voice, acoustic conditions and prosody of the output, and its DNSMOS for `run.quality` utterances.
 
     The output is compared with its source and with a recording of another speaker; the two true recordings are compared
     too. If stage 11 has also made the speech with the prompts of other speakers, that speech gets the same rows. The
@@ -194,7 +195,10 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
         chosen = spread(spoken, run.quality)
         measured += [("dnsmos", system, {name: dnsmos(read_audio(files[name])) for name in chosen if name in files},
                       DNSMOS) for system, files in systems.items()]
-    rows = []
+    rows, prosodies = [], Prosodies()
+    for system, files in systems.items():
+        found = likeness(prosodies.of(files), prosodies.of(sources))
+        rows += [_row(part, metric, result, {name: () for name in files}, system) for metric, result in found.items()]
     for metric, system, all_values, signature in measured:
         values = {name: value for name, value in all_values.items() if value is not None}
         if not values:

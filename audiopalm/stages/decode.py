@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiopalm.core.config import ranged, to_dict
+from audiopalm.core.config import ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, read_json, write_json
 from audiopalm.data.datadir import table_writers
@@ -160,7 +160,7 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
         for job in plan(config, examples, decoded_set.data_dir.name, trained):
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
-                    "decoding": to_dict(job.decoding) | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
+                    "decoding": job.decoding.record() | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
             folder = Folder(decoded_set.output / job.name, meta, job, examples)
             planned[job.name] = folder.meta
             if not folder.is_finished():

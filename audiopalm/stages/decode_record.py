@@ -20,7 +20,8 @@ from audiopalm.data.datadir import read_table
 DECODES, SYNTHESIS = "decodes.json", "synthesis.json"
 DECODE, SYNTHESIZE = "stage 10 (decode)", "stage 11 (synthesize)"
 MODEL_KEYS = ("model_sha256", "vocabulary_hash")
-SPEECH_KEYS = ("acoustic_sha256", "codec_sha256", "generation", "seed")  # besides the units, these decide the speech
+# Besides the units, these decide the speech.
+SPEECH_KEYS = ("acoustic_sha256", "codec_sha256", "generation", "prompt_seconds", "seed")
 
 
 def write_record(set_dir: Path, planned: Mapping[str, dict[str, Any]]) -> None:

@@ -82,7 +82,9 @@ class ShardDecoder:
             self.sets[data] = read_set(data, self.tokens[data])
         task = get_task(meta["task"])
         settings = {key: value for key, value in meta["decoding"].items() if key != "seed"}
-        examples = [self.sets[data].example(name, {task.input}, meta["target"]) for name in shard.utterances]
+        given = task.outputs[:settings.get("true_parts", 0)]
+        fields = {task.input, *(output.field for output in given)}
+        examples = [self.sets[data].example(name, fields, meta["target"]) for name in shard.utterances]
         # Sorted by length, so that the prompts of a batch have similar lengths.
         examples.sort(key=lambda example: (len(self.builder.prompt(task, example)), example.utterance))
         try:

@@ -1,5 +1,6 @@
 """The choice of voice prompts: the utterance of a set whose beginning prompts another utterance."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table
 from audiopalm.data.speakers import speakers_beside
+
+SILENCE = "<silence>"  # in the place of an utterance: no voice prompt
 
 
 class Prompts:
@@ -52,6 +55,10 @@ class Prompts:
             raise AudioPaLMError(f"{self.tokens} has no other speaker than that of {alone[0]!r} to prompt with; leave "
                                  "out --other_prompts")
         return prompts
+
+    def first_unit(self) -> int:
+        """The unit that most utterances begin with, the unit of silence."""
+        return Counter(int(self.units[name][0]) for name in self.units if len(self.units[name])).most_common(1)[0][0]
 
     def of(self, utterance: str) -> tuple[np.ndarray, np.ndarray]:
         """The units `[P]` and codec tokens `[about 2 * P, levels]`, int32, of a prompt utterance."""

@@ -8,6 +8,7 @@ next utterance of the speaker (by id, wrapping round), never the sentence itself
 
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from audiopalm.data.speakers import spread
 from audiopalm.stages.audio_store import AudioStore, archive_stem
 from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
 from audiopalm.stages.jobs import Launcher, dealt, run_jobs
-from audiopalm.stages.prompt_utterances import Prompts
-from audiopalm.stages.synthesize_shards import SpeakerOptions, SpeechShard, SpokenShard
+from audiopalm.stages.prompt_utterances import SILENCE, Prompts
+from audiopalm.stages.synthesize_shards import PROMPT_SECONDS, SpeakerOptions, SpeechShard, SpokenShard
 from audiopalm.tasks import Output, get_task
 
+PROMPTS = ("own", "other", "none")  # the prompt that the row of the task names, that of another speaker, silence
 SHARD = 256  # utterances in a shard; when archives are written, a killed job loses at most this many
 
 
@@ -76,11 +78,22 @@ def spoken_output(folder: Path) -> Output:
     return task.spoken
 
 
+def _prompts_of(folder: Path, units: Iterable[str], prompts: Prompts, prompt: str) -> dict[str, str]:
+    """{utterance: utterance that prompts it, or SILENCE} of a decode folder; `prompt` is one of PROMPTS."""
+    if prompt == "none":
+        return dict.fromkeys(units, SILENCE)
+    if prompt == "other":
+        return prompts.others(units, read_json(folder / "meta.json", DECODE)["source"])
+    rule = prompts.own if spoken_output(folder).keeps_source_voice else prompts.next
+    return {utterance: rule(utterance) for utterance in units}
+
+
 def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Prompts,
-                 limit: int | None = None) -> list[Job]:
+                 limit: int | None = None, prompt: str = "own") -> list[Job]:
     """The jobs for the decode folders that have units, or only for those in `names`.
 
-    limit: maximum number of utterances per folder, the first by id. Raises AudioPaLMError for an unknown name.
+    limit: maximum number of utterances per folder, the first by id. prompt: one of PROMPTS. Raises AudioPaLMError for
+    an unknown name.
     """
     with_units = sorted(path.parent.name for path in Path(decode_dir).glob("*/units.scp"))
     for name in names or []:
@@ -89,11 +102,10 @@ def decoded_jobs(decode_dir: str | Path, names: list[str] | None, prompts: Promp
     jobs = []
     for name in names or with_units:
         folder = Path(decode_dir) / name
-        rule = prompts.own if spoken_output(folder).keeps_source_voice else prompts.next
         archive = TokenArchive(folder / "units.scp")
         units = {utterance: archive[utterance] for utterance in sorted(archive, key=str.encode)[:limit]}
         entries = {utterance: archive.table[utterance] for utterance in units}
-        jobs.append(Job(folder, entries, units, {utterance: rule(utterance) for utterance in units}))
+        jobs.append(Job(folder, entries, units, _prompts_of(folder, units, prompts, prompt)))
     return jobs
 
 
@@ -194,6 +206,7 @@ class SpeechOptions(SpeakerOptions):
     true_most: int | None = None
     other_prompts: int = 0
     limit: int | None = None
+    prompt: str = "own"
 
 
 def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
@@ -205,7 +218,7 @@ def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
     check_codec(acoustic, options.codec)
     prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
     decoded = decoded_jobs(options.decode_dir, options.names.split() if options.names else None, prompts,
-                           options.limit)
+                           options.limit, options.prompt)
     chosen = {utterance for job in decoded for utterance in job.units}
     ceilings = [true_job(options.decode_dir, language, prompts, chosen, options.true_most)
                 for language in options.true_tokens.split()]
@@ -215,6 +228,8 @@ def synthesize_set(options: SpeechOptions, launcher: Launcher) -> None:
         logging.info("%s: no decode speaks, there is nothing to synthesize", options.decode_dir)
     settings = {"seed": options.seed, "generation": to_dict(acoustic.generation),
                 "acoustic_sha256": sha256(options.acoustic / MODEL), "codec_sha256": sha256(options.codec / MODEL)}
+    if options.prompt_seconds != PROMPT_SECONDS:  # the names of the prompts are in the fingerprint of the inputs
+        settings["prompt_seconds"] = options.prompt_seconds
     speak(decoded + ceilings, settings, options, launcher)
     if options.other_prompts:
         speak([other_job(job, prompts, options.other_prompts) for job in decoded

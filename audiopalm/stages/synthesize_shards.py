@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from audiopalm.acoustic.base import Acoustic
+from audiopalm.acoustic.base import PROMPT_UNITS, Acoustic
+from audiopalm.acoustic.prompt import FRAMES_PER_UNIT, UNITS_RATE
 from audiopalm.acoustic.registry import load_acoustic
 from audiopalm.codec.base import Codec
 from audiopalm.codec.registry import load_codec
@@ -20,9 +22,10 @@ from audiopalm.data.audio import SAMPLE_RATE, write_audio
 from audiopalm.data.audio_archive import write_audio_ark
 from audiopalm.stages.audio_store import write_index
 from audiopalm.stages.jobs import Result, work
-from audiopalm.stages.prompt_utterances import Prompts
+from audiopalm.stages.prompt_utterances import SILENCE, Prompts
 
 SILENCE_SECONDS = 0.5  # the speech of an utterance without units
+PROMPT_SECONDS = PROMPT_UNITS / UNITS_RATE  # of a voice prompt, as in the training of acoustic models
 CHUNK = 64  # utterances in a batch
 
 
@@ -30,7 +33,8 @@ CHUNK = 64  # utterances in a batch
 class SpeakerOptions:
     """The models and settings that speak a set. The fields are options of the commands of stage 11.
 
-    data_dir, tokens: the set, whose utterances are the voice prompts. overrides: settings of the generation.
+    data_dir, tokens: the set, whose utterances are the voice prompts. prompt_seconds: longest voice prompt.
+    overrides: settings of the generation.
     """
 
     acoustic: Path
@@ -39,21 +43,22 @@ class SpeakerOptions:
     tokens: Path
     seed: int = 0
     audio_format: str = "wav"
+    prompt_seconds: float = PROMPT_SECONDS
     overrides: Sequence[str] = ()
 
     def arguments(self) -> list[str]:
         """The options of a job."""
         return ["--acoustic", str(self.acoustic), "--codec", str(self.codec), "--data_dir", str(self.data_dir),
                 "--tokens", str(self.tokens), "--seed", str(self.seed), "--audio_format", self.audio_format,
-                *self.overrides]
+                "--prompt_seconds", str(self.prompt_seconds), *self.overrides]
 
 
 @dataclass(frozen=True)
 class SpeechShard:
     """Utterances to speak, into files in `folder` or into the archive `<folder>/<stem>.ark`.
 
-    units: the entry of each utterance in a token archive. prompts: for each utterance, the utterance whose first 3 s
-    are its voice prompt.
+    units: the entry of each utterance in a token archive. prompts: for each utterance, the utterance whose beginning
+    is its voice prompt, or SILENCE.
     """
 
     folder: str
@@ -76,9 +81,10 @@ class SpokenShard(Result):
 class Speaker:
     """Writes shards of speech with an acoustic model and a codec in memory, prompted by utterances of a set."""
 
-    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, seed: int, audio_format: str) -> None:
-        self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, seed
-        self.audio_format = audio_format
+    def __init__(self, acoustic: Acoustic, codec: Codec, prompts: Prompts, options: SpeakerOptions) -> None:
+        self.acoustic, self.codec, self.prompts, self.seed = acoustic, codec, prompts, options.seed
+        self.audio_format = options.audio_format
+        self.prompt_units = max(round(options.prompt_seconds * UNITS_RATE), 1)
 
     def __call__(self, shard: SpeechShard) -> SpokenShard:
         """Write the speech of a shard. An error is returned as a result, so that the stage reports that of any job."""
@@ -101,13 +107,26 @@ class Speaker:
         return SpokenShard(folder=shard.folder, count=len(shard.utterances), audio=audio / SAMPLE_RATE,
                            seconds=time.monotonic() - began)
 
+    def _prompt(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The units and codec tokens of a prompt, no longer than `prompt_seconds`."""
+        units, codec = self._silence if name == SILENCE else self.prompts.of(name)
+        return units[:self.prompt_units], codec[:FRAMES_PER_UNIT * self.prompt_units]
+
+    @cached_property
+    def _silence(self) -> tuple[np.ndarray, np.ndarray]:
+        """A prompt without a voice: the codec tokens of silence, and the unit that most recordings begin with."""
+        (codec,) = self.codec.encode([np.zeros(PROMPT_UNITS * SAMPLE_RATE // UNITS_RATE, dtype=np.float32)])
+        return np.full(PROMPT_UNITS, self.prompts.first_unit()), codec
+
     def _speech(self, shard: SpeechShard) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each utterance with its samples `[T]` float32 at 16 kHz."""
         for first in range(0, len(shard.utterances), CHUNK):
             chunk = slice(first, first + CHUNK)
-            voices = [self.prompts.of(name) for name in shard.prompts[chunk]]
+            voices = [self._prompt(name) for name in shard.prompts[chunk]]
+            # A shorter prompt than those of the training is repeated, as the paper does.
             tokens = self.acoustic.generate([read_vector(entry) for entry in shard.units[chunk]],
-                                            [units for units, _ in voices], [codes for _, codes in voices], self.seed)
+                                            [units for units, _ in voices], [codes for _, codes in voices], self.seed,
+                                            max(self.prompt_units, PROMPT_UNITS))
             names = shard.utterances[chunk]
             spoken = [name for name, codes in zip(names, tokens, strict=True) if len(codes)]
             samples = dict(zip(spoken, self.codec.decode([codes for codes in tokens if len(codes)]), strict=True))
@@ -121,5 +140,5 @@ def synthesize_shards(todo: Path, done: Path, options: SpeakerOptions) -> None:
     device = best_device()
     acoustic = load_acoustic(options.acoustic, device, options.overrides)
     prompts = Prompts(options.data_dir, options.tokens, acoustic, options.acoustic)
-    speaker = Speaker(acoustic, load_codec(options.codec, device), prompts, options.seed, options.audio_format)
+    speaker = Speaker(acoustic, load_codec(options.codec, device), prompts, options)
     work(todo, done, SpeechShard, speaker)

@@ -297,7 +297,7 @@ main() {
         reads 6 "${models}/vocabulary"
         if [ -n "${init_lm}${init_pack}" ]; then
             module import_lm ${init_lm:+--init_lm "${init_lm}"} ${init_pack:+--init_pack "${init_pack}"} \
-                --vocabulary "${models}/vocabulary" --output "${models}/textlm" --seed "${seed}"
+                --vocabulary "${models}/vocabulary" --output "${models}/textlm" --seed "${seed}" ${textlm_args}
         else
             take "${textlm_config}"
             training train_lm --config "${config}" --vocabulary "${models}/vocabulary" \
@@ -377,6 +377,7 @@ main() {
         reads 10 "${decodes[@]}"
         module score --decode_dir "${expdir}/decode" --data_dir "${raw}" --output "${expdir}/score" --units "${units_exp}" \
             --results "${expdir}/results.json" --report "${expdir}/RESULTS.md" $(! "${publish}" || printf -- --publish) \
+            --vocabulary "${models}/vocabulary" --text_lm "${models}/textlm" --lm "${models}/lm" \
             --seed "${seed}" ${score_args}
         writes "${expdir}/score" "${expdir}/results.json" "${expdir}/RESULTS.md"
     fi

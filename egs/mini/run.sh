@@ -15,6 +15,7 @@ exec ../TEMPLATE/audiopalm.sh \
     --train_units false \
     --train_acoustic false \
     --synthesize_args "--true_tokens en --true_most 30" \
+    --score_args "--forgetting 20" \
     --pack_args "--license cc-by-sa-3.0" \
     --calibrate_args "--outside_texts corpus/outside.yaml --most 20 --outside_most 20 --judge moonshine --judged_most 40" \
     "$@"

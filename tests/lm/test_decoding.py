@@ -114,3 +114,29 @@ def test_rescoring_uses_at_most_the_batch_size(model, builder, monkeypatch):
     rescored = decode_n_best(model, builder, task, examples(task), CONFIG, batch_size=4)
     assert max(sizes) == 4
     assert [best.score for best, *_ in rescored] == pytest.approx([answer.score for answer in whole])
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_true_parts_stand_in_the_place_of_the_models_own(model, builder, beam):
+    task, config = get_task("asr+ast"), DecodingConfig(text_tokens=5, beam=beam, true_parts=1)
+    given = [Example(example.utterance, "es", "en", example.fields | {TRANSCRIPT: text})
+             for example, text in zip(examples(task), ("one two", "three", "four five six"), strict=True)]
+    for example, answer in zip(given, decode_batch(model, builder, task, given, config), strict=True):
+        transcript = builder.text(example.fields[TRANSCRIPT])
+        assert answer.parts[0].tolist() == transcript.tolist() and len(answer.parts) == 2
+        if not answer.truncated:
+            prompt = np.concatenate([builder.prompt(task, example), transcript, [VOCABULARY.newline]])
+            expected = log_probability(model, prompt, [*answer.parts[1], VOCABULARY.eos])
+            assert answer.score == pytest.approx(expected, abs=1e-4)
+    for wanted, settings, fields in (("leaves no part of 'asr\\+ast'", {"true_parts": 2}, {}),
+                                     ("needs the transcript of u0", {"true_parts": 1}, {TRANSCRIPT: None})):
+        known = {key: value for key, value in given[0].fields.items() if key not in fields}
+        lacking = [Example("u0", "es", "en", known)]
+        with pytest.raises(AudioPaLMError, match=wanted):
+            decode_batch(model, builder, task, lacking, DecodingConfig(**settings))
+
+
+def test_a_record_names_true_parts_only_where_there_are_any():
+    """Decodes from before this setting stay finished."""
+    assert "true_parts" not in DecodingConfig(beam=2).record() and DecodingConfig(beam=2).record()["beam"] == 2
+    assert DecodingConfig(true_parts=1).record()["true_parts"] == 1

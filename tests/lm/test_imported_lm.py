@@ -5,9 +5,11 @@ import subprocess
 
 import pytest
 import torch
+from commands import call
 from prestarted import run_python
 from tokenizer_json import byte_level
 
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.sampling import generate
 from audiopalm.lm.huggingface.pretrained import write_pretrained
@@ -95,6 +97,26 @@ def test_another_lm_than_that_of_stage_6_is_refused(tmp_path, digit_sets, someon
     message = failure(command("import_lm", "--init_lm", someones_lm, "--vocabulary", layout, "--output",
                               tmp_path / "textlm"))
     assert "run stage 6 (vocabulary) with the same --init_lm" in message and not (tmp_path / "textlm").exists()
+
+
+def test_only_the_first_layers_or_only_the_shape_are_imported(tmp_path, digit_sets, someones_lm):
+    data, tokens, _, _ = digit_sets
+    layout = tmp_path / "vocabulary"
+    call("make_vocabulary", "--data_dir", data, "--tokens", tokens, "--output", layout, "--init_lm", someones_lm)
+    models = {}
+    for name, options in (("whole", ()), ("one", ("--layers", 1)), ("drawn", ("--random",)),
+                          ("other", ("--random", "--seed", 1)), ("small", ("--layers", 1, "--random"))):
+        call("import_lm", "--init_lm", someones_lm, "--vocabulary", layout, "--output", tmp_path / name, *options)
+        models[name] = load_model(tmp_path / name, load_vocabulary(layout)[0], "stage 7")
+    weights = {name: model.state_dict() for name, model in models.items()}
+    assert models["one"].config.layers == 1 and models["one"].config.local_layers == [0]
+    assert weights["one"].keys() < weights["whole"].keys() == weights["drawn"].keys()
+    assert all(torch.equal(weight, weights["whole"][key]) for key, weight in weights["one"].items())
+    assert weights["small"].keys() == weights["one"].keys()
+    for name in ("whole", "other"):
+        assert not torch.equal(weights["drawn"]["embedding.weight"], weights[name]["embedding.weight"])
+    with pytest.raises(AudioPaLMError, match="the text LM has 2 layers; cannot take 3"):
+        call("import_lm", "--init_lm", someones_lm, "--vocabulary", layout, "--output", tmp_path / "x", "--layers", 3)
 
 
 @pytest.mark.parametrize("settings, message", [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiopalm.ablations.design import Design
 from audiopalm.acoustic.registry import KINDS as ACOUSTIC_KINDS
 from audiopalm.acoustic.trainings import TRAININGS as ACOUSTIC_TRAININGS
 from audiopalm.acoustic.trainings import load_training as load_acoustic_training
@@ -18,7 +19,6 @@ from audiopalm.data.domain import Domain
 from audiopalm.languages import language_name
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.training import LMConfig
-from audiopalm.report.ablations import Ablations
 from audiopalm.scoring.goals import Goals
 from audiopalm.stages.decode import DecodeConfig
 from audiopalm.stages.make_vocabulary import VocabularyConfig
@@ -38,8 +38,8 @@ FILES = sorted(path for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs/*
 
 def load(path: Path):
     stage = path.stem.partition("_")[0]
-    if path.parent.name == "tables" and stage != "decode":  # the ablations of egs/mini and their mixtures
-        return load_config(Ablations if stage == "tables" else LMConfig, path)
+    if stage == "tables":
+        return load_config(Design, path)
     if stage == "units":
         return load_training(path)
     if stage == "acoustic":

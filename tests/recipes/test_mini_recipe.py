@@ -120,7 +120,9 @@ def test_scores(recipe):
     assert metrics >= {("asr", "wer"), ("ast", "bleu"), ("mt", "bleu")}
     # Distorted speech is recognised too, and other wordings, which are texts alone, are translated.
     assert {row["set"] for row in rows} == {"units", "dev", "test", "test_robust_telephone", "test_paraphrase"}
-    assert {row["task"] for row in rows if row["set"] == "test_paraphrase"} == {"mt"}
+    assert {row["task"] for row in rows if row["set"] == "test_paraphrase"} == {"mt", "lm"}
+    # What the finetuning has forgotten of texts.
+    assert {row["system"] for row in rows if row["metric"] == "text_loss"} == {"text_lm", "model"}
     assert {row["metric"] for row in rows if row["set"] == "test_robust_telephone"} >= {"wer", "bleu"}
     assert {row["seed"] for row in rows} == {3}
     assert all(row["recipe"] == "mini" for row in rows)

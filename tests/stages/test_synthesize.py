@@ -207,3 +207,18 @@ def test_ids_that_lead_out_of_the_folder_are_refused(stage, tmp_path, name):
     with pytest.raises(AudioPaLMError, match="invalid id"):
         synthesize(stage)
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_the_prompt_may_be_of_another_speaker_or_silence_and_shorter(stage):
+    folder, heard = stage["decode_dir"] / "s2st_es_en", {}
+    choices = {"own": (), "other": ("--prompt", "other"), "none": ("--prompt", "none"),
+               "short": ("--prompt_seconds", "1"), "long": ("--prompt_seconds", "6")}
+    for name, options in choices.items():
+        synthesize(stage, "--names", "s2st_es_en", *options)
+        heard[name] = read_audio(read_table(folder / "wav.scp")["ann-es-2"])
+        prompts = read_table(folder / "prompt.scp")
+        assert prompts["ann-es-2"] == {"other": "bob-es-1", "none": "<silence>"}.get(name, "ann-es-2")
+        assert read_json(folder / "synthesis.json").get("prompt_seconds") == {"short": 1.0, "long": 6.0}.get(name)
+    for name, samples in heard.items():
+        assert len(samples) == len(heard["own"]) and samples.any()
+        assert name == "own" or not np.array_equal(samples, heard["own"]), name

@@ -1,8 +1,9 @@
 """The settings of a decode."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from audiopalm.core.config import check_fields, ranged
+from audiopalm.core.config import check_fields, ranged, to_dict
 
 MAX_TOKENS = 20_000  # in a part; 800 s of audio
 
@@ -31,9 +32,15 @@ class DecodingConfig:
     # answers are ranked by log probability / tokens ** length_penalty
     length_penalty: float = ranged(1.0, low=-10, high=10)
     rescore: bool = False
+    # So many parts of a combined answer are not generated: the true text stands in their place, for measurements.
+    true_parts: int = ranged(0, low=0)
 
     def __post_init__(self) -> None:
         check_fields(self, "decoding")
+
+    def record(self) -> dict[str, Any]:
+        """The settings in the record of a decode. `true_parts` is left out at 0, as in earlier decodes without it."""
+        return {key: value for key, value in to_dict(self).items() if key != "true_parts" or value}
 
     def sampling(self, is_audio: bool) -> tuple[float, int, float]:
         """Temperature, top_k and top_p of a part."""

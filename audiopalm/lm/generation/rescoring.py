@@ -6,7 +6,8 @@ translation that precedes the speech in a combined task, and for S2ST alone the 
 Rescoring finds misread numbers, for instance. It costs a beam search and one forward pass per answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -36,8 +37,12 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
                   seed: int = 0, batch_size: int = 64) -> list[list[Generated]]:
     """At most `config.beam` answers to each example, the best first, `batch_size` sequences at a time.
 
-    Raises AudioPaLMError if rescoring has nothing to choose from.
+    With `config.true_parts` the first parts of each answer are those of the example, with the score 0. Raises
+    AudioPaLMError if rescoring has nothing to choose from, and for true parts that an example does not have.
     """
+    seeds = sampling_seeds((example.utterance for example in examples), seed)
+    if config.true_parts:
+        return _after_true_parts(model, builder, task, examples, config, seeds, batch_size)
     spoken = task.spoken if config.rescore else None  # text answers stay in the order of the beam
     if spoken is not None and config.beam == 1:
         raise AudioPaLMError("decoding: rescore chooses between the spoken answers of a beam, and beam is 1; give "
@@ -47,7 +52,6 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
         return [builder.prompt(task, example) for example in examples]
 
     def answers_to(task: Task) -> list[Generated]:
-        seeds = sampling_seeds((example.utterance for example in examples), seed)
         return generate(model, prompts_of(task), task, builder.vocabulary, config, seeds, batch_size)
 
     if config.beam == 1:
@@ -65,6 +69,33 @@ def decode_n_best(model: Decoder, builder: SequenceBuilder, task: Task, examples
                                  for first in range(0, len(units), batch_size)])
         rescored.append([answers[index] for index in np.argsort(-scores, kind="stable")])
     return rescored
+
+
+def _after_true_parts(model: Decoder, builder: SequenceBuilder, task: Task, examples: list[Example],
+                      config: DecodingConfig, seeds: Sequence[int], batch_size: int) -> list[list[Generated]]:
+    """Answers whose first `config.true_parts` parts are not generated: they follow the prompt as the model's own would.
+
+    Errors that the model makes in these parts cannot carry over into the next parts.
+    """
+    given, vocabulary = config.true_parts, builder.vocabulary
+    if given >= len(task.outputs) or config.rescore:
+        raise AudioPaLMError(f"decoding: true_parts {given} leaves no part of {task.name!r} to decode, or stands with "
+                             "rescore, which it excludes")
+    known, prompts = [], []
+    for example in examples:
+        if lacking := [output.field for output in task.outputs[:given] if output.field not in example.fields]:
+            raise AudioPaLMError(f"decoding: true_parts needs the {lacking[0]} of {example.utterance}, which is not "
+                                 "given")
+        parts = [builder.value(output.field, example) for output in task.outputs[:given]]
+        known.append([np.asarray(part, dtype=np.int64) for part in parts])
+        prompts.append(np.concatenate([builder.prompt(task, example),
+                                       *(np.append(part, vocabulary.newline) for part in parts)]))
+    rest = replace(task, outputs=task.outputs[given:])
+    n_best = ([[answer] for answer in generate(model, prompts, rest, vocabulary, config, seeds, batch_size)]
+              if config.beam == 1 else beam_search(model, prompts, rest, vocabulary, config, batch_size))
+    return [[replace(answer, parts=[*parts, *answer.parts], part_scores=None if answer.part_scores is None else
+                     [0.0] * given + answer.part_scores) for answer in answers]
+            for parts, answers in zip(known, n_best, strict=True)]
 
 
 def _expected_texts(builder: SequenceBuilder, task: Task, field: str, examples: list[Example],

@@ -1,12 +1,14 @@
 """The paper's tables with its figures, our figures at full scale if they have been run, and our figures in small."""
 
+import re
 from pathlib import Path
 from statistics import fmean, stdev
 
+from audiopalm.ablations.design import Comparison, Design, Side
+from audiopalm.ablations.paper import TABLES, Line
+from audiopalm.ablations.runs import read_runs, sample
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError, nearest
-from audiopalm.report.ablations import Ablations, Comparison, Side, figures, read_runs
-from audiopalm.report.paper import TABLES, Line
 from audiopalm.report.results_page import number, table
 from audiopalm.scoring.results import ResultRow, by_seed, one_judge, read_rows, select
 
@@ -14,7 +16,9 @@ RECIPES = ("joint", "covost2", "cvss", "voxpopuli", "fleurs")
 HEADER = ["paper", "ours at full scale", "ours in small"]
 NOTE = """\
 In small is the recipe `mini` on its own sentences, which are another task: only directions can be compared. Mean over
-seeds, with the standard deviation where there are several. Empty: not verified, or nobody has run it."""
+seeds, with the standard deviation where there are several. Empty: not verified, or nobody has run it. A figure at full
+scale is that of a published run whose scores have the name of a recipe, a hyphen and the system:
+`--score_args "--recipe joint_ast-scratch"` (docs/tables.md)."""
 
 
 class Results:
@@ -23,7 +27,7 @@ class Results:
     def __init__(self, egs: Path) -> None:
         self.full = _rows(egs, RECIPES)
         self.small = select(_rows(egs, ("mini",)), recipe="mini", set="test")
-        self.ablations = load_config(Ablations, egs / "mini/conf/tables/tables.yaml")
+        self.design = load_config(Design, egs / "mini/conf/tables/tables.yaml")
         self.runs = read_runs(egs / "mini/tables.json")
 
 
@@ -39,9 +43,9 @@ def print_tables(egs: Path, wanted: list[str]) -> str:
     """
     results = Results(egs)
     made = {key: _main_table(title, lines, results) for key, (title, lines) in TABLES.items()}
-    for comparison in results.ablations.comparisons:
-        key = comparison.title.partition(":")[0].removeprefix("Table ")
-        key = key if key.isdigit() else comparison.name
+    for comparison in results.design.comparisons:
+        numbered = re.match(r"Table (\d+)\b", comparison.title)
+        key = numbered[1] if numbered else comparison.name
         made[key] = "\n\n".join(filter(None, [made.get(key), _ablation_table(comparison, results)]))
     for key in wanted:
         if key not in made:
@@ -66,15 +70,27 @@ def _main_table(title: str, lines: list[Line], results: Results) -> str:
 
 def _ablation_table(comparison: Comparison, results: Results) -> str:
     cells = [[side.label, f"`{side.system}`", side.paper, _at_full_scale(comparison, side, results.full),
-              _spread(comparison.metric, figures(comparison, side, results.runs))] for side in comparison.sides]
+              _in_small(comparison, side, results)] for side in comparison.sides]
     return f"## {comparison.title}\n\n{table(['', 'system', *HEADER], cells)}"
+
+
+def _in_small(comparison: Comparison, side: Side, results: Results) -> str:
+    """The figure of a side by the present design, or by an earlier one, which is named."""
+    for design in range(results.design.design, 0, -1):
+        now = design == results.design.design
+        system, scored = (side.system, comparison) if now else (side.earlier, comparison.of_earlier_designs())
+        values = sample(scored, side, results.runs, system, design).values
+        if values:
+            earlier = "" if now else f" (design {design})"
+            return _spread(comparison.metric, dict(values)) + earlier
+    return ""
 
 
 def _at_full_scale(comparison: Comparison, side: Side, rows: list[ResultRow]) -> str:
     """The figure of a side in rows that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), in all languages."""
     return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
-                         part=side.part or side.task, metric=comparison.metric, system="model",
-                         target=lambda code: code in (None, "en")))
+                         part=comparison.part_of(side), metric=comparison.metric, system=side.measured,
+                         target=lambda code: code is None or code in (side.targets or comparison.targets)))
 
 
 def _shown(rows: list[ResultRow]) -> str:
