@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audiopalm.codec.convnext import ConvNeXt
 from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.gradients import no_grad
 from audiopalm.data.audio import SAMPLE_RATE
 
 LOWEST_PITCH, HIGHEST_PITCH = 60.0, 500.0  # Hz
@@ -52,6 +53,15 @@ class SourceFilterDecoder(nn.Module):
         self.register_buffer("window", torch.hann_window(config.n_fft, device="cpu"), persistent=False)
         noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0), device="cpu")
         self.register_buffer("noise", noise, persistent=False)
+        self._start_near_the_level_of_speech()
+
+    @no_grad
+    def _start_near_the_level_of_speech(self) -> None:
+        last = self.network.last
+        last.weight.mul_(0.3)
+        last.bias.zero_()
+        gains = last.bias[1:].view(self.config.frames, 3, self.bins)
+        gains[:, 0], gains[:, 2] = FIRST_LOG_GAINS
 
     def forward(self, latents: Tensor, valid: Tensor | None = None) -> Tensor:
         """valid: float `[B, T + 1, 1]`, 0 on padding, which then has no effect; None means no padding."""
@@ -94,16 +104,6 @@ class SourceFilterDecoder(nn.Module):
         if self.training:
             return torch.randn_like(samples)
         return self.noise.repeat(-(-samples.shape[1] // NOISE))[:samples.shape[1]].expand_as(samples)
-
-
-def start_gains(decoder: SourceFilterDecoder) -> None:
-    """Set the last layer of a new decoder so that its first speech is about as loud as speech."""
-    last = decoder.network.last
-    with torch.no_grad():
-        last.weight.mul_(0.3)
-        last.bias.zero_()
-        gains = last.bias[1:].view(decoder.config.frames, 3, decoder.bins)
-        gains[:, 0], gains[:, 2] = FIRST_LOG_GAINS
 
 
 def harmonic_source(pitch: Tensor, hop: int) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
 from audiopalm.codec.pitch import measure_pitch
-from audiopalm.codec.source_filter import start_gains
 from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel, read_config, repeat_last
 from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
@@ -207,7 +206,6 @@ def make_model(config: CodecTraining, init: Path | None) -> SpectralModel:
     if trained is not None and not config.new_decoder:
         return trained
     model = SpectralModel(config.model)
-    start_gains(model.decoder)
     if trained is not None:
         model.encoder.load_state_dict(trained.encoder.state_dict())
         model.codebooks.copy_(trained.codebooks)
