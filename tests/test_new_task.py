@@ -113,7 +113,7 @@ def test_new_rows_go_from_the_mixture_to_scores(tmp_path, new_rows, monkeypatch)
                                   processes=1))
     scored = {(row.task, row.part, row.languages, row.metric) for row in select(rows, system="model")}
     voices = {("s2st+ast", "s2st", "es-en", metric) for metric in (
-        "speaker_cosine", "speaker_win", "acoustic_consistency")}
+        "speaker_cosine", "speaker_win", "acoustic_consistency", "rate_likeness", "pause_likeness")}
     texts = {("s2st+ast", "ast", "es-en", "bleu"), ("s2st+ast", "ast", "es-en", "chrf"),
              *(("asr+tts", "asr", code, metric) for code in ("es", "en") for metric in ("wer", "cer"))}
     judged = {("s2st+ast", "s2st", "es-en", "asr_bleu"), ("s2st+ast", "s2st", "es-en", "asr_wer"),

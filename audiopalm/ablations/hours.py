@@ -7,7 +7,8 @@ model. Seconds that the base run does not have, such as those of a training of u
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -118,7 +119,21 @@ def lm_config(run: SystemRun) -> LMConfig:
 
 def hours_table(design: Design, runs: Iterable[SystemRun], parallel: int) -> str:
     """A Markdown table of the systems with runs that are not finished: runs, minutes of a run, hours in all."""
-    logging.disable(logging.WARNING)  # the trainings themselves will name the utterances that do not fit
+    with _without_warnings():  # the trainings themselves will name the utterances that do not fit
+        return _hours_table(design, runs, parallel)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _hours_table(design: Design, runs: Iterable[SystemRun], parallel: int) -> str:
     timer = Timer(design)
     of_system: dict[str, list[SystemRun]] = {}
     for run in runs:

@@ -26,6 +26,7 @@ from audiopalm.codec.soundstream_training import (
     SoundStreamTraining,
     build_soundstream,
 )
+from audiopalm.codec.source_filter import SourceFilterConfig
 from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel
 from audiopalm.codec.spectral_training import CodecTraining, MelDistance, SpectralTraining
 from audiopalm.lm.generation.batching import ContinuousBatch
@@ -181,8 +182,8 @@ def units(device: torch.device, backward: Backward) -> Steps:
 
 
 def codec(device: torch.device, backward: Backward) -> Steps:
-    model = SpectralModel(SpectralConfig(encoder_dim=16, decoder_dim=16, encoder_blocks=2, decoder_blocks=2, levels=3,
-                                         size=20, latent_dim=8)).to(device)
+    model = SpectralModel(SpectralConfig(encoder_dim=16, encoder_blocks=2, decoder=SourceFilterConfig(dim=16, blocks=2),
+                                         levels=3, size=20, latent_dim=8)).to(device)
     training = SpectralTraining.__new__(SpectralTraining)
     training.config, training.model, training.device = CodecTraining(), model, device
     training.discriminator = SpectrogramDiscriminator(channels=4).to(device)
@@ -192,7 +193,8 @@ def codec(device: torch.device, backward: Backward) -> Steps:
     for quantised in (False, True):
         def step(quantised: bool = quantised) -> None:
             training.quantised = quantised
-            for loss in training.step(torch.zeros(4, 6400), 10 ** 6 if quantised else 0):
+            for loss in training.step((torch.zeros(4, 6400), torch.full((4, 21), 100.0)),
+                                      10 ** 6 if quantised else 0):
                 backward(loss.total)
                 groups[loss.group].update(3)
 
@@ -204,7 +206,7 @@ def codec(device: torch.device, backward: Backward) -> Steps:
         lambda: used.model.quantise(used.model.encode(samples, valid)))
     ids = torch.zeros(2, 20, 3, dtype=torch.int64, device=device)
     yield "spectral codec, decoder", torch.inference_mode()(
-        lambda: used.model.decode_extended(used.model.look_up(ids), valid))
+        lambda: used.model.decoder(used.model.look_up(ids), valid))
 
 
 def soundstream(device: torch.device, backward: Backward) -> Steps:
