@@ -58,7 +58,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of the second sample minus that of the first, with its interval.
+    """The second sample's mean minus the first sample's mean, with its interval.
 
     low, high, visible: None if a sample has only one value. visible: the smallest difference that would have been found
     with a probability of 80 %, given the chance that was measured.

@@ -1,8 +1,9 @@
-"""What the missing runs of a design take, in hours, from the seconds that the base run and finished runs took here.
+"""The hours that the missing runs of a design take, from the seconds that the base run and finished runs took here.
 
-A system of which another seed is finished takes what that run took. Else a stage takes the seconds of the base run
-(`exp/log/stage<N>.log`). Trainings of language models are scaled by steps, by tokens of a step and by weights of the
-model. Seconds that the base run does not have, such as those of a training of units, are in `timing` of the design.
+If another seed of a system is finished, a run takes as long as that seed took. Otherwise each stage takes the seconds
+of the base run (`exp/log/stage<N>.log`). Trainings of language models are scaled by steps, by tokens of a step and by
+weights of the model. Seconds that the base run does not have, such as those of a training of units, are in `timing` of
+the design.
 """
 
 import logging

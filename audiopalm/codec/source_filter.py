@@ -16,8 +16,8 @@ from audiopalm.core.config import MAX_SIZE, ranged
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.gradients import no_grad
 from audiopalm.data.audio import SAMPLE_RATE
+from audiopalm.data.pitch import HIGHEST_PITCH, LOWEST_PITCH
 
-LOWEST_PITCH, HIGHEST_PITCH = 60.0, 500.0  # Hz
 MAX_LOG_GAIN = 6.0  # without a limit, a single outlier frame could make the loss infinite
 FIRST_LOG_GAINS = (-3.0, -4.0)  # of source and noise before training: about the level of speech
 NOISE = 1 << 16  # samples of noise, 4 s, which are repeated

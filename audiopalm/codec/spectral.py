@@ -6,6 +6,7 @@ This codec converges in minutes on two cores. SEANet, the network of SoundStream
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ MAX_FRAMES = 20_000  # frames of a batch on a GPU, padding included: 400 s of sp
 @dataclass
 class SpectralConfig:
     """config.json for `kind: spectral`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"decoder_dim": "decoder.dim", "decoder_blocks": "decoder.blocks"}
 
     kind: str = "spectral"
     bands: int = ranged(100, low=1, high=MAX_SIZE)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
 from audiopalm.codec.discriminator import SpectrogramDiscriminator, discriminator_loss, generator_losses
-from audiopalm.codec.pitch import measure_pitch
 from audiopalm.codec.spectral import SpectralCodec, SpectralConfig, SpectralModel, read_config, repeat_last
 from audiopalm.core.config import MAX_SIZE, ranged, to_dict
 from audiopalm.core.device import device_of
@@ -24,6 +23,7 @@ from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
 from audiopalm.core.weights import write_weights
 from audiopalm.data.mel import LogMel
+from audiopalm.data.pitch import measure_pitch
 from audiopalm.data.speech import open_speech
 from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
@@ -201,7 +201,7 @@ class SpectralTraining(Training):
 
 
 def make_model(config: CodecTraining, init: Path | None) -> SpectralModel:
-    """A new model, or that of `init` in float32, with a new decoder where `config.new_decoder` is true."""
+    """The model in `init` in float32, or a new model where that is None. `config.new_decoder` replaces its decoder."""
     trained = None if init is None else SpectralCodec.load(init).model.float()
     if trained is not None and not config.new_decoder:
         return trained

@@ -26,7 +26,6 @@ from pyarrow import compute, csv
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require
 
-pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 BLOCK = 1 << 22  # bytes read at once, and then to the end of a line; much smaller blocks make Arrow slow
 VALUES = 10_000  # values of a column that are Python objects at once
 

@@ -15,7 +15,6 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
 from audiopalm.data.datadir import read_table
 
-pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps freed pages that Python could use
 SPACE, TAB, LINE_FEED, CARRIAGE_RETURN = b" \t\n\r"
 BLOCK = 1 << 18  # bytes that are read at once, and then to the end of a line
 NAMES = 10_000  # ids that are Python objects at once

@@ -92,10 +92,11 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
 
 
 def limit_speech(cells: list[Cell], examples: ExampleSet, hours: float, seed: int) -> list[Cell]:
-    """The cells with only so many hours of the recordings that they read; those without speech stay as they are.
+    """The cells, limited to `hours` hours of their recordings. Cells that read no speech are returned unchanged.
 
-    The seed orders the recordings, and the first ones are taken, so that fewer hours of a seed are a part of more
-    hours. Raises AudioPaLMError for more hours than there are, and where a cell would have no utterance left.
+    The seed orders the recordings, and the first ones are taken. So a smaller number of hours is a part of a larger
+    number with the same seed. Raises AudioPaLMError for more hours than there are, and where a cell would have no
+    utterance left.
     """
     spoken = [cell for cell in cells if cell.task.input == AUDIO]
     if not spoken:

@@ -7,8 +7,9 @@ For a set of utterances, each figure is the Pearson correlation over utterances,
   speech without pauses.
 - `pause_likeness`: over utterances, of the shares of pauses. A pause is a stretch of at least 0.2 s, 25 dB below the
   loudest frame.
-- `pitch_likeness`: the mean over utterances, of the contours of pitch: log F0 of voiced frames by autocorrelation (60
-  to 400 Hz), both stretched to 50 points. Languages have contours of their own, so the true translation is the ceiling.
+- `pitch_likeness`: the mean over utterances, of the contours of pitch: log F0 of voiced frames
+  (`audiopalm/data/pitch.py`), both stretched to 50 points. Languages have contours of their own, so the true
+  translation is the ceiling.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiopalm.data.audio import SAMPLE_RATE, read_audio
+from audiopalm.data.pitch import measure_pitch
 from audiopalm.scoring.metrics import BOOTSTRAP_SEED, RESAMPLES, Score
 
-SIGNATURE = "plain signal measures, Pearson"
+SIGNATURE = "plain signal measures, pitch by librosa, Pearson"
 HOP, WINDOW = 160, 640  # samples; 10 ms and 40 ms
 QUIET = 25.0  # dB below the loudest frame
 PAUSE_FRAMES = 20
 PEAK = 2.0  # dB that a peak of the loudness rises above the valleys beside it
-LOWEST, HIGHEST = 60.0, 400.0  # Hz
-VOICED = 0.4  # least normalised autocorrelation of a voiced frame
+PITCH_HOP = 320  # samples between two values of the pitch
 POINTS = 50
 FEWEST = 3  # utterances, or voiced frames of an utterance, that a correlation needs
 
@@ -55,7 +56,7 @@ def prosody(samples: np.ndarray) -> Prosody | None:
             paused[first:last] = True
     seconds = max((~paused).sum() * HOP / SAMPLE_RATE, HOP / SAMPLE_RATE)
     return Prosody(_peaks(np.where(speech, loudness, loudness.max() - QUIET)) / seconds, float(paused.mean()),
-                   _contour(frames[speech]))
+                   _contour(samples))
 
 
 def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -82,25 +83,12 @@ def _peaks(loudness: np.ndarray) -> int:
     return count + int(rising and high - low >= PEAK)
 
 
-def _contour(frames: np.ndarray) -> np.ndarray | None:
-    """Log F0 of the voiced among the frames `[N, WINDOW]`, stretched to `[POINTS]`; None for fewer than FEWEST."""
-    if not len(frames):
+def _contour(samples: np.ndarray) -> np.ndarray | None:
+    """Log F0 of the voiced frames of a recording, stretched to `[POINTS]`; None for fewer than FEWEST."""
+    pitch = measure_pitch(samples[None], PITCH_HOP)[0]
+    pitch = np.log(pitch[pitch > 0])
+    if len(pitch) < FEWEST:
         return None
-    centred = frames - frames.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 2 * WINDOW)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:, :WINDOW]
-    # The sums of longer lags have fewer terms.
-    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) * (WINDOW / (WINDOW - np.arange(WINDOW)))
-    shortest, longest = round(SAMPLE_RATE / HIGHEST), round(SAMPLE_RATE / LOWEST)
-    lags = correlation[:, shortest:longest + 1]
-    # The first lag that is nearly as good as the best one: multiples of the period are as good, but octaves too low.
-    good = lags >= 0.9 * lags.max(axis=1, keepdims=True)
-    best = good.argmax(axis=1)
-    best = np.array([first + int(row[first:first + 8].argmax()) for first, row in zip(best, lags, strict=True)])
-    voiced = lags.max(axis=1) >= VOICED
-    if voiced.sum() < FEWEST:
-        return None
-    pitch = np.log(SAMPLE_RATE / (shortest + best[voiced]))
     return np.interp(np.linspace(0, 1, POINTS), np.linspace(0, 1, len(pitch)), pitch)
 
 

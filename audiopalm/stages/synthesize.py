@@ -31,7 +31,8 @@ from audiopalm.stages.prompt_utterances import SILENCE, Prompts
 from audiopalm.stages.synthesize_shards import PROMPT_SECONDS, SpeakerOptions, SpeechShard, SpokenShard
 from audiopalm.tasks import Output, get_task
 
-PROMPTS = ("own", "other", "none")  # the prompt that the row of the task names, that of another speaker, silence
+# own: the prompt that the row of the task names. other: a prompt of another speaker. none: silence.
+PROMPTS = ("own", "other", "none")
 SHARD = 256  # utterances in a shard; when archives are written, a killed job loses at most this many
 
 

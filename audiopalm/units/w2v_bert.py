@@ -59,7 +59,7 @@ class W2vBert(MelConformer):
         return sum(block.reach for block in self.blocks[:self.config.layer]) + 2
 
     def normalise(self, mel: Tensor, valid: Tensor) -> Tensor:
-        """Subtract the mean of each recording, which is that of its speaker and channel more than of its phones."""
+        """Subtract the mean of each recording. Speaker and channel change this mean more than phones do."""
         weight = valid.repeat_interleave(4, dim=1)[:, :, None].to(mel.dtype)
         return mel - (mel * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
 

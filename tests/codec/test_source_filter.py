@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.signal import find_peaks
 
-from audiopalm.codec.pitch import measure_pitch
 from audiopalm.codec.source_filter import SourceFilterConfig, SourceFilterDecoder, harmonic_source
 from audiopalm.codec.spectral_training import pitch_error
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.pitch import measure_pitch
 
 HOP = 320
 

@@ -1,11 +1,11 @@
-"""The pitch of recordings, which the decoder of the spectral codec learns to predict."""
+"""The pitch of recordings by librosa, for the training of the spectral codec and for measures of prosody."""
 
 import numpy as np
 
-from audiopalm.codec.source_filter import HIGHEST_PITCH, LOWEST_PITCH
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import SAMPLE_RATE
 
+LOWEST_PITCH, HIGHEST_PITCH = 60.0, 500.0  # Hz
 FRAME = 1024  # samples of a window
 AGREEING = 0.04  # relative difference of two estimates of the same pitch
 
@@ -17,9 +17,9 @@ def measure_pitch(samples: np.ndarray, hop: int) -> np.ndarray:
     fast enough for training; YIN is more exact where it agrees. Raises AudioPaLMError where librosa is not installed.
     """
     try:
-        import librosa  # only for training the codec: its import takes seconds
+        import librosa  # here, because its import takes seconds
     except ImportError:
-        raise AudioPaLMError('training the spectral codec needs librosa: pip install "audiopalm[train]"') from None
+        raise AudioPaLMError('the pitch of recordings needs librosa: pip install "audiopalm[train]"') from None
     coarse = np.nan_to_num(librosa.pyin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE,
                                         frame_length=FRAME, hop_length=hop, resolution=0.25, n_thresholds=20)[0])
     exact = librosa.yin(samples, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLE_RATE, frame_length=FRAME,
