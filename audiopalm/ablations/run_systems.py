@@ -71,18 +71,24 @@ def is_available(system: System) -> bool:
 def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: Outputs) -> None:
     """Make the runs that are not finished, `parallel` at a time.
 
-    After each run its scores are added to tables.json, and the pages are written again. A run that fails does not stop
-    the others. Raises AudioPaLMError for a folder that was begun with other settings, before anything runs, and for the
-    first run that failed, at the end.
+    After each run its scores are added to tables.json, and the pages are written again. A run that fails stops those
+    that start from it, and no others. Raises AudioPaLMError for a folder that was begun with other settings, before
+    anything runs, and for the first run that failed, at the end.
     """
     write, errors = threading.Lock(), []
+    unfinished = {(run.system.name, run.seed) for run in runs}
     for run in runs:
         run.check()
     collect(design, [run for run in runs if run.product.exists()], outputs)
 
     def finish(run: SystemRun) -> None:
+        earlier = design.chain(run.system.name)[:-1]
+        lacking = [system.name for system in earlier if (system.name, run.seed) in unfinished]
+        if lacking:
+            raise AudioPaLMError(f"{run.folder} is left out, because it starts from {lacking[0]}, which failed")
         known = run.product.exists()
         make(run, launcher)
+        unfinished.discard((run.system.name, run.seed))
         if not known:
             with write:
                 collect(design, [run], outputs)

@@ -19,11 +19,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from audiopalm.codec.crops import CropConfig, dev_crops, make_crops
-from audiopalm.codec.soundstream import SoundStreamConfig, build_quantiser, generator_parameters
+from audiopalm.codec.soundstream import SoundStreamCodec, SoundStreamConfig, build_quantiser, generator_parameters
 from audiopalm.core import optional
 from audiopalm.core.config import ranged, to_dict
 from audiopalm.core.device import device_of
-from audiopalm.core.files import write_json
+from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256, write_json
 from audiopalm.core.gradients import no_grad
 from audiopalm.core.kmeans import kmeans
 from audiopalm.core.quantiser import nearest
@@ -157,13 +158,23 @@ def start_weights(generator: nn.Module, crops: Tensor) -> None:
 
 
 def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str | Path, seed: int,
-                      dev: str | Path | None = None) -> None:
+                      dev: str | Path | None = None, init: Path | None = None) -> None:
     """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
 
-    Raises AudioPaLMError if espnet is not installed.
+    init: a trained SoundStream whose decoder is trained further. Its encoder and codebooks are frozen, so that the
+    meaning of its ids does not change. Raises AudioPaLMError if espnet is not installed, or if `init` is given and
+    `quantise_from` is not 0.
     """
-    run = Run(Path(output), "model.safetensors", seed, config.training, made_from_speech(config, seed, data, dev))
-    run_training(run, lambda fabric: SoundStreamCodecTraining(config, data, dev, Path(output), seed, fabric))
+    trained = None if init is None else SoundStreamCodec.load(init)
+    if trained is not None and config.quantise_from:
+        raise AudioPaLMError("--init_codec trains the decoder of a trained codec further, which needs quantise_from: 0")
+    if trained is not None:
+        config.model = trained.config
+    made_from = made_from_speech(config, seed, data, dev)
+    if init is not None:
+        made_from["init"] = sha256(init / "model.safetensors")
+    run = Run(Path(output), "model.safetensors", seed, config.training, made_from)
+    run_training(run, lambda fabric: SoundStreamCodecTraining(config, data, dev, Path(output), seed, fabric, trained))
 
 
 class SoundStreamCodecTraining(Training):
@@ -172,13 +183,17 @@ class SoundStreamCodecTraining(Training):
     single_process = "the codebooks of ESPnet's SoundStream follow the batches of one process"
 
     def __init__(self, config: SoundStreamTraining, data: str | Path, dev: str | Path | None, output: Path, seed: int,
-                 fabric: Fabric):
+                 fabric: Fabric, trained: SoundStreamCodec | None = None):
         self.config, self.output, self.seed, self.device = config, output, seed, fabric.device
         self.speech = open_speech(data)
         self.dev = dev_crops(dev, config.batch)
         self.codec = build_soundstream(config).to(fabric.device).train()
-        crops = make_crops(self.speech, START_CROPS, config.batch.samples, np.random.default_rng(seed))
-        start_weights(self.codec.generator, crops.to(fabric.device))
+        self.decoder_only = trained is not None
+        if trained is not None:
+            self.codec.generator.load_state_dict(trained.generator.state_dict())
+        else:
+            crops = make_crops(self.speech, START_CROPS, config.batch.samples, np.random.default_rng(seed))
+            start_weights(self.codec.generator, crops.to(fabric.device))
         self.modules = {"codec": self.codec}
         judged = config.adversarial_from < config.training.steps
         self.comparable_from = max(config.quantise_from, config.adversarial_from if judged else 0)
@@ -199,6 +214,9 @@ class SoundStreamCodecTraining(Training):
     def begin_step(self, step: int) -> bool:
         self.quantised = step >= self.config.quantise_from
         frozen = self.config.freeze_encoder_from is not None and step >= self.config.freeze_encoder_from
+        if self.decoder_only:
+            frozen = True
+            self.codec.generator.quantizer.eval()  # otherwise the codes follow the batches
         self.codec.generator.encoder.requires_grad_(not frozen)
         if not step == self.config.quantise_from > 0:
             return False

@@ -119,12 +119,13 @@ def test_each_run_is_done_once_and_is_on_the_page(recipe):
     assert "training.steps=7" in runs[0]["commands"][-1]
 
 
-def test_a_run_that_fails_does_not_stop_the_others(recipe):
+def test_a_run_that_fails_stops_only_those_that_start_from_it(recipe):
     (recipe / "fail").touch()
     with pytest.raises(AudioPaLMError, match="_seed1 failed; its output is in exp/tables/textlm_seed1/log/run.log"):
         run_ablations()
     assert [(run["system"], run["seed"]) for run in json.loads((recipe / "tables.json").read_text())] == [
         ("a", 0), ("b", 0), ("d", 0)]
+    assert not [line for line in calls(recipe) if "a_seed1" in line or "b_seed1" in line]  # they start from textlm
     (recipe / "fail").unlink()
     run_ablations()
     assert len(json.loads((recipe / "tables.json").read_text())) == 6

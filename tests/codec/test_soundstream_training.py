@@ -2,14 +2,16 @@
 
 import importlib.util
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from trainings import write_recordings
 
 from audiopalm.codec.crops import CropConfig
-from audiopalm.codec.registry import load_codec
+from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig
 from audiopalm.codec.soundstream_training import (
     SoundStreamTraining,
@@ -21,6 +23,7 @@ from audiopalm.codec.soundstream_training import (
     start_weights,
     train_soundstream,
 )
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.optimizer import UpdateGroup
 
@@ -50,6 +53,18 @@ def test_the_encoder_learns_until_it_is_frozen(data, tmp_path, monkeypatch):
     assert changed == [True, True, False, False]
     ids = load_codec(tmp_path / "output").encode([np.zeros(640, dtype=np.float32)])[0]
     assert ids.shape == (2, 3)
+
+
+def test_the_decoder_of_a_trained_codec_is_trained_for_the_same_ids(data, tmp_path):
+    train_soundstream(data, CONFIGURATION, tmp_path / "first", seed=1)
+    config = replace(CONFIGURATION, model=SoundStreamConfig(), quantise_from=0, adversarial_from=0)
+    train_soundstream(data, config, tmp_path / "second", seed=2, init=tmp_path / "first")
+    assert hash_codes(tmp_path / "second") == hash_codes(tmp_path / "first")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+    with pytest.raises(AudioPaLMError, match="needs quantise_from: 0"):
+        train_soundstream(data, CONFIGURATION, tmp_path / "third", seed=2, init=tmp_path / "first")
 
 
 def test_training_draws_every_number_of_levels():
