@@ -72,7 +72,7 @@ def measured(command: list[object], folder: Path | None, root: Path) -> dict[str
     """Run one step: seconds, CPU seconds, MiB of its largest process and of its private memory, files."""
     began = time.monotonic()
     words = [sys.executable, *map(str, command)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "ARROW_DEFAULT_MEMORY_POOL": "system"}  # as path.sh
     with open(root / "log", "ab") as log:
         process = subprocess.Popen(words, cwd=root, stdout=log, stderr=log, env=environment)
         private, ended = 0, 0

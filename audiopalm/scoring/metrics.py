@@ -7,6 +7,8 @@ from importlib.metadata import version
 import jiwer
 import numpy as np
 from sacrebleu import BLEU, CHRF
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
 from audiopalm.core.errors import AudioPaLMError
 
@@ -105,5 +107,7 @@ def _overlap(metric: BLEU | CHRF, references: list[str], hypotheses: list[str]) 
     blocks = (slice(first, first + SCORED_TOGETHER) for first in range(0, len(references), SCORED_TOGETHER))
     rows = np.concatenate([np.array(metric._extract_corpus_statistics(hypotheses[block], [references[block]]))
                            for block in blocks])
+    for tokenizer in (Tokenizer13a, TokenizerRegexp):  # each keeps the last 65,536 texts
+        tokenizer.__call__.cache_clear()
     return Statistics(rows, lambda total: float(metric._compute_score_from_stats(total.tolist()).score),
                       f"{type(metric).__name__}|{metric.get_signature()}")

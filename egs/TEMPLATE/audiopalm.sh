@@ -17,11 +17,12 @@
 #                         a GPU) and decode_cmd (other jobs of 5, 10, 11) of cmd.sh: docs/clusters.md [those of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); the scores state it [0]
 #   --train_units BOOL    true: stage 3 trains units; false: it takes those of --pretrained [true]
-#   --train_codec BOOL    true: stage 4 trains a codec; false: it takes --pretrained_codec [false]
+#   --train_codec BOOL    true: stage 4 trains a codec; false: it takes that of --pretrained [false]
 #   --train_acoustic BOOL true: stage 9 trains an acoustic model; false: it takes that of --pretrained, which fits the units
 #                         and the codec of --pretrained only [true]
 #   --pretrained DIR      a packed model for --train_units, --train_codec and --train_acoustic false [pretrained/pack]
-#   --pretrained_codec D  a trained codec [PRETRAINED/codec]
+#   --pretrained_units D, --pretrained_codec D, --pretrained_acoustic D
+#                         another trained part in place of that of --pretrained [PRETRAINED/units, /codec, /acoustic]
 #   --trainer NAME        trainer of stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --publish BOOL        true: stage 12 also merges the scores of EXPDIR into the recipe's results.json and RESULTS.md, which
 #                         are committed [false]
@@ -83,7 +84,9 @@ train_units=true
 train_codec=false
 train_acoustic=true
 pretrained=pretrained/pack
+pretrained_units=
 pretrained_codec=
+pretrained_acoustic=
 trainer=own
 publish=false
 init_pack=
@@ -165,17 +168,20 @@ if [ -n "${init_pack}" ]; then
         [ -d "${init_pack}/${name}" ] || die "--init_pack ${init_pack} is no packed model of stage 14: it has no ${name}"
     done
     [ ! "${init_pack}" -ef "${models:-${expdir}}" ] || die "--init_pack is the folder that the run would write; give another --expdir"
-    pretrained=${init_pack} pretrained_codec='' train_units=false train_acoustic=true
+    pretrained=${init_pack} pretrained_units='' pretrained_codec='' train_units=false train_acoustic=true
 fi
-pretrained_codec=${pretrained_codec:-${pretrained}/codec}
-"${train_units}" || [[ "${units_config}" = units.yaml && -z "${units_args}" ]] ||
-    die "--units_config and --units_args are for --train_units true; here the units of ${pretrained} are taken"
-"${train_acoustic}" || [[ "${acoustic_config}" = acoustic.yaml && -z "${acoustic_args}" ]] ||
-    die "--acoustic_config and --acoustic_args are for --train_acoustic true; here the model of ${pretrained} is taken"
-if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}"; }; then
+if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}" || [[ "${pretrained_units}" && ! "${pretrained_acoustic}" ]]; }
+then
     die "--train_acoustic false takes a model that knows its own units and codec: it goes with --train_units false and" \
-        "--train_codec false"
+        "--train_codec false, and --pretrained_units needs its --pretrained_acoustic"
 fi
+pretrained_units=${pretrained_units:-${pretrained}/units}
+pretrained_codec=${pretrained_codec:-${pretrained}/codec}
+pretrained_acoustic=${pretrained_acoustic:-${pretrained}/acoustic}
+"${train_units}" || [[ "${units_config}" = units.yaml && -z "${units_args}" ]] ||
+    die "--units_config and --units_args are for --train_units true; here ${pretrained_units} is taken"
+"${train_acoustic}" || [[ "${acoustic_config}" = acoustic.yaml && -z "${acoustic_args}" ]] ||
+    die "--acoustic_config and --acoustic_args are for --train_acoustic true; here ${pretrained_acoustic} is taken"
 texts=()
 [[ -z "${text_dir}" || "${trainer}" = own ]] || die "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"
 [ -z "${text_dir}" ] || texts=(--text_dir "${text_dir}/train" --dev_text_dir "${text_dir}/dev")
@@ -249,8 +255,8 @@ main() {
             training train_units --config "${config}" --data_dir "${raw}/${train_set}" --dev_dir "${raw}/${valid_set}" \
                 --output "${units_exp}" --seed "${seed}" ${units_args}
         else
-            reads 0 "${pretrained}/units"
-            run "${root}/utils/copy_dir.sh" "${pretrained}/units" "${units_exp}"
+            reads 0 "${pretrained_units}"
+            run "${root}/utils/copy_dir.sh" "${pretrained_units}" "${units_exp}"
             module units_report --units "${units_exp}" --data_dir "${raw}/${valid_set}"
         fi
         writes "${units_exp}"
@@ -341,8 +347,8 @@ main() {
                 --codec "${codec_exp}" ${init_pack:+--init_model "${init_pack}/acoustic"} \
                 --output "${models}/acoustic" --seed "${seed}" ${acoustic_args}
         else
-            reads 0 "${pretrained}/acoustic"
-            run "${root}/utils/copy_dir.sh" "${pretrained}/acoustic" "${models}/acoustic"
+            reads 0 "${pretrained_acoustic}"
+            run "${root}/utils/copy_dir.sh" "${pretrained_acoustic}" "${models}/acoustic"
         fi
         writes "${models}/acoustic"
     fi

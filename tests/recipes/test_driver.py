@@ -46,8 +46,9 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
                           ("--acoustic_args", "training.steps=1")):
         unused = recipe("--train_units", "false", "--train_acoustic", "false", option, value)
         assert unused.returncode != 0 and f"{option.partition('_')[0]}_config" in unused.stderr
-    refused = recipe("--train_acoustic", "false")
-    assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
+    for options in ((), ("--train_units", "false", "--pretrained_units", "other_units")):
+        refused = recipe("--train_acoustic", "false", *options)
+        assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
 
 
 CMD_SH = """export train_cmd="slurm.pl --mem 4G" cuda_cmd="slurm.pl -p a100" decode_cmd=queue.pl\n"""
