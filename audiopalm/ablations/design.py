@@ -51,7 +51,8 @@ class System:
 
     after: the system whose run of the same seed has what these stages read. unit_every: 2 takes every second unit of
     the base run, so that there are half as many a second. mixture, budget: names of the design's mixtures and budgets.
-    lm_args come after those of the design. The system is left out if the recipe has no file `needs`.
+    lm_args come after those of the design. codec: a trained codec that is spoken with, instead of that of the base run.
+    The system is left out if the recipe has no file `needs`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class System:
     mixture: str = ""
     budget: str = ""
     lm_args: str = ""
+    codec: str = ""
     acoustic_config: str = ""
     decode_config: str = ""
     synthesize_args: str = ""
@@ -85,6 +87,8 @@ class System:
             raise AudioPaLMError(f"system {self.name}: a mixture needs a budget, and a budget a mixture")
         if self.first <= 8 <= self.last and not self.mixture:
             raise AudioPaLMError(f"system {self.name}: stage 8 needs a mixture and a budget")
+        if self.codec and not self.acoustic_config:
+            raise AudioPaLMError(f"system {self.name}: another codec needs an acoustic model, so acoustic_config too")
         if self.first == 3 and not self.units_config:
             raise AudioPaLMError(f"system {self.name}: stage 3 needs units_config")
         if self.unit_every > 1 and (self.first, self.after) != (6, BASE):

@@ -73,10 +73,18 @@ class SystemRun:
         return BASE_RUN
 
     @property
+    def codec_run(self) -> Path:
+        """The folder of the codec and of its tokens: the base run, or `<expdir>/<codec>`, which all seeds share."""
+        codecs = [system.codec for system in self.design.chain(self.system.name) if system.codec]
+        return self.expdir / Path(codecs[-1]).name if codecs else BASE_RUN
+
+    @property
     def tokens(self) -> Path:
         """The folder of the tokens of stage 5, or of every k-th of them."""
         if self.system.unit_every > 1:
             return self.folder / "tokens"
+        if self.codec_run != BASE_RUN:
+            return self.codec_run / "tokens"
         folder = self.provider(3)
         return TOKENS if folder == BASE_RUN else folder / "tokens"
 
@@ -140,6 +148,19 @@ class SystemRun:
                     write_text(folder / SPOKEN / name, text)
             write_record(folder, {SPOKEN: read_json(source / DECODES, "./run.sh")[SPOKEN]})
 
+    def codec_call(self) -> tuple[list[str], Path] | None:
+        """The call of run.sh that makes the codec ids of the train set, and their table; None if no stage 9 reads them.
+
+        Stage 4 of it takes the codec of the system. The base run has a codec, and no such ids.
+        """
+        if not self.system.acoustic_config:
+            return None
+        first = ["--stage", "4", "--pretrained_codec", self.system.codec] if self.system.codec else ["--stage", "5"]
+        words = ["./run.sh", *first, "--stop_stage", "5", "--train_acoustic", "true", "--expdir", str(self.codec_run),
+                 "--units_exp", str(BASE_RUN / "units"), "--codec_exp", str(self.codec_run / "codec"),
+                 "--tokendir", str(self.tokens), "--test_sets", TEST]
+        return words + (["--cmd", self.cmd] if self.cmd else []), self.tokens / TRAIN / "codec.scp"
+
     def thin_call(self) -> list[str] | None:
         """The command that takes every k-th unit of the base run; None if the system takes all."""
         if self.system.unit_every == 1:
@@ -197,7 +218,7 @@ class SystemRun:
 
     def _call(self, first: int, last: int, skipped: str, units: Path) -> list[str]:
         words = ["./run.sh", "--stage", str(first), "--stop_stage", str(last), "--skip_stages", skipped,
-                 "--seed", str(self.seed), "--expdir", str(self.folder), "--codec_exp", str(BASE_RUN / "codec"),
+                 "--seed", str(self.seed), "--expdir", str(self.folder), "--codec_exp", str(self.codec_run / "codec"),
                  "--units_exp", str(units), "--tokendir", str(self.tokens), "--test_sets", self.system.test_sets,
                  "--text_sets", ""]
         return words + (["--cmd", self.cmd] if self.cmd else [])

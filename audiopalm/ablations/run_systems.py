@@ -20,7 +20,7 @@ from pathlib import Path
 
 from audiopalm.ablations.curves import write_curves
 from audiopalm.ablations.design import Comparison, Design, System
-from audiopalm.ablations.recipe_calls import BASE_RUN, BUDGET, RESULTS, TEST, TOKENS, TRAIN, SystemRun
+from audiopalm.ablations.recipe_calls import BUDGET, RESULTS, TEST, SystemRun
 from audiopalm.ablations.runs import Run, draw_figures, read_runs, used_rows, write_runs
 from audiopalm.ablations.tables_page import markdown, needed
 from audiopalm.core.errors import AudioPaLMError
@@ -94,10 +94,9 @@ def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: O
                 collect(design, [run], outputs)
 
     with Launcher(parallel) as launcher:
-        if any(run.system.acoustic_config for run in runs):  # the base run needed no codec ids of the train set
-            codec_ids = ["./run.sh", "--stage", "5", "--stop_stage", "5", "--train_units", "true", "--train_acoustic",
-                         "true", "--units_exp", str(BASE_RUN / "units"), "--codec_exp", str(BASE_RUN / "codec")]
-            launcher.run(runs[0].expdir, codec_ids, TOKENS / TRAIN / "codec.scp")
+        for run in runs:
+            if codec_ids := run.codec_call():
+                launcher.run(run.codec_run, *codec_ids)
         for depth in sorted({run.depth for run in runs}):
             errors += launcher.all([partial(finish, run) for run in runs if run.depth == depth])
     if errors:

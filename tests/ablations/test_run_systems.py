@@ -1,6 +1,7 @@
 """The command of tables.sh, with stand-ins for run.sh and for the computation of budgets, which train nothing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from commands import call
 from safetensors.numpy import save_file
 from scoring_data import result_row
 
+from audiopalm.ablations.design import Design
+from audiopalm.ablations.recipe_calls import SystemRun
+from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import write_table
 from audiopalm.scoring.results import write_rows
@@ -140,3 +144,24 @@ def test_other_settings_need_another_folder(recipe):
     assert "try/a_seed1" in (recipe / "TRY.md").read_text()
     with pytest.raises(AudioPaLMError, match="unknown table 'table6'; did you mean 'table"):
         run_ablations("table6")
+
+
+def test_acoustic_models_read_the_tokens_of_their_codec(recipe):
+    """All seeds share the tokens of a codec, and the systems that only speak with it use it too."""
+    spoken = """
+  - {name: ours, after: base, first: 9, acoustic_config: conf/acoustic.yaml}
+  - {name: theirs, after: base, first: 9, codec: trained/their_codec, acoustic_config: conf/acoustic.yaml}
+  - {name: prompt, after: theirs, first: 11, synthesize_args: --prompt none}
+comparisons:"""
+    (recipe / "spoken.yaml").write_text(DESIGN.replace("\ncomparisons:", spoken))
+    design = load_config(Design, "spoken.yaml")
+    ours, theirs, prompt = (SystemRun(design, design.system(name), 1, Path("exp/tables"))
+                            for name in ("ours", "theirs", "prompt"))
+    words, product = theirs.codec_call()
+    assert " ".join(words).startswith("./run.sh --stage 4 --pretrained_codec trained/their_codec --stop_stage 5")
+    assert product == Path("exp/tables/their_codec/tokens/train/codec.scp")
+    assert words[words.index("--codec_exp") + 1] == "exp/tables/their_codec/codec"
+    assert prompt.tokens == theirs.tokens == Path("exp/tables/their_codec/tokens") and prompt.codec_call() is None
+    words, product = ours.codec_call()
+    assert " ".join(words).startswith("./run.sh --stage 5 --stop_stage 5 --train_acoustic true --expdir exp ")
+    assert product == Path("dump/tokens/train/codec.scp")

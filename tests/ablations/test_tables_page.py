@@ -115,6 +115,7 @@ def test_the_committed_page_is_made_from_the_committed_scores():
     (("systems", 1), {"mixture": "asd"}, "unknown system ast: mixture 'asd'"),
     (("systems", 1), {"budget": ""}, "system ast: a mixture needs a budget"),
     (("systems", 1), {"acoustic_config": "x", "first": 10}, "mixture is of stage 8, but the system runs stages 10 to"),
+    (("systems", 1), {"codec": "x"}, "system ast: another codec needs an acoustic model"),
     (("systems", 1), {"after": "ast"}, "system ast comes after itself"),
     (("systems", 1), {"name": "textlm"}, "the system textlm occurs twice")])
 def test_a_mistake_in_the_design_is_named(tmp_path, where, change, message):
