@@ -238,12 +238,19 @@ class SoundStreamCodecTraining(Training):
         yield Loss(loss, values=_logged(losses))
 
     def evaluate(self) -> dict[str, float]:
-        """The log-mel distance of dev crops, with quantised latents from `quantise_from` on."""
+        """The log-mel distance of dev crops, with quantised latents of all levels from `quantise_from` on."""
         if self.dev is None:
             return {}
-        crops = self.dev.to(self.device)[:, None]
-        latents = self.codec.generator.encoder(crops)
-        made = self.codec.generator(crops)[0] if self.quantised else self.codec.generator.decoder(latents)
+        crops, generator = self.dev.to(self.device)[:, None], self.codec.generator
+        if self.quantised:
+            drawn, follows = generator.target_bandwidths, generator.quantizer.training
+            generator.target_bandwidths = drawn[-1:]  # ESPnet draws one of them, which would make dev losses jump
+            generator.quantizer.eval()  # otherwise the codes follow the dev set
+            made = generator(crops)[0]
+            generator.target_bandwidths = drawn
+            generator.quantizer.train(follows)
+        else:
+            made = generator.decoder(generator.encoder(crops))
         return {"mel_distance": float(self.codec.mel_loss(made, crops))}
 
     def finish(self, weights: Weights) -> None:

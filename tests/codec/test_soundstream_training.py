@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from trainings import write_recordings
 
@@ -14,6 +15,7 @@ from audiopalm.codec.crops import CropConfig
 from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.codec.soundstream import SoundStreamConfig
 from audiopalm.codec.soundstream_training import (
+    SoundStreamCodecTraining,
     SoundStreamTraining,
     add_noise,
     build_soundstream,
@@ -65,6 +67,22 @@ def test_the_decoder_of_a_trained_codec_is_trained_for_the_same_ids(data, tmp_pa
     assert changed and all(name.startswith("decoder.") for name in changed)
     with pytest.raises(AudioPaLMError, match="needs quantise_from: 0"):
         train_soundstream(data, CONFIGURATION, tmp_path / "third", seed=2, init=tmp_path / "first")
+
+
+@torch.no_grad()
+def test_the_dev_set_is_measured_with_all_levels_and_changes_nothing(data, tmp_path):
+    training = SoundStreamCodecTraining(replace(CONFIGURATION, quantise_from=0), data, data, tmp_path, 1,
+                                        Fabric(accelerator="cpu"))
+    generator = training.codec.generator
+    start_codebooks(training.codec, training.dev, seed=0)
+    codes = [layer.codebook.clone() for layer in generator.quantizer.vq.layers]
+    measured = {training.evaluate()["mel_distance"] for _ in range(6)}
+    made = generator.decoder(generator.quantizer.vq.decode(generator.encode(training.dev[:, None])))
+    assert len(measured) == 1
+    assert measured.pop() == pytest.approx(float(training.codec.mel_loss(made, training.dev[:, None])), rel=1e-5)
+    assert all(torch.equal(layer.codebook, before)
+               for layer, before in zip(generator.quantizer.vq.layers, codes, strict=True))
+    assert generator.quantizer.training and len(generator.target_bandwidths) == 3
 
 
 def test_training_draws_every_number_of_levels():

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EGS = ROOT / "egs"
 DRIVER = EGS / "TEMPLATE/audiopalm.sh"
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "conf/README.md",
-                    EGS / "mini/pretrained/codec_soundstream/README.md", *EGS.glob("mini/*/README.md"),
+                    *EGS.glob("mini/pretrained/*/README.md"), *EGS.glob("mini/*/README.md"),
                     *EGS.glob("*/README.md"), *EGS.glob("*/NOTES.md"),
                     *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 # Programs of others: no test reads their arguments.
