@@ -156,12 +156,14 @@ class Launcher:
         self.parallel = max(parallel, 1)
         self.children: list[subprocess.Popen] = []
         self.stopped = False
+        self.starting = threading.Lock()  # no command starts once `stopped` is true
 
     def __enter__(self) -> "Launcher":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stopped = True
+        with self.starting:
+            self.stopped = True
         for child in self.children:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
@@ -193,8 +195,11 @@ class Launcher:
         logging.info("%s: %s", folder, shlex.join(command))
         words = [sys.executable, *command[1:]] if command[0] == "python" else command
         with open(log, "a", encoding="utf-8") as stream:
-            child = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=environment,
-                                     preexec_fn=lambda: end_with_parent(signal.SIGTERM))
-            self.children.append(child)
+            with self.starting:
+                if self.stopped:
+                    raise AudioPaLMError(f"{folder} was not started")
+                child = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=environment,
+                                         preexec_fn=lambda: end_with_parent(signal.SIGTERM))
+                self.children.append(child)
             if child.wait() != 0:
                 raise AudioPaLMError(f"{folder} {'stopped' if self.stopped else 'failed'}; its output is in {log}")

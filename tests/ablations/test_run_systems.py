@@ -1,6 +1,10 @@
 """The command of tables.sh, with stand-ins for run.sh and for the computation of budgets, which train nothing."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +12,23 @@ import pytest
 from commands import call
 from safetensors.numpy import save_file
 from scoring_data import result_row
+from waiting import LIMIT, wait_until
 
 from audiopalm.ablations.design import Design
 from audiopalm.ablations.recipe_calls import SystemRun
+from audiopalm.ablations.run_systems import Launcher
 from audiopalm.core.config import load_config
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import write_table
 from audiopalm.scoring.results import write_rows
 
+ROOT, PYTHON = Path(__file__).resolve().parents[2], sys.executable
 # It writes its options to calls.log and scores by the seed and the configuration of decoding. A file `fail` makes seed
-# 1 fail.
+# 1 fail, a file `slow` makes every run wait.
 RUN = r'''#!/usr/bin/env bash
 echo "$*" >> calls.log
 while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
+[ ! -e slow ] || exec sleep 600
 [ ! -e fail ] || [ "${seed}" != 1 ] || exit 3
 mkdir -p "${expdir}"
 if [ "${stop_stage}" -eq 7 ]; then
@@ -133,6 +141,23 @@ def test_a_run_that_fails_stops_only_those_that_start_from_it(recipe):
     (recipe / "fail").unlink()
     run_ablations()
     assert len(json.loads((recipe / "tables.json").read_text())) == 6
+
+
+def test_a_signal_ends_the_present_run_and_starts_no_other(recipe):
+    (recipe / "slow").touch()
+    process = subprocess.Popen([PYTHON, "-m", "audiopalm.bin.ablations", "--config", "tables.yaml", "--", "table5"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=os.environ | {"PYTHONPATH": str(ROOT)})
+    wait_until(lambda: (recipe / "calls.log").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode != 0 and b"Traceback" not in errors
+    assert len(calls(recipe)) == 1
+    with Launcher(1) as launcher:
+        pass
+    with pytest.raises(AudioPaLMError, match="was not started"):
+        launcher.run(recipe / "late", ["touch", "made"], recipe / "made")
+    assert not (recipe / "made").exists()
 
 
 def test_other_settings_need_another_folder(recipe):
