@@ -60,11 +60,12 @@ class Sample:
 class Difference:
     """The second sample's mean minus the first sample's mean, with its interval.
 
-    low, high, visible: None if a sample has only one value. visible: the smallest difference that would have been found
-    with a probability of 80 %, given the chance that was measured.
+    seeds: the number of values of the smaller sample. low, high, visible: None if that is one. visible: the smallest
+    difference that would have been found with a probability of 80 %, given the chance that was measured.
     """
 
     value: float
+    seeds: int
     low: float | None = None
     high: float | None = None
     visible: float | None = None
@@ -86,7 +87,7 @@ def difference(first: Sample, second: Sample) -> Difference:
     value = second.mean - first.mean
     sizes = len(first.values), len(second.values)
     if min(sizes) < 2:
-        return Difference(value)
+        return Difference(value, min(sizes))
     draws = first.mean_draws(), second.mean_draws()
     if draws[0] is not None and draws[1] is not None and draws[0].shape == draws[1].shape:
         sentences = float((draws[1] - draws[0]).var())
@@ -97,7 +98,7 @@ def difference(first: Sample, second: Sample) -> Difference:
              for sample in (first, second)]
     parts.append((sentences, SENTENCES_FREEDOM))
     half = _half(parts)
-    return Difference(value, value - half, value + half, _visible(parts))
+    return Difference(value, min(sizes), value - half, value + half, _visible(parts))
 
 
 def smallest_visible(spread: Spread, seeds: int) -> float:

@@ -21,18 +21,40 @@ lies on the other side, and is **undecided** where zero is inside. The interval 
 `test` and `dev`. BLEU is 0-100, into English unless said; WER is a fraction. `expected` is the smallest difference
 that the design finds with a probability of 80 %, stated before the runs; `visible` is the same with the chance that was
 measured."""
-NOT_RUN = "not run yet"
+NOT_RUN, UNFINISHED = "not run yet", "some seeds are missing"
+# {verdict: how a list of such comparisons is introduced}
+PLAIN = {"holds": "As in the paper", "does not hold": "Against the paper", "undecided": "Undecided at this scale",
+         "higher": "Higher (the paper says nothing)", "lower": "Lower (the paper says nothing)",
+         UNFINISHED: "Not decided yet, some seeds are missing"}
+SMALL = """\
+What small scale cannot say: how large an effect is for a model of 8 billion parameters, for open vocabulary, for a
+hundred languages, and for recordings of thousands of speakers. All systems here learn sentences of one grammar."""
 EARLIER = ("Of the earlier design {design} ({seeds} seeds, 300 steps for every system, one set of units and one text "
            "LM for all seeds)")
 
 
 def markdown(design: Design, runs: list[Run]) -> str:
     """The contents of TABLES.md."""
-    parts = [HEAD, _overview(design, runs)]
+    parts = [HEAD, _plain_words(design, runs), _overview(design, runs)]
     for comparison in design.comparisons:
         parts += _chapter(design, comparison, runs)
     parts += [*forgetting_chapter(design, runs), *_how(design, runs)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _plain_words(design: Design, runs: list[Run]) -> str:
+    """Which comparisons of the present design are confirmed, contradicted, undecided and not run."""
+    found: dict[str, list[str]] = {}
+    for comparison in design.comparisons:
+        for before, after, result in differences(design, comparison, runs):
+            verdict = NOT_RUN if result is None else result.verdict(comparison.wanted_sign)
+            if result is not None and result.seeds < design.seeds_of(comparison):
+                verdict = UNFINISHED
+            found.setdefault(verdict, []).append(f"{after.label} against {before.label} (`{comparison.name}`)")
+    lines = [f"- **{title}**: {'; '.join(found[verdict])}." for verdict, title in PLAIN.items() if verdict in found]
+    missing = len(found.get(NOT_RUN, []))
+    lines += [f"- **Not run yet**: {missing} of {sum(map(len, found.values()))} comparisons."] if missing else []
+    return "\n\n".join(["## In plain words", "\n".join(lines), SMALL])
 
 
 def differences(design: Design, comparison: Comparison, runs: list[Run]) -> list[tuple[Side, Side, Difference | None]]:
@@ -60,12 +82,13 @@ def _interval(metric: str, found: Difference) -> str:
 def _overview(design: Design, runs: list[Run]) -> str:
     lines = []
     for comparison in design.comparisons:
-        expected = expected_difference(design, comparison)
+        expected, wanted = expected_difference(design, comparison), design.seeds_of(comparison)
         for before, after, found in differences(design, comparison, runs):
             claim = {"better": "better", "worse": "worse", "nothing": ""}[comparison.paper_says]
             cells = [NOT_RUN, "", "", ""] if found is None else [
                 shown(comparison.metric, found.value, True), _interval(comparison.metric, found),
-                shown(comparison.metric, found.visible), f"**{found.verdict(comparison.wanted_sign)}**"]
+                shown(comparison.metric, found.visible), f"**{found.verdict(comparison.wanted_sign)}**"
+                + (f" ({found.seeds} of {wanted} seeds)" if found.seeds < wanted else "")]
             lines.append([f"`{comparison.name}`", f"{after.label} against {before.label}", METRICS[comparison.metric],
                           claim, *cells[:2], shown(comparison.metric, expected), *cells[2:]])
     header = ["table", "comparison", "metric", "paper", "ours", "interval", "expected", "visible", "verdict"]

@@ -22,11 +22,11 @@ def test_without_sentences_the_interval_is_that_of_welch(first, second):
 
 def test_the_interval_decides_the_verdict():
     intervals = ((1, 5), (-1, 7), (-7, -1), (None, None))
-    assert [Difference(3, *interval).verdict(1) for interval in intervals] == [
+    assert [Difference(3, 5, *interval).verdict(1) for interval in intervals] == [
         "holds", "undecided", "does not hold", "undecided"]
-    assert [Difference(3, *interval).verdict(0) for interval in intervals] == [
+    assert [Difference(3, 5, *interval).verdict(0) for interval in intervals] == [
         "higher", "undecided", "lower", "undecided"]
-    assert Difference(-3, -5, -1).verdict(-1) == "holds"
+    assert Difference(-3, 5, -5, -1).verdict(-1) == "holds"
     assert difference(of([1.0]), of([2.0, 3.0])).low is None  # one seed decides nothing
 
 

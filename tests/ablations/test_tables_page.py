@@ -52,6 +52,7 @@ def test_the_page_has_means_costs_and_what_was_not_run():
     design = make_design()
     page = markdown(design, [])
     assert "| `table5` | two against one | BLEU | better | not run yet |" in page
+    assert "- **Not run yet**: 1 of 1 comparisons." in page and "What small scale cannot say" in page
     assert "Of this design not run yet. With 2 seeds the design finds a difference of" in page
     assert "    ./tables.sh table5" in page and "## What finetuning forgets" in page and "Not run yet." in page
     runs = [run("a", seed, values) for seed, values in enumerate(([10, 12, 99], [11, 13, 99]))]
@@ -59,7 +60,8 @@ def test_the_page_has_means_costs_and_what_was_not_run():
     page = markdown(design, runs)
     assert "| one | `a` | 1.0 | 11.5 | 0.7 |" in page and "| 2 | 10 | 20 | 1.2e+04 |" in page
     assert "| two | `b` | 2.0 | 21.0 |  |  | 1 |" in page
-    assert "+9.5 (one seed has no spread)" in page
+    assert "+9.5 (one seed has no spread)" in page and "**undecided** (1 of 2 seeds)" in page
+    assert "- **Not decided yet, some seeds are missing**: two against one (`table5`)." in page
     assert "| `a` | 1.000 | 2.000 | +1.00 (-5.35 to +7.35) |" in page
 
 
@@ -69,7 +71,9 @@ def test_results_of_an_earlier_design_are_shown_until_they_are_replaced():
     page = markdown(design, old)
     assert "Of the earlier design 1 (3 seeds" in page and "one 2.0, two 12.0. two +10.0 (+7.7 to +12.3), holds." in page
     assert needed(design, old) == old
-    new = [run(name, seed, [1 + seed] * 2, task) for seed in (0, 1) for name, task in (("a", "ast"), ("b", "asr+ast"))]
+    new = [run(name, seed, [value + seed] * 2, task) for seed in (0, 1)
+           for name, value, task in (("a", 1, "ast"), ("b", 11, "asr+ast"))]
+    assert "- **As in the paper**: two against one (`table5`)." in markdown(design, new)
     assert "earlier design" not in markdown(design, [*old, *new]) and needed(design, [*old, *new]) == new
 
 
