@@ -52,7 +52,7 @@ def test_audiolm_speaks_for_the_shipped_model(tmp_path):
     model = AudioPaLM.from_pretrained(tmp_path, verify=False)
     assert isinstance(model.acoustic, AudioLMAcoustic)
     answer = model(text="six dollars", task="[TTS English]", voice=MINI / "corpus/recordings/allison-en.ogg")
-    assert len(answer.audio) == 640 * len(answer.units) and np.abs(answer.audio).max() > 0.05
+    assert len(answer.audio) > 8000 and len(answer.audio) % 640 == 0 and np.abs(answer.audio).max() > 0.05
 
 
 def test_speech_has_many_units_of_w2v_bert():
