@@ -17,12 +17,12 @@
 #                         a GPU) and decode_cmd (other jobs of 5, 10, 11) of cmd.sh: docs/clusters.md [those of cmd.sh]
 #   --seed N              seed of every training (stages 3, 4, 7, 8, 9) and of sampling (10, 11); the scores state it [0]
 #   --train_units BOOL    true: stage 3 trains units; false: it takes those of --pretrained [true]
-#   --train_codec BOOL    true: stage 4 trains a codec; false: it takes that of --pretrained [false]
+#   --train_codec BOOL    true: stage 4 trains a codec; false: it takes the codec of --pretrained [false]
 #   --train_acoustic BOOL true: stage 9 trains an acoustic model; false: it takes that of --pretrained, which fits the units
 #                         and the codec of --pretrained only [true]
 #   --pretrained DIR      a packed model for --train_units, --train_codec and --train_acoustic false [pretrained/pack]
 #   --pretrained_units D, --pretrained_codec D, --pretrained_acoustic D
-#                         another trained part in place of that of --pretrained [PRETRAINED/units, /codec, /acoustic]
+#                         folders of single trained parts, which replace those of --pretrained [none]
 #   --trainer NAME        trainer of stage 8: own, or espnet, by conf/espnet_lm.yaml (docs/espnet.md) [own]
 #   --publish BOOL        true: stage 12 also merges the scores of EXPDIR into the recipe's results.json and RESULTS.md, which
 #                         are committed [false]
@@ -160,6 +160,11 @@ if [ -n "${size}" ]; then
     . "${root}/conf/lm/${size}/options.conf"
     init_lm=${given[0]:-${init_lm}} ngpu=${given[1]:-${ngpu}} lm_args+=" ${given[2]}"
 fi
+for part in units codec acoustic; do
+    option=pretrained_${part} trained=train_${part}
+    [ -z "${!option}" ] || { [ -z "${init_pack}" ] && ! "${!trained}"; } ||
+        die "--${option} is for --train_${part} false, and not for --init_pack"
+done
 if [ -n "${init_pack}" ]; then
     [ -z "${init_lm}" ] || die "--init_pack brings its own LM: it goes with neither --init_lm nor --size"
     ! "${train_codec}" || die "--init_pack brings its own codec: it does not go with --train_codec true"
@@ -168,7 +173,7 @@ if [ -n "${init_pack}" ]; then
         [ -d "${init_pack}/${name}" ] || die "--init_pack ${init_pack} is no packed model of stage 14: it has no ${name}"
     done
     [ ! "${init_pack}" -ef "${models:-${expdir}}" ] || die "--init_pack is the folder that the run would write; give another --expdir"
-    pretrained=${init_pack} pretrained_units='' pretrained_codec='' train_units=false train_acoustic=true
+    pretrained=${init_pack} train_units=false train_acoustic=true
 fi
 if ! "${train_acoustic}" && { "${train_units}" || "${train_codec}" || [[ "${pretrained_units}" && ! "${pretrained_acoustic}" ]]; }
 then

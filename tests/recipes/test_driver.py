@@ -49,6 +49,10 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
     for options in ((), ("--train_units", "false", "--pretrained_units", "other_units")):
         refused = recipe("--train_acoustic", "false", *options)
         assert refused.returncode != 0 and "goes with --train_units false" in refused.stderr
+    for options in (("--pretrained_units", "other"), ("--pretrained_codec", "other", "--train_codec", "true"),
+                    ("--pretrained_acoustic", "other"), ("--pretrained_codec", "other", "--init_pack", "shipped")):
+        ignored = recipe(*options)
+        assert ignored.returncode != 0 and f"{options[0]} is for --train_" in ignored.stderr
 
 
 CMD_SH = """export train_cmd="slurm.pl --mem 4G" cuda_cmd="slurm.pl -p a100" decode_cmd=queue.pl\n"""
