@@ -61,6 +61,16 @@ def espnet_state() -> str:
     return "its tasks and its SoundStream import"
 
 
+def pitch_state() -> str:
+    """A first estimate: numba compiles for half a minute, and stores what later processes read."""
+    import numpy as np
+
+    from audiopalm.data.pitch import measure_pitch
+
+    tone = np.sin(2 * np.pi * 200 / 16000 * np.arange(8000), dtype=np.float32)
+    return f"a tone of 200 Hz has {np.median(measure_pitch(tone[None], 256)):.0f} Hz"
+
+
 def imports(*names: str) -> Callable[[], str]:
     def test() -> str:
         for name in names:
@@ -82,6 +92,7 @@ def main() -> int:
     results.append(check("judge: pocketsphinx", imports("pocketsphinx")))
     results.append(check("judge: voice encoder", imports("resemblyzer")))
     results.append(check("ESPnet", espnet_state))
+    results.append(check("pitch", pitch_state))
     missing = results.count(False)
     print(f"{missing} of {len(results)} are missing; run tools/setup.sh" if missing else "all in place")
     return 1 if missing else 0

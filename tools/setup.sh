@@ -55,7 +55,7 @@ if [ -f "${stamp}" ] && [ "$(cut -d ' ' -f 1-2 "${stamp}")" = "${root} ${device}
     rm "${stamp}"  # until the end, a killed update becomes a new set-up
 else
     python=$(find_python)
-    say "making ${venv} with $("${python}" --version 2>&1); about a minute, 2 GB"
+    say "making ${venv} with $("${python}" --version 2>&1); one or two minutes, 2 GB"
     if [ -e "${venv}" ] && [ ! -e "${venv}/pyvenv.cfg" ] && [ -n "$(ls -A "${venv}")" ]; then
         die "${venv} exists and is not a virtual environment"
     fi

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from audiopalm.core.compiling import compiling_alone
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path
 from audiopalm.core.progress import progress
@@ -49,7 +50,8 @@ def _encoder() -> Callable[[np.ndarray], np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # scipy.ndimage.morphology
         try:
-            from resemblyzer import VoiceEncoder, preprocess_wav
+            with compiling_alone():  # it imports librosa
+                from resemblyzer import VoiceEncoder, preprocess_wav
         except ImportError as error:
             raise AudioPaLMError(f"voices need the package Resemblyzer ({error}); run tools/setup.sh") from None
     logging.info("loading the voice encoder")
