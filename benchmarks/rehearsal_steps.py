@@ -116,23 +116,22 @@ def keep_books(root: Path, fraction: float) -> None:
     vocabulary, tokenizer = load_vocabulary(root / "vocabulary")
     examples = read_set(root / "data" / "test", root / "tokens" / "test")
     trained = [TrainedTask("ast", short_code(language), "en") for language in INTO_ENGLISH]
-    planned, output = {}, root / "exp" / "decode" / "test"
+    folders, output = [], root / "exp" / "decode" / "test"
     for job in decoding.plan(decoding.DecodeConfig([decoding.DecodeEntry("ast")]), examples, "test", trained):
         meta = {"task": "ast", "source": job.source, "target": "en", "tag": job.task.tag_text(job.source, "en"),
                 "decoding": to_dict(DecodingConfig()) | {"seed": 0}, "set": "test", "model_sha256": "0" * 64,
                 "vocabulary_hash": vocabulary.layout_hash, "model_seed": 0}
-        folder = decoding.Folder(output / job.name, meta, job, examples)
-        planned[job.name] = folder.meta
-        shards = folder.shards(64)
-        for shard in shards:
+        folders.append(decoding.Folder(output / job.name, meta, job, examples, 64))
+    for folder in folders:
+        for shard in map(folder.shard, folder.shard_numbers):
             answers = {}
             for name in shard.utterances:
                 said = examples.example(name, {"translation"}, "en").fields["translation"].split()
                 ids = tokenizer.encode(" ".join(said[:-1] if len(name) % 2 else said))
                 answers[name] = [ShardAnswer([ids], False, -1.0)]
             write_json(shard.path, to_dict(DecodedShard(folder.meta, 1.0, answers)))
-        folder.finish(shards, vocabulary, tokenizer)
-    write_record(output, planned)
+        folder.finish(vocabulary, tokenizer)
+    write_record(output, {folder.path.name: folder.meta for folder in folders})
 
 
 PARTS = {"downloads": make_downloads, "tokens": make_tokens, "sample": make_sample, "loader": load, "books": keep_books}

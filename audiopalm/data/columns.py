@@ -48,12 +48,16 @@ class Columns:
 class TableFile(Mapping[str, str]):
     """The table in `path` as a mapping of ids to values that stay in the file; an id takes its length and 20 bytes.
 
-    Its order is that of the bytes of the ids. Raises AudioPaLMError as `read_table` does.
+    Its order is that of the bytes of the ids. `ids` as for `read_columns`. Raises AudioPaLMError as `read_table` does.
     """
 
-    def __init__(self, path: str | Path, made_by: str = ""):
-        self.columns = read_columns(path, made_by)
+    def __init__(self, path: str | Path, made_by: str = "", ids: pa.LargeStringArray | None = None):
+        self.columns = read_columns(path, made_by, ids=ids)
         self._stream = open(path, "rb")
+
+    def other_ids(self, other: "TableFile") -> list[str]:
+        """The ids that only one of the two tables has, sorted."""
+        return [] if self.columns.ids.equals(other.columns.ids) else sorted(set(self) ^ set(other))
 
     def __len__(self) -> int:
         return len(self.columns.ids)
@@ -76,15 +80,17 @@ def find_row(ids: pa.LargeStringArray, name: str) -> int:
     return row if row < len(ids) and ids[row].as_py() == name else -1
 
 
-def read_columns(path: str | Path, made_by: str = "", convert: Converter | None = None) -> Columns:
+def read_columns(path: str | Path, made_by: str = "", convert: Converter | None = None,
+                 ids: pa.LargeStringArray | None = None) -> Columns:
     """The table in `path`, and the columns that `convert` makes of its values; raises AudioPaLMError as `read_table`
     does.
 
-    The file is read once, a block of lines at a time, so that neither it nor its values are in memory as a whole.
+    The file is read once, a block of lines at a time, so that neither it nor its values are in memory as a whole. `ids`
+    are those of another table; a table that has the same ids in the same order shares their memory.
     """
     none = pa.array([], pa.large_string())
-    columns = [_Growing(column) for column in (none, np.zeros(0, np.int64), np.zeros(0, np.int32),
-                                               *(convert(none, none) if convert else ()))]
+    first = [np.zeros(0, np.int64), np.zeros(0, np.int32), *(convert(none, none) if convert else ())]
+    columns: list[_Shared | _Growing] = [_Shared(ids), *map(_Growing, first)]
     try:
         for block in _blocks(require(path, made_by), convert):
             for growing, piece in zip(columns, block, strict=True):
@@ -94,13 +100,13 @@ def read_columns(path: str | Path, made_by: str = "", convert: Converter | None 
         raise AudioPaLMError(f"{path} is not UTF-8") from None
     except OSError as error:
         raise AudioPaLMError(f"{path} cannot be read: {error.strerror}") from None
-    ids, *others = (growing.column() for growing in columns)
-    if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
-        order = pc.sort_indices(ids)
-        ids, *others = (column.take(order) for column in (ids, *others))
-        if pc.any(pc.equal(ids[:-1], ids[1:])).as_py():
+    found, *others = (growing.column() for growing in columns)
+    if len(found) > 1 and not pc.all(pc.less(found[:-1], found[1:])).as_py():
+        order = pc.sort_indices(found)
+        found, *others = (column.take(order) for column in (found, *others))
+        if pc.any(pc.equal(found[:-1], found[1:])).as_py():
             read_table(path, made_by)  # names the id that appears twice
-    return Columns(ids, others[0], others[1], others[2:])
+    return Columns(found, others[0], others[1], others[2:])
 
 
 class _Growing:
@@ -129,6 +135,32 @@ class _Growing:
         self.numbers[:0] = bytes(self.dtype.itemsize)  # the first string begins at 0
         count = len(self.numbers) // self.dtype.itemsize - 1
         return pa.LargeStringArray.from_buffers(count, pa.py_buffer(self.numbers), pa.py_buffer(self.strings))
+
+
+class _Shared:
+    """A column of ids that takes memory of its own from the first block that differs from `known`."""
+
+    def __init__(self, known: pa.LargeStringArray | None):
+        self.own = _Growing(pa.array([], pa.large_string()))
+        self.known, self.rows = known, 0  # the number of rows that are equal so far
+
+    def append(self, piece: pa.LargeStringArray) -> None:
+        if self.known is not None and piece.equals(self.known.slice(self.rows, len(piece))):
+            self.rows += len(piece)
+            return
+        self._leave()
+        self.own.append(piece)
+
+    def _leave(self) -> None:
+        if self.known is not None:
+            self.own.append(self.known.slice(0, self.rows))
+        self.known = None
+
+    def column(self) -> pa.LargeStringArray:
+        if self.known is not None and self.rows == len(self.known):
+            return self.known
+        self._leave()
+        return self.own.column()
 
 
 def _blocks(path: Path, convert: Converter | None) -> Iterator[list[Column]]:

@@ -161,8 +161,11 @@ class ExampleSet:
 
     def utterances(self, fields: Iterable[str], source: str, target: str | None, spoken: bool = False) -> list[str]:
         """The ids of the rows that `rows` returns."""
-        return [name for _, part, local in self.split(self.rows(fields, source, target, spoken))
-                for name in part.data.ids.take(pa.array(local)).to_pylist()]
+        return self.ids(self.rows(fields, source, target, spoken))
+
+    def ids(self, rows: np.ndarray) -> list[str]:
+        """The ids of sorted rows."""
+        return [name for _, part, local in self.split(rows) for name in part.data.ids.take(pa.array(local)).to_pylist()]
 
     def place(self, row: int) -> tuple[IndexedSet, int]:
         """The directory of a row, and the row counted from the directory's first row."""
@@ -176,9 +179,9 @@ class ExampleSet:
                 return int(begin) + row
         raise AudioPaLMError(f"{self.data_dir} has no utterance {utterance!r}")
 
-    def count_units(self, utterance: str) -> int:
+    def count_units(self, row: int) -> int:
         """The length of an utterance's own speech in units."""
-        part, local = self.place(self.find(utterance))
+        part, local = self.place(row)
         return int(part.counts("units", np.array([local]))[0])
 
     def id(self, row: int) -> str:

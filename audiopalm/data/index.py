@@ -106,7 +106,7 @@ def make_data_index(directory: Path, made_by: str = "") -> Index:
                "speaker": _speakers(directory, ids, made_by)}
     for name in names:
         if name.partition(".")[0] == "text":
-            table = read_columns(directory / name)
+            table = read_columns(directory / name, ids=ids)
             at = table.at(ids)
             if at is not None and np.count_nonzero(at >= 0) < len(table.ids):
                 unknown = table.ids.filter(pc.invert(pc.is_in(table.ids, value_set=ids)))[0].as_py()
@@ -138,7 +138,7 @@ class _Names:
 def _speakers(directory: Path, ids: pa.LargeStringArray, made_by: str) -> pa.DictionaryArray:
     """The speaker of each of `ids`; empty for an utterance that utt2spk lacks."""
     names = _Names()
-    table = read_columns(directory / "utt2spk", made_by, names)
+    table = read_columns(directory / "utt2spk", made_by, names, ids)
     at, codes = table.at(ids), table.converted[0]
     if at is not None:
         codes = np.where(at < 0, names.numbers.setdefault("", len(names.numbers)), codes[at] if len(codes) else 0)
@@ -155,11 +155,9 @@ def make_token_index(folder: Path) -> Index:
     read: dict[str, Columns] = {}
     for name in names:
         if name.endswith(".scp"):
-            table = read_columns(folder / name, "stage 5 (tokenize)", _Entries(folder / name, arks))
-            first = next(iter(read.values()), table)
-            if table.ids.equals(first.ids):
-                table.ids = first.ids  # the same memory
-            read[name.removesuffix(".scp")] = table
+            known = next(iter(read.values())).ids if read else None
+            read[name.removesuffix(".scp")] = read_columns(folder / name, "stage 5 (tokenize)",
+                                                           _Entries(folder / name, arks), known)
     ids = read["units"].ids
     if not all(table.ids.equals(ids) for table in read.values()):
         ids = pc.unique(pa.concat_arrays([table.ids for table in read.values()]))

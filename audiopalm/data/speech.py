@@ -119,7 +119,7 @@ def make_audio_index(directory: Path) -> Index:
         table = directory / f"text{suffix}"
         offset, size = np.full(len(wavs.ids), -1), np.zeros(len(wavs.ids), dtype=np.int32)
         if table.exists() or not suffix:  # spoken translations may lack texts
-            text = read_columns(table, "stage 2 (audio)")
+            text = read_columns(table, "stage 2 (audio)", ids=wavs.ids)
             at = text.at(wavs.ids)
             at = np.arange(len(wavs.ids)) if at is None else at
             if not suffix and (at < 0).any():

@@ -21,7 +21,7 @@ from audiopalm.scoring.score_set import scored_texts
 from audiopalm.tasks import AUDIO, Output
 
 PEAKS = 120  # columns of a waveform
-Texts = dict[str, dict[str, tuple[str, str]]]  # {system: {utterance: (reference, hypothesis)}}, normalised
+Texts = dict[str, tuple[Mapping[str, str], Mapping[str, str]]]  # {system: (references, hypotheses)}, normalised
 KINDS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 
 
@@ -89,9 +89,16 @@ def _texts(rows: list[ResultRow], score_dir: Path, decode: Decode, output: Outpu
     same = {key: decode.meta[key] for key in ("set", "task", "source", "target")}
     for row in select(rows, **same, part=output.part):
         if row.normaliser and row.system not in texts:
-            references, hypotheses = scored_texts(score_dir, row)
-            texts[row.system] = {name: (references[name], hypotheses[name]) for name in references}
+            texts[row.system] = scored_texts(score_dir, row)
     return texts
+
+
+def _aligned(texts: Texts, system: str, name: str, language: str) -> tuple[list[list[str]], float] | None:
+    """The aligned texts of an utterance; None where it was not scored."""
+    if system not in texts or name not in texts[system][0]:
+        return None
+    references, hypotheses = texts[system]
+    return align(references[name], hypotheses[name], language)
 
 
 def _part(test_set: TestSet, decode: Decode, output: Output, texts: Texts, answer: str, name: str,
@@ -99,12 +106,12 @@ def _part(test_set: TestSet, decode: Decode, output: Output, texts: Texts, answe
     """One part of the answer to the utterance `name`; `answer` is its text, or the path of its speech."""
     language = decode.language(output)
     part: dict[str, Any] = {"part": output.part, "words": [], "error": None}
-    if scored := texts.get("model", {}).get(name):
-        part["words"], part["error"] = align(scored[0], scored[1], language)
+    if aligned := _aligned(texts, "model", name, language):
+        part["words"], part["error"] = aligned
     if output.is_audio:
-        true_texts = texts.get("true_audio", {}).get(name)
+        true_aligned = _aligned(texts, "true_audio", name, language)
         part |= {"sound": sounds.add(answer), "true_sound": sounds.add(test_set.true_audio(decode, output).get(name)),
-                 "true_words": align(true_texts[0], true_texts[1], language)[0] if true_texts else []}
+                 "true_words": true_aligned[0] if true_aligned else []}
     elif not part["words"]:
         part["plain"] = answer
     return part

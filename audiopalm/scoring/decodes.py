@@ -53,7 +53,7 @@ class Decode:
             if code:
                 language_name(code)
 
-    def hypotheses(self, output: Output) -> dict[str, str]:
+    def hypotheses(self, output: Output) -> TableFile:
         """{utterance: text} of a text part, {utterance: audio path} of the audio part.
 
         Raises AudioPaLMError if the table is missing or incomplete, if it and another part have different utterances,
@@ -62,13 +62,13 @@ class Decode:
         path = self.folder / ("wav.scp" if output.is_audio else output.part)
         if output.is_audio:
             check_spoken(self.folder)
-        table = read_table(path, SYNTHESIZE if output.is_audio else DECODE)
+        table = TableFile(path, SYNTHESIZE if output.is_audio else DECODE)
         if len(table) != self.meta["count"]:
             raise AudioPaLMError(f"{path} has {len(table)} utterances, meta.json says {self.meta['count']}; "
                                  f"run {SYNTHESIZE if output.is_audio else DECODE} again")
         others = [self.folder / part.part for part in self.task.outputs if not part.is_audio and part is not output]
         for other in others:  # the parts of a combined answer have the same utterances
-            if odd := sorted(read_table(other, DECODE).keys() ^ table.keys()):
+            if odd := table.other_ids(TableFile(other, DECODE, table.columns.ids)):
                 raise AudioPaLMError(f"{path} and {other} have different utterances, e.g. {odd[0]!r}; run {DECODE} "
                                      "again")
         return table
@@ -107,7 +107,8 @@ class TestSet:
     def table(self, name: str) -> TableFile:
         """A table of the data directory, for example `text.en`. Raises AudioPaLMError if it is missing."""
         if name not in self._tables:
-            self._tables[name] = TableFile(self.data_dir / name, "stage 2 (audio)")
+            known = next(iter(self._tables.values())).columns.ids if self._tables else None
+            self._tables[name] = TableFile(self.data_dir / name, "stage 2 (audio)", known)
         return self._tables[name]
 
     def references(self, decode: Decode, output: Output, utterances: Iterable[str]) -> dict[str, str]:

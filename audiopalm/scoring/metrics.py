@@ -1,6 +1,6 @@
 """Metrics of normalised texts: WER and CER by jiwer, BLEU and chrF by sacreBLEU, each with a 95 % interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -13,8 +13,8 @@ from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 from audiopalm.core.errors import AudioPaLMError
 
 RESAMPLES = 1000
-DRAWN_TOGETHER = 20  # resamples in memory at a time
-SCORED_TOGETHER = 500  # references whose n-grams are in memory at a time; sacreBLEU takes 5 to 10 KB for each
+DRAWN_TOGETHER = 4  # resamples in memory at a time
+SCORED_TOGETHER = 200  # references whose n-grams are in memory at a time; sacreBLEU takes 5 to 10 KB for each
 BOOTSTRAP_SEED = 12345
 # Languages that are written without spaces between words. Their BLEU counts characters, as in publications.
 BY_CHARACTER = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
@@ -86,7 +86,7 @@ def overlap_metric(metric: str, language: str, references: list[list[str]] | Non
     return BLEU(tokenize="char" if language in BY_CHARACTER else None, references=references)
 
 
-def error_counts(references: dict[str, str], hypotheses: dict[str, str]) -> list[tuple[int, int]]:
+def error_counts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> list[tuple[int, int]]:
     """(errors, words of the reference) of each utterance, in the byte order of the utterance ids."""
     names = sorted(references, key=str.encode)
     counts = statistics("wer", [references[name] for name in names], [hypotheses[name] for name in names], "").counts
@@ -104,10 +104,11 @@ def _error_rate(process: Callable[[str, str], Alignment], references: list[str],
 
 def _overlap(metric: BLEU | CHRF, references: list[str], hypotheses: list[str]) -> Statistics:
     # sacreBLEU's own sufficient statistics make 1000 resamples cost milliseconds instead of minutes.
-    blocks = (slice(first, first + SCORED_TOGETHER) for first in range(0, len(references), SCORED_TOGETHER))
-    rows = np.concatenate([np.array(metric._extract_corpus_statistics(hypotheses[block], [references[block]]))
-                           for block in blocks])
-    for tokenizer in (Tokenizer13a, TokenizerRegexp):  # each keeps the last 65,536 texts
-        tokenizer.__call__.cache_clear()
-    return Statistics(rows, lambda total: float(metric._compute_score_from_stats(total.tolist()).score),
+    rows = []
+    for first in range(0, len(references), SCORED_TOGETHER):
+        block = slice(first, first + SCORED_TOGETHER)
+        rows.append(np.array(metric._extract_corpus_statistics(hypotheses[block], [references[block]])))
+        for tokenizer in (Tokenizer13a, TokenizerRegexp):  # each keeps the last 65,536 texts
+            tokenizer.__call__.cache_clear()
+    return Statistics(np.concatenate(rows), lambda total: float(metric._compute_score_from_stats(total.tolist()).score),
                       f"{type(metric).__name__}|{metric.get_signature()}")

@@ -8,7 +8,7 @@ audiopalm.bin.compare compares two folders of them.
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,8 @@ import numpy as np
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.audio import read_audio
-from audiopalm.data.datadir import read_table, write_table
+from audiopalm.data.columns import TableFile
+from audiopalm.data.datadir import write_lines, write_table
 from audiopalm.data.speakers import speakers_beside, spread
 from audiopalm.scoring.consistency import Conditions
 from audiopalm.scoring.decodes import SCORE, Decode, TestSet
@@ -96,14 +97,15 @@ def texts_path(row: ResultRow) -> Path:
     return Path(row.set) / decode_name(get_task(row.task), row.source or "", row.target) / name
 
 
-def scored_texts(score_dir: str | Path, row: ResultRow) -> tuple[dict[str, str], dict[str, str]]:
-    """References and hypotheses behind a row, normalised.
+def scored_texts(score_dir: str | Path, row: ResultRow) -> tuple[TableFile, TableFile]:
+    """References and hypotheses behind a row, normalised, as tables of the same utterances.
 
     Raises AudioPaLMError when they are missing or of different utterances.
     """
     stem = f"{score_dir}/{texts_path(row)}"
-    references, hypotheses = (read_table(f"{stem}.{ending}", SCORE) for ending in ("ref", "hyp"))
-    if odd := sorted(references.keys() ^ hypotheses.keys()):
+    references = TableFile(f"{stem}.ref", SCORE)
+    hypotheses = TableFile(f"{stem}.hyp", SCORE, references.columns.ids)
+    if odd := references.other_ids(hypotheses):
         raise AudioPaLMError(f"{stem}.ref and .hyp have different utterances, e.g. {odd[0]!r}; run {SCORE} again")
     return references, hypotheses
 
@@ -142,18 +144,21 @@ def _judged_rows(part: Part) -> list[ResultRow]:
 def _scored(part: Part, references: Mapping[str, str], hypotheses: Mapping[str, str], normalise: Normaliser,
             metrics: Mapping[str, str], system: str = "model", judge: str | None = None) -> list[ResultRow]:
     """A row for each of `metrics`, {name in the row: metric}, and the texts behind the rows."""
-    pairs = {name: (words, normalise(hypotheses[name])) for name, text in references.items()
-             if (words := normalise(text))}
-    if len(pairs) < len(references):
+    names: list[str] = []
+    texts: tuple[list[str], list[str]] = [], []
+    for name in sorted(references, key=str.encode):
+        if words := normalise(references[name]):
+            names.append(name)
+            texts[0].append(words)
+            texts[1].append(normalise(hypotheses[name]))
+    if len(names) < len(references):
         logging.warning("%s: left out %d of %d utterances, whose reference is punctuation alone", part.decode.folder,
-                        len(references) - len(pairs), len(references))
-    names = sorted(pairs, key=str.encode)
-    texts = [pairs[name][0] for name in names], [pairs[name][1] for name in names]
-    rows = [_row(part, name, score(metric, *texts, part.language), {name: pairs[name][:1] for name in names}, system,
-                 normalise.signature, judge) for name, metric in metrics.items()]
-    for column, ending in enumerate(("ref", "hyp")):
-        table = {name: pair[column] for name, pair in pairs.items()}
-        write_table(part.run.output / f"{texts_path(rows[0])}.{ending}", table)
+                        len(references) - len(names), len(references))
+    ids = _ids(map("\t".join, zip(names, texts[0], strict=True)))
+    rows = [_row(part, name, score(metric, *texts, part.language), ids, system, normalise.signature, judge)
+            for name, metric in metrics.items()]
+    for column, ending in zip(texts, ("ref", "hyp"), strict=True):
+        write_lines(part.run.output / f"{texts_path(rows[0])}.{ending}", zip(names, column, strict=True))
     return rows
 
 
@@ -198,13 +203,14 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
     rows, prosodies = [], Prosodies()
     for system, files in systems.items():
         found = likeness(prosodies.of(files), prosodies.of(sources))
-        rows += [_row(part, metric, result, {name: () for name in files}, system) for metric, result in found.items()]
+        ids = _ids(sorted(files, key=str.encode))
+        rows += [_row(part, metric, result, ids, system) for metric, result in found.items()]
     for metric, system, all_values, signature in measured:
         values = {name: value for name, value in all_values.items() if value is not None}
         if not values:
             logging.info("%s: no %s of %s (one speaker, silence, or no such speech)", decode.folder, metric, system)
             continue
-        rows.append(_row(part, metric, _mean(values, signature), {name: () for name in values}, system))
+        rows.append(_row(part, metric, _mean(values, signature), _ids(sorted(values, key=str.encode)), system))
     return rows
 
 
@@ -214,16 +220,18 @@ def _mean(values: Mapping[str, float], signature: str) -> Score:
     return Score(fmean(values.values()), low, high, len(values), signature)
 
 
-def _row(part: Part, metric: str, result: Score, references: Mapping[str, tuple[str, ...]], system: str = "model",
-         normaliser: str | None = None, judge: str | None = None) -> ResultRow:
-    """One row of results.json. `references` are the scored utterances, each with its normalised reference or none.
-
-    The field `ids` of the row is a hash of `references`.
-    """
-    meta, by_model = part.decode.meta, system in BY_MODEL
+def _ids(utterances: Iterable[str]) -> str:
+    """The field `ids` of a row: a hash of the scored utterances, in byte order, each with its reference if any."""
     digest = hashlib.sha256()
-    for name in sorted(references, key=str.encode):
-        digest.update("\t".join([name, *references[name]]).encode() + b"\n")
+    for utterance in utterances:
+        digest.update(utterance.encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _row(part: Part, metric: str, result: Score, ids: str, system: str = "model", normaliser: str | None = None,
+         judge: str | None = None) -> ResultRow:
+    """One row of results.json."""
+    meta, by_model = part.decode.meta, system in BY_MODEL
     return ResultRow(
         recipe=part.run.recipe, set=part.test_set.name, task=meta["task"], part=part.output.part, source=meta["source"],
         target=meta["target"], metric=metric, value=round(result.value, 5), low=round(result.low, 5),
@@ -231,5 +239,5 @@ def _row(part: Part, metric: str, result: Score, references: Mapping[str, tuple[
         normaliser=normaliser, judge=judge, tag=meta["tag"], decoding=meta["decoding"] if by_model else None,
         model=meta["model_sha256"][:MODEL_DIGITS] if by_model else None,
         vocabulary=meta["vocabulary_hash"][:MODEL_DIGITS] if by_model else None,
-        decode=decode_fingerprint(part.decode.folder) if by_model else None, ids=digest.hexdigest()[:16],
+        decode=decode_fingerprint(part.decode.folder) if by_model else None, ids=ids,
         code=part.run.code)

@@ -27,11 +27,12 @@ from audiopalm.lm.loading import describe
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.decode_record import write_record
 from audiopalm.stages.decode_shards import Shard, ShardAnswer
-from audiopalm.stages.jobs import Launcher, Result, dealt, run_jobs
+from audiopalm.stages.jobs import Launcher, Made, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
 
+NO_ROWS = np.zeros(0, np.int32)
 SHARD_BATCHES = 4  # batches in a shard; a killed job loses at most this many
 PARTS = " | "  # separates the texts of a combined answer in ESPnet's `text`
 
@@ -62,14 +63,14 @@ class DecodeConfig:
     batch_size: int = ranged(64, low=1, high=10_000)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """A task in one language pair, and its utterances."""
+    """A task in one language pair, and its utterances: sorted rows of the set, int32."""
 
     task: Task
     source: str
     target: str | None
-    utterances: list[str]
+    rows: np.ndarray
     decoding: DecodingConfig
 
     @property
@@ -101,10 +102,9 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
             if task.translates:
                 targets = entry.targets or examples.languages
             for target in targets:
-                utterances = examples.utterances(task.scored_fields(), source, target) if target != source else []
-                if utterances:
-                    possible.append(Job(task, source, target, utterances[:entry.most],
-                                        entry.decoding or config.decoding))
+                rows = examples.rows(task.scored_fields(), source, target) if target != source else NO_ROWS
+                if len(rows):
+                    possible.append(Job(task, source, target, rows[:entry.most], entry.decoding or config.decoding))
         known = [job for job in possible if entry.untrained or job.trained_task in trained]
         _refuse_untrained(entry, possible, known)
         jobs += known
@@ -161,31 +161,36 @@ def decode_sets(sets: list[DecodedSet], lm: Path, vocabulary_dir: Path, config: 
             meta = {"task": job.task.name, "source": job.source, "target": job.target,
                     "tag": job.task.tag_text(job.source, job.target),
                     "decoding": job.decoding.record() | {"seed": seed}, "set": decoded_set.data_dir.name, **model}
-            folder = Folder(decoded_set.output / job.name, meta, job, examples)
+            folder = Folder(decoded_set.output / job.name, meta, job, examples, config.batch_size)
             planned[job.name] = folder.meta
             if not folder.is_finished():
                 folders.append(folder)
         write_record(decoded_set.output, planned)
     paths = [str(path) for decoded_set in sets for path in (decoded_set.data_dir, decoded_set.tokens)]
     decode(folders, launcher, ["--lm", str(lm), "--vocabulary", str(vocabulary_dir), "--sets", *paths,
-                               "--batch_size", str(config.batch_size)], config.batch_size, vocabulary, tokenizer)
+                               "--batch_size", str(config.batch_size)], vocabulary, tokenizer)
 
 
 def input_fingerprint(job: Job, examples: ExampleSet) -> str:
     """SHA-256 of the utterance ids of a job and of the inputs that the model reads."""
     digest = hashlib.sha256()
-    for utterance in job.utterances:
-        value = examples.example(utterance, {job.task.input}, job.target).fields.get(job.task.input, "")
+    for row in job.rows.tolist():
+        example = examples.example_at(row, {job.task.input}, job.target)
+        value = example.fields.get(job.task.input, "")
         content = value.encode() if isinstance(value, str) else np.asarray(value, dtype="<i4").tobytes()
-        digest.update(f"{utterance}\n{len(content)}\n".encode() + content)
+        digest.update(f"{example.utterance}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
 class Folder:
-    """The folder of a decode, that is, of a task in one language pair: its settings, its shards, its tables."""
+    """The folder of a decode, that is, of a task in one language pair: its settings, its shards, its tables.
 
-    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet) -> None:
+    The utterances of a shard follow each other. Their boundaries depend on the batch size, not on the number of jobs.
+    """
+
+    def __init__(self, path: Path, meta: dict, job: Job, examples: ExampleSet, batch_size: int) -> None:
         self.path, self.job, self.examples = path, job, examples
+        self.shard_size = SHARD_BATCHES * max(batch_size // job.decoding.beam, 1)
         self.meta = meta | {"input_sha256": input_fingerprint(job, examples)}
 
     def is_finished(self) -> bool:
@@ -207,27 +212,32 @@ class Folder:
             elif path.name != "shards":
                 shutil.rmtree(path)
 
-    def shards(self, batch_size: int) -> list[Shard]:
-        """The utterances in shards. Their boundaries do not depend on the number of jobs."""
-        size = SHARD_BATCHES * max(batch_size // self.job.decoding.beam, 1)
-        names = self.job.utterances
-        return [Shard(str(self.path / "shards" / f"{number}.json"), str(self.examples.data_dir), self.meta,
-                      names[start:start + size])
-                for number, start in enumerate(range(0, len(names), size))]
+    @property
+    def shard_numbers(self) -> range:
+        return range(-(-len(self.job.rows) // self.shard_size))
 
-    def finish(self, shards: list[Shard], vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
+    def shard_rows(self, number: int) -> np.ndarray:
+        """The rows of a shard."""
+        return self.job.rows[number * self.shard_size:(number + 1) * self.shard_size]
+
+    def shard(self, number: int) -> Shard:
+        """A shard with its ids; only some of them are in memory at a time."""
+        return Shard(str(self.path / "shards" / f"{number}.json"), str(self.examples.data_dir), self.meta,
+                     self.examples.ids(self.shard_rows(number)))
+
+    def finish(self, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
         """Write all tables from the shards, then meta.json, and remove the shards. One shard is in memory at a time."""
-        task, names = self.job.task, self.job.utterances
+        task, names = self.job.task, self.examples.ids(self.job.rows)
         truncated, units_seen, seconds = 0, 0, 0.0
         with (table_writers(self.path) as write, atomic_path(self.path / "units.ark", final=False) as partial,
               GrowingArchive(partial, names) as archive):
-            for shard in shards:
-                decoded = shard.read()
+            for number in self.shard_numbers:
+                decoded = self.shard(number).read()
                 seconds += decoded.seconds
-                for name, answers in decoded.answers.items():
+                for row, (name, answers) in zip(self.shard_rows(number).tolist(), decoded.answers.items(), strict=True):
                     best = answers[0]
                     truncated += best.truncated
-                    units_seen += self.examples.count_units(name) if task.input == AUDIO else 0
+                    units_seen += self.examples.count_units(row) if task.input == AUDIO else 0
                     for part, output in zip(best.parts, task.outputs, strict=True):
                         ids = np.array(part, dtype=np.int32)
                         if output.is_audio:
@@ -269,17 +279,17 @@ def words(tokenizer: TextTokenizer, ids: Iterable[int]) -> str:
     return " ".join(tokenizer.decode([int(token) for token in ids]).split())
 
 
-def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], batch_size: int, vocabulary: Vocabulary,
+def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], vocabulary: Vocabulary,
            tokenizer: TextTokenizer) -> None:
     """Decode all folders in one run of the launcher, then write the tables of each folder."""
     began = time.monotonic()
-    planned = []
     for folder in folders:
         folder.clear()
-        planned.append((folder, folder.shards(batch_size)))
-    missing = [shard for _, shards in planned for shard in shards if not shard.is_done()]
-    for _ in run_jobs(launcher, "decode_shards", arguments, dealt(missing, launcher.number), Result, "shards"):
+    missing = [(folder, number) for folder in folders for number in folder.shard_numbers
+               if not folder.shard(number).is_done()]
+    shards = Made(dealt(missing, launcher.number), lambda place: place[0].shard(place[1]))
+    for _ in run_jobs(launcher, "decode_shards", arguments, shards, Result, "shards"):
         pass  # the product of a shard is the file that it writes
-    for folder, shards in planned:
-        folder.finish(shards, vocabulary, tokenizer)
+    for folder in folders:
+        folder.finish(vocabulary, tokenizer)
     logging.info("decoded %d shards, %.0f s", len(missing), time.monotonic() - began)

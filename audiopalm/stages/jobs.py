@@ -52,6 +52,19 @@ Item = TypeVar("Item")  # a dataclass
 R = TypeVar("R", bound=Result)
 
 
+class Made(Sequence[Any]):
+    """Items that `make` makes of `keys`, each when it is read, so that they are not in memory together."""
+
+    def __init__(self, keys: Sequence[Any], make: Callable[[Any], Any]):
+        self.keys, self.make = keys, make
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, place: Any) -> Any:
+        return Made(self.keys[place], self.make) if isinstance(place, slice) else self.make(self.keys[place])
+
+
 def add_launcher_options(parser: argparse.ArgumentParser, folder: str) -> None:
     """Add the options of a Launcher. `folder` is the default of --job_dir, for the help."""
     parser.add_argument("--nj", type=int, default=2, help="number of jobs")
@@ -121,7 +134,8 @@ def _prepare(launcher: Launcher, worker: str, arguments: list[str], items: Seque
             path.unlink()
     for job in range(number):
         part = items[job * len(items) // number:(job + 1) * len(items) // number]
-        (launcher.folder / f"{job + 1}.todo").write_text("".join(json.dumps(asdict(item)) + "\n" for item in part))
+        with open(launcher.folder / f"{job + 1}.todo", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(item)) + "\n" for item in part)
     # The launcher replaces this word by the number of the job wherever it occurs, so no other word may contain it.
     name = "JOB"
     while any(name in word for word in (program, *options, str(launcher.folder), sys.executable, *arguments)):

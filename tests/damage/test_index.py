@@ -78,6 +78,21 @@ def test_columns_are_those_of_the_table(tmp_path):
             read_columns(path)
 
 
+def test_a_table_shares_the_ids_of_another_where_they_are_equal(tmp_path):
+    lines = [f"{number:06d} w{number}" for number in range(24_000)]  # more than one block
+    path = tmp_path / "text"
+    path.write_text("\n".join(lines) + "\n")
+    known = TableFile(path)
+    again = TableFile(path, "", known.columns.ids)
+    assert again.columns.ids is known.columns.ids and again.other_ids(known) == []
+    for changed in (lines[:22_000] + ["022000x w"] + lines[22_001:], lines[:-1], [*lines, "024000 w"], lines[1:],
+                    lines[20_000:] + lines[:20_000]):
+        path.write_text("\n".join(changed) + "\n")
+        table, read = TableFile(path, "", known.columns.ids), read_table(path)
+        assert list(table) == sorted(read) and all(table[name] == read[name] for name in [*read][::500])
+        assert table.other_ids(known) == known.other_ids(table) == sorted(set(read) ^ set(known))
+
+
 def test_a_text_of_an_unknown_utterance_is_refused(copied):
     data, _ = copied
     for name in ("text", "text.en"):

@@ -48,11 +48,11 @@ def run(digit_sets, tmp_path, monkeypatch):
                     command: str = "run.pl") -> list[str]:
         decoded.clear()
         examples, settings = ExampleSet(data_dir, tokens), stage.DecodingConfig(beam=n_best)
-        names = examples.utterances({"audio"}, "es", None)
+        rows = examples.rows({"audio"}, "es", None)
         meta = {"task": task, "decoding": {"beam": n_best}, "model_sha256": model}
-        folder = Folder(tmp_path / "out", meta, Job(get_task(task), "es", "en", names, settings), examples)
+        folder = Folder(tmp_path / "out", meta, Job(get_task(task), "es", "en", rows, settings), examples, 2)
         if not folder.is_finished():
-            decode([folder], Launcher(command, 1, tmp_path / "jobs"), [], 2, VOCABULARY, TOKENIZER)
+            decode([folder], Launcher(command, 1, tmp_path / "jobs"), [], VOCABULARY, TOKENIZER)
         return decoded
 
     return decode_task
