@@ -62,6 +62,14 @@ def planned_runs(design: Design, comparisons: Iterable[Comparison], seeds: list[
     return sorted(wanted.values(), key=lambda run: (run.depth, run.seed, order.index(run.system.name)))
 
 
+def missing_runs(design: Design, runs: list[SystemRun], known: Iterable[Run]) -> list[SystemRun]:
+    """Those of `runs` whose scores are not among the runs `known`, and those that they start from."""
+    scored = {(run.system, run.seed) for run in known if run.design == design.design}
+    missing = [run for run in runs if run.system.last == 12 and (run.system.name, run.seed) not in scored]
+    wanted = {(system.name, run.seed) for run in missing for system in design.chain(run.system.name)}
+    return [run for run in runs if (run.system.name, run.seed) in wanted]
+
+
 def is_available(system: System) -> bool:
     """Whether the recipe has the files of a system."""
     return all(Path(file).exists() for file in (system.units_config, system.acoustic_config, system.decode_config,

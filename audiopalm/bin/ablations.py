@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiopalm.ablations.design import Design
 from audiopalm.ablations.hours import hours_table
-from audiopalm.ablations.run_systems import Outputs, planned_runs, run_systems, write_pages
+from audiopalm.ablations.run_systems import Outputs, missing_runs, planned_runs, run_systems, write_pages
 from audiopalm.ablations.runs import read_runs
 from audiopalm.core.arguments import parse_seed
 from audiopalm.core.command import run
@@ -30,6 +30,7 @@ def main() -> None:
     add("--report", type=Path, default="TABLES.md", help="the page made from --results")
     add("--plots", type=Path, default="exp/tables/plots.html", help="the page of plots made from --results")
     add("--dry_run", action="store_true", help="print the hours that the missing runs take, and run nothing")
+    add("--missing_only", action="store_true", help="leave out runs whose scores --results has already")
     add("--pages_only", action="store_true", help="write --report and --plots from --results, and run nothing")
     args = parser.parse_args()
     design, outputs = load_config(Design, args.config), Outputs(args.results, args.report, args.plots)
@@ -37,6 +38,8 @@ def main() -> None:
         return write_pages(design, read_runs(args.results), outputs)
     seeds = [parse_seed(word) for word in args.seeds.split()] or None
     runs = planned_runs(design, design.chosen(args.tables), seeds, args.expdir, args.lm_args, args.cmd)
+    if args.missing_only:
+        runs = missing_runs(design, runs, read_runs(args.results))
     if args.dry_run:
         return print(hours_table(design, runs, args.parallel))
     run_systems(design, runs, args.parallel, outputs)

@@ -3,20 +3,22 @@
 # each seed in a folder of its own, decodes, scores, and writes tables.json, TABLES.md and a page of plots. Finished runs are not
 # repeated. `./tables.sh` runs all tables, `./tables.sh table5 hours` two of them. Options (defaults in brackets):
 #
-#   --dry_run BOOL    true: print the hours that the missing runs take, and run nothing [false]
-#   --pages_only BOOL true: write the pages from RESULTS, and run nothing [false]
-#   --seeds "NS"      [those of the design]
-#   --parallel N      number of simultaneous runs, which share the cores [1]
-#   --cmd "CMD"       launcher of the jobs of every run, as of run.sh: with slurm.pl, --parallel may be large []
-#   --expdir DIR      folder of the runs, DIR/<system>_seed<N> [exp/tables]
-#   --lm_args "ARGS"  further arguments of every stage 8; such a run needs its own --expdir, --results and --report []
-#   --results FILE    scores of all runs [tables.json]
-#   --report FILE     the page [TABLES.md]
-#   --plots FILE      the page of plots [EXPDIR/plots.html]
-#   --help            this text
+#   --dry_run BOOL        true: print the hours that the missing runs take, and run nothing [false]
+#   --missing_only BOOL   true: leave out runs whose scores RESULTS has, from this machine or another [false]
+#   --pages_only BOOL     true: write the pages from RESULTS, and run nothing [false]
+#   --seeds "NS"          [those of the design]
+#   --parallel N          number of simultaneous runs, which share the cores [1]
+#   --cmd "CMD"           launcher of the jobs of every run, as of run.sh: with slurm.pl, --parallel may be large []
+#   --expdir DIR          folder of the runs, DIR/<system>_seed<N> [exp/tables]
+#   --lm_args "ARGS"      further arguments of every stage 8; such a run needs its own --expdir, --results and --report []
+#   --results FILE        scores of all runs [tables.json]
+#   --report FILE         the page [TABLES.md]
+#   --plots FILE          the page of plots [EXPDIR/plots.html]
+#   --help                this text
 set -euo pipefail
 
 dry_run=false
+missing_only=false
 pages_only=false
 seeds=
 parallel=1
@@ -38,6 +40,7 @@ while [ $# -gt 0 ] && [[ "$1" != -* ]]; do tables+=("$1"); shift; done
 
 flags=()
 if "${dry_run}"; then flags+=(--dry_run); fi
+if "${missing_only}"; then flags+=(--missing_only); fi
 if "${pages_only}"; then flags+=(--pages_only); fi
 exec python -m audiopalm.bin.ablations --seeds "${seeds}" --parallel "${parallel}" --cmd "${cmd}" --expdir "${expdir}" \
     --lm_args "${lm_args}" --results "${results}" --report "${report}" --plots "${plots:-${expdir}/plots.html}" \

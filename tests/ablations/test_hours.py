@@ -87,6 +87,15 @@ def test_finished_runs_do_not_count_and_measure_the_others(recipe, capsys):
     assert "7 runs take" in text
 
 
+def test_runs_whose_scores_are_known_can_be_left_out(recipe, capsys):
+    keys = {"commands": [], "rows": [], "cost": {}, "draws": {}}
+    write_json("tables.json", [{"system": system, "seed": seed, "design": design, **keys} for system, seed, design in (
+        ("a", 0, 2), ("a", 1, 2), ("b", 0, 1), ("b", 1, 2), ("c", 0, 2), ("c", 1, 2))])
+    call("ablations", "--config", "tables.yaml", "--dry_run", "--missing_only")
+    text = capsys.readouterr().out
+    assert "2 runs take" in text and re.findall(r"\| `(\w+)` \| 1 \|", text) == ["textlm", "b"]
+
+
 def test_without_a_base_run_or_a_time_it_says_what_is_missing(recipe):
     Path("tables.yaml").write_text(DESIGN.replace(", units.yaml: 600", ""))
     with pytest.raises(AudioPaLMError, match="the design has no seconds for units.yaml; add them to `timing`"):
