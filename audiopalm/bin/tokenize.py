@@ -23,13 +23,14 @@ def main() -> None:
     parser.add_argument("--codec_tokens", choices=["true", "false"], default="true", help="also write codec.scp")
     parser.add_argument("--units_only", type=Path, nargs="+", default=[], metavar="DIR",
                         help="data directories that get no codec.scp: train, if no acoustic model is trained")
+    parser.add_argument("--acoustic", type=Path, help="trained acoustic model that is to speak such units")
     add_launcher_options(parser, "first OUTPUT/jobs")
     arguments = parser.parse_args()
     if unknown := set(arguments.units_only) - set(arguments.data_dir):
         parser.error(f"--units_only names {min(unknown)}, which --data_dir does not")
     units_only = arguments.data_dir if arguments.codec_tokens == "false" else arguments.units_only
     tokenize(paired(arguments, "data_dir", "output"), arguments.units, arguments.codec,
-             launcher_of(arguments, arguments.output[0]), set(units_only))
+             launcher_of(arguments, arguments.output[0]), set(units_only), arguments.acoustic)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import time
 from collections.abc import Set
 from pathlib import Path
 
+from audiopalm.acoustic.token_meta import check_tokenizers
 from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json, require, sha256, write_json
+from audiopalm.core.files import read_json, read_object, require, sha256, write_json
 from audiopalm.core.lock import all_locked
 from audiopalm.data.audio import SAMPLE_RATE
 from audiopalm.data.datadir import languages_of, read_table, write_table
@@ -27,14 +28,20 @@ SHARD_SECONDS = 600  # minimum of audio in a shard
 MAX_SHARDS = 128  # of a kind; the shards of a larger set are larger, not more
 
 
-def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path]) -> None:
+def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launcher, units_only: Set[Path],
+             acoustic: Path | None = None) -> None:
     """Tokenize {data directory: output}, all sets in one run of the launcher. Sets in `units_only` get no codec ids.
 
-    Raises AudioPaLMError for missing inputs, if an output has ids of another tokenizer, and if another process writes
-    one of the outputs.
+    acoustic: a trained acoustic model that is to speak such units. Raises AudioPaLMError for missing inputs, if the
+    acoustic model was trained with others, if an output has ids of another tokenizer, and if another process writes one
+    of the outputs.
     """
     started = time.monotonic()
     meta = describe(units, codec)
+    if acoustic is not None:
+        stored = read_object(acoustic / "config.json", "stage 9 (acoustic)", {"units_sha256": str, "codes_sha256": str})
+        check_tokenizers(acoustic, stored, meta, f"{units} with {codec}",
+                         "train one for these, --train_acoustic true, or take the units and the codec of that model")
     with all_locked(sets.values(), "tokenize"):
         planned = {}
         for data, output in sets.items():

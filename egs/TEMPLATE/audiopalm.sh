@@ -284,11 +284,11 @@ main() {
         reads 2 "${spoken_dirs[@]}"
         reads 3 "${units_exp}"
         reads 4 "${codec_exp}"
-        # Codec ids of the train set are needed only to train an acoustic model.
-        local units_only=()
-        "${train_acoustic}" || units_only=(--units_only "${raw}/${train_set}")
+        # Codec ids of the train set are needed only to train an acoustic model. A trained one must fit units and codec.
+        local trained=()
+        "${train_acoustic}" || trained=(--units_only "${raw}/${train_set}" --acoustic "${pretrained_acoustic}")
         inference "${nj}" tokenize --data_dir "${spoken_dirs[@]}" --units "${units_exp}" --codec "${codec_exp}" \
-            --output "${token_dirs[@]}" ${units_only[@]+"${units_only[@]}"} ${tokenize_args}
+            --output "${token_dirs[@]}" ${trained[@]+"${trained[@]}"} ${tokenize_args}
         writes "${token_dirs[@]}"
     fi
 

@@ -41,7 +41,7 @@ def test_parts_of_the_shipped_model_are_taken(recipe):
     for part in ("units", "codec", "acoustic"):
         assert (recipe.path / "exp" / part / "config.json").read_text() == "{}"
     tokenize = next(line for line in recipe.commands() if line.startswith("tokenize "))
-    assert "--units_only dump/raw/train " in tokenize
+    assert "--units_only dump/raw/train --acoustic pretrained/pack/acoustic " in tokenize
     for option, value in (("--units_config", "units_logmel.yaml"), ("--units_args", "training.steps=1"),
                           ("--acoustic_args", "training.steps=1")):
         unused = recipe("--train_units", "false", "--train_acoustic", "false", option, value)

@@ -1,6 +1,8 @@
 """Stage 5: each audio file is encoded once, a rerun goes on, and ids of two tokenizers are not mixed."""
 
 import os
+import shutil
+from contextlib import nullcontext
 
 import kaldiio
 import numpy as np
@@ -12,7 +14,7 @@ from tiny_models import tiny_codec
 from audiopalm.codec.registry import load_codec
 from audiopalm.codec.spectral_training import save_codec
 from audiopalm.core.errors import AudioPaLMError
-from audiopalm.core.files import read_json
+from audiopalm.core.files import read_json, write_json
 from audiopalm.data.archive import TokenArchive, read_vector
 from audiopalm.data.audio import read_audio, write_audio
 from audiopalm.data.datadir import read_table, write_table
@@ -112,6 +114,19 @@ def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
     make_units(folders[1], seed=1)
     with pytest.raises(AudioPaLMError, match=f"another tokenizer: units_sha256 {before}, now [0-9a-f]{{64}}"):
         tokenize(folders, codec_tokens=False)
+
+
+def test_an_acoustic_model_of_another_codec_is_refused_before_any_work(folders, tmp_path):
+    data, units, codec, output = folders
+    meta = stage.describe(units, codec)
+    for changed, refusal in (({}, ""), ({"codes_sha256": "another"}, "codes_sha256 another, .*--train_acoustic true"),
+                             ({"units_sha256": "another"}, "units_sha256 another, .* or take the units and the codec")):
+        write_json(tmp_path / "acoustic" / "config.json", meta | changed)
+        with pytest.raises(AudioPaLMError, match=refusal) if refusal else nullcontext():
+            stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), set(),
+                           tmp_path / "acoustic")
+        assert (output / "units.scp").exists() == (not refusal)
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def test_the_command_runs_two_jobs_and_a_damaged_file_is_one_line(folders):
