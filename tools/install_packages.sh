@@ -15,14 +15,18 @@ settings=$("${python}" -m pip config list)
 # setting NAME: its words. PIP_* variables are listed first, and count.
 setting() { sed -n "s/^[a-z:]*\.$1=['\"]\(.*\)['\"]\$/\1/p" <<< "${settings}" | head -n 1 | sed 's/\\n/ /g'; }
 index=${UV_DEFAULT_INDEX:-$(setting index-url)}
-[ -n "${index}" ] || index=$("${python}" -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')
 certificates=$(setting cert)
-# As for pip, the best version that any index has counts. Of one version uv takes the file of the index that is named first,
-# and pip's main index must be that one: another may have only a wheel without the compiled library.
-options=(--index-strategy unsafe-best-match)
-for address in "${index}" $(setting extra-index-url); do options+=(--index "${address}"); done
+options=(--index-strategy unsafe-best-match) # pip's own: the best version that any index has
+others=$(setting extra-index-url)
+if [ -n "${others}" ] && [[ " $* " != *" --default-index "* ]]; then
+    # If several indexes have this version, uv takes the file of the first. That must be pip's main index, because another one
+    # may have only a wheel without its compiled library.
+    [ -n "${index}" ] || index=$("${python}" -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')
+    others="${index} ${others}"
+fi
+for address in ${others}; do options+=(--index "${address}"); done
 for folder in $(setting find-links); do options+=(--find-links "${folder}"); done
-export UV_DEFAULT_INDEX=${index}
+if [ -n "${index}" ]; then export UV_DEFAULT_INDEX=${index}; fi
 if [ -n "${certificates}" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-${certificates}}; fi
 export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120} UV_NO_PROGRESS=1
 

@@ -67,7 +67,7 @@ def test_hours_of_speech_are_a_part_of_more_hours(digit_sets):
     data, tokens, _, _ = digit_sets
     examples = ExampleSet(data, tokens)
     cells = expand([MixtureEntry("asr"), MixtureEntry("mt")], examples)
-    units = {row: examples.count_units(examples.id(row)) for cell in cells for row in cell.rows}
+    units = {row: examples.count_units(row) for cell in cells for row in cell.rows}
     hours = sum(units.values()) / 25 / 3600
     chosen = []
     for share in (0.25, 0.5):

@@ -111,8 +111,9 @@ def test_a_late_batch_is_planned_without_those_before_it_and_reads_only_its_own_
     before = examples.bytes_read
     batch = mixture.batch(1_000_003)
     assert numbers == [1_000_003 // module.CHUNK_BATCHES]
-    texts, units = (read_table(digit_sets[0] / "text"), examples.count_units)
-    assert examples.bytes_read - before == sum(len(texts[name]) + 7 + 5 * units(name) for name in batch.utterances)
+    texts = read_table(digit_sets[0] / "text")
+    assert examples.bytes_read - before == sum(len(texts[name]) + 7 + 5 * examples.count_units(examples.find(name))
+                                               for name in batch.utterances)
 
 
 def test_tasks_are_drawn_by_their_weights_and_rows_are_not_too_long(digit_sets):

@@ -26,7 +26,7 @@ def test_every_third_unit_is_kept_and_the_folder_is_another(tmp_path, digit_sets
     meta = read_json(tmp_path / "train/meta.json")
     assert meta["units_rate"] == pytest.approx(25 / 3)
     examples = ExampleSet(data, tmp_path / "train")
-    assert examples.count_units(examples.id(0)) == len(TokenArchive(tokens / "units.scp")[examples.id(0)][::3])
+    assert examples.count_units(0) == len(TokenArchive(tokens / "units.scp")[examples.id(0)][::3])
     with pytest.raises(AudioPaLMError, match="was made from other tokens; remove it"):
         thin(tokens, tmp_path / "train", 2)
     with pytest.raises(AudioPaLMError, match="holds units of"):

@@ -117,7 +117,7 @@ def test_only_torch_is_taken_from_the_index_of_torch(setup):
 def test_uv_looks_where_pip_does(setup):
     assert setup(SETTINGS=r":env:.find-links='/mine'\nglobal.extra-index-url='\\nfile:///one\\nfile:///two'\n"
                           r"global.find-links='/not/mine'\nglobal.index-url='file:///first'\n").returncode == 0
-    assert setup.installed()[1] == ("--extra-index-url file:///one --extra-index-url file:///two --find-links /mine "
+    assert setup.installed()[1] == ("--index file:///first --index file:///one --index file:///two --find-links /mine "
                                     "torch==2.13.0+cpu")
     assert "UV_DEFAULT_INDEX=file:///first" in setup.calls()
 
