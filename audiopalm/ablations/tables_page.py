@@ -50,11 +50,22 @@ def _plain_words(design: Design, runs: list[Run]) -> str:
             verdict = NOT_RUN if result is None else result.verdict(comparison.wanted_sign)
             if result is not None and result.seeds < design.seeds_of(comparison):
                 verdict = UNFINISHED
-            found.setdefault(verdict, []).append(f"{after.label} against {before.label} (`{comparison.name}`)")
-    lines = [f"- **{title}**: {'; '.join(found[verdict])}." for verdict, title in PLAIN.items() if verdict in found]
+            found.setdefault(verdict, []).append(_finding(comparison, before, after, result))
+    lines = [line for verdict, title in PLAIN.items() if verdict in found
+             for line in (f"- **{title}**", *found[verdict])]
     missing = len(found.get(NOT_RUN, []))
     lines += [f"- **Not run yet**: {missing} of {sum(map(len, found.values()))} comparisons."] if missing else []
     return "\n\n".join(["## In plain words", "\n".join(lines), SMALL])
+
+
+def _finding(comparison: Comparison, before: Side, after: Side, result: Difference | None) -> str:
+    """A line of a nested list: the question, and the difference that was found; empty for one that was not run."""
+    if result is None:
+        return ""
+    metric = comparison.metric
+    return (f"  - `{comparison.name}`, {comparison.title}. {comparison.question} {after.label[:1].upper()}"
+            f"{after.label[1:]} against {before.label}: {shown(metric, result.value, True)} {METRICS[metric]} "
+            f"({_interval(metric, result)}).")
 
 
 def differences(design: Design, comparison: Comparison, runs: list[Run]) -> list[tuple[Side, Side, Difference | None]]:

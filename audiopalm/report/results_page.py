@@ -22,6 +22,10 @@ units; both are ceilings. `other` is the likeness to another speaker, `other_pro
 speaker was the prompt. `text_lm` is the text LM before the finetuning: what has the model forgotten of texts
 (`text_loss`, nats a token) and of their translation (`mt_bleu`)? Speech is judged in English only."""
 
+CLAIMS = """\
+Which claims of the paper hold at this scale, which do not, and what small scale cannot say:
+[TABLES.md](TABLES.md#in-plain-words)."""
+
 MISSED = """\
 A goal is missed: `NOTES.md` says what was tried, and the page of stage 13, `exp/report/index.html`, has the audio."""
 
@@ -32,14 +36,15 @@ def number(metric: str, value: float) -> str:
 
 
 def write_results(results: str | Path, output: str | Path, goals: Goals = NO_GOALS) -> None:
-    """Write RESULTS.md (`output`) from results.json and the goals of the recipe."""
-    write_text(output, markdown(read_rows(results), goals))
+    """Write RESULTS.md (`output`) from results.json and the goals of the recipe, with a link to TABLES.md beside it."""
+    write_text(output, markdown(read_rows(results), goals, (Path(output).parent / "TABLES.md").exists()))
 
 
-def markdown(rows: list[ResultRow], goals: Goals = NO_GOALS) -> str:
-    """The contents of RESULTS.md, with a chapter per recipe and set."""
+def markdown(rows: list[ResultRow], goals: Goals = NO_GOALS, claims: bool = False) -> str:
+    """The contents of RESULTS.md, with a chapter per recipe and set; `claims`: with the link to TABLES.md."""
     recipes, judges = sorted({row.recipe for row in rows}), judge_labels(rows)
-    parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES]
+    parts = [f"# Results: {', '.join(recipes)}", "Made from `results.json` by stage 12 (score); do not edit.", NOTES,
+             CLAIMS if claims else ""]
     parts.append(overview(rows, recipes))
     for recipe in recipes:
         for name in set_order({row.set for row in select(rows, recipe=recipe)}):

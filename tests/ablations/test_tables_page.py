@@ -61,7 +61,8 @@ def test_the_page_has_means_costs_and_what_was_not_run():
     assert "| one | `a` | 1.0 | 11.5 | 0.7 |" in page and "| 2 | 10 | 20 | 1.2e+04 |" in page
     assert "| two | `b` | 2.0 | 21.0 |  |  | 1 |" in page
     assert "+9.5 (one seed has no spread)" in page and "**undecided** (1 of 2 seeds)" in page
-    assert "- **Not decided yet, some seeds are missing**: two against one (`table5`)." in page
+    assert ("- **Not decided yet, some seeds are missing**\n  - `table5`, Table 5: one, two. Is two better? Two "
+            "against one: +9.5 BLEU (one seed has no spread).\n") in page
     assert "| `a` | 1.000 | 2.000 | +1.00 (-5.35 to +7.35) |" in page
 
 
@@ -73,7 +74,7 @@ def test_results_of_an_earlier_design_are_shown_until_they_are_replaced():
     assert needed(design, old) == old
     new = [run(name, seed, [value + seed] * 2, task) for seed in (0, 1)
            for name, value, task in (("a", 1, "ast"), ("b", 11, "asr+ast"))]
-    assert "- **As in the paper**: two against one (`table5`)." in markdown(design, new)
+    assert "- **As in the paper**\n  - `table5`, " in markdown(design, new)
     assert "earlier design" not in markdown(design, [*old, *new]) and needed(design, [*old, *new]) == new
 
 

@@ -101,7 +101,10 @@ def test_the_page_is_made_from_rows_alone(tmp_path):
     first = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == first
-    assert first == markdown(read_rows(tmp_path / "results.json"))
+    assert first == markdown(read_rows(tmp_path / "results.json")) and "TABLES.md" not in first
+    (tmp_path / "TABLES.md").touch()
+    write_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
+    assert "[TABLES.md](TABLES.md#in-plain-words)" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "| ASR WER, mean of languages | 0.160 | 0.150 | 0.170 |" in first
     assert "| es-en | asr_bleu | moonshine-voice | 40.0 | 40.0 | [36.0, 44.0] | 3 | 80.0 |" in first
     assert "| es-en | asr | wer |" in first and MOONSHINE in first and "beam=1" in first
