@@ -9,7 +9,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -18,5 +18,6 @@ def compiling_alone() -> Iterator[None]:
     """Within the block no other process of this user on this machine is in it: a second one waits. Do not nest it."""
     path = Path(tempfile.gettempdir()) / f"audiopalm-compiling-{os.getuid()}.lock"
     with open(path, "a") as file:  # closing the file, or the end of the process, releases the lock
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
