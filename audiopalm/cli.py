@@ -3,6 +3,7 @@
 import argparse
 import ast
 import json
+import os
 import runpy
 import sys
 import time
@@ -34,6 +35,9 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command. Exit codes: 0 for success, 2 for wrong input of any kind, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # As in path.sh: beside another busy process, threads that wait by spinning take the core from those that work.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"  # read when torch is imported, which is later
     if arguments[:1] == ["stage"]:
         sys.exit(run_stage(arguments[1:]))
     take_sigterm_as_ctrl_c()
