@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -157,3 +158,15 @@ def test_stages_are_listed_and_have_their_own_help():
     assert result.returncode == 0 and result.stdout.startswith("usage: audiopalm stage tables")
     result = shell("stage", "decodee")
     assert result.returncode == 2 and "did you mean 'decode'" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1000 None"), ({"GOMP_SPINCOUNT": "5"}, "5 None"),
+                                                 ({"OMP_WAIT_POLICY": "PASSIVE"}, "None PASSIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
+    script = ("import os, sys, audiopalm.cli as cli\n"
+              "try: cli.main(['--version'])\n"
+              "except SystemExit: pass\n"
+              "print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)")
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run([sys.executable, "-c", script], env=environment | given, text=True, capture_output=True)
+    assert result.stdout.splitlines()[-1] == f"{expected} False", result.stderr  # set before torch reads it

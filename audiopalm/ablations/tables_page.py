@@ -45,23 +45,24 @@ def markdown(design: Design, runs: list[Run]) -> str:
 def _plain_words(design: Design, runs: list[Run]) -> str:
     """Which comparisons of the present design are confirmed, contradicted, undecided and not run."""
     found: dict[str, list[str]] = {}
+    missing, count = 0, 0
     for comparison in design.comparisons:
         for before, after, result in differences(design, comparison, runs):
-            verdict = NOT_RUN if result is None else result.verdict(comparison.wanted_sign)
-            if result is not None and result.seeds < design.seeds_of(comparison):
-                verdict = UNFINISHED
+            count += 1
+            if result is None:
+                missing += 1
+                continue
+            finished = result.seeds >= design.seeds_of(comparison)
+            verdict = result.verdict(comparison.wanted_sign) if finished else UNFINISHED
             found.setdefault(verdict, []).append(_finding(comparison, before, after, result))
     lines = [line for verdict, title in PLAIN.items() if verdict in found
              for line in (f"- **{title}**", *found[verdict])]
-    missing = len(found.get(NOT_RUN, []))
-    lines += [f"- **Not run yet**: {missing} of {sum(map(len, found.values()))} comparisons."] if missing else []
+    lines += [f"- **Not run yet**: {missing} of {count} comparisons."] if missing else []
     return "\n\n".join(["## In plain words", "\n".join(lines), SMALL])
 
 
-def _finding(comparison: Comparison, before: Side, after: Side, result: Difference | None) -> str:
-    """A line of a nested list: the question, and the difference that was found; empty for one that was not run."""
-    if result is None:
-        return ""
+def _finding(comparison: Comparison, before: Side, after: Side, result: Difference) -> str:
+    """A line of a nested list: the question, and the difference that was found."""
     metric = comparison.metric
     return (f"  - `{comparison.name}`, {comparison.title}. {comparison.question} {after.label[:1].upper()}"
             f"{after.label[1:]} against {before.label}: {shown(metric, result.value, True)} {METRICS[metric]} "

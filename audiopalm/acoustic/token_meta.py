@@ -34,16 +34,6 @@ def read_token_meta(tokens: str | Path) -> dict[str, Any]:
     return {key: meta[key] for key in TOKEN_META}
 
 
-def check_tokenizers(acoustic: Path, stored: Mapping[str, Any], tokens: Mapping[str, Any], where: object,
-                     advice: str) -> None:
-    """Raise AudioPaLMError, with both hashes and `advice`, if the acoustic model in the folder `acoustic`, whose
-    config.json is `stored`, was trained with other units or another codec than `tokens` in `where`."""
-    for name in ("units_sha256", "codes_sha256"):
-        if stored[name] != tokens.get(name):
-            raise AudioPaLMError(f"{acoustic} was trained with {name} {stored[name]}, {where} has {tokens.get(name)}; "
-                                 f"{advice}")
-
-
 def check_token_meta(expected: Mapping[str, Any], actual: Mapping[str, Any], expected_at: object,
                      actual_at: object) -> None:
     """Raise AudioPaLMError if tokens are of another unit or codec model; the message states both values."""

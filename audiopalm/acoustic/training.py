@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from audiopalm.acoustic.base import CONFIG, DEFAULT, MADE_BY, MODEL
 from audiopalm.acoustic.corpus import Batch, Corpus
 from audiopalm.acoustic.prompt import UNITS_RATE
-from audiopalm.acoustic.token_meta import TokenSizes, check_token_meta, check_tokenizers, read_token_meta
+from audiopalm.acoustic.token_meta import TokenSizes, check_token_meta, read_token_meta
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.config import from_dict, ranged, to_dict
 from audiopalm.core.errors import AudioPaLMError
@@ -100,7 +100,10 @@ def read_sizes(directory: Path, config: Any, meta: Mapping[str, Any], tokens: ob
     if (kind := stored.get("kind", DEFAULT)) != config.kind:
         raise AudioPaLMError(f"{directory} is an acoustic model of the kind {kind}, the configuration is for "
                              f"{config.kind}; give the configuration of that kind, --acoustic_config")
-    check_tokenizers(directory, stored, meta, tokens, "run stages 3 to 5 with the same --init_pack")
+    for name in ("units_sha256", "codes_sha256"):
+        if stored[name] != meta.get(name):
+            raise AudioPaLMError(f"{directory} has {name} {stored[name]}, {tokens} has {meta.get(name)}; run stages 3 "
+                                 "to 5 with the same --init_pack")
     return from_dict(type(config.model), stored["model"], f"{path}: model")
 
 

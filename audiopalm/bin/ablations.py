@@ -39,7 +39,11 @@ def main() -> None:
     seeds = [parse_seed(word) for word in args.seeds.split()] or None
     runs = planned_runs(design, design.chosen(args.tables), seeds, args.expdir, args.lm_args, args.cmd)
     if args.missing_only:
-        runs = missing_runs(design, runs, read_runs(args.results))
+        known = read_runs(args.results)
+        runs = missing_runs(design, runs, known)
+        if not runs:
+            print(f"{args.results} has the scores of all these runs")
+            return write_pages(design, known, outputs)
     if args.dry_run:
         return print(hours_table(design, runs, args.parallel))
     run_systems(design, runs, args.parallel, outputs)

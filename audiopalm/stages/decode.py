@@ -27,7 +27,7 @@ from audiopalm.lm.loading import describe
 from audiopalm.lm.trained import TrainedTask, read_trained
 from audiopalm.stages.decode_record import write_record
 from audiopalm.stages.decode_shards import Shard, ShardAnswer
-from audiopalm.stages.jobs import Launcher, Made, Result, dealt, run_jobs
+from audiopalm.stages.jobs import Launcher, LazyItems, Result, dealt, run_jobs
 from audiopalm.tasks import AUDIO, Task, decode_name, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
@@ -287,7 +287,7 @@ def decode(folders: list[Folder], launcher: Launcher, arguments: list[str], voca
         folder.clear()
     missing = [(folder, number) for folder in folders for number in folder.shard_numbers
                if not folder.shard(number).is_done()]
-    shards = Made(dealt(missing, launcher.number), lambda place: place[0].shard(place[1]))
+    shards = LazyItems(dealt(missing, launcher.number), lambda place: place[0].shard(place[1]))
     for _ in run_jobs(launcher, "decode_shards", arguments, shards, Result, "shards"):
         pass  # the product of a shard is the file that it writes
     for folder in folders:

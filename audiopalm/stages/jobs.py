@@ -52,7 +52,7 @@ Item = TypeVar("Item")  # a dataclass
 R = TypeVar("R", bound=Result)
 
 
-class Made(Sequence[Any]):
+class LazyItems(Sequence[Any]):
     """Items that `make` makes of `keys`, each when it is read, so that they are not in memory together."""
 
     def __init__(self, keys: Sequence[Any], make: Callable[[Any], Any]):
@@ -62,7 +62,7 @@ class Made(Sequence[Any]):
         return len(self.keys)
 
     def __getitem__(self, place: Any) -> Any:
-        return Made(self.keys[place], self.make) if isinstance(place, slice) else self.make(self.keys[place])
+        return LazyItems(self.keys[place], self.make) if isinstance(place, slice) else self.make(self.keys[place])
 
 
 def add_launcher_options(parser: argparse.ArgumentParser, folder: str) -> None:

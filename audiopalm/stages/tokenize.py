@@ -11,7 +11,7 @@ import time
 from collections.abc import Set
 from pathlib import Path
 
-from audiopalm.acoustic.token_meta import check_tokenizers
+from audiopalm.acoustic.token_meta import TOKEN_META, check_token_meta
 from audiopalm.codec.registry import hash_codes, load_codec
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, read_object, require, sha256, write_json
@@ -39,9 +39,8 @@ def tokenize(sets: dict[Path, Path], units: Path, codec: Path, launcher: Launche
     started = time.monotonic()
     meta = describe(units, codec)
     if acoustic is not None:
-        stored = read_object(acoustic / "config.json", "stage 9 (acoustic)", {"units_sha256": str, "codes_sha256": str})
-        check_tokenizers(acoustic, stored, meta, f"{units} with {codec}",
-                         "train one for these, --train_acoustic true, or take the units and the codec of that model")
+        trained = read_object(acoustic / "config.json", "stage 9 (acoustic)", TOKEN_META)
+        check_token_meta(trained, meta, acoustic, f"{units} with {codec}")
     with all_locked(sets.values(), "tokenize"):
         planned = {}
         for data, output in sets.items():

@@ -94,6 +94,8 @@ def test_runs_whose_scores_are_known_can_be_left_out(recipe, capsys):
     call("ablations", "--config", "tables.yaml", "--dry_run", "--missing_only")
     text = capsys.readouterr().out
     assert "2 runs take" in text and re.findall(r"\| `(\w+)` \| 1 \|", text) == ["textlm", "b"]
+    call("ablations", "--config", "tables.yaml", "--missing_only", "--seeds", "1")
+    assert capsys.readouterr().out == "tables.json has the scores of all these runs\n"
 
 
 def test_without_a_base_run_or_a_time_it_says_what_is_missing(recipe):

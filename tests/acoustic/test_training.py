@@ -75,7 +75,7 @@ def test_a_training_may_start_from_a_trained_model(tmp_path, tokens):
         train(AudioLMTraining, AudioLMConfig(training=TrainingConfig(steps=1)), data, tmp_path / "other", 0)
     settings = read_json(tmp_path / "pack" / "config.json")
     write_json(tmp_path / "pack" / "config.json", {**settings, "codes_sha256": "another"})
-    with pytest.raises(AudioPaLMError, match="with codes_sha256 another, .* run stages 3 to 5 with the same"):
+    with pytest.raises(AudioPaLMError, match="has codes_sha256 another, .* run stages 3 to 5 with the same"):
         train(SoundStormTraining, config, data, tmp_path / "third", 0)
 
 

@@ -1,5 +1,6 @@
 """Only one process at a time is within `compiling_alone`."""
 
+import os
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ with compiling_alone():
 
 def start(temporary) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                            env={"TMPDIR": str(temporary)})
+                            env=os.environ | {"TMPDIR": str(temporary)})
 
 
 def test_a_second_process_waits_until_the_first_is_out_or_killed(tmp_path):

@@ -119,8 +119,8 @@ def test_ids_of_another_tokenizer_are_not_mixed_in(folders):
 def test_an_acoustic_model_of_another_codec_is_refused_before_any_work(folders, tmp_path):
     data, units, codec, output = folders
     meta = stage.describe(units, codec)
-    for changed, refusal in (({}, ""), ({"codes_sha256": "another"}, "codes_sha256 another, .*--train_acoustic true"),
-                             ({"units_sha256": "another"}, "units_sha256 another, .* or take the units and the codec")):
+    for changed, refusal in (({}, ""), ({"codes_sha256": "another"}, "codes_sha256 differs: .* has another, .*stage 9"),
+                             ({"units_sha256": "another"}, "units_sha256 differs: .* has another, .*stage 9")):
         write_json(tmp_path / "acoustic" / "config.json", meta | changed)
         with pytest.raises(AudioPaLMError, match=refusal) if refusal else nullcontext():
             stage.tokenize({data: output}, units, codec, Launcher("run.pl", 1, output / "jobs"), set(),
