@@ -97,8 +97,8 @@ class Parrot:
         return "i have two" if samples.any() else ""
 
 
-def same_voice(file):
-    """In place of voice.embed_file: one speaker embedding for all files."""
+def same_voice(encoder, samples):
+    """In place of Resemblyzer.embed: one speaker embedding for all speech."""
     return np.ones(2, dtype=np.float32)
 
 
@@ -106,7 +106,7 @@ def replace_models(patch, embed=same_voice):
     """Judge speech by Parrot, as the judge `parrot`, and take speaker embeddings from `embed`."""
     patch.setitem(judge.JUDGES, "parrot", Parrot)
     patch.setattr(judge, "_judges", {})
-    patch.setattr("audiopalm.scoring.voice.embed_file", embed)
+    patch.setattr("audiopalm.scoring.speaker_encoder.Resemblyzer.embed", embed)
 
 
 def run_score(*options, judges=""):

@@ -12,7 +12,8 @@ SENTENCES = 100  # of each language, in `spread`
 DIRECTIONS = ("better", "worse", "nothing")
 LOWER_IS_BETTER = ("wer", "cer", "asr_wer", "text_loss")
 # {metric: its name on the page}. Comparisons may have no other metric.
-METRICS = {"bleu": "BLEU", "wer": "WER", "asr_bleu": "ASR-BLEU", "speaker_cosine": "speaker cosine", "dnsmos": "DNSMOS",
+METRICS = {"bleu": "BLEU", "wer": "WER", "asr_bleu": "ASR-BLEU", "speaker_cosine": "speaker cosine",
+           "speaker_cosine_onnx": "speaker cosine of the second encoder", "dnsmos": "DNSMOS",
            "acoustic_consistency": "acoustic consistency", "rate_likeness": "correlation of rates",
            "pause_likeness": "correlation of pauses", "pitch_likeness": "correlation of pitch", "mt_bleu": "BLEU of MT",
            "text_loss": "loss of texts"}

@@ -47,13 +47,13 @@ def planned_runs(design: Design, comparisons: Iterable[Comparison], seeds: list[
     seeds: instead of those of the design. Systems that the recipe has no files for are left out, with a warning.
     """
     wanted: dict[tuple[str, int], SystemRun] = {}
-    left_out = {system.name for system in design.systems if not is_available(system)}
+    missing = {system.name: missing_files(system) for system in design.systems}
     for comparison in comparisons:
         for side in comparison.sides:
             chain = design.chain(side.system)
-            if lacking := [system.name for system in chain if system.name in left_out]:
-                logging.warning("%s: the system %s is left out: the recipe has no file that %s needs", comparison.name,
-                                side.system, lacking[0])
+            if files := [file for system in chain for file in missing[system.name]]:
+                logging.warning("%s: the system %s is left out: it needs %s (docs/tables.md says where from)",
+                                comparison.name, side.system, files[0])
                 continue
             for system in chain:
                 for seed in range(design.seeds_of(comparison)) if seeds is None else seeds:
@@ -70,10 +70,10 @@ def missing_runs(design: Design, runs: list[SystemRun], known: Iterable[Run]) ->
     return [run for run in runs if (run.system.name, run.seed) in wanted]
 
 
-def is_available(system: System) -> bool:
-    """Whether the recipe has the files of a system."""
-    return all(Path(file).exists() for file in (system.units_config, system.acoustic_config, system.decode_config,
-                                                system.needs) if file)
+def missing_files(system: System) -> list[str]:
+    """The files that a system needs and the recipe does not have."""
+    files = (system.units_config, system.acoustic_config, system.decode_config, system.needs)
+    return [file for file in files if file and not Path(file).exists()]
 
 
 def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: Outputs) -> None:

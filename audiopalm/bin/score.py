@@ -28,6 +28,8 @@ def main() -> None:
         help="normaliser of BLEU and chrF of text; none: with case and punctuation, as published")
     add("--recognition", choices=["basic", "whisper"], default="basic", help="normaliser of WER and CER of text")
     add("--speech", choices=["english", "cvss", "whisper"], default="english", help="normaliser of judged speech")
+    add("--speaker_encoder", type=Path, metavar="FILE", help="a second encoder of voices, in ONNX, as WeSpeaker and "
+        "3D-Speaker publish them; its rows are speaker_cosine_onnx and speaker_win_onnx")
     add("--dnsmos", type=int, default=0, metavar="N", help="DNSMOS of N utterances per decode in the source's voice")
     add("--forgetting", type=int, default=0, metavar="N", help="also the loss of the texts of test sets, and BLEU of N "
         "translated texts of each language, by --text_lm and by --lm")

@@ -37,6 +37,7 @@ class Conditions:
     the vectors are standardised by, because the names of files depend on the folder of the repository.
     """
 
+    metric = "acoustic_consistency"
     signature = "log-mel statistics 80 x (mean, deviation, 10th percentile), standardised by utterances of the set"
 
     def __init__(self, recordings: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from audiopalm.scoring.forgetting import Models, forgetting_rows
 from audiopalm.scoring.judge import judge_signature
 from audiopalm.scoring.results import ResultRow
 from audiopalm.scoring.score_set import Run, score_set
+from audiopalm.scoring.speaker_encoder import OnnxSpeakerEncoder, Resemblyzer, SpeakerEncoder
 from audiopalm.scoring.unit_rows import unit_rows
 from audiopalm.stages.decode_record import DECODE
 
@@ -22,6 +23,7 @@ from audiopalm.stages.decode_record import DECODE
 class ScoreOptions:
     """The inputs and settings of a scoring. The fields are the options of the command of stage 12.
 
+    speaker_encoder: a second encoder of voices, an ONNX file (`audiopalm.scoring.speaker_encoder`).
     forgetting: the number of texts of each language and test set that the text LM (`text_lm`) and the model (`lm`)
     translate, to measure what the model has forgotten; 0 for none.
 
@@ -39,6 +41,7 @@ class ScoreOptions:
     translations: str = "basic"
     recognition: str = "basic"
     speech: str = "english"
+    speaker_encoder: Path | None = None
     dnsmos: int = 0
     forgetting: int = 0
     vocabulary: Path | None = None
@@ -53,8 +56,12 @@ def score_run(options: ScoreOptions) -> list[ResultRow]:
 
     Raises AudioPaLMError if the decodes are not those that stage 10 made last, or were made by several models.
     """
+    encoders: list[SpeakerEncoder] = [Resemblyzer()]
+    if options.speaker_encoder is not None:
+        encoders.append(OnnxSpeakerEncoder(options.speaker_encoder))
     settings = Run(options.recipe, options.seed, code_version(), options.output, parse_judges(options.judges),
-                   options.processes, options.translations, options.recognition, options.speech, options.dnsmos)
+                   options.processes, options.translations, options.recognition, options.speech, tuple(encoders),
+                   options.dnsmos)
     names = options.sets.split() or sets_of(options.decode_dir)
     test_sets = [TestSet(options.decode_dir, options.data_dir, name) for name in names]
     _check_models(test_sets, options.seed)

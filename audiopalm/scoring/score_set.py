@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -28,6 +28,7 @@ from audiopalm.scoring.prosody import Prosodies, likeness
 from audiopalm.scoring.quality import SIGNATURE as DNSMOS
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.results import MODEL_DIGITS, ResultRow
+from audiopalm.scoring.speaker_encoder import Resemblyzer, SpeakerEncoder
 from audiopalm.scoring.text import Normaliser, get_normaliser
 from audiopalm.scoring.voice import Voices, cosines, wins
 from audiopalm.stages.decode_record import decode_fingerprint
@@ -55,6 +56,7 @@ class Run:
     translations: str = "basic"
     recognition: str = "basic"
     speech: str = "english"
+    encoders: tuple[SpeakerEncoder, ...] = field(default_factory=lambda: (Resemblyzer(),))  # of voices
     quality: int = 0  # utterances per folder whose DNSMOS is measured, which takes about two seconds each
 
 
@@ -74,7 +76,7 @@ class Part:
 
 def score_set(test_set: TestSet, run: Run) -> list[ResultRow]:
     """All rows of a set. Transcripts of judges are also written as they are, to `.heard` beside `.ref` and `.hyp`."""
-    rows, voices = [], Voices(run.output / "voice")
+    rows, voices = [], [Voices(run.output / "voice", encoder) for encoder in run.encoders]
     for decode in test_set.decodes:
         for output in decode.task.outputs:
             part = Part(test_set, decode, output, run)
@@ -162,7 +164,7 @@ def _scored(part: Part, references: Mapping[str, str], hypotheses: Mapping[str, 
     return rows
 
 
-def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
+def _voice_rows(part: Part, voices: list[Voices]) -> list[ResultRow]:
     """Rows about voice, acoustic conditions and prosody of the output, and its DNSMOS for `run.quality` utterances.
 
     The output is compared with its source and with a recording of another speaker; the two true recordings are compared
@@ -183,19 +185,18 @@ def _voice_rows(part: Part, voices: Voices) -> list[ResultRow]:
     if wrong := test_set.other_prompt(decode):
         systems["other_prompt"] = wrong
     measured: list[tuple[str, str, Mapping[str, float | None], str]] = []  # metric, system, values, signature
-    encoders: dict[str, Voices | Conditions] = {"speaker_cosine": voices,
-                                                "acoustic_consistency": Conditions(recordings)}
-    for metric, encoder in encoders.items():
+    encoders: list[Voices | Conditions] = [*voices, Conditions(recordings)]
+    for encoder in encoders:
         signature = f"{encoder.signature}, other speaker of {company}"
         own, other = encoder.embed(sources), encoder.embed(other_files)
         for system, files in systems.items():
             made = encoder.embed(files)
             near, far = cosines(made, own), cosines(made, other)
-            measured.append((metric, system, near, signature))
+            measured.append((encoder.metric, system, near, signature))
             if system == "model":
-                measured.append((metric, "other", far, signature))
-            if metric == "speaker_cosine" and system != "true_audio":
-                measured.append(("speaker_win", system, wins(near, far), signature))
+                measured.append((encoder.metric, "other", far, signature))
+            if isinstance(encoder, Voices) and system != "true_audio":
+                measured.append((encoder.win_metric, system, wins(near, far), signature))
     if run.quality:
         chosen = spread(spoken, run.quality)
         measured += [("dnsmos", system, {name: dnsmos(read_audio(files[name])) for name in chosen if name in files},

@@ -1,75 +1,48 @@
-"""Speaker embeddings of whole utterances by Resemblyzer's GE2E, cached by the content of the audio file."""
+"""Speaker embeddings of whole utterances, cached by the content of the audio file; likeness of voices."""
 
-import logging
-import warnings
-from collections.abc import Callable, Mapping
-from functools import cache
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from audiopalm.core.compiling import compiling_alone
-from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path
 from audiopalm.core.progress import progress
 from audiopalm.data.audio import read_audio
 from audiopalm.data.audio_archive import hash_audio
+from audiopalm.scoring.speaker_encoder import SpeakerEncoder
 
-SIZE = 256
 SAVE_EVERY = 100  # files between two writes of the cache
 
 
 class Voices:
-    """Speaker embeddings `[256]` float32 of unit length; all zeros for silence and for speech that is too quiet."""
+    """Speaker embeddings `[size]` float32 of unit length by one encoder; zeros for silence and too little speech."""
 
-    signature = "resemblyzer 0.1.4 GE2E"
-
-    def __init__(self, cache_dir: str | Path) -> None:
-        self.path = Path(cache_dir) / "embeddings.safetensors"
+    def __init__(self, cache_dir: str | Path, encoder: SpeakerEncoder) -> None:
+        self.encoder, self.signature = encoder, encoder.signature
+        self.metric, self.win_metric = f"speaker_cosine{encoder.suffix}", f"speaker_win{encoder.suffix}"
+        name = hashlib.sha256(encoder.signature.encode()).hexdigest()[:8]
+        self.path = Path(cache_dir) / f"embeddings_{name}.safetensors"
         self.known: dict[str, np.ndarray] = load_file(self.path) if self.path.exists() else {}
 
     def embed(self, files: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """{utterance: audio path} -> {utterance: [256]}.
+        """{utterance: audio path} -> {utterance: [size]}.
 
-        Raises AudioPaLMError for unreadable audio, and if Resemblyzer is not installed.
+        Raises AudioPaLMError for unreadable audio, and if a package of the encoder is not installed.
         """
         hashes = {utterance: hash_audio(file) for utterance, file in files.items()}
         missing = {digest: files[utterance] for utterance, digest in hashes.items() if digest not in self.known}
         for count, digest in enumerate(progress(missing, len(missing), "embedding voices"), start=1):
-            self.known[digest] = embed_file(missing[digest])
+            self.known[digest] = self._embed_file(missing[digest])
             if count % SAVE_EVERY == 0 or count == len(missing):
                 with atomic_path(self.path) as temporary:
                     save_file(self.known, temporary)
         return {utterance: self.known[digest] for utterance, digest in hashes.items()}
 
-
-@cache
-def _encoder() -> Callable[[np.ndarray], np.ndarray]:
-    """A function from speech `[T]` float32 at 16 kHz to its embedding `[256]` float32."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # scipy.ndimage.morphology
-        try:
-            with compiling_alone():  # it imports librosa
-                from resemblyzer import VoiceEncoder, preprocess_wav
-        except ImportError as error:
-            raise AudioPaLMError(f"voices need the package Resemblyzer ({error}); run tools/setup.sh") from None
-    logging.info("loading the voice encoder")
-    encoder = VoiceEncoder("cpu", verbose=False)
-
-    def embed(samples: np.ndarray) -> np.ndarray:
-        speech = preprocess_wav(samples)
-        if len(speech) == 0:  # the voice activity detector has removed all samples
-            return np.zeros(SIZE, dtype=np.float32)
-        return encoder.embed_utterance(speech).astype(np.float32)
-
-    return embed
-
-
-def embed_file(file: str) -> np.ndarray:
-    """The embedding `[256]` float32 of an audio file."""
-    samples = read_audio(file)
-    return _encoder()(samples) if samples.any() else np.zeros(SIZE, dtype=np.float32)
+    def _embed_file(self, file: str) -> np.ndarray:
+        samples = read_audio(file)
+        return self.encoder.embed(samples) if samples.any() else np.zeros(self.encoder.size, dtype=np.float32)
 
 
 def cosines(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> dict[str, float | None]:

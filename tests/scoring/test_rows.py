@@ -18,7 +18,6 @@ from scoring_data import (
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256, write_json
-from audiopalm.data.audio import read_audio
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.scoring import judge, metrics
 from audiopalm.scoring.decodes import TestSet, sets_of
@@ -27,11 +26,8 @@ from audiopalm.scoring.results import select
 from audiopalm.scoring.score_set import Run, score_set, scored_texts
 
 
-def pitch_voice(file):
+def pitch_voice(encoder, samples):
     """A unit vector whose angle is the pitch: equal pitches have cosine 1."""
-    samples = read_audio(file)
-    if not samples.any():
-        return np.zeros(2, dtype=np.float32)
     angle = np.abs(np.fft.rfft(samples)).argmax() / 100
     return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
 

@@ -1,9 +1,10 @@
-"""Cosines and wins of speaker embeddings, and the encoder on real signals."""
+"""Cosines and wins of speaker embeddings, and Resemblyzer on real signals."""
 
 import numpy as np
 import pytest
 from scoring_data import write_wav
 
+from audiopalm.scoring.speaker_encoder import Resemblyzer
 from audiopalm.scoring.voice import Voices, cosines, wins
 
 
@@ -18,8 +19,8 @@ def test_embeddings_of_speech_and_of_silence_are_cached(tmp_path, monkeypatch):
     pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed (tools/setup.sh installs it)")
     assets = pytest.importorskip("moonshine_voice", reason="its package holds the recording").get_assets_path()
     files = {"speech": f"{assets}/beckett.wav", "silence": write_wav(tmp_path / "silent.wav", 0)}
-    embedded = Voices(tmp_path / "cache").embed(files)
+    embedded = Voices(tmp_path / "cache", Resemblyzer()).embed(files)
     assert np.linalg.norm(embedded["speech"]) == pytest.approx(1.0, abs=1e-4) and not embedded["silence"].any()
-    monkeypatch.setattr("audiopalm.scoring.voice.embed_file", lambda file: pytest.fail("not from the cache"))
-    again = Voices(tmp_path / "cache").embed(files)
+    monkeypatch.setattr(Resemblyzer, "embed", lambda self, samples: pytest.fail("not from the cache"))
+    again = Voices(tmp_path / "cache", Resemblyzer()).embed(files)
     assert all(np.array_equal(again[name], embedded[name]) for name in files)
