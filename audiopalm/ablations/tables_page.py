@@ -23,7 +23,8 @@ that the design finds with a probability of 80 %, stated before the runs; `visib
 measured."""
 NOT_RUN, UNFINISHED = "not run yet", "some seeds are missing"
 # {verdict: how a list of such comparisons is introduced}
-PLAIN = {"holds": "As in the paper", "does not hold": "Against the paper", "undecided": "Undecided at this scale",
+PLAIN = {"holds": "As in the paper, or as expected where it has no such table",
+         "does not hold": "Against the paper, or against what was expected", "undecided": "Undecided at this scale",
          "higher": "Higher (the paper says nothing)", "lower": "Lower (the paper says nothing)",
          UNFINISHED: "Not decided yet, some seeds are missing"}
 SMALL = """\
@@ -44,7 +45,7 @@ def markdown(design: Design, runs: list[Run]) -> str:
 
 def _plain_words(design: Design, runs: list[Run]) -> str:
     """Which comparisons of the present design are confirmed, contradicted, undecided and not run."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[str]]] = {}  # verdict -> question -> differences
     missing, count = 0, 0
     for comparison in design.comparisons:
         for before, after, result in differences(design, comparison, runs):
@@ -54,19 +55,26 @@ def _plain_words(design: Design, runs: list[Run]) -> str:
                 continue
             finished = result.seeds >= design.seeds_of(comparison)
             verdict = result.verdict(comparison.wanted_sign) if finished else UNFINISHED
-            found.setdefault(verdict, []).append(_finding(comparison, before, after, result))
+            question = f"`{comparison.name}`, {comparison.title}. {comparison.question}"
+            by_question = found.setdefault(verdict, {})
+            by_question.setdefault(question, []).append(_finding(comparison, before, after, result))
     lines = [line for verdict, title in PLAIN.items() if verdict in found
-             for line in (f"- **{title}**", *found[verdict])]
+             for line in (f"- **{title}**", *(f"  - {question} {_sentence(each)}"
+                                              for question, each in found[verdict].items()))]
     lines += [f"- **Not run yet**: {missing} of {count} comparisons."] if missing else []
     return "\n\n".join(["## In plain words", "\n".join(lines), SMALL])
 
 
+def _sentence(findings: list[str]) -> str:
+    text = "; ".join(findings)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _finding(comparison: Comparison, before: Side, after: Side, result: Difference) -> str:
-    """A line of a nested list: the question, and the difference that was found."""
+    """The difference that was found, in words."""
     metric = comparison.metric
-    return (f"  - `{comparison.name}`, {comparison.title}. {comparison.question} {after.label[:1].upper()}"
-            f"{after.label[1:]} against {before.label}: {shown(metric, result.value, True)} {METRICS[metric]} "
-            f"({_interval(metric, result)}).")
+    return (f"{after.label} against {before.label}: {shown(metric, result.value, True)} {METRICS[metric]} "
+            f"({_interval(metric, result)})")
 
 
 def differences(design: Design, comparison: Comparison, runs: list[Run]) -> list[tuple[Side, Side, Difference | None]]:
