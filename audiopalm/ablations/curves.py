@@ -21,7 +21,7 @@ conf/tables/tables.yaml.</p>
 
 def write_curves(design: Design, runs: list[Run]) -> str:
     """The page as HTML. A plot without results says so."""
-    plots = []
+    plots, order = [], [system.name for system in design.systems]
     for (axis, metric), comparisons in _plotted(design).items():
         lines = {comparison.title: _points(design, comparison, runs) for comparison in comparisons}
         title = comparisons[0].title if len(comparisons) == 1 else f"{METRICS[metric]} by {axis}"
@@ -29,7 +29,7 @@ def write_curves(design: Design, runs: list[Run]) -> str:
     for metric in FORGETTING:
         found = forgetting(design, runs, metric)
         values = {name: (fmean(before.values.values()), fmean(after.values.values()))
-                  for name, (before, after) in found.items()}
+                  for name, (before, after) in sorted(found.items(), key=lambda item: order.index(item[0]))}
         plots.append((f"What finetuning forgets: {METRICS[metric]}", before_and_after(values, "")))
     parts = [f"<h2>{html.escape(title)}</h2>\n" + (f'<img alt="{html.escape(title)}" src="{picture}">' if picture
              else "<p>Not run yet.</p>") for title, picture in plots]

@@ -119,15 +119,19 @@ def lines_with_intervals(lines: dict[str, list[tuple[float, float, float, float]
 
 
 def before_and_after(values: dict[str, tuple[float, float]], title: str) -> str | None:
-    """Two bars for each name, before and after; None without values."""
+    """A line for each name with a point before and a point after, the first name on top; None without values."""
     if not values:
         return None
-    figure, axes = _small(title)
-    places = np.arange(len(values))
-    for offset, (label, column) in enumerate(zip(("before", "after"), np.array(list(values.values())).T, strict=True)):
-        axes.bar(places + 0.4 * offset - 0.2, column, 0.38, label=label, alpha=0.85)
-    axes.set_xticks(places, list(values), rotation=90, fontsize=6)
-    axes.legend(frameon=False, fontsize=8)
+    figure, axes = pyplot.subplots(figsize=(6, 0.8 + 0.2 * len(values)), layout="constrained")
+    axes.set_title(title, fontsize=9)
+    places, (before, after) = np.arange(len(values)), np.array(list(values.values())).T
+    axes.hlines(places, before, after, color="0.75", linewidth=2, zorder=1)
+    for column, label, color in ((before, "before", "#2456a6"), (after, "after", "#d1661a")):
+        axes.scatter(column, places, label=label, color=color, s=24, zorder=2)
+    axes.set_yticks(places, list(values), fontsize=7)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=2)
     return _picture(figure, "svg")
 
 
