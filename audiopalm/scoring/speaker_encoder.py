@@ -68,38 +68,44 @@ class Resemblyzer:
 class OnnxSpeakerEncoder:
     """A speaker encoder in ONNX: log filterbanks `[1, frames, 80]`, mean subtracted -> `[1, size]`.
 
-    Raises AudioPaLMError for a missing file, and for a file that is not such a model.
+    Raises AudioPaLMError for a missing file, and for a file that is not such a model, which a trial shows.
     """
 
     suffix = "_onnx"
 
     def __init__(self, file: str | Path):
-        from onnxruntime import InferenceSession, SessionOptions
-
+        self.file = require(file)
+        try:
+            from onnxruntime import InferenceSession, SessionOptions
+        except ImportError as error:
+            raise AudioPaLMError(f"--speaker_encoder needs onnxruntime ({error}); run tools/setup.sh") from None
         options = SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self.session = InferenceSession(str(require(file)), options, providers=["CPUExecutionProvider"])
-        except AudioPaLMError:
-            raise
+            self.session = InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            trials = [self._run(np.zeros((frames, BANDS), dtype=np.float32)) for frames in (100, 150)]
         except Exception as error:  # onnxruntime's errors have no common class
-            raise AudioPaLMError(f"{file} is not an ONNX model: {str(error).splitlines()[0]}") from None
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].shape[-1] not in (BANDS, None):
-            raise AudioPaLMError(f"{file} is not a speaker encoder of {BANDS} filterbanks: its inputs are "
-                                 + ", ".join(f"{each.name} {each.shape}" for each in inputs))
-        if not isinstance(outputs[0].shape[-1], int):
-            raise AudioPaLMError(f"{file} is not a speaker encoder: its output {outputs[0].name} has no fixed size")
-        self.size = outputs[0].shape[-1]
+            raise AudioPaLMError(f"{file} is not a speaker encoder in ONNX that takes {BANDS} filterbanks: "
+                                 f"{str(error).splitlines()[0]}") from None
+        shapes = [trial.shape for trial in trials]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != 1:
+            raise AudioPaLMError(f"{file} is no speaker encoder: 100 and 150 frames give {shapes[0]} and {shapes[1]}, "
+                                 "not one embedding each")
+        self.size = shapes[0][1]
         self.signature = f"{Path(file).name} {sha256(file):.8}"
 
+    def _run(self, features: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {self.session.get_inputs()[0].name: features[None]})[0]
+
     def embed(self, samples: np.ndarray) -> np.ndarray:
+        """As `SpeakerEncoder.embed`. Raises AudioPaLMError if the model gives no finite numbers."""
         if len(samples) < SHORTEST:
             return np.zeros(self.size, dtype=np.float32)
         features = filterbanks(samples)
-        features -= features.mean(0)
-        embedding = self.session.run(None, {self.session.get_inputs()[0].name: features[None]})[0][0]
-        return (embedding / max(np.linalg.norm(embedding), 1e-9)).astype(np.float32)
+        embedding = self._run(features - features.mean(0))[0].astype(np.float32)
+        if not np.isfinite(embedding).all():
+            raise AudioPaLMError(f"{self.file} gives an embedding that is not finite, for {len(samples)} samples")
+        return embedding / max(np.linalg.norm(embedding), np.float32(1e-9))
 
 
 def filterbanks(samples: np.ndarray) -> np.ndarray:
@@ -108,7 +114,7 @@ def filterbanks(samples: np.ndarray) -> np.ndarray:
     Raises AudioPaLMError if lhotse is not installed.
     """
     with torch.inference_mode():
-        return _filterbank_layer()(torch.from_numpy(samples)[None])[0].numpy().copy()
+        return _filterbank_layer()(torch.from_numpy(samples)[None])[0].numpy()
 
 
 @cache

@@ -20,17 +20,21 @@ def noise(seconds, seed=0):
     return np.random.default_rng(seed).normal(0, 0.1, int(seconds * 16000)).astype(np.float32)
 
 
+def save_model(file, operation, inputs, shape=("batch", 80)):
+    """Save a model of one operation on filterbanks `[B, T, 80]`; return the file."""
+    feats = helper.make_tensor_value_info("feats", TensorProto.FLOAT, ["batch", "frames", 80])
+    embs = helper.make_tensor_value_info("embs", TensorProto.FLOAT, shape)
+    node = helper.make_node(operation, inputs, ["embs"], **({"keepdims": 0} if "axes" in inputs else {}))
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    graph = helper.make_graph([node], "encoder", [feats], [embs], initializer=[axes] if "axes" in inputs else [])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
+    return file
+
+
 @pytest.fixture
 def encoder(tmp_path):
     """A model whose embedding is the length of each filterbank over time, `[B, T, 80]` -> `[B, 80]`."""
-    feats = helper.make_tensor_value_info("feats", TensorProto.FLOAT, ["batch", "frames", 80])
-    embs = helper.make_tensor_value_info("embs", TensorProto.FLOAT, ["batch", 80])
-    node = helper.make_node("ReduceL2", ["feats", "axes"], ["embs"], keepdims=0)
-    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
-    graph = helper.make_graph([node], "encoder", [feats], [embs], initializer=[axes])
-    file = tmp_path / "encoder.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
-    return file
+    return save_model(tmp_path / "encoder.onnx", "ReduceL2", ["feats", "axes"])
 
 
 def test_filterbanks_are_those_of_kaldi():
@@ -74,11 +78,15 @@ def test_files_that_are_no_speaker_encoder_are_refused(tmp_path):
     with pytest.raises(AudioPaLMError, match="none.onnx does not exist"):
         OnnxSpeakerEncoder(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("a pointer of Git LFS")
-    with pytest.raises(AudioPaLMError, match="text.onnx is not an ONNX model"):
+    with pytest.raises(AudioPaLMError, match="text.onnx is not a speaker encoder in ONNX"):
         OnnxSpeakerEncoder(tmp_path / "text.onnx")
     other = Path(silero_vad.__file__).parent / "data/silero_vad.onnx"
-    with pytest.raises(AudioPaLMError, match="not a speaker encoder of 80 filterbanks: its inputs are"):
+    with pytest.raises(AudioPaLMError, match="silero_vad.onnx is not a speaker encoder in ONNX that takes 80"):
         OnnxSpeakerEncoder(other)
+    with pytest.raises(AudioPaLMError, match=r"100 and 150 frames give \(1, 100, 80\) and \(1, 150, 80\)"):
+        OnnxSpeakerEncoder(save_model(tmp_path / "frames.onnx", "Sqrt", ["feats"], ["batch", "frames", 80]))
+    with pytest.raises(AudioPaLMError, match="logarithm.onnx gives an embedding that is not finite"):
+        OnnxSpeakerEncoder(save_model(tmp_path / "logarithm.onnx", "ReduceLogSum", ["feats", "axes"])).embed(noise(1))
 
 
 def test_stage_12_writes_rows_of_the_second_encoder(encoder, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import logging
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +36,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("downloads/campplus.onnx"))
     args = parser.parse_args()
     try:
-        import onnx  # noqa: F401 (the exporter of torch needs both)
-        import onnxscript  # noqa: F401
+        import onnx
+        import onnxscript  # noqa: F401 (the exporter of torch needs it)
     except ImportError as error:
         raise AudioPaLMError(f"{error}; run tools/setup.sh") from None
     with tempfile.TemporaryDirectory() as folder:
@@ -46,12 +47,19 @@ def main() -> None:
         model = load_file(code).CAMPPlus(feat_dim=BANDS, embedding_size=SIZE)
         model.load_state_dict(torch.load(weights, weights_only=True))
     model.xvector.dense.nonlinear.relu = nn.Identity()
-    for name in ("onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they write hundreds of lines
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they write hundreds of lines
+    warnings.simplefilter("ignore", FutureWarning)  # of torch to itself
     with atomic_path(args.output) as temporary:
         torch.onnx.export(model.eval(), (torch.zeros(1, 300, BANDS),), temporary, input_names=["feats"],
                           output_names=["embs"], dynamic_shapes=({0: "batch", 1: "frames"},), dynamo=True,
                           external_data=False, verbose=False)
+        exported = onnx.load(temporary)
+        # The exporter notes the temporary folder in them. Without them every export is the same file, with one SHA-256.
+        for part in (exported, exported.graph, *exported.graph.node, *exported.graph.value_info, *exported.graph.input,
+                     *exported.graph.output):
+            del part.metadata_props[:]
+        onnx.save(exported, temporary)
     logging.info("wrote %s", args.output)
 
 
