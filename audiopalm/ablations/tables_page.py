@@ -66,14 +66,18 @@ def _plain_words(design: Design, runs: list[Run]) -> str:
 
 
 def _sentence(findings: list[str]) -> str:
-    text = "; ".join(findings)
-    return f"{text[:1].upper()}{text[1:]}."
+    return "; ".join(findings) + "."
+
+
+def _pair(before: Side, after: Side) -> str:
+    """The two sides of a difference; their labels are set apart, because they may be half sentences."""
+    return f"*{after.label}* against *{before.label}*"
 
 
 def _finding(comparison: Comparison, before: Side, after: Side, result: Difference) -> str:
     """The difference that was found, in words."""
     metric = comparison.metric
-    return (f"{after.label} against {before.label}: {shown(metric, result.value, True)} {METRICS[metric]} "
+    return (f"{_pair(before, after)}: {shown(metric, result.value, True)} {METRICS[metric]} "
             f"({_interval(metric, result)})")
 
 
@@ -109,7 +113,7 @@ def _overview(design: Design, runs: list[Run]) -> str:
                 shown(comparison.metric, found.value, True), _interval(comparison.metric, found),
                 shown(comparison.metric, found.visible), f"**{found.verdict(comparison.wanted_sign)}**"
                 + (f" ({found.seeds} of {wanted} seeds)" if found.seeds < wanted else "")]
-            lines.append([f"`{comparison.name}`", f"{after.label} against {before.label}", METRICS[comparison.metric],
+            lines.append([f"`{comparison.name}`", _pair(before, after), METRICS[comparison.metric],
                           claim, *cells[:2], shown(comparison.metric, expected), *cells[2:]])
     header = ["table", "comparison", "metric", "paper", "ours", "interval", "expected", "visible", "verdict"]
     return f"## All verdicts\n\n{table(header, lines)}"
@@ -167,14 +171,16 @@ def sentences(design: Design, comparison: Comparison, runs: list[Run]) -> list[s
         if found is None:
             continue
         verdict = found.verdict(comparison.wanted_sign)
-        claim = f"that it is {comparison.paper_says} " if comparison.paper_says != "nothing" else ""
-        scale = " at this scale" if verdict == "undecided" else ""
+        undecided = verdict == "undecided"
+        claim = (f"{'whether' if undecided else 'that'} it is {comparison.paper_says} {'is ' if undecided else ''}"
+                 if comparison.paper_says != "nothing" else "")
+        scale = " at this scale" if undecided else ""
         visible = f"; a difference of {shown(comparison.metric, found.visible)} would have been seen" \
-            if verdict == "undecided" and found.visible else ""
+            if undecided and found.visible else ""
         interval = _interval(comparison.metric, found)
         if found.low is not None:
             interval = f"interval {interval}"
-        results.append(f"{after.label} against {before.label}: {shown(comparison.metric, found.value, True)} "
+        results.append(f"{_pair(before, after)}: {shown(comparison.metric, found.value, True)} "
                        f"({interval}); {claim}**{verdict}{scale}**{visible}.")
     return [*(results or [f"Of this design {NOT_RUN}."]), sees]
 

@@ -116,7 +116,7 @@ def test_each_run_is_done_once_and_is_on_the_page(recipe):
     page = (recipe / "TABLES.md").read_text()
     assert "| one | `a` |  | 23.5 | 0.7 | 17.1 to 29.9 | 2 | 100 | 150 | 1.1e+04 |" in page
     assert "| three | `c` |  | not run yet |" in page
-    assert "two against one: -13.0" in page and "**does not hold**" in page
+    assert "*two* against *one*: -13.0" in page and "**does not hold**" in page
     assert "<svg" not in page and "data:image/svg" in (recipe / "exp/tables/plots.html").read_text()
     earlier = calls(recipe)
     run_ablations()

@@ -51,7 +51,7 @@ def test_the_metric_decides_whether_more_is_better(paper_says, metric, verdict):
 def test_the_page_has_means_costs_and_what_was_not_run():
     design = make_design()
     page = markdown(design, [])
-    assert "| `table5` | two against one | BLEU | better | not run yet |" in page
+    assert "| `table5` | *two* against *one* | BLEU | better | not run yet |" in page
     assert "- **Not run yet**: 1 of 1 comparisons." in page and "What small scale cannot say" in page
     assert "Of this design not run yet. With 2 seeds the design finds a difference of" in page
     assert "    ./tables.sh table5" in page and "## What finetuning forgets" in page and "Not run yet." in page
@@ -61,8 +61,8 @@ def test_the_page_has_means_costs_and_what_was_not_run():
     assert "| one | `a` | 1.0 | 11.5 | 0.7 |" in page and "| 2 | 10 | 20 | 1.2e+04 |" in page
     assert "| two | `b` | 2.0 | 21.0 |  |  | 1 |" in page
     assert "+9.5 (one seed has no spread)" in page and "**undecided** (1 of 2 seeds)" in page
-    assert ("- **Not decided yet, some seeds are missing**\n  - `table5`, Table 5: one, two. Is two better? Two "
-            "against one: +9.5 BLEU (one seed has no spread).\n") in page
+    assert ("- **Not decided yet, some seeds are missing**\n  - `table5`, Table 5: one, two. Is two better? *two* "
+            "against *one*: +9.5 BLEU (one seed has no spread).\n") in page
     assert "| `a` | 1.000 | 2.000 | +1.00 (-5.35 to +7.35) |" in page
 
 
