@@ -200,12 +200,12 @@ class Launcher:
                        "AUDIOPALM_PYTHON": sys.executable} | os.environ
         log = folder / "log" / "run.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        logging.info("%s: %s", folder, shlex.join(command))
         words = [sys.executable, *command[1:]] if command[0] == "python" else command
         with open(log, "a", encoding="utf-8") as stream:
             with self.starting:
                 if self.stopped:
                     raise AudioPaLMError(f"{folder} was not started")
+                logging.info("%s: %s", folder, shlex.join(command))
                 child = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=environment,
                                          preexec_fn=lambda: end_with_parent(signal.SIGTERM))
                 self.children.append(child)
