@@ -74,19 +74,23 @@ def find_recordings(inputs: list[str]) -> dict[str, str | bytes]:
 
 def read_texts(inputs: list[str]) -> dict[str, str]:
     """{number: text}; the numbers `0001`, `0002`, ... are the names of the texts."""
-    texts = [" ".join(sys.stdin.read().split()) if text == STDIN else text for text in inputs]
+    texts = [sys.stdin.read() if text == STDIN else text for text in inputs]
     return {f"{number:04d}": text for number, text in enumerate(texts, start=1)}
 
 
-def output_files(options: Any, names: list[str]) -> dict[str, Path]:
-    """{name of an input: file for its speech}; empty without -o. Raises AudioPaLMError for unwritable files."""
+def output_files(options: Any, names: list[str], read: list[str]) -> dict[str, Path]:
+    """{name of an input: file for its speech}; empty without -o.
+
+    read: paths of the recordings that the command reads. Raises AudioPaLMError for unwritable files, and for an output
+    that is one of `read`.
+    """
     if options.out is None:
         return {}
     from audiopalm.data.audio import FORMATS, check_output
 
     out = Path(options.out)
     if len(names) == 1 and out.suffix and not out.is_dir():
-        return {names[0]: check_output(out)}
+        return {names[0]: check_output(out, read)}
     if out.is_file() or (out.suffix in FORMATS and not out.is_dir()):
         raise AudioPaLMError(f"-o {out} is one file for {len(names)} inputs; name a folder")
     files: dict[str, Path] = {}
@@ -100,7 +104,7 @@ def output_files(options: Any, names: list[str]) -> dict[str, Path]:
     except OSError as error:
         raise AudioPaLMError(f"the folder {out} cannot be made: {error.strerror}") from None
     for file in files.values():
-        check_output(file)
+        check_output(file, read)
     return files
 
 
@@ -116,7 +120,8 @@ def answer_all(options: Any, inputs: dict[str, Any], rows: list[Task], target: s
         raise AudioPaLMError("--srt takes one input; several are written with --json")
     if options.voice is not None and not Path(options.voice).is_file():
         raise AudioPaLMError(f"voice {options.voice!r} does not exist or is not a file")
-    files = output_files(options, list(inputs))
+    read = [value for value in inputs.values() if isinstance(value, str)] if rows[0].input == AUDIO else []
+    files = output_files(options, list(inputs), read if options.voice is None else [*read, options.voice])
     model = load_model(options)
     failed = 0
     names = list(inputs)
@@ -169,21 +174,30 @@ class Answers:
 
     def answer(self, group: dict[str, Any]) -> int:
         """Answer a group of inputs as one batch; returns the number of failures."""
-        names, tag, failed = list(group), self.tag(), 0
-        try:
-            if len(names) > 1:
-                answers: list[Answer] = self.model(task=tag, **self.arguments(list(group.values())))
-                for name, answer in zip(names, answers, strict=True):
-                    self.finish(name, tag, answer)
-                return 0
-        except AudioPaLMError:
-            pass  # one of the inputs has no answer; each input is answered alone, to report which
-        for name in names:
+        tag, failed = self.tag(), 0
+        answers = self.together(tag, group)
+        for name, value in group.items():
             try:
-                self.finish(name, tag, self.alone(name, tag, group[name]), shown=not self.named)
+                if name in answers:
+                    self.finish(name, tag, answers[name])
+                else:
+                    self.finish(name, tag, self.alone(name, tag, value), shown=not self.named)
             except AudioPaLMError as error:
                 failed += self.fail(name, error)
         return failed
+
+    def together(self, tag: str, group: dict[str, Any]) -> "dict[str, Answer]":
+        """{name: answer} of several inputs as one batch; empty if one of them is refused, or for a single input.
+
+        Each of them is then answered alone, which names the refused one.
+        """
+        if len(group) == 1:
+            return {}
+        try:
+            answers: list[Answer] = self.model(task=tag, **self.arguments(list(group.values())))
+        except AudioPaLMError:
+            return {}
+        return dict(zip(group, answers, strict=True))
 
     def tag(self) -> str:
         """The tag of the first task that the model was trained on in these languages. All inputs have the same tag."""

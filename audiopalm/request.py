@@ -143,7 +143,10 @@ def voice_samples(voice: Speech, what: str = "voice") -> np.ndarray:
 
 
 def check_text(text: object, tag: str) -> str:
-    """The text itself; raises AudioPaLMError if it is not a string, is empty, or is too long."""
+    """The text with single spaces between its words; a newline would end the input in the token sequence.
+
+    Raises AudioPaLMError if it is not a string, is empty, or is too long.
+    """
     if not isinstance(text, str):
         raise AudioPaLMError(f"{tag} needs a text, found {type(text).__name__}")
     if not text.strip():
@@ -152,20 +155,21 @@ def check_text(text: object, tag: str) -> str:
         raise AudioPaLMError("the text has half a character (a lone surrogate); decode it as UTF-8")
     if len(text) > LONGEST_TEXT:
         raise AudioPaLMError(f"the text has {len(text)} characters, at most {LONGEST_TEXT} can be answered; divide it")
-    return text
+    return " ".join(text.split())
 
 
 def check_files(source: str, task: str, voice: str | None, out: str | None, seed: int) -> None:
     """Check the arguments of a command before a model is loaded.
 
-    Raises AudioPaLMError for an unknown task, for missing files, for an output that cannot be written, and for a task
-    that speaks without `out` or a voice.
+    Raises AudioPaLMError for an unknown task, for missing files, for an output that cannot be written or is an input,
+    and for a task that speaks without `out` or a voice.
     """
     request = make_request(task, DecodingConfig(), seed, 1)
     if request.speaks:
         if out is None:
             raise AudioPaLMError(f"{task} speaks: say where to write it with --out y.wav")
-        check_output(out)
+        read = [source] if request.task.input == AUDIO else []
+        check_output(out, read if voice is None else [*read, voice])
         if voice is None and request.task.input != AUDIO:
             raise AudioPaLMError(f"{task} needs a recording of the voice to speak in: give --voice")
     for path in (source if request.task.input == AUDIO else None, voice):

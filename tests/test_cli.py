@@ -88,6 +88,25 @@ def test_a_bad_file_is_named_and_the_others_are_answered(command, tmp_path):
     assert len(err) == 2 and "bad.wav" in err[0] and err[1] == "audiopalm: 1 of 2 inputs could not be answered"
 
 
+def test_each_answer_is_printed_once_where_nobody_speaks_in_a_recording(command, tmp_path):
+    soundfile.write(tmp_path / "b.wav", [0.0] * 16000, 16000)
+    names = [speech(tmp_path / "a.wav"), tmp_path / "b.wav", speech(tmp_path / "c.wav")]
+    code, out, err = command("transcribe", *names, "--from", "es", "--json")
+    assert code == 2 and [json.loads(line)["input"] for line in out] == [str(names[0]), str(names[2])]
+    assert sum("nobody speaks" in line for line in err) == 1
+
+
+def test_a_recording_that_is_read_is_never_overwritten(command, tmp_path):
+    recording = speech(tmp_path / "x.wav")
+    before = recording.read_bytes()
+    for arguments in (["translate", recording, "--from", "es", "--to", "en", "-o", recording],
+                      ["translate", tmp_path, "--from", "es", "--to", "en", "-o", tmp_path],
+                      ["speak", "one", "--voice", recording, "-o", recording]):
+        code, _, err = command(*arguments)
+        assert code == 2 and "is a recording that is read, and would be overwritten; name another file" in err[-1]
+    assert recording.read_bytes() == before
+
+
 def test_standard_input_may_be_a_recording_or_texts(command, tmp_path, monkeypatch):
     recording = speech(tmp_path / "x.wav").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(recording)))

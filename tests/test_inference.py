@@ -53,6 +53,8 @@ def test_a_call_answers_with_text_and_speech_of_its_task(model, tmp_path):
     assert combined.segments[0].mean_scores.keys() == {"asr", "ast", "s2st"} and combined.confidence is None
     assert model(wav, task="[ASR Spanish]").audio is None
     assert set(model(text="uno dos", task="[MT Spanish English]").text) == {"mt"}
+    lines = model(text=" uno\n dos\n", task="[MT Spanish English]")  # a newline would end the input
+    assert lines.text == model(text="uno dos", task="[MT Spanish English]").text
     said = model(text="one two", task="[TTS English]", voice=wav)
     again = model(text="one two", task="[TTS English]", voice=(spoken(), 16000))
     assert said.audio is not None and np.abs(said.audio - again.audio).max() < 0.02  # the file has 16 bits

@@ -24,7 +24,8 @@ def main() -> None:
                         help="folder with units/, acoustic/ and codec/: of stage 14, or exp/ (default: %(default)s)")
     add_seed(parser)
     args = parse_with_overrides(parser, "temperature=0")
-    output, samples = check_output(args.output), read_audio(args.input)
+    output = check_output(args.output, [args.input, args.voice] if args.voice else [args.input])
+    samples = read_audio(args.input)
     voice = read_audio(args.voice) if args.voice else samples
     print(resynthesize(samples, voice, output, args.model, args.seed, args.overrides))
 

@@ -1,6 +1,8 @@
 """Reading and writing speech: mono float32 at one sample rate."""
 
 import io
+import os
+from collections.abc import Iterable
 from math import gcd
 from pathlib import Path
 from typing import BinaryIO
@@ -68,13 +70,19 @@ def _read(stream: BinaryIO, path: str | Path) -> tuple[np.ndarray, int]:
                                                       "other formats by ffmpeg") from None
     if len(samples) == 0:
         raise DamagedAudio(path, "holds no samples")
-    if not np.isfinite(samples).all():
-        raise DamagedAudio(path, "holds samples that are not numbers")
+    finite(samples, path)
     if lost := missing_bytes(stream):
         raise DamagedAudio(path, "is cut off", f"{lost} bytes of its samples are missing")
     if (not is_mp3 and len(samples) < stated) or (tagged and abs(stated - len(samples)) > MP3_SLACK):
         raise DamagedAudio(path, "is damaged", f"{len(samples)} of {stated} samples can be decoded")
     return samples, rate
+
+
+def finite(samples: np.ndarray, path: str | Path) -> np.ndarray:
+    """The samples of the file `path`. Raises DamagedAudio if one of them is not a number."""
+    if not np.isfinite(samples).all():
+        raise DamagedAudio(path, "holds samples that are not numbers")
+    return samples
 
 
 def _mono(file: soundfile.SoundFile) -> np.ndarray:
@@ -109,8 +117,14 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) 
         soundfile.write(str(temporary), np.clip(samples, -1.0, 1.0), rate, subtype="PCM_16")
 
 
-def check_output(path: str | Path) -> Path:
-    """Return `path` if speech can be written there; AudioPaLMError otherwise. Call it before the speech is made."""
+def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
+    """Return `path` if speech can be written there. Call it before the speech is made.
+
+    Raises AudioPaLMError for a path that cannot be written, and for one of `inputs`, the recordings that are read.
+    """
+    for recording in inputs:
+        if os.path.exists(path) and os.path.exists(recording) and os.path.samefile(path, recording):
+            raise AudioPaLMError(f"{path} is a recording that is read, and would be overwritten; name another file")
     return check_writable(path, FORMATS)
 
 

@@ -13,7 +13,7 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path
 from audiopalm.core.partials import partial_path
-from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, read_audio
+from audiopalm.data.audio import SAMPLE_RATE, DamagedAudio, finite, read_audio
 from audiopalm.data.audio_archive import SETTINGS, open_audio, write_audio_ark
 from audiopalm.stages.audio_store import write_index
 from audiopalm.stages.jobs import Result, work
@@ -87,7 +87,7 @@ def read_cut(path: str, start: float, end: float) -> np.ndarray:
             with open_audio(path) as stream, soundfile.SoundFile(stream) as file:
                 if (file.samplerate, file.channels) == (SAMPLE_RATE, 1) and 0 <= first < last <= file.frames:
                     file.seek(first)
-                    return file.read(last - first, dtype="float32")
+                    return finite(file.read(last - first, dtype="float32"), path)
         except soundfile.LibsndfileError:
             pass  # `decoded` reads the whole file and raises an error with the reason
     source = decoded(path)

@@ -123,6 +123,20 @@ def test_bad_audio_is_refused_in_one_line(tmp_path, content, message):
     assert not (tmp_path / "out" / "wav.scp").exists()
 
 
+def test_cuts_with_samples_that_are_not_numbers_are_removed_and_named(tmp_path):
+    samples = np.full(RATE, 0.1, dtype=np.float32)
+    samples[RATE // 2] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "good.wav", np.full(RATE, 0.1), RATE)
+    for name, values in (("wav.scp", [str(tmp_path / "good.wav"), str(tmp_path / "nan.wav")]), ("text", ["x", "x"]),
+                         ("utt2spk", ["a", "a"]), ("segments", ["a-good 0 0.8", "a-nan 0.2 0.8"])):
+        write_table(tmp_path / "data" / name, dict(zip(["a-good", "a-nan"], values, strict=True)))
+    format_set(tmp_path / "data", tmp_path / "out", tmp_path / "audio", max_drop=0.9)
+    assert list(read_table(tmp_path / "out" / "text")) == ["a-good"]
+    removed = (tmp_path / "out" / "removed.tsv").read_text()
+    assert removed == "a-nan\tutterance\tholds samples that are not numbers\n"
+
+
 def test_a_damaged_mp3_is_removed_and_named_and_other_recordings_stay(tmp_path):
     whole = mp3(2.0)
     untagged = whole.replace(b"Xing", b"XXXX").replace(b"Info", b"XXXX")
