@@ -9,8 +9,17 @@ import torch
 from torch import Tensor
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.audio import SAMPLE_RATE
 
 MADE_BY = "stage 4 (codec)"
+FRAME_RATE = 50  # Hz, of every codec: acoustic models generate two frames for each unit
+
+
+def check_hop(hop: int) -> None:
+    """Raise AudioPaLMError unless `hop` samples per frame give FRAME_RATE frames a second."""
+    if hop * FRAME_RATE != SAMPLE_RATE:
+        raise AudioPaLMError(f"codec: {hop} samples per frame are {SAMPLE_RATE / hop:g} frames a second, but acoustic "
+                             f"models need {FRAME_RATE}: {SAMPLE_RATE // FRAME_RATE} samples")
 
 
 class Codec(ABC):

@@ -1,6 +1,7 @@
 """ESPnet's SoundStream (espnet2.gan_codec) at 16 kHz and 50 Hz as a `Codec`, for full-scale training."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiopalm.codec.base import MADE_BY, Codec
+from audiopalm.codec.base import MADE_BY, Codec, check_hop
 from audiopalm.core import optional
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
 from audiopalm.core.files import read_object
@@ -30,6 +31,9 @@ class SoundStreamConfig:
     ratios: tuple[int, ...] = ranged((8, 5, 4, 2), low=1, high=1000)  # their product is the hop: 320 samples, 50 Hz
     levels: int = ranged(8, low=1, high=64)
     size: int = ranged(1024, low=1, high=MAX_SIZE)
+
+    def __post_init__(self) -> None:
+        check_hop(prod(self.ratios))
 
 
 def build_generator(config: SoundStreamConfig) -> nn.Module:

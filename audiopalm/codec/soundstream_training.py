@@ -162,12 +162,15 @@ def train_soundstream(data: str | Path, config: SoundStreamTraining, output: str
     """Train on the speech of a data directory, and write config.json, model.safetensors and log.jsonl to `output`.
 
     init: a trained SoundStream whose decoder is trained further. Its encoder and codebooks are frozen, so that the
-    meaning of its ids does not change. Raises AudioPaLMError if espnet is not installed, or if `init` is given and
-    `quantise_from` is not 0.
+    meaning of its ids does not change. Raises AudioPaLMError if espnet is not installed, for a `quantise_from` without
+    any step after it, and if `init` is given and `quantise_from` is not 0.
     """
     trained = None if init is None else SoundStreamCodec.load(init)
     if trained is not None and config.quantise_from:
         raise AudioPaLMError("--init_codec trains the decoder of a trained codec further, which needs quantise_from: 0")
+    if config.quantise_from >= config.training.steps:
+        raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
+                             "quantiser would not be trained; give a smaller quantise_from or more steps")
     if trained is not None:
         config.model = trained.config
     made_from = made_from_speech(config, seed, data, dev)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiopalm.codec.base import MADE_BY, Codec, in_batches, pad_together, padding_mask
+from audiopalm.codec.base import MADE_BY, Codec, check_hop, in_batches, pad_together, padding_mask
 from audiopalm.codec.convnext import ConvNeXt
 from audiopalm.codec.source_filter import SourceFilterConfig, SourceFilterDecoder
 from audiopalm.core.config import MAX_SIZE, from_dict, ranged
@@ -34,7 +34,7 @@ class SpectralConfig:
 
     kind: str = "spectral"
     bands: int = ranged(100, low=1, high=MAX_SIZE)
-    hop: int = ranged(320, low=1, high=16000)  # samples per frame; 320 is 50 Hz
+    hop: int = ranged(320, low=1, high=16000)  # samples per frame: 50 Hz, the only rate that acoustic models take
     n_fft: int = ranged(1280, low=1, high=MAX_SIZE)
     encoder_dim: int = ranged(192, low=1, high=MAX_SIZE)
     encoder_blocks: int = ranged(4, low=0, high=1000)
@@ -42,6 +42,9 @@ class SpectralConfig:
     decoder: SourceFilterConfig = field(default_factory=SourceFilterConfig)
     levels: int = ranged(8, low=1, high=64)
     size: int = ranged(1024, low=1, high=MAX_SIZE)
+
+    def __post_init__(self) -> None:
+        check_hop(self.hop)
 
 
 class SpectralModel(nn.Module):

@@ -220,6 +220,8 @@ def _convert(hint: Any, value: Any, where: str, base: Any = None) -> Any:
             raise AudioPaLMError(f"{where}: expected {plain.__name__}, found {shown(value)}")
         if plain is int and abs(value) > LARGEST_INT:
             raise AudioPaLMError(f"{where}: {shown(value)} is too large")
+    if plain is tuple and Ellipsis not in arguments and len(value) != len(arguments):
+        raise AudioPaLMError(f"{where}: expected {len(arguments)} values, found {shown(value)}")
     if plain in (list, tuple) and arguments:
         return plain(_convert(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
     if plain is dict and arguments:

@@ -6,6 +6,7 @@ TensorBoard, validation, early stopping, checkpoints and exact resume.
 """
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -335,7 +336,8 @@ class _Loop:
     def _validate(self, step: int) -> dict[str, float]:
         """Dev losses with their mean as `loss`; where it is the lowest, the weights are saved as the best.
 
-        Every process computes the losses, and those of the first process count.
+        Every process computes the losses, and those of the first process count. Raises AudioPaLMError for a loss that
+        is not a number.
         """
         self._set_mode(train=False)
         with torch.no_grad(), self.fabric.autocast():
@@ -346,6 +348,10 @@ class _Loop:
         dev = {name: round(value, 6) for name, value in dev.items()}
         dev.setdefault("loss", sum(dev.values()) / len(dev))
         dev = self.fabric.broadcast(dev)
+        if math.isnan(dev["loss"]):
+            names = ", ".join(name for name, value in dev.items() if math.isnan(value))
+            raise AudioPaLMError(f"the dev loss is not a number after step {step + 1} ({names}), so that the best "
+                                 "checkpoint cannot be chosen")
         logging.info("step %d dev: %s", step + 1, ", ".join(f"{name} {value:.3f}" for name, value in dev.items()))
         if step >= self.training.comparable_from:
             better = self.state.best is None or dev["loss"] < self.state.best.loss

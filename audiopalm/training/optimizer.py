@@ -36,7 +36,7 @@ class OptimizerConfig:
     final_rate: float = ranged(1e-5, low=0)
     warmup_steps: int = ranged(100, low=0)
     schedule: str = chosen("cosine", tuple(SHAPES))
-    betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
+    betas: tuple[float, float] = ranged((0.9, 0.98), low=0, high=0.99999)  # of AdamW
     weight_decay: float = ranged(0.1, low=0)
     clip: float = ranged(1.0, above=0)  # largest norm of the gradient
 

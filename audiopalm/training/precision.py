@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from audiopalm.core.partials import partial_path
+
 PRECISIONS = ("auto", "32-true", "bf16-mixed")  # the last two are Lightning Fabric's names
 MIN_SPEEDUP = 1.3  # bfloat16 products must be this much faster, because conversions take time
 
@@ -40,13 +42,16 @@ def choose_precision(wanted: str, output: str | Path) -> str:
     path = Path(output) / "precision.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"precision.{os.getpid()}.tmp")
+        temporary = partial_path(path)
         temporary.write_text(measured_precision(), encoding="utf-8")
         try:
             os.link(temporary, path)  # fails in all processes but the first
         except FileExistsError:
             pass
-        temporary.unlink()
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                temporary.replace(path)
+        temporary.unlink(missing_ok=True)
     return path.read_text(encoding="utf-8")
 
 

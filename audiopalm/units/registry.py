@@ -104,11 +104,11 @@ def kind_of(settings: dict[str, Any], path: Path) -> str:
 
 
 def save_units(model: SpeechEncoder, output: Path) -> None:
-    """Write model.safetensors and config.json with the kind and the hash of the codebook."""
+    """Write config.json, with the kind and the hash of the codebook, and model.safetensors."""
     kind = next(name for name, (_, model_class) in KINDS.items() if isinstance(model, model_class))
-    write_weights(output / "model.safetensors", model.state_dict())
     write_json(output / "config.json", {"kind": kind, "codebook_sha256": tensor_sha256(model.codebook),
                                         **to_dict(model.config)})
+    write_weights(output / "model.safetensors", model.state_dict())  # last: it marks the training as finished
 
 
 def tensor_sha256(tensor: Tensor) -> str:

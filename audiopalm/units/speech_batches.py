@@ -70,9 +70,10 @@ def plan_batches(speech: SpeechList, config: SpeechBatchConfig, number: int, see
                  short_share: float = 1.0) -> "BatchPlan":
     """`number` batches of indices into `speech`.
 
-    The first `short` batches use only the shortest recordings, a fraction `short_share` of all.
+    The first `short` batches, or all if there are fewer, use only the shortest recordings, a fraction `short_share` of
+    all.
     """
-    most = int(config.seconds * SAMPLE_RATE)
+    most, short = int(config.seconds * SAMPLE_RATE), min(short, number)
     shortest = np.argsort(speech.samples, kind="stable")[:max(1, int(len(speech) * short_share))]
     first = itertools.islice(length_batches(speech.samples[shortest], most, seed), short)
     rest = itertools.islice(length_batches(speech.samples, most, seed), number - short)

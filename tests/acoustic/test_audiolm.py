@@ -8,8 +8,9 @@ import torch
 
 from audiopalm.acoustic.audiolm.generation import AudioLMAcoustic, GenerationConfig
 from audiopalm.acoustic.audiolm.model import AudioLM, ModelConfig
-from audiopalm.acoustic.audiolm.training import draw, with_own
+from audiopalm.acoustic.audiolm.training import AudioLMConfig, draw, with_own
 from audiopalm.acoustic.latents import UnitLatents
+from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.lm.model import ArchitectureConfig
 
@@ -107,6 +108,8 @@ def test_impossible_inputs_and_settings_are_refused(acoustic):
         acoustic.generate([units], [units[:0]], [codec[:0]])
     with pytest.raises(AudioPaLMError, match="coarse_levels 3 must be at least 1 and fewer than all 3"):
         AudioLM(dataclasses.replace(acoustic.model.config, coarse_levels=LEVELS))
+    with pytest.raises(AudioPaLMError, match=r"fine_prompt_seconds is 3.0, but prompts have 2.0 s"):
+        from_dict(AudioLMConfig, {"batch": {"prompt_seconds": 2.0}}, "acoustic.yaml")
     with pytest.raises(AudioPaLMError, match="overlap_seconds 2.0 must be shorter than window_seconds 1.2"):
         GenerationConfig(window_seconds=1.2, overlap_seconds=2.0)
 

@@ -57,6 +57,14 @@ def test_the_encoder_learns_until_it_is_frozen(data, tmp_path, monkeypatch):
     assert ids.shape == (2, 3)
 
 
+def test_settings_that_give_no_codec_are_refused(data, tmp_path):
+    with pytest.raises(AudioPaLMError, match="quantise_from is 4, training.steps 4: the quantiser would not be"):
+        train_soundstream(data, replace(CONFIGURATION, quantise_from=4), tmp_path / "output", seed=1)
+    assert not (tmp_path / "output").exists()
+    with pytest.raises(AudioPaLMError, match="400 samples per frame are 40 frames a second, but acoustic models need"):
+        SoundStreamConfig(ratios=(8, 5, 5, 2))
+
+
 def test_the_decoder_of_a_trained_codec_is_trained_for_the_same_ids(data, tmp_path):
     train_soundstream(data, CONFIGURATION, tmp_path / "first", seed=1)
     config = replace(CONFIGURATION, model=SoundStreamConfig(), quantise_from=0, adversarial_from=0)

@@ -14,7 +14,7 @@ class Training:
     rate: float = ranged(1e-3, above=0)
     schedule: str = chosen("cosine", ("cosine", "linear"))
     layers: list[int] = ranged([1, 2], low=0)
-    betas: tuple[float, ...] = ranged((0.9, 0.99), low=0, high=1)
+    betas: tuple[float, float] = ranged((0.9, 0.99), low=0, high=1)
     weights: dict[str, float] = ranged({}, low=0)
     window: int | None = ranged(None, low=1)
     free: float = 0.0
@@ -111,6 +111,7 @@ def test_a_folder_and_an_absent_file_are_named(tmp_path):
     (["training.layers=[1, -1]"], r"layers\[1\]: -1 is too small"),
     (["training.layers=[1, x]"], r"layers\[1\]: expected int, found 'x'"),
     (["training.layers=3"], "layers: expected list, found 3"),
+    (["training.betas=[0.5]"], r"betas: expected 2 values, found \(0.5,\)"),
     (["training.betas=[0.5, 2]"], r"betas\[1\]: 2.0 is too large"),
     (["training.weights={en: -1}"], "weights.en: -1.0 is too small"),
     (["training.weights={1: 1}"], "key 1 is no text"),

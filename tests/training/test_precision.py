@@ -21,6 +21,18 @@ def test_auto_takes_the_faster_precision_and_stays_with_it(tmp_path, monkeypatch
     assert [path.name for path in (tmp_path / "lm").iterdir()] == ["precision.txt"]
 
 
+def test_a_file_system_without_hard_links_is_enough(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(precision.os, "link", link)
+    monkeypatch.setattr(precision, "measured_precision", lambda: "bf16-mixed")
+    assert precision.choose_precision("auto", tmp_path / "lm") == "bf16-mixed"
+    monkeypatch.setattr(precision, "measured_precision", lambda: "32-true")
+    assert precision.choose_precision("auto", tmp_path / "lm") == "bf16-mixed"
+    assert [path.name for path in (tmp_path / "lm").iterdir()] == ["precision.txt"]
+
+
 def test_a_named_precision_is_taken_and_an_unknown_one_refused(tmp_path):
     assert precision.choose_precision("32-true", tmp_path) == "32-true"
     with pytest.raises(AudioPaLMError, match="precision: unknown value 'bf16'.*known: 32-true, auto, bf16-mixed"):

@@ -186,6 +186,7 @@ def test_the_best_checkpoint_is_kept_and_the_log_says_so(trainings, tmp_path, ca
     ("training.steps=-1", "training: steps: -1 is too small"),
     ("training.precision=fp8", "unknown value 'fp8'"),
     ("optimizer.learning_rate=nan", "not a finite number"),
+    ("optimizer.betas=[0.9, 1.0]", r"betas\[1\]: 1.0 is too large"),
     ("kind=soundstrom", "did you mean 'soundstorm'"),
 ])
 def test_wrong_settings_are_one_line(trainings, tmp_path, override, message):
@@ -221,6 +222,13 @@ def test_a_loss_that_is_not_a_number_is_found_before_a_checkpoint_is_saved(train
         trainings.run("usm-v2", tmp_path / "output", *rare)
     assert read_json(tmp_path / "output/nan_batch.0.json")["step"] == 5
     assert read_json(tmp_path / "output/checkpoint/snapshot.json")["state"]["step"] == 4
+
+
+def test_a_dev_loss_that_is_not_a_number_stops_before_it_can_be_the_best(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(UsmTraining, "evaluate", lambda self: {"ctc": 1.0, "spectrum": float("nan")})
+    with pytest.raises(AudioPaLMError, match=r"the dev loss is not a number after step 4 \(spectrum, loss\)"):
+        trainings.run("usm-v2", tmp_path / "output")
+    assert not (tmp_path / "output/model.safetensors").exists()
 
 
 def test_recordings_that_are_left_out_are_counted(trainings, tmp_path, caplog):

@@ -13,7 +13,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.speech import length_batches, list_speech
-from audiopalm.units.speech_batches import augment
+from audiopalm.units.speech_batches import SpeechBatchConfig, augment, plan_batches, select_speech
 from audiopalm.units.usm_v2 import UnitConfig, UnitModel
 from audiopalm.units.usm_v2_training import voiceless
 
@@ -57,6 +57,15 @@ def test_batches_hold_every_recording_once_and_at_most_the_allowed_length():
         assert max(lengths[index] for index in batch) * len(batch) <= 3000
         seen += batch.tolist()
     assert sorted(seen) == list(range(50))
+
+
+def test_a_short_trial_has_short_recordings_alone(data):
+    config = SpeechBatchConfig()
+    speech = select_speech(data, config, True)
+    plan = plan_batches(speech, config, 3, seed=1, short=10, short_share=0.5)
+    longest = sorted(speech.samples)[len(speech) // 2 - 1]
+    assert longest < max(speech.samples)
+    assert len(plan) == 3 and all(speech.samples[plan[number]].max() <= longest for number in range(3))
 
 
 def test_a_file_that_two_utterances_share_is_trained_on_once(data):

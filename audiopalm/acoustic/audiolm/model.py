@@ -37,7 +37,8 @@ class ModelConfig(TokenSizes):
     coarse: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 2
     fine: ArchitectureConfig = field(default_factory=ArchitectureConfig)  # stage 3
     dropout: float = ranged(0.0, low=0, high=0.99)
-    fine_prompt_seconds: float = ranged(3.0, low=0.1, high=60)  # the end of the prompt that stage 3 gets
+    # The end of the voice prompt that stage 3 gets. A voice prompt has 3 s.
+    fine_prompt_seconds: float = ranged(3.0, low=0.1, high=3.0)
     fine_seconds: float = ranged(3.0, low=0.1, high=60)  # the window length of stage 3
 
 

@@ -21,6 +21,7 @@ from audiopalm.acoustic.training import (
     units_of,
 )
 from audiopalm.core.config import ranged
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.gradients import no_grad
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.optimizer import OptimizerConfig
@@ -41,6 +42,11 @@ class AudioLMConfig:
     # the true past more than on the units, and its errors accumulate in generation.
     own_share: float = ranged(0.0, low=0, high=1)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.fine_prompt_seconds > self.batch.prompt_seconds:
+            raise AudioPaLMError(f"model.fine_prompt_seconds is {self.model.fine_prompt_seconds}, but prompts have "
+                                 f"{self.batch.prompt_seconds} s (batch.prompt_seconds)")
 
 
 class AudioLMTraining(AcousticTraining):
