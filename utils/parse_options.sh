@@ -43,13 +43,15 @@ parse_options_unknown() {  # ends with the option of the help nearest to $1 by e
     parse_options_die "unknown option $1${nearest:+; did you mean ${nearest}?} (--help lists the options)"
 }
 
-for ((parse_options_i = 1; parse_options_i < $#; parse_options_i++)); do
-    if [ "${!parse_options_i}" = --config ]; then
-        parse_options_next=$((parse_options_i + 1))
-        [ -r "${!parse_options_next}" ] || parse_options_die "--config ${!parse_options_next}: no such file"
-        # shellcheck disable=SC1090
-        . "${!parse_options_next}"
-    fi
+for ((parse_options_i = 1; parse_options_i <= $#; parse_options_i++)); do
+    case "${!parse_options_i}" in
+        --config) parse_options_next=$((parse_options_i + 1)) parse_options_file=${!parse_options_next:-} ;;
+        --config=*) parse_options_file=${!parse_options_i#*=} ;;
+        *) continue ;;
+    esac
+    [ -r "${parse_options_file}" ] || parse_options_die "--config ${parse_options_file}: no such file"
+    # shellcheck disable=SC1090
+    . "${parse_options_file}"
 done
 
 while [ $# -gt 0 ]; do

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +83,8 @@ class Timer:
         config = lm_config(run)
         per_step = config.batch.rows * config.batch.row_length * config.training.micro_batches
         base = read_json(BASE_RUN / "lm" / "training.json")["made_from"]["config"]
-        base_tokens = base["batch"]["rows"] * base["batch"]["row_length"] * base["training"]["steps"]
+        base_tokens = (base["batch"]["rows"] * base["batch"]["row_length"] * base["training"]["micro_batches"]
+                       * base["training"]["steps"])
         return (_trained(BASE_RUN / "lm") * self.steps(run) * per_step / base_tokens
                 * _parameters(self._shape(run.system)) / _parameters(self.base))
 
@@ -154,10 +154,9 @@ def _hours_table(design: Design, runs: Iterable[SystemRun], parallel: int) -> st
             + ". Seconds of trainings that the base run does not have are those of `timing` in the design.")
 
 
-@cache
 def _logged(log: Path) -> float:
-    """The seconds of all commands of a log that succeeded; 0 if there is none."""
-    return sum(map(float, SECONDS.findall(log.read_text(encoding="utf-8")))) if log.exists() else 0.0
+    """The seconds of all commands of a log that succeeded. Raises AudioPaLMError if there is no such log."""
+    return sum(map(float, SECONDS.findall(require(log, "./run.sh").read_text(encoding="utf-8"))))
 
 
 def _trained(folder: Path) -> float:

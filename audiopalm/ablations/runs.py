@@ -104,6 +104,8 @@ def sample(comparison: Comparison, side: Side, runs: Iterable[Run], system: str,
         deviations.append(_deviation(rows_of(comparison, side, run.rows)))
         if (drawn := run.draws.get(figure_key(comparison, side))) is not None:
             draws[run.seed] = np.array(drawn)
+    if len(draws) < len(values):
+        draws = {}  # draws of some seeds say nothing about the mean of all
     # An earlier design has no draws. Its rule knew the seeds alone, and its verdicts stay as they were.
     deviation = fmean(deviations) if deviations and not draws and design > 1 else 0.0
     return Sample(values, draws, deviation)

@@ -92,15 +92,15 @@ def expand(entries: list[MixtureEntry], examples: ExampleSet) -> list[Cell]:
 
 
 def limit_speech(cells: list[Cell], examples: ExampleSet, hours: float, seed: int) -> list[Cell]:
-    """The cells, limited to `hours` hours of their recordings. Cells that read no speech are returned unchanged.
+    """The cells, limited to `hours` hours of the recordings that they read or speak. Other cells stay unchanged.
 
     The seed orders the recordings, and the first ones are taken. So a smaller number of hours is a part of a larger
     number with the same seed. Raises AudioPaLMError for more hours than there are, and where a cell would have no
     utterance left.
     """
-    spoken = [cell for cell in cells if cell.task.input == AUDIO]
+    spoken = [cell for cell in cells if cell.task.hears_or_speaks]
     if not spoken:
-        raise AudioPaLMError("speech_hours limits recordings, but no task of the mixture reads speech")
+        raise AudioPaLMError("speech_hours limits recordings, but no task of the mixture reads or speaks any")
     known = np.unique(np.concatenate([cell.rows for cell in spoken]))
     rows = np.random.default_rng([seed, SPEECH_HOURS]).permutation(known)
     ordered = np.argsort(rows)
@@ -109,7 +109,7 @@ def limit_speech(cells: list[Cell], examples: ExampleSet, hours: float, seed: in
                                      for _, part, local in examples.split(rows[ordered])])
     total = np.cumsum(units) / examples.meta["units_rate"] / 3600
     if total[-1] < hours:
-        raise AudioPaLMError(f"speech_hours asks for {hours} hours, the tasks of the mixture read {total[-1]:.2f}")
+        raise AudioPaLMError(f"speech_hours asks for {hours} hours, the tasks of the mixture have {total[-1]:.2f}")
     taken = rows[:np.searchsorted(total, hours) + 1]
     limited = [replace(cell, rows=cell.rows[np.isin(cell.rows, taken)]) if cell.task.hears_or_speaks else cell
                for cell in cells]

@@ -112,6 +112,13 @@ def _translations(model: Decoder, builder: SequenceBuilder, examples: ExampleSet
         answers = decode_batch(model, builder, task, chosen, DECODING)
         texts = [normalise(builder.tokenizer.decode([int(token) for token in answer.parts[0]])) for answer in answers]
         references = [normalise(str(example.fields[TRANSLATION])) for example in chosen]
+        if empty := [name for name, reference in zip(names, references, strict=True) if not reference]:
+            logging.warning("mt_bleu from %s: %d references are empty after normalisation and left out: %s", language,
+                            len(empty), ", ".join(empty))
+            kept = [index for index, reference in enumerate(references) if reference]
+            names, references, texts = ([values[index] for index in kept] for values in (names, references, texts))
+        if not names:
+            return
         found = score("bleu", references, texts, TARGET)
         yield {"task": task.name, "source": language, "target": TARGET, "metric": "mt_bleu",
                "value": round(found.value, 5), "low": round(found.low, 5), "high": round(found.high, 5), "n": found.n,

@@ -87,7 +87,7 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
     """The jobs of a set: tasks and language pairs with inputs and references that the model was trained on.
 
     Raises AudioPaLMError for unknown tasks and languages, for languages that an entry names and the model was not
-    trained on, and if there is no job.
+    trained on, for two entries with the same task and languages, and if there is no job.
     """
     jobs: list[Job] = []
     skipped: list[str] = []
@@ -107,6 +107,9 @@ def plan(config: DecodeConfig, examples: ExampleSet, set_name: str, trained: Col
                     possible.append(Job(task, source, target, rows[:entry.most], entry.decoding or config.decoding))
         known = [job for job in possible if entry.untrained or job.trained_task in trained]
         _refuse_untrained(entry, possible, known)
+        if twice := sorted({job.name for job in known} & {job.name for job in jobs}):
+            raise AudioPaLMError(f"two entries of the configuration decode {', '.join(twice)} of {set_name}; give each "
+                                 "its own languages or sets")
         jobs += known
         skipped += [job.name for job in possible if job not in known]
     if skipped:

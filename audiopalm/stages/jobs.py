@@ -74,7 +74,12 @@ def add_launcher_options(parser: argparse.ArgumentParser, folder: str) -> None:
 
 
 def launcher_of(arguments: argparse.Namespace, folder: Path) -> Launcher:
-    """The Launcher of `add_launcher_options`; without --job_dir its folder is `folder`/jobs."""
+    """The Launcher of `add_launcher_options`; without --job_dir its folder is `folder`/jobs.
+
+    Raises AudioPaLMError for a number of jobs below 1.
+    """
+    if arguments.nj < 1:
+        raise AudioPaLMError(f"--nj is the number of jobs, from 1 on, found {arguments.nj}")
     return Launcher(arguments.cmd, arguments.nj, arguments.job_dir or folder / "jobs")
 
 

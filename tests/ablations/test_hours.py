@@ -41,7 +41,8 @@ def recipe(tmp_path, monkeypatch, digit_sets):
     lm = Decoder(ModelConfig(vocabulary.size, dim=32, layers=1, heads=2, kv_heads=2, hidden_dim=32))
     save_model(Path("exp/lm"), lm.config, lm.state_dict(), vocabulary.layout_hash, 0)
     batch = {"rows": 4, "row_length": 64}
-    write_json("exp/lm/training.json", {"made_from": {"config": {"batch": batch, "training": {"steps": 100}}}})
+    training = {"steps": 100, "micro_batches": 1}
+    write_json("exp/lm/training.json", {"made_from": {"config": {"batch": batch, "training": training}}})
     Path("exp/lm/log.jsonl").write_text('{"step": 100, "seconds": 50.0}\n')
     Path("exp/textlm").mkdir()
     Path("exp/textlm/log.jsonl").write_text('{"step": 10, "seconds": 180.0}\n')
@@ -101,6 +102,10 @@ def test_runs_whose_scores_are_known_can_be_left_out(recipe, capsys):
 def test_without_a_base_run_or_a_time_it_says_what_is_missing(recipe):
     Path("tables.yaml").write_text(DESIGN.replace(", units.yaml: 600", ""))
     with pytest.raises(AudioPaLMError, match="the design has no seconds for units.yaml; add them to `timing`"):
+        call("ablations", "--config", "tables.yaml", "--dry_run")
+    Path("tables.yaml").write_text(DESIGN)
+    Path("exp/log/stage10.log").unlink()
+    with pytest.raises(AudioPaLMError, match="exp/log/stage10.log does not exist.* ./run.sh"):
         call("ablations", "--config", "tables.yaml", "--dry_run")
     shutil.rmtree("exp")
     with pytest.raises(AudioPaLMError, match="exp/lm/model.safetensors"):

@@ -80,5 +80,15 @@ def test_hours_of_speech_are_a_part_of_more_hours(digit_sets):
     assert chosen[0] < chosen[1]
     other = limit_speech(cells, examples, hours / 4, seed=2)
     assert set(np.concatenate([cell.rows for cell in other if cell.task.name == "asr"])) != chosen[0]
-    with pytest.raises(AudioPaLMError, match="speech_hours asks for 9 hours, the tasks of the mixture read"):
+    with pytest.raises(AudioPaLMError, match="speech_hours asks for 9 hours, the tasks of the mixture have"):
         limit_speech(cells, examples, 9, seed=1)
+
+
+def test_hours_of_speech_count_recordings_that_are_spoken(digit_sets):
+    """The English recordings are those of TTS alone."""
+    examples = ExampleSet(*digit_sets[:2])
+    cells = expand([MixtureEntry("asr", sources=["es"]), MixtureEntry("tts", sources=["en"])], examples)
+    limited = limit_speech(cells, examples, 0.5 * sum(examples.count_units(row) for cell in cells
+                                                      for row in cell.rows) / 25 / 3600, seed=1)
+    assert [cell.task.name for cell in limited] == ["asr", "tts"]
+    assert all(0 < len(cell.rows) < len(before.rows) for cell, before in zip(limited, cells, strict=True))

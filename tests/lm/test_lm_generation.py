@@ -78,6 +78,8 @@ def test_limits_depend_on_the_length_of_the_input():
 def test_an_impossible_setting_is_refused_by_the_class():
     with pytest.raises(AudioPaLMError, match="decoding: beam: 100000 is too large; it must be at most 64"):
         DecodingConfig(beam=100000)
+    with pytest.raises(AudioPaLMError, match="a beam does not sample, but beam is 4 and audio_temperature 0.8"):
+        DecodingConfig(beam=4, audio_temperature=0.8)
 
 
 @pytest.mark.parametrize("override", ["text_top_k=0", "audio_top_p=0", "audio_top_p=1.5", "beam=0", "beam=100000",

@@ -1,5 +1,6 @@
 """Texts and their translation by the text LM and by the finetuned model."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.storage import save_model
 from audiopalm.scoring.forgetting import Models, forgetting_rows
@@ -39,6 +41,15 @@ def test_both_models_have_a_loss_of_each_language_and_bleu_into_english(models, 
     assert found["text_lm", "text_loss", "en"].model != found["model", "text_loss", "en"].model
     same = forgetting_rows(replace(models, text_lm=models.lm), Path(digit_sets[2]), 3, "mini", 1, "code")
     assert len({row.value for row in same if row.metric == "text_loss" and row.source == "en"}) == 1
+
+
+def test_a_translation_without_words_is_left_out(models, digit_sets, tmp_path, caplog):
+    shutil.copytree(digit_sets[2], tmp_path / "dev")
+    translations = read_table(tmp_path / "dev/text.en")
+    write_table(tmp_path / "dev/text.en", translations | {next(name for name in translations if "-es-" in name): "..."})
+    rows = forgetting_rows(models, tmp_path / "dev", 10, "mini", 1, "code")
+    assert {row.n for row in rows if row.metric == "mt_bleu"} == {9}
+    assert "mt_bleu from es: 1 references are empty after normalisation and left out" in caplog.text
 
 
 def test_a_missing_model_is_named(models, digit_sets):

@@ -10,14 +10,16 @@ import pytest
 from commands import call
 
 from audiopalm.core import lock
+from audiopalm.core.config import from_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
 from audiopalm.core.lock import locked
 from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.example_set import ExampleSet
+from audiopalm.lm.trained import TrainedTask
 from audiopalm.stages import decode as stage
-from audiopalm.stages.decode import Folder, Job, decode
+from audiopalm.stages.decode import DecodeConfig, Folder, Job, decode, plan
 from audiopalm.stages.jobs import Launcher
 from audiopalm.tasks import get_task
 
@@ -97,6 +99,14 @@ def test_a_stopped_decode_goes_on_with_its_own_shards_only(run, tmp_path):
     with pytest.raises(AudioPaLMError):
         run(model="b", command="stops")
     assert run() == ["0.json", "1.json", "2.json"]
+
+
+def test_two_entries_of_one_folder_are_refused(digit_sets):
+    entries = [{"task": "asr"}, {"task": "asr", "sources": ["es"], "most": 3, "decoding": {"beam": 2}}]
+    config = from_dict(DecodeConfig, {"tasks": entries}, "decode.yaml")
+    trained = [TrainedTask("asr", language, None) for language in ("en", "es")]
+    with pytest.raises(AudioPaLMError, match="two entries of the configuration decode asr_es of dev"):
+        plan(config, ExampleSet(*digit_sets[2:]), "dev", trained)
 
 
 def test_two_decodes_of_one_set_are_refused(tmp_path, monkeypatch):

@@ -55,6 +55,8 @@ def test_options_have_their_values_and_other_words_stay_arguments(script, argume
     (["--nj"], "option --nj needs a value"),
     (["--train_codec", "1"], "option --train_codec takes true or false, not '1'"),
     (["--config", "/nonexistent"], "--config /nonexistent: no such file"),
+    (["--config=/nonexistent"], "--config /nonexistent: no such file"),
+    (["--nj", "3", "--config"], "--config : no such file"),
 ])
 def test_errors_are_one_line(script, arguments, message):
     assert script(*arguments) == (1, "", f"script.sh: error: {message}\n")

@@ -66,7 +66,8 @@ def uniform(seeds: Tensor, numbers: Tensor, count: int) -> Tensor:
     bits = bits + torch.arange(1, count + 1, device=seeds.device) * -4417276706812531889
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         bits = (bits ^ _shift(bits, shift)) * factor
-    return ((_shift(bits ^ _shift(bits, 31), 40)).float() + 0.5) / 2 ** 24
+    # The largest number plus 0.5 rounds to 2 ** 24.
+    return ((_shift(bits ^ _shift(bits, 31), 40)).float() + 0.5).clamp(max=2 ** 24 - 1) / 2 ** 24
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiopalm.core.config import check_fields, ranged, to_dict
+from audiopalm.core.errors import AudioPaLMError
 
 MAX_TOKENS = 20_000  # in a part; 800 s of audio
 
@@ -37,6 +38,10 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "decoding")
+        for name in ("text_temperature", "audio_temperature"):
+            if self.beam > 1 and getattr(self, name):
+                raise AudioPaLMError(f"decoding: a beam does not sample, but beam is {self.beam} and {name} "
+                                     f"{getattr(self, name)}; give one of them (nbest needs a beam)")
 
     def record(self) -> dict[str, Any]:
         """The settings in the record of a decode. `true_parts` is left out at 0, as in earlier decodes without it."""
