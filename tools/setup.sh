@@ -7,6 +7,8 @@
 #   PYTHON=python3.11           the Python of the environment
 #   AUDIOPALM_VENV=DIR          put the environment there instead of .venv
 #   AUDIOPALM_PYTHON=FILE       use this Python unchanged and set nothing up (conda, clusters with modules)
+#   AUDIOPALM_DEVICE=cpu|gpu    the build of torch; default: gpu where this machine shows a GPU or .venv has that build, which
+#                               runs on CPUs too, so that the nodes of a cluster share one environment
 #   AUDIOPALM_TORCH_INDEX=URL   the package index of torch; give the address of PyTorch's CPU wheels if the default
 #                               index has none, because torch is then a CUDA build of several GB
 set -euo pipefail
@@ -24,9 +26,13 @@ if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
     exit 0
 fi
 
-# A machine with a GPU needs another build of torch, so the stamp states the GPU.
-device=cpu
-if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
+# A GPU needs another build of torch, so the stamp states the build.
+device=${AUDIOPALM_DEVICE:-cpu}
+[[ "${device}" =~ ^(cpu|gpu)$ ]] || die "AUDIOPALM_DEVICE takes cpu or gpu, not '${device}'"
+if [ -z "${AUDIOPALM_DEVICE:-}" ]; then
+    if [ -f "${stamp}" ] && [[ "$(cat "${stamp}")" = "${root} gpu "* ]]; then device=gpu; fi
+    if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then device=gpu; fi
+fi
 hash=$(cat "${root}/tools/requirements.txt" "${root}"/tools/{setup,install_packages,install_espnet}.sh "${root}/pyproject.toml" | cksum)
 wanted="${root} ${device} ${AUDIOPALM_TORCH_INDEX:-} ${hash}"
 in_place() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ]; }

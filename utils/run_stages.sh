@@ -95,7 +95,7 @@ inference() {  # inference N NAME ARGUMENTS...: one of the package's commands, i
     local options=(--nj "$1" --cmd "${decode_cmd}" --job_dir "${logdir}/stage${number}")
     if "${gpu_inference}"; then
         options[3]="${cuda_cmd} --gpu 1"
-        module "${@:2}" "${options[@]}"
+        AUDIOPALM_GPU=1 module "${@:2}" "${options[@]}"
     else
         CUDA_VISIBLE_DEVICES='' module "${@:2}" "${options[@]}"
     fi

@@ -1,13 +1,31 @@
 """The device that a stage runs on. Trainings get theirs from Lightning Fabric (audiopalm/training/parallel.py)."""
 
+import os
+import socket
+
 import torch
 from torch import nn
 
 from audiopalm.core.errors import AudioPaLMError
 
+GPU_REQUESTED = "AUDIOPALM_GPU"  # 1 in the environment of a job that has asked its launcher for GPUs
+
+
+def check_gpu() -> None:
+    """Raise AudioPaLMError in a job that has asked for a GPU if torch finds none: it would run on the CPU for weeks."""
+    if os.environ.get(GPU_REQUESTED) == "1" and not torch.cuda.is_available():
+        reason = "the build of torch has no CUDA" if torch.version.cuda is None else "torch finds none"
+        raise AudioPaLMError(f"this job has asked for a GPU, but on {socket.gethostname()} {reason} (torch "
+                             f"{torch.__version__}); AUDIOPALM_DEVICE=gpu tools/setup.sh installs the build with CUDA, "
+                             "and --ngpu 0 runs on the CPU")
+
 
 def best_device() -> torch.device:
-    """One GPU where torch finds any (`CUDA_VISIBLE_DEVICES=` hides them), otherwise the CPU. No GPU has been tried."""
+    """One GPU where torch finds any (`CUDA_VISIBLE_DEVICES=` hides them), otherwise the CPU. No GPU has been tried.
+
+    Raises AudioPaLMError as `check_gpu` does.
+    """
+    check_gpu()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

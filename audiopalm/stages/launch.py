@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from audiopalm.core.device import GPU_REQUESTED
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.lock import locked
 from audiopalm.core.processes import end_with_parent
@@ -107,7 +108,9 @@ def launch(job: TrainingJob) -> int:
         job.log.unlink(missing_ok=True)
         # Lightning warns every process that Slurm starts without srun that srun should start it.
         changes = {"PYTHONWARNINGS": "ignore:The `srun` command is available"}
-        if not job.ngpu:
+        if job.ngpu:
+            changes[GPU_REQUESTED] = "1"
+        else:
             changes["CUDA_VISIBLE_DEVICES"] = ""
         report = job.folder / "launcher.txt"  # the launcher's own messages, which repeat the end of the log
         if Path(words[0]).name != "run.pl":

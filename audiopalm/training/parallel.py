@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
+from audiopalm.core.device import check_gpu
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.processes import LIBC, ONE_LINE
 from audiopalm.core.tensors import Stored
@@ -36,7 +37,8 @@ def world_size() -> int:
 
 
 def start(precision: str) -> Fabric:
-    """A Fabric of all processes with their process group set up."""
+    """A Fabric of all processes with their process group set up. Raises AudioPaLMError as `check_gpu` does."""
+    check_gpu()
     processes = world_size()
     if processes == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)

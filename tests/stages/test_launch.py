@@ -157,6 +157,14 @@ def test_missing_gpus_are_one_line(here, tmp_path):
     assert re.fullmatch(r"start_ranks: error: --ngpu 2, but \S+ shows 0 GPUs\n", shown) and errors == ""
 
 
+def test_a_job_with_a_gpu_does_not_train_on_the_cpu(here, tmp_path):
+    launched = Launched(here[0].trainings, "--ngpu", "1", CUDA_VISIBLE_DEVICES="")
+    shown, errors = launched.run(tmp_path / "acoustic", code=1)
+    message = r"train_acoustic: error: this job has asked for a GPU, but on \S+ .* --ngpu 0 runs on the CPU\n"
+    assert re.fullmatch(message, shown) and errors == ""
+    assert not (tmp_path / "acoustic/model.safetensors").exists()
+
+
 def listen(port: int) -> socket.socket | None:
     """A server on this port; None where another program uses it."""
     try:

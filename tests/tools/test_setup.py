@@ -136,6 +136,16 @@ def test_a_machine_with_a_gpu_gets_the_build_for_gpus(setup):
     assert "torch==2.13.0,!=2.13.0+cpu" in setup.installed()
 
 
+def test_the_build_for_gpus_stays_on_a_machine_without_one(setup):
+    """On a cluster the login node and the nodes with GPUs share the environment."""
+    assert setup(AUDIOPALM_DEVICE="gpu").returncode == 0
+    assert "torch==2.13.0,!=2.13.0+cpu" in setup.installed()
+    assert setup().returncode == 0 and setup.calls() == []
+    assert setup(AUDIOPALM_DEVICE="cpu").returncode == 0 and "torch==2.13.0+cpu" in setup.installed()
+    result = setup(AUDIOPALM_DEVICE="cuda")
+    assert result.returncode == 1 and "AUDIOPALM_DEVICE takes cpu or gpu, not 'cuda'" in result.stderr
+
+
 def test_a_directory_that_is_no_environment_is_not_removed(setup, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter").touch()
