@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The stages of every recipe. run.sh calls this script in the recipe's directory. Options (defaults in brackets):
+# The stages of every recipe. run.sh calls this script in the recipe's directory. Options (defaults in brackets; the run.sh of a
+# recipe may set others):
 #
 #   --stage N             first stage to run [1]
 #   --stop_stage N        last stage to run [14]
@@ -145,7 +146,10 @@ die() { say "audiopalm.sh: error: $*" >&2; exit 1; }
 [[ "${stage}" =~ ^[0-9]+$ && "${stop_stage}" =~ ^[0-9]+$ ]] || die "--stage and --stop_stage take a number from 1 to 14"
 [[ "${trainer}" =~ ^(own|espnet)$ ]] || die "--trainer takes own or espnet, not '${trainer}'"
 [[ "${skip_stages}" =~ ^[0-9\ ]*$ ]] || die "--skip_stages takes numbers from 1 to 14, separated by spaces"
-[[ "${ngpu}${num_nodes}${inference_nj}" =~ ^[0-9]+$ ]] || die "--ngpu, --num_nodes and --inference_nj take numbers"
+[[ "${ngpu}${num_nodes}" =~ ^[0-9]+$ ]] || die "--ngpu and --num_nodes take numbers"
+for name in nj inference_nj; do
+    [[ "${!name:-1}" =~ ^[1-9][0-9]*$ ]] || die "--${name} takes a number of jobs, from 1 on, not '${!name}'"
+done
 [[ "${audio_format}" =~ ^(flac|flac\.ark|wav)$ ]] || die "--audio_format takes flac, flac.ark or wav, not '${audio_format}'"
 [[ "${gpu_inference}" =~ ^(true|false|)$ ]] || die "--gpu_inference takes true or false, not '${gpu_inference}'"
 [[ "${scale}" =~ ^(small|full)$ ]] || die "--scale takes small or full, not '${scale}'"
@@ -167,7 +171,7 @@ for part in units codec acoustic; do
 done
 if [ -n "${init_pack}" ]; then
     [ -z "${init_lm}" ] || die "--init_pack brings its own LM: it goes with neither --init_lm nor --size"
-    ! "${train_codec}" || die "--init_pack brings its own codec: it does not go with --train_codec true"
+    ! "${train_codec}" || die "--init_pack brings its own codec: add --train_codec false"
     [ "${init_pack}" != shipped ] || init_pack=${root}/egs/mini/pretrained/pack
     for name in units codec vocabulary lm acoustic; do
         [ -d "${init_pack}/${name}" ] || die "--init_pack ${init_pack} is no packed model of stage 14: it has no ${name}"

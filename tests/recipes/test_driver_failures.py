@@ -23,7 +23,7 @@ def recipe(tmp_path):
     (["--init_pack", "pack", "--size", "1B"],
      "--init_pack brings its own LM: it goes with neither --init_lm nor --size"),
     (["--init_pack", "pack", "--train_codec", "true"],
-     "--init_pack brings its own codec: it does not go with --train_codec true"),
+     "--init_pack brings its own codec: add --train_codec false"),
     (["--init_pack", "pack", "--expdir", "pack"],
      "--init_pack is the folder that the run would write; give another --expdir"),
 ])
@@ -56,7 +56,8 @@ def test_missing_input_names_the_stage_that_makes_it(recipe):
     (["--scale", "medium"], "--scale takes small or full, not 'medium'"),
     (["--text_dir", "x", "--trainer", "espnet"],
      "--text_dir is for --trainer own; ESPnet's trainer reads no such texts"),
-    (["--num_nodes", "two"], "--ngpu, --num_nodes and --inference_nj take numbers"),
+    (["--num_nodes", "two"], "--ngpu and --num_nodes take numbers"),
+    (["--inference_nj", "0"], "--inference_nj takes a number of jobs, from 1 on, not '0'"),
     (["--gpu_inference", "yes"], "--gpu_inference takes true or false, not 'yes'"),
     (["--audio_format", "mp3"], "--audio_format takes flac, flac.ark or wav, not 'mp3'"),
     (["--size", "2B"], "--size takes one of 128M 1B 8B not '2B'"),
