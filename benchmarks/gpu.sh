@@ -7,7 +7,7 @@
 # The last line is one JSON object. benchmarks/gpu.py lists the measurements.
 set -euo pipefail
 
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "${root}/tools/setup.sh"
 python=${AUDIOPALM_PYTHON:-${AUDIOPALM_VENV:-${root}/.venv}/bin/python}
 HF_HUB_OFFLINE=1 PYTHONPATH=${root} exec "${python}" "${root}/benchmarks/gpu.py" "$@"

@@ -7,7 +7,7 @@
 # it. All other packages are those of the environment of tools/setup.sh; AUDIOPALM_PYTHON=FILE names another environment.
 set -euo pipefail
 
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${root}/.venv_gpu
 if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then venv=$1; shift; fi
 version=$(sed -n 's/^TORCH=//p' "${root}/tools/setup.sh")

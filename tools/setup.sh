@@ -14,7 +14,7 @@
 set -euo pipefail
 
 TORCH=2.13.0
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${AUDIOPALM_VENV:-${root}/.venv}
 stamp=${venv}/audiopalm.stamp
 
@@ -23,6 +23,9 @@ say() { echo "setup.sh: $*" >&2; }
 
 if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
     [ -x "${AUDIOPALM_PYTHON}" ] || die "AUDIOPALM_PYTHON=${AUDIOPALM_PYTHON} is not a program"
+    [ "$(dirname "${AUDIOPALM_PYTHON}")/python" -ef "${AUDIOPALM_PYTHON}" ] ||
+        die "AUDIOPALM_PYTHON=${AUDIOPALM_PYTHON}: the commands run the program python of its folder, which is missing or another" \
+            "one; name the Python of a virtual or conda environment"
     exit 0
 fi
 

@@ -9,6 +9,7 @@ trap 'rm -rf "${partial}"' EXIT
 mkdir -p "$(dirname "$2")"
 rm -rf "${partial}"
 cp -RL "$1" "${partial}"
+chmod -R u+w "${partial}"  # a copy of a read-only folder could not be replaced
 rm -rf "$2"
 mv "${partial}" "$2"
 echo "copied $1 to $2"

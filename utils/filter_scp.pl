@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
 # Lines of a table whose id is (with --exclude: is not) in a list: [--exclude] [-f N] LIST [TABLE] > out
-# -f N: the id is the N-th field of the table. LIST may have more fields; only the first is used.
+# -f N: the id is the N-th field of the table. LIST may have more fields; only the first is used. LIST or TABLE may be -.
 use strict;
 use warnings;
 
@@ -13,11 +13,17 @@ while (@ARGV && $ARGV[0] =~ /^-./) {
 }
 @ARGV == 1 || @ARGV == 2 or die "Usage: filter_scp.pl [--exclude] [-f N] LIST [TABLE] > out\n";
 
+sub input {
+    my ($name) = @_;
+    return \*STDIN if $name eq '-';
+    open my $file, '<', $name or die "filter_scp.pl: error: $name: $!\n";
+    return $file;
+}
+
+my ($list, $table) = map { input($_) } $ARGV[0], $ARGV[1] // '-';
+die "filter_scp.pl: error: LIST and TABLE cannot both be standard input\n" if $list == $table;
 my %listed;
-open my $list, '<', $ARGV[0] or die "filter_scp.pl: error: $ARGV[0]: $!\n";
 while (<$list>) { $listed{$1} = 1 if /^\s*(\S+)/; }
-my $table = \*STDIN;
-if (@ARGV == 2) { undef $table; open $table, '<', $ARGV[1] or die "filter_scp.pl: error: $ARGV[1]: $!\n"; }
 while (<$table>) {
     my @fields = split;
     die "filter_scp.pl: error: line $. has no field $field\n" if @fields < $field;

@@ -15,8 +15,11 @@ use Text::ParseWords qw(shellwords);
 
 our @EXPORT = qw(fail parse_call open_logs job_script configure capture run_in_queue report);
 
-# Arguments that the shell does not change; all others are quoted.
-my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|\d?>&\d)\z/;
+# Arguments that the shell evaluates, as Kaldi's scripts pass them: operators, redirections with a plain file name, and
+# arithmetic such as $[JOB-1]. All others are quoted.
+my $OPERATOR = qr/^(?:\|[|&]?|&&|;|\d?<|\d?>>?|&>>?|>&|\d?>&\d)\z/;
+my $REDIRECTION = qr{^(?:\d?<|\d?>>?|&>>?|>&)[\w\@%+=:,./-]+\z};
+my $ARITHMETIC = qr{^\$\[[\w\s()+*/%-]+\]\z};
 my %RAW_VALUES = (-V => 0, -pe => 2);  # number of values of an option with one hyphen; others have one
 my ($LONGEST_PAUSE, $LONGEST_SILENCE) = (3, 30);  # seconds between two checks of the exit codes, and of the queue
 my ($GRACE, $TAIL) = (2, 10);  # seconds that an exit code may be late; lines of a failed job's output to show
@@ -30,6 +33,13 @@ sub quote {
     # Unquoted where the shell does not change it; NAME=VALUE would be an assignment.
     return $word if $word =~ m{^[\w@%+=:,./-]+\z} && $word !~ /^\w+=/;
     return "'" . $word =~ s/'/'\\''/gr . "'";
+}
+
+sub command_line {
+    my @words = @_;
+    my @assignments;  # NAME=VALUE before the command
+    while (@words > 1 && $words[0] =~ /^([A-Za-z_]\w*)=(.*)\z/s) { push @assignments, "$1=" . quote($2); shift @words; }
+    return join ' ', @assignments, map { /$OPERATOR|$REDIRECTION|$ARITHMETIC/ ? $_ : quote($_) } @words;
 }
 
 # [--option value]... [NAME=FIRST:LAST] LOG COMMAND..., options before and after the range. Options with one hyphen are
@@ -64,7 +74,7 @@ sub parse_call {
     fail("$call{log} has no $call{name} in it: all jobs would write the same log")
         if $call{first} < $call{last} && index($call{log}, $call{name}) < 0;
     # A single argument is a line for the shell.
-    $call{command} = @words == 1 ? $words[0] : join ' ', map { /$OPERATOR/ ? $_ : quote($_) } @words;
+    $call{command} = @words == 1 ? $words[0] : command_line(@words);
     for my $option (grep { defined $call{options}{$_} } qw(max-jobs-run num-threads)) {
         fail("--$option takes a number from 1 on") unless $call{options}{$option} =~ /^[1-9]\d*\z/;
     }

@@ -5,7 +5,8 @@
 #     . utils/parse_options.sh
 #
 # `--nj 8` sets nj; `--expdir x`, `--test_sets "a b"`, `--test-sets "a b"` and `--nj=8` likewise. Only variables that exist can be
-# set; a variable that is true or false takes only these two values. `--config FILE` first sources FILE, so that the command line wins.
+# set; a variable that is true or false takes only these two values. `--config FILE` first sources FILE, so that the command line
+# wins; FILE is checked in the same way.
 # `--help` prints $help_message, or the comment at the top of the script. What follows the options stays in "$@".
 # An unknown option ends the script with exit code 1 and one line on stderr that names the nearest option of the help.
 
@@ -43,6 +44,18 @@ parse_options_unknown() {  # ends with the option of the help nearest to $1 by e
     parse_options_die "unknown option $1${nearest:+; did you mean ${nearest}?} (--help lists the options)"
 }
 
+parse_options_variables() { compgen -v | grep -vE '^(_|BASH.*|PIPESTATUS|FUNCNAME|SECONDS|RANDOM|parse_options_.*)$' | tr '\n' ' '; }
+
+parse_options_check() {  # ends with a name that FILE $1 has set and that was not among $2, or with a flag of $3 that is none now
+    local name
+    for name in $(parse_options_variables); do
+        [[ " $2 " = *" ${name} "* ]] || parse_options_die "$1: there is no option ${name} (--help lists the options)"
+    done
+    for name in $3; do
+        [[ "${!name}" =~ ^(true|false)$ ]] || parse_options_die "$1: option --${name} takes true or false, not '${!name}'"
+    done
+}
+
 for ((parse_options_i = 1; parse_options_i <= $#; parse_options_i++)); do
     case "${!parse_options_i}" in
         --config) parse_options_next=$((parse_options_i + 1)) parse_options_file=${!parse_options_next:-} ;;
@@ -50,8 +63,13 @@ for ((parse_options_i = 1; parse_options_i <= $#; parse_options_i++)); do
         *) continue ;;
     esac
     [ -r "${parse_options_file}" ] || parse_options_die "--config ${parse_options_file}: no such file"
+    parse_options_known=$(parse_options_variables) parse_options_flags=
+    for parse_options_name in ${parse_options_known}; do
+        [[ ! "${!parse_options_name:-}" =~ ^(true|false)$ ]] || parse_options_flags+=" ${parse_options_name}"
+    done
     # shellcheck disable=SC1090
     . "${parse_options_file}"
+    parse_options_check "${parse_options_file}" "${parse_options_known}" "${parse_options_flags}"
 done
 
 while [ $# -gt 0 ]; do

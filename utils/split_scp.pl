@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
 # Split a table into parts of equal size, in order: TABLE OUT1 OUT2 ...
-# --utt2spk=FILE keeps the lines of a speaker together. -j N I: part I of N, counted from 0 or with --one-based from 1,
+# --utt2spk=FILE puts all lines of a speaker into one part, speaker after speaker. TABLE may be -. -j N I: part I of N, counted from 0 or with --one-based from 1,
 # into OUT or to standard output.
 use strict;
 use warnings;
@@ -29,8 +29,9 @@ if (defined $utt2spk) {
     open my $map, '<', $utt2spk or die "split_scp.pl: error: $utt2spk: $!\n";
     while (<$map>) { my @fields = split; $speaker{$fields[0]} = $fields[1] if @fields == 2; }
 }
-open my $in, '<', $table or die "split_scp.pl: error: $table: $!\n";
-my (@groups, $last);  # lines that belong together
+my $in = \*STDIN;
+if ($table ne '-') { undef $in; open $in, '<', $table or die "split_scp.pl: error: $table: $!\n"; }
+my (@groups, %group_of);  # lines that belong together
 while (<$in>) {
     my ($id) = split;
     die "split_scp.pl: error: $table:$.: empty line\n" unless defined $id;
@@ -39,9 +40,8 @@ while (<$in>) {
         $group = $speaker{$id};
         die "split_scp.pl: error: $id is not in $utt2spk\n" unless defined $group;
     }
-    push @groups, [] unless defined $last && $last eq $group;
-    push @{$groups[-1]}, $_;
-    $last = $group;
+    if (defined $utt2spk && $group_of{$group}) { push @{$group_of{$group}}, $_; next; }
+    push @groups, $group_of{$group} = [$_];
 }
 die "split_scp.pl: error: $table has " . @groups . (defined $utt2spk ? ' speakers' : ' lines') . ", too few for $parts parts\n"
     if @groups < $parts;

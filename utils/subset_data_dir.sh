@@ -3,7 +3,7 @@
 # --utt-list|--spk-list FILE SRC DST
 set -euo pipefail
 
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=egs/TEMPLATE/path.sh
 . "${root}/egs/TEMPLATE/path.sh"
 exec python -m audiopalm.bin.data_dir subset_data_dir.sh "$@"

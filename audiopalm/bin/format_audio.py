@@ -10,7 +10,7 @@ files. Utterances whose audio is damaged, too short, too long, or too short for 
 import argparse
 from pathlib import Path
 
-from audiopalm.core.arguments import paired
+from audiopalm.core.arguments import fraction, paired
 from audiopalm.core.command import run
 from audiopalm.stages.audio_store import FORMATS, AudioStore
 from audiopalm.stages.format_audio import Limits, format_audio
@@ -28,7 +28,7 @@ def main() -> None:
                         help="run commands in the place of files in wav.scp, such as `sox x.mp3 -t wav - |`")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shorter utterances are removed")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer utterances are removed")
-    parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of utterances that may be damaged")
+    parser.add_argument("--max_drop", type=fraction, default=0.05, help="fraction of utterances that may be damaged")
     add_launcher_options(parser, "AUDIO_DIR/jobs")
     args = parser.parse_args()
     format_audio(paired(args, "input", "output"), AudioStore(args.audio_dir, args.audio_format),

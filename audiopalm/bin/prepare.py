@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from audiopalm.core.arguments import fraction
 from audiopalm.core.command import run
 from audiopalm.core.lock import locked
 from audiopalm.corpora.data_set import ReaderOptions
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for <set>/ and report.json")
     parser.add_argument("--langs", **LIST, default=[], help="languages, as the corpus spells them (default: all)")
     parser.add_argument("--unpacked", type=Path, help="folder for the contents of archives (default: OUTPUT/unpacked)")
-    parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of a set's rows that may be dropped")
+    parser.add_argument("--max_drop", type=fraction, default=0.05, help="fraction of a set's rows that may be dropped")
     parser.add_argument("--version", help="of CVSS: c, in one voice, or t, in the source's (default: c)")
     parser.add_argument("--targets", **LIST, help="of VoxPopuli: languages of interpretation to add")
     parser.add_argument("--corpora", **LIST, help="of joint: the corpora to put together")

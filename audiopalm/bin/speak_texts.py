@@ -8,6 +8,7 @@ and a rerun speaks only the missing files.
 import argparse
 from pathlib import Path
 
+from audiopalm.core.arguments import fraction
 from audiopalm.core.command import run
 from audiopalm.inference import spoken_by_model
 from audiopalm.stages.speak_texts import by_command, speak_texts
@@ -22,7 +23,7 @@ def main() -> None:
     speaker.add_argument("--model", help="a folder of stage 14 (pack) that speaks in the voice of --prompt")
     parser.add_argument("--prompt", help="a recording of 3 s or more, for --model")
     parser.add_argument("--nj", type=int, default=2, help="commands at once; a model speaks one text after another")
-    parser.add_argument("--max_drop", type=float, default=0.05, help="fraction of the texts that may stay unspoken")
+    parser.add_argument("--max_drop", type=fraction, default=0.05, help="fraction of the texts that may stay unspoken")
     arguments = parser.parse_args()
     if arguments.model and not arguments.prompt:
         parser.error("--model speaks in the voice of a recording: give --prompt")

@@ -1,6 +1,7 @@
 """Arguments that several commands share."""
 
 import argparse
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +37,17 @@ def parse_with_overrides(parser: argparse.ArgumentParser, example: str) -> argpa
     parser.add_argument("overrides", nargs="*", metavar="key=value",
                         help=f"settings that replace those of the configuration, for example {example}")
     return parser.parse_intermixed_args()
+
+
+def fraction(text: str) -> float:
+    """The number in `text`, from 0 to 1. Raises AudioPaLMError for anything else, such as a percentage."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise AudioPaLMError(f"expected a fraction from 0 to 1, found {text!r}")
+    return value
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str | None = None) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, write_json
+from audiopalm.core.lock import locked
+from audiopalm.core.partials import partial_folder
 from audiopalm.core.progress import progress
 
 MARKER = ".unpacked.json"
@@ -37,27 +39,27 @@ def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict[str
     `fill`, which has a key `files`.
 
     The folder is filled under another name and renamed when it is whole. Its `.unpacked.json` holds the report and the
-    name, size and time of each source, so that another file of the same name is unpacked anew.
+    name, size and time of each source, so that another file of the same name is unpacked anew. Raises Busy where
+    another process fills the same folder.
     """
     status = [(source.name, source.stat()) for source in sources]
     made_of = [{"archive": name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} for name, stat in status]
-    if (target / MARKER).exists():
-        report: dict[str, Any] = read_json(target / MARKER)
-        if report.get("made_of") == made_of:
-            return report
-    partial = target.with_name(f".{target.name}.partial")
-    for old in (partial, target):
-        shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        report = {"made_of": made_of, **fill(partial)}
-    except AudioPaLMError:
-        shutil.rmtree(partial)
-        raise
-    write_json(partial / MARKER, report)
-    partial.rename(target)
-    logging.info("unpacked %s into %s: %d files", sources[0], target, report["files"])
-    return report
+    with locked(target.with_name(f".{target.name}.lock"), f"unpacking {sources[0].name}"):
+        if (target / MARKER).exists():
+            report: dict[str, Any] = read_json(target / MARKER)
+            if report.get("made_of") == made_of:
+                return report
+        shutil.rmtree(target, ignore_errors=True)
+        partial = partial_folder(target)
+        try:
+            report = {"made_of": made_of, **fill(partial)}
+        except AudioPaLMError:
+            shutil.rmtree(partial)
+            raise
+        write_json(partial / MARKER, report)
+        partial.rename(target)
+        logging.info("unpacked %s into %s: %d files", sources[0], target, report["files"])
+        return report
 
 
 def _extract(archive: Path, folder: Path) -> dict[str, Any]:

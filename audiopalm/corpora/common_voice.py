@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +61,8 @@ def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
     folders = [downloads / language, downloads / RELEASE / language, downloads / f"{RELEASE}-{language}" / language,
                downloads / f"{RELEASE}-{language}", downloads]
     for folder in folders:
-        if (folder / "validated.tsv").is_file() and (folder / "clips").is_dir():
+        if (folder / "validated.tsv").is_file() and (folder / "clips").is_dir() and (
+                folder != downloads or _is_of(folder, language)):
             return folder
     archives = [downloads / name for name in (f"{language}.tar.gz", f"{RELEASE}-{language}.tar.gz")]
     for archive in archives:
@@ -74,6 +76,12 @@ def find_language(downloads: Path, language: str, unpacked: Path) -> Path:
     tried = ", ".join(str(path.relative_to(downloads)) for path in [*folders[:-1], *archives])
     raise AudioPaLMError(f"Common Voice 4, {language!r}: nothing found in {downloads} (looked for {tried}); "
                          "the recipe's README.md says how to obtain it")
+
+
+def _is_of(folder: Path, language: str) -> bool:
+    """Whether the first clip of validated.tsv is of the language: `common_voice_<language>_<number>.mp3`."""
+    with open(folder / "validated.tsv", encoding="utf-8", errors="replace") as lines:
+        return f"common_voice_{language}_" in "".join(islice(lines, 1, 2))
 
 
 def clip_path(folder: Path, name: str) -> str:

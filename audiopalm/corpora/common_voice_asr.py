@@ -42,6 +42,7 @@ def prepare(options: ReaderOptions) -> dict[str, Any]:
 
 
 def _read_set(folder: Path, language: str, name: str, data: DataSet) -> None:
+    data.account.begin(language)
     columns = read_columns(folder / f"{name}.tsv", ["client_id", "path", "sentence"], data.account,
                            recurring=["client_id"])
     for client, clip, sentence in zip(*map(values, columns), strict=True):

@@ -171,6 +171,8 @@ def prepare(options: ReaderOptions) -> dict[str, Any]:
 
 def _read_language(downloads: Path, language: str, unpacked: Path, sets: dict[str, DataSet]) -> None:
     accounts = [sets[name].account for name in SET_NAMES]
+    for account in accounts:
+        account.begin(language)
     tables = {}
     for target in FROM_ENGLISH if language == "en" else ("en",):
         table = _find_table(downloads, f"covost_v2.{language}_{target}.tsv", unpacked)

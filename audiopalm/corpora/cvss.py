@@ -46,6 +46,8 @@ def prepare(options: ReaderOptions, version: str = "c") -> dict[str, Any]:
 
 def _read_language(downloads: Path, language: str, version: str, unpacked: Path, sets: dict[str, DataSet]) -> None:
     folder = _find(downloads, f"cvss_{version}_{short_code(language)}_en_v1.0", unpacked)
+    for data in sets.values():
+        data.account.begin(language)
     texts = {name: _read_texts(folder / f"{name}.tsv", data.account) for name, data in sets.items()}
     wanted = list({clip: None for table in texts.values() for clip in table})
     source = find_language(downloads, language, unpacked)

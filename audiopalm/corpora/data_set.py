@@ -111,11 +111,13 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict[
 
     dropped.tsv names every row that is left out of the set, lacking.tsv every utterance that lacks something.
     Raises AudioPaLMError, after writing report.json and dropped.tsv of all sets, when a set has no utterance or more
-    than `max_drop` (0 to 1) of its rows were dropped; then no table of any set is written.
+    than `max_drop` (0 to 1) of its rows, or of the rows of one of its languages, were dropped; then no table of any set
+    is written.
     """
     report: dict[str, Any] = {}
     wrong: list[str] = []
     for name, data in sets.items():
+        lost = _lost_languages(name, data.account, max_drop)
         _drop_unfit(data)
         _drop_repeated(data)
         report[name] = _report(data)
@@ -128,12 +130,23 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict[
         elif data.account.share > max_drop:
             wrong.append(f"{name}: {len(data.account.dropped)} of {data.account.rows} rows dropped ({reasons}), more "
                          f"than --max_drop {max_drop:g}")
+        else:
+            wrong += lost
     write_json(output / "report.json", report)
     if wrong:
         raise AudioPaLMError(f"{wrong[0]}; all of them: {output}/<set>/dropped.tsv")
     for name, data in sets.items():
         _write_tables(output / name, data.utterances)
     return report
+
+
+def _lost_languages(name: str, account: Account, max_drop: float) -> list[str]:
+    """The languages of a set of which too many rows were dropped, each as a line: a small one hardly changes the share
+    of the set."""
+    return [f"{name}: {len(dropped)} of {rows} rows of {language} dropped "
+            f"({', '.join(f'{count} {reason}' for reason, count in counts(dropped).items())}), more than --max_drop "
+            f"{max_drop:g}"
+            for language, (rows, dropped) in account.by_language().items() if len(dropped) > max_drop * rows]
 
 
 def _drop_unfit(data: DataSet) -> None:

@@ -88,6 +88,7 @@ def _read_set(language_folder: Path, code: str, name: str, unpacked: Path, engli
               data: DataSet) -> int:
     """Add a set of one language to `data`; return the number of rows in its table."""
     before = data.account.rows
+    data.account.begin(code)
     readings = _read_table(language_folder / f"{name}.tsv", data.account)
     folder = _audio(language_folder, code, name, unpacked)
     data.account.rows += len(readings)

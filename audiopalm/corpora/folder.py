@@ -5,7 +5,9 @@
     <downloads>/<set>/<name>.en.txt     optional: its translation into English; likewise other languages
     <downloads>/<set>/<name>.en.wav     optional: its spoken translation
 
-Sets are train, dev and test. In a name such as `anna-0001`, the part before the last hyphen is the speaker; a recording
+Endings may be capitals, names may have dots. Sets are train, dev and test.
+
+In a name such as `anna-0001`, the part before the last hyphen is the speaker; a recording
 with another name counts as a speaker of its own. --langs gives the language.
 
 Recordings in several languages are in one folder per language, named by its code:
@@ -18,10 +20,11 @@ from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.corpora.data_set import DataSet, ReaderOptions, Utterance, write_sets
-from audiopalm.languages import language_name
+from audiopalm.languages import LANGUAGES, language_name
 
 SETS = ("train", "dev", "test")
 AUDIO = ("wav", "flac", "ogg", "mp3")
+NOT_UTF8 = "\ufffd"  # stands for a text that cannot be read
 
 
 def prepare(options: ReaderOptions) -> dict[str, Any]:
@@ -35,7 +38,8 @@ def prepare(options: ReaderOptions) -> dict[str, Any]:
     for folder in folders.values():
         if not folder.is_dir():
             raise AudioPaLMError(f"{folder} does not exist; the recordings lie in {', '.join(SETS)} of {downloads}")
-    by_language = sorted({path.name for folder in folders.values() for path in folder.iterdir() if path.is_dir()})
+    by_language = sorted({path.name for folder in folders.values() for path in folder.iterdir()
+                          if path.is_dir() and not path.name.startswith(".")})
     if not by_language and len(options.languages) != 1:
         raise AudioPaLMError(f"the recordings in {downloads} are in one language: give its code, for example "
                              "--langs en; recordings in several languages lie in one folder per language, named by its "
@@ -61,10 +65,11 @@ def prepare(options: ReaderOptions) -> dict[str, Any]:
 
 def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> None:
     """Add the recordings of a folder to `data`; `suffix` is appended to their names."""
-    by_name: dict[str, dict[str, Path]] = {}  # {name: {ending after the first dot: file}}
+    data.account.begin(language)
+    by_name: dict[str, dict[str, Path]] = {}  # {name: {ending after the name: file}}
     for path in sorted(folder.iterdir()):
-        name, _, kind = path.name.partition(".")
-        if name and path.is_file():
+        if path.is_file() and not path.name.startswith("."):
+            name, kind = _name_and_kind(path.name)
             by_name.setdefault(name, {})[kind] = path
     for name, files in by_name.items():
         data.account.rows += 1
@@ -72,8 +77,14 @@ def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> Non
         text = _text(files.get("txt"))
         if " " in name:
             data.account.drop(name + suffix, "space in the name")
+        elif not _is_utf8(name):
+            data.account.drop(ascii(name + suffix), "name is not UTF-8")
         elif audio is None:
-            data.account.drop(name + suffix, "text without recording")
+            other = next((kind for kind in files if kind.rpartition(".")[2] not in ("txt", *AUDIO)), None)
+            data.account.drop(name + suffix, "text without recording" if other is None else
+                              f"no recording, but a file .{other}")
+        elif any(_text(path) == NOT_UTF8 for kind, path in files.items() if kind.endswith("txt")):
+            data.account.drop(name + suffix, "text is not UTF-8")
         elif text is None:
             data.account.drop(name + suffix, "recording without text")
         elif not text:
@@ -92,6 +103,27 @@ def _read_folder(folder: Path, language: str, suffix: str, data: DataSet) -> Non
                 text=text, translations=translations, spoken=spoken))
 
 
+def _name_and_kind(file: str) -> tuple[str, str]:
+    """`anna-1.en.txt` -> (`anna-1`, `en.txt`), `rec.01.WAV` -> (`rec.01`, `wav`).
+
+    A name may have dots; only the code of a language before the ending is that of a translation.
+    """
+    name, _, ending = file.rpartition(".")
+    if not name:
+        return file, ""
+    stem, _, code = name.rpartition(".")
+    kind = ending.lower()
+    return (stem, f"{code}.{kind}") if stem and code in LANGUAGES and kind in ("txt", *AUDIO) else (name, kind)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether the name of a file is UTF-8; Python shows other bytes as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _text(path: Path | None) -> str | None:
-    """The text of a file on one line; None where there is no file."""
-    return None if path is None else " ".join(path.read_text(encoding="utf-8-sig").split())
+    """The text of a file on one line; None where there is no file, NOT_UTF8 for other bytes."""
+    try:
+        return None if path is None else " ".join(path.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError:
+        return NOT_UTF8

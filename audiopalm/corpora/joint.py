@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,7 +38,7 @@ def prepare(options: ReaderOptions, corpora: Sequence[str] = (), name: str = "jo
     The languages are Common Voice's codes; each corpus is read in the languages that it has. `version` is the version
     of CVSS, `targets` are the target languages of VoxPopuli. The corpus `spoken_mt` is the output of
     audiopalm.stages.speak_texts in <output>/spoken_mt. Raises AudioPaLMError for an unknown corpus, for a corpus that
-    has none of the languages, and as the readers do.
+    has none of the languages, for a language that none of them has, and as the readers do.
     """
     output, downloads = options.output, options.downloads
     report: dict[str, Any] = {}
@@ -49,13 +50,21 @@ def prepare(options: ReaderOptions, corpora: Sequence[str] = (), name: str = "jo
     read: dict[str, Callable[..., dict[str, Any]]] = {
         "covost2": covost2.prepare, "cvss": partial(cvss.prepare, version=version),
         "voxpopuli": partial(voxpopuli.prepare, targets=targets), "common_voice": common_voice_asr.prepare}
+    folders: dict[str, Path] = {}
+    languages: dict[str, list[str]] = {}
     for corpus in sorted(read.keys() & set(corpora)):
-        logging.info("reading %s", corpus)
         # Common Voice has its own folder, so that its release is not confused with release 4, that of CoVoST 2.
         own = downloads / corpus
-        folder = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
+        folders[corpus] = own if corpus == "common_voice" or corpus == "voxpopuli" and own.is_dir() else downloads
+        languages[corpus] = _known(corpus, options.languages, folders[corpus])
+    known = set(chain.from_iterable(languages.values()))
+    for code in options.languages:
+        if folders and not {code, short_code(code)} & known:
+            raise AudioPaLMError(f"none of {', '.join(folders)} has the language {code!r}; leave it out of --langs")
+    for corpus, folder in folders.items():
+        logging.info("reading %s", corpus)
         entries = read[corpus](replace(options, downloads=folder, output=output / corpus,
-                                       languages=_known(corpus, options.languages, folder)))
+                                       languages=languages[corpus]))
         report |= {f"{corpus}/{kind}": entry for kind, entry in entries.items()}
     sources = {kind: {corpus: output / corpus / kind for corpus in sorted(corpora)
                       if (output / corpus / kind / "text").is_file()} for kind in ("train", "dev", "test")}

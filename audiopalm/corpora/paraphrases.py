@@ -19,7 +19,7 @@ import yaml
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
 from audiopalm.corpora.grammar import Grammar, Sentence, parse_numbers
-from audiopalm.data.datadir import invert, remove_index, write_table
+from audiopalm.data.datadir import invert, remove_tables_by_language, write_table
 
 FILE = "paraphrases.yaml"
 SLOT = re.compile(r"\{(\w+)(?:\|(\w+))?(?:\*([\w.]+))?\}")
@@ -316,7 +316,7 @@ def write_texts(directory: Path, pairs: list[Pair]) -> dict[str, Any]:
         raise AudioPaLMError(f"{directory.name}: no paraphrases; are the set's size and the wordings there?")
     rows = {f"paraphrase_{pair.language}-{pair.row}-{number:06d}": pair for number, pair in enumerate(pairs)}
     languages = sorted({pair.language for pair in pairs})
-    remove_index(directory)
+    remove_tables_by_language(directory)
     write_table(directory / "text", {key: pair.text for key, pair in rows.items()})
     for language in languages:
         write_table(directory / f"text.{language}",

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from audiopalm.core.errors import AudioPaLMError
@@ -60,7 +61,8 @@ def prepare_corpus(corpus: str, options: ReaderOptions, lhotse: bool = False, **
     for part, facts in report.items():
         logging.info("%s/%s: %s", output, part, summary(facts))
         if lhotse and (output / part / "wav.scp").exists():
-            write_manifests(output / part, output / "lhotse", corpus)
+            # A part of egs/joint is <corpus>/<set>.
+            write_manifests(output / part, output / "lhotse", str(Path(part).parent) if "/" in part else corpus)
     logging.info("wrote %s in %.1f s", output, time.monotonic() - start)
 
 

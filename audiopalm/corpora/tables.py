@@ -37,6 +37,11 @@ class Account:
     rows: int = 0
     dropped: list[tuple[str, str]] = field(default_factory=list)  # (id or file:line, reason)
     lacking: list[tuple[str, str]] = field(default_factory=list)  # (id, what the utterance lacks)
+    parts: dict[str, list[int]] = field(default_factory=dict)  # {language: rows and dropped rows before it}
+
+    def begin(self, language: str) -> None:
+        """Note that the rows from here on are of another language."""
+        self.parts[language] = [self.rows, len(self.dropped)]
 
     def drop(self, name: str, reason: str) -> None:
         """Note that a row is left out."""
@@ -55,6 +60,13 @@ class Account:
     def share(self) -> float:
         """Dropped rows divided by rows read, 0 to 1."""
         return len(self.dropped) / max(self.rows, 1)
+
+    def by_language(self) -> dict[str, tuple[int, list[tuple[str, str]]]]:
+        """{language: number of its rows, and its dropped rows}, as `begin` has divided them."""
+        starts = list(self.parts.values())
+        ends = [*starts[1:], [self.rows, len(self.dropped)]]
+        return {language: (last[0] - first[0], self.dropped[first[1]:last[1]])
+                for language, first, last in zip(self.parts, starts, ends, strict=False)}
 
 
 def counts(named: list[tuple[str, str]]) -> dict[str, int]:

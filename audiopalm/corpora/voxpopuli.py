@@ -53,6 +53,8 @@ def prepare(options: ReaderOptions, targets: Sequence[str] = ()) -> dict[str, An
     languages = list(options.languages) or [language for language in HOURS if language != ACCENTED]
     for language in languages:
         before = {name: len(data.utterances) for name, data in sets.items()}
+        for data in sets.values():
+            data.account.begin(language)
         for read in (_read_finished, _read_hub, _read_raw):
             if read(downloads, language, unpacked, years, sets):
                 break

@@ -10,6 +10,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.datadir import invert, read_table, split_line, why_bad_id, write_table
 from audiopalm.data.kaldi import tables_of
 
+DERIVED = ("utt2dur", "utt2num_frames", "utt2uniq", "vad.scp")  # made from the audio or the features
 NOT_PRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -28,9 +29,15 @@ class Options:
 
 @dataclass
 class Repair:
-    """What `fix` did. lost: {table: ids that were removed}. invalid: {invalid id: why}. kept: number of utterances."""
+    """What `fix` did.
+
+    lost: {table: ids that were removed}. repeated: {table: ids whose later lines were removed}. incomplete: derived
+    tables that were removed. invalid: {invalid id: why}. kept: number of utterances.
+    """
 
     lost: dict[str, list[str]] = field(default_factory=dict)
+    repeated: dict[str, list[str]] = field(default_factory=dict)
+    incomplete: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
     kept: int = 0
 
@@ -125,6 +132,7 @@ def _recording_problems(directory: Path, tables: dict[str, dict[str, str]]) -> l
 def fix(directory: Path, utterance_files: Sequence[str] = (), speaker_files: Sequence[str] = ()) -> Repair:
     """Sort every table and remove utterances that a complete table lacks, or whose speaker a table of speakers lacks.
 
+    A table that can be made again, such as utt2dur, is removed where it lacks utterances (Kaldi leaves it incomplete).
     The old tables are copied to `.backup`. `utterance_files` and `speaker_files` are further tables, which may lack
     utterances or speakers. Raises AudioPaLMError when no utterance is left; then nothing is changed.
     """
@@ -132,7 +140,7 @@ def fix(directory: Path, utterance_files: Sequence[str] = (), speaker_files: Seq
     if not (directory / names.complete[-1]).is_file():  # a directory with features and no audio
         names.complete.pop()
     repair = Repair()
-    before = {name: _first_of_each(directory / name) for name in names.all()}
+    before = {name: _first_of_each(directory / name, repair) for name in names.all()}
     tables = {name: {key: value for key, value in table.items() if value and not _invalid(key, repair)}
               for name, table in before.items()}
     if "wav.scp" in names.recordings:
@@ -140,7 +148,7 @@ def fix(directory: Path, utterance_files: Sequence[str] = (), speaker_files: Seq
             tables[name] = {key: value for key, value in tables[name].items()
                             if all(recording in tables["wav.scp"] for recording in value.split()[::3])}
     needed = [name for name in names.speakers if name not in speaker_files]
-    kept = {key for key in set.intersection(*(set(tables[name]) for name in names.complete))
+    kept = {key for key in set.intersection(*(set(tables[name]) for name in names.complete if name not in DERIVED))
             if not _invalid(tables["utt2spk"][key], repair)
             and all(tables["utt2spk"][key] in tables[name] for name in needed)}
     if not kept:
@@ -159,7 +167,12 @@ def fix(directory: Path, utterance_files: Sequence[str] = (), speaker_files: Seq
     for name in [*names.all(), "spk2utt"]:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, directory / ".backup" / name)
+    repair.incomplete = [name for name in names.complete if not kept <= tables[name].keys()]
+    for name in repair.incomplete:
+        (directory / name).unlink()
     for name in names.all():
+        if name in repair.incomplete:
+            continue
         tables[name] = {key: value for key, value in tables[name].items() if key in ids[name]}
         repair.lost[name] = [key for key in before[name] if key not in tables[name]]
         write_table(directory / name, tables[name])
@@ -175,11 +188,13 @@ def _invalid(name: str, repair: Repair) -> bool:
     return reason is not None
 
 
-def _first_of_each(path: Path) -> dict[str, str]:
-    """{id: value} of a table in any order; where an id is repeated, its first line counts."""
+def _first_of_each(path: Path, repair: Repair) -> dict[str, str]:
+    """{id: value} of a table in any order. Of repeated ids the first line counts, and `repair` gets the id."""
     table: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         key, value = split_line(line.strip(" \t\r"))
-        if key:
-            table.setdefault(key, value)
+        if key in table:
+            repair.repeated.setdefault(path.name, []).append(key)
+        elif key:
+            table[key] = value
     return table

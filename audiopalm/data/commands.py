@@ -79,10 +79,13 @@ def _fix(program: str, directory: Path, utterance_files: list[str], speaker_file
     result = fix(directory, utterance_files, speaker_files)
     for name, reason in result.invalid.items():
         print(f"{program}: removed the invalid id {name!r}: {reason}")
-    for name, ids in result.lost.items():
-        if ids:
-            more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-            print(f"{program}: {name} lost {len(ids)}: {' '.join(ids[:SHOWN])}{more}")
+    for what, tables in (("lost", result.lost), ("had more lines of", result.repeated)):
+        for name, ids in tables.items():
+            if ids:
+                more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+                print(f"{program}: {name} {what} {len(ids)}: {' '.join(ids[:SHOWN])}{more}")
+    for name in result.incomplete:
+        print(f"{program}: removed {name}, which lacked utterances; make it again")
     print(f"{program}: kept {result.kept} utterances in {directory}; the old files are in {directory}/.backup")
 
 

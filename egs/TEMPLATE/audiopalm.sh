@@ -135,7 +135,16 @@ calibrate_args=
 pack_args=
 called_as="./run.sh"  # how the user called the recipe, for the next command that is shown
 
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+root=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Words before the last --called_as are defaults of the recipe, which a file of --config overrides.
+words=("$@")
+for ((i = $#; i > 0; i--)); do [ "${!i}" != --called_as ] || break; done
+if [ "${i}" -gt 0 ]; then
+    set -- "${words[@]:0:i-1}"
+    # shellcheck source=utils/parse_options.sh
+    . "${root}/utils/parse_options.sh"
+    set -- "${words[@]:i-1}"
+fi
 # shellcheck source=utils/parse_options.sh
 . "${root}/utils/parse_options.sh"
 

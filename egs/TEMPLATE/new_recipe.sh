@@ -8,7 +8,7 @@ die() { echo "new_recipe.sh: error: $*" >&2; exit 1; }
 [ $# -eq 1 ] || die "it takes one argument, the name of the recipe"
 name=$1
 [[ "${name}" =~ ^[a-z][a-z0-9_]*$ ]] || die "'${name}' is no name for a recipe: small letters, digits and _ only"
-here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH="" cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 recipe=$(dirname "${here}")/${name}
 [ ! -e "${recipe}" ] || die "${recipe} exists already"
 
@@ -29,10 +29,9 @@ called_as=\$(printf '%q ' "\$0" "\$@")
 cd "\$(dirname "\${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \\
-    --called_as "\${called_as% }" \\
     --scale small \\
     --pretrained ../mini/pretrained/pack \\
-    "\$@"
+    --called_as "\${called_as% }" "\$@"
 EOF
 cat > "${partial}/local/data.sh" << EOF
 #!/usr/bin/env bash

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Source this to get audiopalm and its Python on PATH: `. ./path.sh`, in a recipe directory.
 
-AUDIOPALM_ROOT=$(cd -P "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
+AUDIOPALM_ROOT=$(CDPATH="" cd -P "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 export AUDIOPALM_ROOT
 if [ -n "${AUDIOPALM_PYTHON:-}" ]; then
     PATH=$(dirname "${AUDIOPALM_PYTHON}"):${PATH}

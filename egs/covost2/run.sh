@@ -8,7 +8,6 @@ called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \
-    --called_as "${called_as% }" \
     --train_set train \
     --valid_set dev \
     --test_sets test \
@@ -17,4 +16,4 @@ exec ../TEMPLATE/audiopalm.sh \
     --tokenize_args "--codec_tokens false" \
     --score_args "--translations none" \
     --skip_stages "9 11 14" \
-    "$@"
+    --called_as "${called_as% }" "$@"

@@ -7,9 +7,8 @@ called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \
-    --called_as "${called_as% }" \
     --scale small \
     --init_pack shipped \
     --vocabulary_args "new_pieces=600" \
     --skip_stages "11" \
-    "$@"
+    --called_as "${called_as% }" "$@"

@@ -16,6 +16,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 mixture=ast corpora="" mt_text="" synthesize_mt=""
 nj=2 datadir=data data_args=""  # options of the driver that this script reads too
 others=()
+export mixture corpora mt_text synthesize_mt  # so that the driver accepts them in a file of --config
+for ((i = 1, next = 2; i <= $#; i++, next++)); do  # the command line overrides the file, in any order
+    case "${!i}" in --config) file=${!next:-} ;; --config=*) file=${!i#*=} ;; *) continue ;; esac
+    # shellcheck disable=SC1090
+    if [ -r "${file}" ]; then . "${file}"; fi
+done
 while [ $# -gt 0 ]; do
     case "$1" in
         --help | -h) sed -n -e '1d' -e '/^#/!q' -e 's/^# \{0,1\}//p' run.sh; exec ../TEMPLATE/audiopalm.sh --help ;;
@@ -27,10 +33,6 @@ while [ $# -gt 0 ]; do
     case "${name}" in
         mixture | corpora | mt_text | synthesize_mt | data_args) printf -v "${name}" '%s' "$2" ;;
         nj | datadir) printf -v "${name}" '%s' "$2"; others+=("$1" "$2") ;;
-        config)  # the file may set some of these options
-            # shellcheck disable=SC1090
-            . "$2"
-            others+=("$1" "$2") ;;
         *) others+=("$1" "$2") ;;
     esac
     shift 2
@@ -58,7 +60,6 @@ export JOINT_MT_TEXT=${mt_text} JOINT_SYNTHESIZE_MT=${synthesize_mt} JOINT_NJ=${
 
 # The mixtures share data and audio; each has its own models and tokens.
 exec ../TEMPLATE/audiopalm.sh \
-    --called_as "${called_as% }" \
     --data_args "--corpora ${corpora} --name ${mixture} ${more} ${data_args}" \
     --train_set "train_${mixture}" \
     --valid_set "dev_${mixture}" \
@@ -70,4 +71,4 @@ exec ../TEMPLATE/audiopalm.sh \
     --report_args "--recipe joint_${mixture}" \
     --pack_args "--recipe joint_${mixture}" \
     "${options[@]}" \
-    "${others[@]}"
+    --called_as "${called_as% }" "${others[@]}"

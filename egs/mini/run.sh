@@ -7,7 +7,6 @@ called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \
-    --called_as "${called_as% }" \
     --train_set train \
     --valid_set dev \
     --test_sets "test test_unseen test_prompts" \
@@ -18,4 +17,4 @@ exec ../TEMPLATE/audiopalm.sh \
     --score_args "--forgetting 20" \
     --pack_args "--license cc-by-sa-3.0" \
     --calibrate_args "--outside_texts corpus/outside.yaml --most 20 --outside_most 20 --judge moonshine --judged_most 40" \
-    "$@"
+    --called_as "${called_as% }" "$@"

@@ -8,7 +8,6 @@ called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ./run.sh \
-    --called_as "${called_as% }" \
     --expdir exp/shipped \
     --models pretrained/pack \
     --units_exp exp/shipped/units \
@@ -19,4 +18,4 @@ exec ./run.sh \
     --decode_config conf/shipped/decode.yaml \
     --score_args "--recipe mini-shipped --dnsmos 3" \
     --report_args "--recipe mini-shipped" \
-    "$@"
+    --called_as "${called_as% }" "$@"

@@ -8,7 +8,6 @@ called_as=$(printf '%q ' "$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 exec ../TEMPLATE/audiopalm.sh \
-    --called_as "${called_as% }" \
     --train_set train \
     --valid_set dev \
     --test_sets test \
@@ -16,4 +15,4 @@ exec ../TEMPLATE/audiopalm.sh \
     --pretrained ../mini/pretrained/pack \
     --tokenize_args "--codec_tokens false" \
     --skip_stages "9 11 14" \
-    "$@"
+    --called_as "${called_as% }" "$@"

@@ -102,6 +102,14 @@ def test_common_voice_is_read_in_every_layout(tmp_path, archive, folder):
     assert report["train"]["kept"] == 15
 
 
+def test_a_flat_folder_of_another_language_is_not_taken(tmp_path):
+    lay_out(tmp_path, common_voice("fr"))
+    pack(tmp_path / "sv-SE.tar.gz", common_voice("sv-SE"))
+    (tmp_path / "covost_v2.sv-SE_en.tsv").write_bytes(covost2_table("sv-SE"))
+    report = covost2.prepare(ReaderOptions(tmp_path, tmp_path / "data", tmp_path / "unpacked", ["sv-SE"], 0.9))
+    assert report["train"]["kept"] == 15
+
+
 def test_tables_may_lie_in_a_folder_of_their_own(tmp_path):
     lay_out(tmp_path / "fr", common_voice("fr"))
     pack(tmp_path / "covost2/covost_v2.fr_en.tsv.tar.gz", {"covost_v2.fr_en.tsv": covost2_table("fr")})

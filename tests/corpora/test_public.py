@@ -14,6 +14,7 @@ from preparing import errors_of, prepare, read_reasons, snapshot
 
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
+from audiopalm.core.lock import locked
 from audiopalm.corpora.archives import unpack
 from audiopalm.corpora.data_set import DataSet, Utterance, UtteranceList, compare, write_sets
 from audiopalm.corpora.recordings import look_at
@@ -128,6 +129,37 @@ def test_an_unpacked_archive_is_not_unpacked_again(tmp_path):
     folder = unpack(tmp_path / "a.tar.gz", tmp_path)
     (folder / "good.txt").write_text("changed")
     assert (unpack(tmp_path / "a.tar.gz", tmp_path) / "good.txt").read_text() == "changed"
+
+
+def test_two_processes_do_not_unpack_into_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("audiopalm.core.lock.GRACE_SECONDS", 0.1)
+    pack(tmp_path / "a.tar.gz", {"good.txt": b"good"})
+    with locked(tmp_path / ".a.lock", "unpacking a.tar.gz"), pytest.raises(AudioPaLMError, match="is being written by"):
+        unpack(tmp_path / "a.tar.gz", tmp_path)
+    assert not (tmp_path / "a").exists()
+    assert (unpack(tmp_path / "a.tar.gz", tmp_path) / "good.txt").exists() and not (tmp_path / ".a.lock").exists()
+
+
+def test_a_small_language_that_is_lost_is_an_error(tmp_path):
+    """Of the whole set 4 of 100 rows are lost."""
+    data = DataSet()
+    for language, count in (("en", 96), ("cy", 4)):
+        data.account.begin(language)
+        for number in range(count):
+            data.account.rows += 1
+            if language == "cy":
+                data.account.drop(f"cy-{number}", "clip missing")
+            else:
+                data.utterances.append(Utterance(f"en-{number}", f"en-{number}", "en", "x.wav", "word"))
+    with pytest.raises(AudioPaLMError, match=r"test: 4 of 4 rows of cy dropped \(4 clip missing\), more than --max_drop"):
+        write_sets(tmp_path, {"test": data}, 0.05)
+    assert not (tmp_path / "test/text").exists()
+
+
+@pytest.mark.parametrize("value", ["5", "-0.1", "nan", "few"])
+def test_a_fraction_that_is_none_is_refused(tmp_path, value):
+    result = prepare("folder", tmp_path, tmp_path / "data", f"--max_drop={value}")
+    assert f"expected a fraction from 0 to 1, found {value!r}" in errors_of(result)
 
 
 def test_missing_clips_of_an_archive_that_is_cut_off_are_counted(tmp_path):

@@ -248,11 +248,20 @@ def test_what_a_command_imports_stays_compiled():
     assert "PYTHONPATH=" in result.stdout and "PYTHONDONTWRITEBYTECODE" not in result.stdout
 
 
+def test_a_file_of_options_overrides_the_recipe_and_the_command_line_overrides_the_file(recipe, tmp_path):
+    (tmp_path / "options").write_text("valid_set=sayings\nseed=3\nnj=5\n")
+    result = recipe("--nj", "7", "--config", str(tmp_path / "options"), "--stop_stage", "5")
+    assert result.returncode == 0, result.stderr
+    commands = {line.split()[0]: line for line in recipe.commands()}
+    assert "--input data/train data/sayings data/test" in commands["format_audio"]  # run.sh has --valid_set dev
+    assert "--seed 3" in commands["train_units"] and "--nj 7" in commands["format_audio"]
+
+
 def test_help_lists_every_option_and_needs_no_setup(recipe):
     result = recipe("--help", AUDIOPALM_PYTHON="/nonexistent")
     assert result.returncode == 0
     driver = (ROOT / "egs" / "TEMPLATE" / "audiopalm.sh").read_text()
-    defaults = driver.split("set -euo pipefail\n")[1].split("root=$(cd")[0]
+    defaults = driver.split("set -euo pipefail\n")[1].split("root=$(")[0]
     names = {line.split("=")[0] for line in defaults.splitlines() if "=" in line} - {"called_as"}
     assert len(names) > 30
     assert sorted(name for name in names if f"--{name}" not in result.stdout) == []

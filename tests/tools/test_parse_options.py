@@ -68,5 +68,17 @@ def test_the_command_line_overrides_the_config_file(script, tmp_path):
     assert script("--test_sets", "typed", "--config", str(config)) == (0, "4|typed|false||\n", "")
 
 
+@pytest.mark.parametrize("content, message", [
+    ("test_set=x", "there is no option test_set (--help lists the options)"),
+    ("train_codec=True", "option --train_codec takes true or false, not 'True'"),
+])
+def test_a_file_is_checked_like_the_command_line(script, tmp_path, content, message):
+    config = tmp_path / "options"
+    config.write_text(f"nj=4\n{content}\n")
+    assert script(f"--config={config}") == (1, "", f"script.sh: error: {config}: {message}\n")
+    config.write_text("train_codec=true\n")
+    assert script(f"--config={config}") == (0, "1|a b|true||\n", "")
+
+
 def test_the_help_is_the_comment_at_the_top_of_the_script(script):
     assert script("--help") == (0, "Prints its options.\n  --nj N  processes\n  --test_sets \"NAMES\"\n", "")

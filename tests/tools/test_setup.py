@@ -162,6 +162,9 @@ def test_an_absent_python_is_one_line(setup):
 
 
 def test_a_python_of_the_user_s_own_is_left_alone(setup):
+    result = setup(AUDIOPALM_PYTHON=setup.environment["PYTHON"])
+    assert result.returncode == 1 and "the commands run the program python of its folder" in result.stderr
+    (setup.directory / "python").symlink_to("python-stub")
     assert setup(AUDIOPALM_PYTHON=setup.environment["PYTHON"]).returncode == 0
     assert not setup.venv.exists()
     assert setup(AUDIOPALM_PYTHON="/nonexistent").returncode == 1

@@ -77,6 +77,15 @@ def test_fix_names_the_lost_utterances_of_each_table_and_leaves_a_valid_director
     assert read_table(data / "spk2utt") == {"a": "a-1", "b": "b-1"}
 
 
+def test_fix_does_not_lose_utterances_for_a_table_that_can_be_made_again(data):
+    write_table(data / "utt2dur", {"a-1": "1.0"})
+    (data / "text").write_text("a-1 one\na-1 two\na-2 x\nb-1 y\n")
+    shown = call("fix_data_dir.sh", data).stdout
+    assert "removed utt2dur, which lacked utterances; make it again" in shown and "kept 3" in shown
+    assert "text had more lines of 1: a-1" in shown and read_table(data / "text")["a-1"] == "one"
+    assert not mistakes(data) and (data / ".backup/utt2dur").read_text() == "a-1 1.0\n"
+
+
 def test_fix_drops_segments_of_unknown_recordings_and_refuses_to_leave_nothing(data):
     write_table(data / "wav.scp", {"r": "/r.flac"})
     (data / "segments").write_text("a-1 r 0 1\na-2 q 0 1\nb-1 r 0 1 q 0 1\n")

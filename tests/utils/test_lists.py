@@ -24,6 +24,8 @@ def test_filter_scp_takes_the_lines_of_listed_ids_or_the_others(tmp_path):
     assert "no field 2" in call("filter_scp.pl", "-f", 2, tmp_path / "list", stdin="alone\n", code=1)
     assert "unknown option --no" in call("filter_scp.pl", "--no", tmp_path / "list", code=1)
     assert "No such file" in call("filter_scp.pl", tmp_path / "none", code=1)
+    assert call("filter_scp.pl", "-", tmp_path / "table", stdin="c\n") == "c 3\n"
+    assert "cannot both be standard input" in call("filter_scp.pl", "-", code=1)
 
 
 def test_utt2spk_and_spk2utt_are_inverse_to_each_other():
@@ -66,5 +68,10 @@ def test_split_scp_keeps_speakers_together(tmp_path):
     assert all(speakers) and not speakers[0] & speakers[1] and not speakers[1] & speakers[2]
     assert "too few for 5 parts" in call("split_scp.pl", f"--utt2spk={tmp_path / 'utt2spk'}", tmp_path / "utt2spk",
                                          *[tmp_path / str(number) for number in range(5)], code=1)
+    # Sorted by their bytes, the utterances of `ann` lie on both sides of those of `ann-b`.
+    table = "ann-1 ann\nann-b-1 ann-b\nann-b-2 ann-b\nann-c ann\nbob-1 bob\n"
+    (tmp_path / "utt2spk").write_text(table)
+    call("split_scp.pl", f"--utt2spk={tmp_path / 'utt2spk'}", "-", *out, stdin=table)
+    assert [path.read_text() for path in out] == ["ann-1 ann\nann-c ann\n", "ann-b-1 ann-b\nann-b-2 ann-b\n", "bob-1 bob\n"]
     assert "wants 0 <= I < N" in call("split_scp.pl", "-j", 2, 2, tmp_path / "utt2spk", code=1)
     assert "wants 1 <= I < N + 1" in call("split_scp.pl", "--one-based", "-j", 2, 0, tmp_path / "utt2spk", code=1)

@@ -16,7 +16,7 @@ from waiting import LIMIT, wait_until
 
 RUN = ROOT / "utils/run.pl"
 ECHO = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
-ODD = ["a  b", "it's", '"q"', "$HOME", "`id`", "\\", "*", "~", "", "<unk>", "a;b", "A=b", "2>1", "#", "ü 中",
+ODD = ["a  b", "it's", '"q"', "$HOME", "`id`", "\\", "*", "~", "", "<unk>", "a;b", "A=b", "#", "ü 中",
        "line\nline", "--x=y", "(", "!", "{a,b}", "|x"]
 
 
@@ -72,6 +72,11 @@ def test_operators_as_arguments_stay_operators(tmp_path):
     assert (tmp_path / "sorted").read_text() == "a\nb\nc\n"
     assert output(tmp_path / "log").split() == ["yes", "a", "b", "1"]
     assert "status 1," in run(tmp_path, "log", "false", "|", "cat", code=1)  # pipefail
+    # As Kaldi's scripts write them: a redirection with its file, the number of a job from 0, a variable of the command.
+    run(tmp_path, "JOB=1:2", "log.JOB", "WORDS=a b", "sh", "-c", 'echo "$WORDS" $0', "$[JOB-1]", ">&", "out.JOB")
+    assert [(tmp_path / f"out.{number}").read_text() for number in (1, 2)] == ["a b 0\n", "a b 1\n"]
+    run(tmp_path, "log", "sh", "-c", "echo x >&2; echo y", ">joined", "2>/dev/null")
+    assert (tmp_path / "joined").read_text() == "y\n" and output(tmp_path / "log") == ""
 
 
 def test_a_single_argument_is_a_shell_line(tmp_path):

@@ -22,14 +22,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=egs/TEMPLATE/db.sh
 . ./db.sh
 
+output=data
+for ((i = 1, next = 2; i <= $#; i++, next++)); do
+    case "${!i}" in --output) output=${!next} ;; --output=*) output=${!i#*=} ;; esac
+done
 if [ -n "${JOINT_MT_TEXT:-}" ]; then
-    output=data
-    for ((i = 1, next = 2; i < $#; i++, next++)); do
-        [ "${!i}" != --output ] || output=${!next}
-    done
     python -m audiopalm.bin.prepare_texts --input "${JOINT_MT_TEXT}" --output "${output}/mt_text"
-    [ -z "${JOINT_SYNTHESIZE_MT:-}" ] ||
-        python -m audiopalm.bin.speak_texts --input "${output}/mt_text" --output "${output}/spoken_mt" \
-            --command "${JOINT_SYNTHESIZE_MT}" --nj "${JOINT_NJ:-2}"
+fi
+if [ -n "${JOINT_SYNTHESIZE_MT:-}" ]; then
+    [ -d "${output}/mt_text" ] || { echo "data.sh: error: --synthesize_mt speaks the texts of --mt_text, which is not given" >&2; exit 1; }
+    python -m audiopalm.bin.speak_texts --input "${output}/mt_text" --output "${output}/spoken_mt" \
+        --command "${JOINT_SYNTHESIZE_MT}" --nj "${JOINT_NJ:-2}"
 fi
 exec python -m audiopalm.bin.prepare --corpus joint --downloads "${JOINT}" --output data --unpacked dump/unpacked "$@"
