@@ -15,7 +15,7 @@ LONGEST_PAUSE = 0.5  # seconds between the speech of two segments
 NBest = list[tuple[dict[str, str], float]]  # (text, log probability) of each answer, the best first
 
 
-@dataclass
+@dataclass(eq=False)  # arrays have no single truth value
 class Segment:
     """The answer to one stretch of the input, from `start` to `end` in seconds; both are 0 for a text.
 
@@ -39,7 +39,7 @@ class Segment:
     sampling_rate: int = SAMPLE_RATE
 
 
-@dataclass
+@dataclass(eq=False)
 class Answer:
     """The answer to a recording or a text; a recording in which nobody speaks has empty texts and no segments.
 
@@ -64,15 +64,19 @@ class Answer:
     def to_srt(self, part: str | None = None) -> str:
         """Subtitles: the texts of one part with the times of the input; by default the last part that is text.
 
-        Raises AudioPaLMError for an unknown part and for an answer without texts.
+        Segments without words have none. Raises AudioPaLMError for an unknown part, for an answer without texts, and
+        for the answer to a text, which has no times.
         """
         if not self.text:
             raise AudioPaLMError("the answer has no text to write subtitles of; ask for a task with ASR or AST too")
         part = list(self.text)[-1] if part is None else part
         if part not in self.text:
             raise AudioPaLMError(f"the answer has no part {part!r}; {nearest(part, self.text)}")
+        if any(segment.end == 0 for segment in self.segments):
+            raise AudioPaLMError("the answer to a text has no times, so there are no subtitles of it")
+        spoken = [segment for segment in self.segments if segment.text[part]]
         entries = [f"{number}\n{_clock(segment.start)} --> {_clock(segment.end)}\n{segment.text[part]}\n"
-                   for number, segment in enumerate(self.segments, start=1)]
+                   for number, segment in enumerate(spoken, start=1)]
         return "\n".join(entries)
 
     def to_json(self) -> str:

@@ -5,6 +5,8 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+import atexit  # noqa: E402
+import shutil  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from functools import cached_property  # noqa: E402
@@ -109,6 +111,8 @@ class Answering:
                  voice: str | None) -> list[Any]:
         """The values of the texts, the player, both spectrograms and the notes. Raises gradio.Error with a message."""
         row = TASKS[task]
+        if row.input == AUDIO:
+            voice = None  # the page hides the voice of another task, and does not forget it
         began = time.monotonic()
         try:
             samples = self._check(row, speech, text, voice)
@@ -125,17 +129,15 @@ class Answering:
         """The samples `[T]` of the speech, None for a text; raises AudioPaLMError for missing and too long inputs."""
         if row.spoken and row.input != AUDIO and voice is None:
             raise AudioPaLMError("give a recording of the voice to speak in")
-        if row.input != AUDIO:
-            if len(text or "") > LONGEST_TEXT:
-                raise AudioPaLMError(f"the text has {len(text)} characters, the page takes {LONGEST_TEXT}")
-            return None
-        if speech is None:
+        if row.input != AUDIO and len(text or "") > LONGEST_TEXT:
+            raise AudioPaLMError(f"the text has {len(text)} characters, the page takes {LONGEST_TEXT}")
+        if row.input == AUDIO and speech is None:
             raise AudioPaLMError("give a recording: upload one or use the microphone")
-        for path in filter(None, (speech, voice)):
-            if (seconds := soundfile_seconds(path)) > LONGEST:
-                raise AudioPaLMError(f"the recording lasts {seconds:.0f} s, the page takes {LONGEST} s; "
-                                     "`audiopalm translate` takes any length")
-        return read_audio(speech)
+        given = speech if row.input == AUDIO else voice
+        if given is not None and (seconds := soundfile_seconds(given)) > LONGEST:
+            raise AudioPaLMError(f"the recording lasts {seconds:.0f} s, the page takes {LONGEST} s; the command "
+                                 "`audiopalm` takes any length")
+        return read_audio(speech) if row.input == AUDIO and speech is not None else None
 
     def _values(self, row: Task, source: str, target: str | None, answer: Answer, samples: np.ndarray | None,
                 seconds: float) -> list[Any]:
@@ -183,7 +185,8 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:  # longer than 60 lines: the l
     source = next((code for _, code in sources if code == "es"), sources[0][1])
     targets = menus.targets(task, source)
     hears, speaks = TASKS[task].input == AUDIO, TASKS[task].spoken is not None
-    with gradio.Blocks(title="AudioPaLM", analytics_enabled=False) as page:
+    # Gradio removes recordings of visitors after an hour, and all of them when the page ends.
+    with gradio.Blocks(title="AudioPaLM", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown("# AudioPaLM\nOne language model that recognises, translates and speaks. Recordings stay on "
                         f"this machine. At most {LONGEST} s of speech, {LONGEST_TEXT} characters of text.")
         if model.facts.domain is not None:
@@ -199,11 +202,12 @@ def make_page(model: AudioPaLM) -> gradio.Blocks:  # longer than 60 lines: the l
                 speech = gradio.Audio(label="Recording", sources=["upload", "microphone"], type="filepath",
                                       buttons=[], visible=hears)
                 text = gradio.Textbox(label="Text", lines=2, max_length=LONGEST_TEXT, visible=not hears)
-                voice = gradio.Audio(label="Voice to speak in (without it, that of the recording)", type="filepath",
-                                     sources=["upload", "microphone"], buttons=[],
-                                     visible=speaks and not hears)
+                voice = gradio.Audio(label="Voice to speak in", type="filepath", sources=["upload", "microphone"],
+                                     buttons=[], visible=speaks and not hears)
                 button = gradio.Button("Answer", variant="primary")
-                examples = make_examples(Path(tempfile.mkdtemp(prefix="audiopalm_demo_")))
+                folder = tempfile.mkdtemp(prefix="audiopalm_demo_")
+                atexit.register(shutil.rmtree, folder, ignore_errors=True)
+                examples = make_examples(Path(folder))
                 known = {code for _, code in sources}
                 rows = [[str(file), code] for file, code in examples if code in known]
                 if rows:
@@ -249,7 +253,7 @@ def serve(page: gradio.Blocks, host: str, port: int) -> str:
         _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True,
                                     show_error=True, share=False, ssr_mode=False, theme=theme, css=CSS,
                                     max_file_size="50mb", footer_links=[])
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the second one for a port above 65535
         raise AudioPaLMError(f"{host}:{port} cannot be served on ({error}); choose another --port") from None
     print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
     return address

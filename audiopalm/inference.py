@@ -93,6 +93,13 @@ class AudioPaLM:
         self.decoding = decoding or DecodingConfig()  # the default of calls
         self._lock = RLock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: a lock can be neither sent to another process nor copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
+
     @classmethod
     def from_pretrained(cls, source: str | Path | None = None, device: str | torch.device = "cpu",
                         dtype: str = "float32", verify: bool = True) -> "AudioPaLM":
@@ -156,9 +163,8 @@ class AudioPaLM:
         """
         request = self._request(task, decoding, seed, nbest)
         values, voices, is_list = input_list(request, speech, text, voice)
-        if request.task.input == AUDIO:
-            check_rate(sampling_rate, values)
-        voices = self._voices(request, voices)
+        check_rate(sampling_rate, [*(values if request.task.input == AUDIO else ()), *voices])
+        voices = self._voices(request, voices, sampling_rate)
         waiting: list[tuple[int, Piece]] = []
         seconds = []
         for number, (value, own_voice) in enumerate(zip(values, voices, strict=True)):
@@ -190,9 +196,8 @@ class AudioPaLM:
         values, voices, is_list = input_list(request, speech, text, voice)
         if is_list:
             raise AudioPaLMError("stream answers one input, found a list; call the model for a list")
-        if request.task.input == AUDIO:
-            check_rate(sampling_rate, values)
-        (own_voice,) = self._voices(request, voices)
+        check_rate(sampling_rate, [*(values if request.task.input == AUDIO else ()), *voices])
+        (own_voice,) = self._voices(request, voices, sampling_rate)
         return self._stream(request, pieces(request, values[0], sampling_rate, own_voice, "speech"))
 
     def _stream(self, request: Request, waiting: Iterator[Piece]) -> Iterator[Segment]:
@@ -249,13 +254,14 @@ class AudioPaLM:
             raise AudioPaLMError(f"this model was not trained on {tag}; {nearest(tag, tags)}")
         return request
 
-    def _voices(self, request: Request, voices: list[Speech | None]) -> list[np.ndarray | None]:
+    def _voices(self, request: Request, voices: list[Speech | None],
+                sampling_rate: int | None) -> list[np.ndarray | None]:
         """The samples of each voice, `[T]` float32 at 16 kHz; a voice that is given several times is read once."""
         if not request.speaks:
             return [None] * len(voices)
         if request.task.input != AUDIO and any(voice is None for voice in voices):
             raise AudioPaLMError(f"{request.tag} needs a recording of the voice to speak in: give voice=")
-        read = {id(voice): voice_samples(voice) for voice in voices if voice is not None}
+        read = {id(voice): voice_samples(voice, sampling_rate) for voice in voices if voice is not None}
         return [None if voice is None else read[id(voice)] for voice in voices]
 
     def _answer(self, request: Request, batch: list[Piece]) -> list[Segment]:

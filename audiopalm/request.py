@@ -1,8 +1,10 @@
 """Requests to the model: a task, inputs, a voice and settings, checked before anything is computed."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -77,8 +79,9 @@ def make_request(task: str, decoding: DecodingConfig | dict[str, Any], seed: int
         raise AudioPaLMError(f"task must be a tag such as '[S2ST Spanish English]', found {shown(task)}")
     row, source, target = parse_tag(task)
     check_seed(seed)
-    if not isinstance(nbest, int) or isinstance(nbest, bool) or not 1 <= nbest <= MAX_NBEST:
+    if not isinstance(nbest, Integral) or isinstance(nbest, bool) or not 1 <= nbest <= MAX_NBEST:
         raise AudioPaLMError(f"nbest must be 1 to {MAX_NBEST}, found {nbest!r}")
+    seed, nbest = int(seed), int(nbest)  # from numpy's
     if not isinstance(decoding, DecodingConfig):
         decoding = from_dict(DecodingConfig, decoding, "decoding")
     if nbest > decoding.beam:
@@ -121,19 +124,21 @@ def pieces(request: Request, value: Any, sampling_rate: int | None, voice: np.nd
         yield Piece(f"input-{number}" if number else "input", segment.samples, segment.start, segment.end, voice)
 
 
-def check_rate(sampling_rate: int | None, speech: list[Any]) -> None:
+def check_rate(sampling_rate: int | None, recordings: list[Any]) -> None:
     """Raise AudioPaLMError for a rate without an array: a file states its own rate, so the given one has no effect."""
-    if sampling_rate is not None and not any(is_array(value) for value in speech):
+    if any(isinstance(value, Real) for value in recordings):
+        raise AudioPaLMError("speech is a list of numbers; give its samples as one array: numpy.array(samples)")
+    if sampling_rate is not None and not any(is_array(value) for value in recordings):
         raise AudioPaLMError("sampling_rate belongs to an array or a tensor; a file states its own")
 
 
-def voice_samples(voice: Speech, what: str = "voice") -> np.ndarray:
-    """The first 3 s of speech in a recording of a voice, `[T]` float32 at 16 kHz.
+def voice_samples(voice: Speech, sampling_rate: int | None = None, what: str = "voice") -> np.ndarray:
+    """The first 3 s of speech in a recording of a voice, `[T]` float32 at 16 kHz; the rate is that of an array.
 
     Raises AudioPaLMError if nobody speaks in the recording.
     """
     segments: list[np.ndarray] = []
-    for segment in speech_segments(to_samples(voice, what=what)):
+    for segment in speech_segments(to_samples(voice, sampling_rate, what)):
         segments.append(segment.samples)
         if sum(map(len, segments)) >= VOICE_SAMPLES:
             break
@@ -143,8 +148,9 @@ def voice_samples(voice: Speech, what: str = "voice") -> np.ndarray:
 
 
 def check_text(text: object, tag: str) -> str:
-    """The text with single spaces between its words; a newline would end the input in the token sequence.
+    """The text with composed accents, as in the training texts, and single spaces between its words.
 
+    A newline would end the input in the token sequence.
     Raises AudioPaLMError if it is not a string, is empty, or is too long.
     """
     if not isinstance(text, str):
@@ -155,7 +161,7 @@ def check_text(text: object, tag: str) -> str:
         raise AudioPaLMError("the text has half a character (a lone surrogate); decode it as UTF-8")
     if len(text) > LONGEST_TEXT:
         raise AudioPaLMError(f"the text has {len(text)} characters, at most {LONGEST_TEXT} can be answered; divide it")
-    return " ".join(text.split())
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def check_files(source: str, task: str, voice: str | None, out: str | None, seed: int) -> None:

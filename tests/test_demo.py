@@ -43,6 +43,16 @@ def test_answers_are_those_of_the_model(model, recording):
     assert heard["visible"] and said["visible"] and "of computing" in notes
 
 
+def test_the_voice_of_another_task_is_not_used(model, recording, tmp_path):
+    """The page hides it when a task with speech is chosen, and sends it all the same."""
+    soundfile.write(tmp_path / "long.wav", [0.0] * 16000 * 61, 16000)
+    answer = demo.Answering(model)
+    own, other = (answer("s2st", "es", "en", recording, "", voice) for voice in (None, str(tmp_path / "long.wav")))
+    players = [next(value["value"] for value in values if isinstance(value, dict) and isinstance(value["value"], tuple))
+               for values in (own, other)]
+    assert players[0][1].tolist() == players[1][1].tolist()
+
+
 def test_a_wrong_input_is_a_message_on_the_page(model, recording, tmp_path):
     answer = demo.Answering(model)
     (tmp_path / "bad.wav").write_bytes(b"<html>")
@@ -52,6 +62,7 @@ def test_a_wrong_input_is_a_message_on_the_page(model, recording, tmp_path):
         (("asr", "es", None, str(tmp_path / "bad.wav"), "", None), "cannot be decoded"),
         (("asr", "es", None, str(tmp_path / "long.wav"), "", None), "lasts 61 s, the page takes 60 s"),
         (("tts", "es", None, None, "uno", None), "recording of the voice"),
+        (("tts", "es", None, None, "uno", str(tmp_path / "long.wav")), "lasts 61 s, the page takes 60 s"),
         (("mt", "es", "en", None, " ", None), "needs a text"),
         (("mt", "es", "en", None, "a" * 501, None), "501 characters"),
         (("mt", "en", "es", None, "one", None), "not trained on"),

@@ -2,9 +2,11 @@
 
 import io
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -115,6 +117,34 @@ def test_a_call_takes_nbest_decoding_settings_and_a_seed(model):
     drawn = [model(speech, "[ASR Spanish]", 16000, decoding={**SHORT, "text_temperature": 2.0}, seed=seed).text
              for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_voice_may_be_an_array_with_a_rate_and_numbers_may_be_those_of_numpy(model):
+    wav = spoken()
+    pair = model(text="one two", task="[TTS English]", voice=(wav, 16000))
+    array = model(text="one two", task="[TTS English]", voice=wav, sampling_rate=16000, seed=np.int64(0),
+                  nbest=np.int64(1))
+    assert contents(pair) == contents(array) and pair != array
+    with pytest.raises(AudioPaLMError, match=r"speech is a list of numbers; give its samples as one array"):
+        model([0.1, 0.2], "[ASR Spanish]", 16000)
+    composed, apart = "dólares", unicodedata.normalize("NFD", "dólares")
+    assert composed != apart
+    assert model(text=composed, task="[MT Spanish English]").text == model(text=apart, task="[MT Spanish English]").text
+
+
+def test_a_copy_in_another_process_has_the_same_answers(model):
+    copied = pickle.loads(pickle.dumps(model))
+    wav = spoken()
+    assert contents(copied(wav, "[ASR Spanish]", 16000)) == contents(model(wav, "[ASR Spanish]", 16000))
+
+
+def test_subtitles_have_the_segments_with_words():
+    segments = [Segment(start, start + 1.0, {"asr": text}, nbest=[({"asr": text}, 0.0)])
+                for start, text in ((0.0, "one"), (1.0, ""), (2.0, "two"))]
+    srt = join(segments, ["asr"], False, 1).to_srt()
+    assert srt == ("1\n00:00:00,000 --> 00:00:01,000\none\n\n2\n00:00:02,000 --> 00:00:03,000\ntwo\n")
+    with pytest.raises(AudioPaLMError, match="the answer to a text has no times"):
+        join([Segment(0.0, 0.0, {"mt": "one"}, nbest=[({"mt": "one"}, 0.0)])], ["mt"], False, 1).to_srt()
 
 
 def test_silence_has_an_empty_answer(model):

@@ -3,6 +3,7 @@
 import argparse
 import math
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,5 +68,5 @@ def parse_seed(text: str) -> int:
 
 def check_seed(seed: int) -> None:
     """Raise AudioPaLMError for a seed that torch, numpy or the checkpoints cannot take."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise AudioPaLMError(f"the seed must be 0 to {MAX_SEED}, found {seed!r}")

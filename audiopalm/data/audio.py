@@ -13,8 +13,8 @@ import soundfile
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, check_writable
 from audiopalm.data.audio_archive import open_audio
+from audiopalm.data.cut_off import missing_bytes, with_size
 from audiopalm.data.mp3 import states_its_length, with_length
-from audiopalm.data.wav import missing_bytes
 
 SAMPLE_RATE = 16000  # Hz, everywhere after stage 2
 MIN_RATE, MAX_RATE = 1000, 768000  # Hz of a recording; resampling from other rates could take any amount of memory
@@ -69,6 +69,8 @@ def _read(stream: BinaryIO, path: str | Path) -> tuple[np.ndarray, int]:
         raise DamagedAudio(path, "cannot be decoded", f"{reason} WAV, FLAC, OGG, Opus and MP3 can be decoded; convert "
                                                       "other formats by ffmpeg") from None
     if len(samples) == 0:
+        if (stated_again := with_size(stream)) is not None:
+            return _read(stated_again, path)
         raise DamagedAudio(path, "holds no samples")
     finite(samples, path)
     if lost := missing_bytes(stream):

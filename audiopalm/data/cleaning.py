@@ -15,6 +15,8 @@ from audiopalm.data.voice_activity import FRAME, FRAMES_PER_SECOND, speech_proba
 LEVEL = 10 ** (-23 / 20)  # root mean square of active speech in the embedded corpus; full scale is 1
 LEVEL_FRAME = 320  # samples, 20 ms: the frames whose root mean square decides whether they are active
 ACTIVE = 0.05  # frames above this fraction of the loudest frame are active
+# A bang is louder than speech and short: the loudest level is at most OUTLIER times that which is exceeded for 0.2 s.
+OUTLIER, BANG_FRAMES = 6.0, 10
 SILENT = 1e-6  # a recording whose loudest frame is below this is digital silence
 
 SPEECH = 0.4  # speech begins at a frame with at least this probability of speech
@@ -23,6 +25,7 @@ MIN_SPEECH = 0.1  # seconds; shorter sounds are clicks
 PAUSE = 0.7  # seconds without speech that separate two sentences
 MARGIN = 0.25  # seconds kept before and after speech
 MAX_SEGMENT = 12.0  # seconds of a segment, about as long as the longest sentence
+SMOOTHED = 8  # frames, a quarter of a second
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,11 @@ class SpeechSegment:
 def speech_segments(samples: np.ndarray) -> Iterator[SpeechSegment]:
     """The segments of speech in a recording `[T]` float32 at 16 kHz, each as soon as its end is known."""
     samples = samples - np.float32(samples.mean(dtype=np.float64))
-    loudest = _frame_levels(samples).max()
+    loudest = _loudest(_frame_levels(samples))
     if loudest < SILENT:
         return
     # The detector gets the recording at a common level, too. Each segment is then scaled on its own.
-    for first, last in speech_spans(samples * np.float32(LEVEL / loudest), len(samples)):
+    for first, last in speech_spans(np.clip(samples * np.float32(LEVEL / loudest), -1, 1), len(samples)):
         segment = samples[first:last]
         yield SpeechSegment(at_level(segment), first / SAMPLE_RATE)
 
@@ -53,10 +56,17 @@ def at_level(samples: np.ndarray) -> np.ndarray:
     """Samples `[T]` without offset, scaled so that their active frames have the root mean square `LEVEL`."""
     samples = samples - np.float32(samples.mean(dtype=np.float64))
     levels = _frame_levels(samples)
-    active = levels[levels > ACTIVE * levels.max()]
+    loudest = _loudest(levels)
+    active = np.minimum(levels[levels > ACTIVE * loudest], loudest)
     if len(active) == 0:
         return samples
     return (samples * (LEVEL / np.sqrt(np.mean(active ** 2)))).astype(np.float32)
+
+
+def _loudest(levels: np.ndarray) -> float:
+    """The level of the loudest frame, or a lower one if this frame is part of a bang."""
+    ordered = np.sort(levels)[::-1]
+    return float(min(ordered[0], OUTLIER * ordered[min(BANG_FRAMES, len(ordered) // 4)]))
 
 
 def _frame_levels(samples: np.ndarray) -> np.ndarray:
@@ -88,9 +98,12 @@ def cut_long(sentences: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int,
     most = int((MAX_SEGMENT - 2 * MARGIN) * FRAMES_PER_SECOND)
     for first, probabilities in sentences:
         while len(probabilities) > most:
-            # The mean over a quarter of a second finds pauses between words, not single consonants.
-            smooth = np.convolve(probabilities[:most], np.full(8, 1 / 8), mode="same")
-            cut = most // 2 + int(np.argmin(smooth[most // 2:]))
+            # The mean over a quarter of a second finds pauses between words, not single consonants. At the ends it is
+            # the mean of the frames that exist.
+            window = probabilities[:most + SMOOTHED // 2]
+            smooth = np.convolve(window, np.ones(SMOOTHED), mode="same")
+            smooth /= np.convolve(np.ones_like(window), np.ones(SMOOTHED), mode="same")
+            cut = most // 2 + int(np.argmin(smooth[most // 2:most]))
             yield first * FRAME, (first + cut) * FRAME
             first, probabilities = first + cut, probabilities[cut:]
         yield first * FRAME, (first + len(probabilities)) * FRAME

@@ -1,5 +1,6 @@
 """Inference from the files of an ESPnet pack (audiopalm/bin/espnet_pack.py): speech or text in, text and speech out."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import yaml
 
 from audiopalm.acoustic.registry import load_acoustic
+from audiopalm.answer import Segment
 from audiopalm.codec.registry import load_codec
 from audiopalm.core.device import usable_device
 from audiopalm.core.errors import AudioPaLMError
@@ -16,17 +18,20 @@ from audiopalm.data.examples import Example
 from audiopalm.espnet.imports import unpack
 from audiopalm.espnet.scorer import beam_search
 from audiopalm.espnet.task import AudioPaLMTask
-from audiopalm.inference import AudioPaLM, PackFacts
+from audiopalm.inference import AudioPaLM, PackFacts, Settings
 from audiopalm.lm.generation.config import DecodingConfig
 from audiopalm.lm.generation.grammar import Generated
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.trained import trained_from_json
+from audiopalm.request import Request
 from audiopalm.tasks import Task
 from audiopalm.units.registry import UnitTokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 
 FILES = {"audiopalm_train_config", "audiopalm_model_file", "vocabulary_file", "units_file", "acoustic_file",
          "codec_file"}  # the names in meta.yaml of a pack of bin/espnet_pack.py
+# settings of our own decoder that ESPnet's beam search does not have
+UNUSED = ("beam", "length_penalty", "rescore", "true_parts", "text_temperature", "audio_temperature")
 
 
 class Speech2Any(AudioPaLM):
@@ -89,9 +94,24 @@ class Speech2Any(AudioPaLM):
                                  "bin/espnet_pack.py do")
         return cls(**options)
 
+    def _request(self, tag: str, decoding: Settings, seed: int, nbest: int) -> Request:
+        """The request. Raises AudioPaLMError for more hypotheses than the beam has, and for settings of `decoding`
+        that ESPnet's beam search does not have."""
+        if nbest > self.beam_size:
+            raise AudioPaLMError(f"nbest must be 1 to beam_size, which is {self.beam_size}, found {nbest}")
+        request = replace(super()._request(tag, decoding, seed, 1), nbest=nbest)
+        unused = [name for name in UNUSED if getattr(request.decoding, name) != getattr(DecodingConfig, name)]
+        if self.beam_size > 1 and unused:
+            raise AudioPaLMError(f"decoding: ESPnet's beam search has no {unused[0]}; beam_size=1 decodes with it")
+        return request
+
     def __call__(self, *arguments: Any, nbest: int | None = None, **options: Any) -> Any:
         """As `AudioPaLM.__call__`; `nbest` is by default that of the constructor."""
         return super().__call__(*arguments, **options | {"nbest": self.nbest if nbest is None else nbest})
+
+    def stream(self, *arguments: Any, nbest: int | None = None, **options: Any) -> Iterator[Segment]:
+        """As `AudioPaLM.stream`; `nbest` is by default that of the constructor."""
+        return super().stream(*arguments, **options | {"nbest": self.nbest if nbest is None else nbest})
 
     def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,
                  seed: int) -> list[list[Generated]]:
@@ -101,7 +121,7 @@ class Speech2Any(AudioPaLM):
                     for example in examples]
         return [[answer for _, answer in beam_search(self.lm, self.builder.prompt(task, example), task,
                                                      self.builder.vocabulary, self._limited(task, example, decoding),
-                                                     self.beam_size)][:self.nbest] for example in examples]
+                                                     self.beam_size)] for example in examples]
 
     def _limited(self, task: Task, example: Example, decoding: DecodingConfig) -> DecodingConfig:
         """`decoding` with the maximum length by `maxlenratio`, computed as in ESPnet's search."""

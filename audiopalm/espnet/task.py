@@ -16,6 +16,7 @@ import yaml
 from audiopalm.core.config import from_dict, load_config, to_dict
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import require
+from audiopalm.data.datadir import read_table
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.espnet.data import (
     LANGUAGE,
@@ -31,7 +32,7 @@ from audiopalm.lm.mixture import Mixture, MixtureEntry, expand, trained_tasks
 from audiopalm.lm.model import Decoder, ModelConfig
 from audiopalm.lm.sequences import SequenceBuilder
 from audiopalm.lm.storage import INITIALISATIONS
-from audiopalm.lm.trained import trained_to_json
+from audiopalm.lm.trained import TrainedTask, trained_to_json
 from audiopalm.lm.training import LMConfig
 from audiopalm.tasks import AUDIO_FIELDS, TRANSCRIPT, TRANSLATION, get_task
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
@@ -128,10 +129,10 @@ class AudioPaLMTask(AbsTask):
             distributed = iter_options.distributed
             rank = torch.distributed.get_rank() if distributed else 0
             world_size = torch.distributed.get_world_size() if distributed else 1
-            mixture = _mixture(args, args.train_data_dir, args.train_tokens)
+            mixture = _mixture(args, args.train_data_dir, args.train_tokens, args.batch_size)
             return MixtureIterFactory(mixture, args.num_iters_per_epoch, args.num_workers, rank, world_size)
         if mode == "valid":
-            mixture = _mixture(args, args.valid_data_dir, args.valid_tokens)
+            mixture = _mixture(args, args.valid_data_dir, args.valid_tokens, args.valid_batch_size or args.batch_size)
             return ValidationIterFactory(mixture.validation(args.validation_sequences))
         raise AudioPaLMError(f"there is no data to {mode}: --num_att_plot must be 0")
 
@@ -161,18 +162,22 @@ def _builder(args: argparse.Namespace) -> SequenceBuilder:
     return SequenceBuilder(*load_vocabulary(args.vocabulary))
 
 
-def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None) -> Mixture:
+def _mixture(args: argparse.Namespace, data_dir: str | None, tokens: str | None, rows: int) -> Mixture:
     if data_dir is None:
         raise AudioPaLMError("a mixture needs --train_data_dir and --valid_data_dir")
     builder, examples = _builder(args), ExampleSet(data_dir, tokens, saved=True)
     if examples.meta:
         builder.vocabulary.check_units(examples.meta["units_sha256"], str(tokens))
     entries = [from_dict(MixtureEntry, entry, "mixture") for entry in args.mixture or []]
-    return Mixture(entries, examples, builder, args.row_length, args.batch_size, args.seed)
+    return Mixture(entries, examples, builder, args.row_length, rows, args.seed)
 
 
 def _trained(args: argparse.Namespace) -> list[dict]:
-    """The tasks and languages of the mixture, for config.yaml; empty if ESPnet's readers provide the data."""
+    """The tasks and languages of the training data, for config.yaml: of the mixture, or of --task with `utt2lang`."""
+    if args.task:
+        languages = {code for path, name, _ in args.train_data_path_and_name_and_type if name == LANGUAGE
+                     for code in read_table(path).values()}
+        return trained_to_json(TrainedTask(args.task, code, args.target_language) for code in languages)
     if not args.mixture or args.train_data_dir is None:
         return []
     examples = ExampleSet(args.train_data_dir, args.train_tokens, saved=True)

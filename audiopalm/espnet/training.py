@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audiopalm.core.config import load_config, to_dict
 from audiopalm.core.errors import AudioPaLMError
+from audiopalm.core.files import sha256
 from audiopalm.core.lock import locked
 from audiopalm.espnet.convert import from_espnet
 from audiopalm.espnet.task import AudioPaLMTask
+from audiopalm.lm.training import LMConfig
 from audiopalm.training.record import begin, hash_data, hash_model, hash_tokens
 from audiopalm.vocabulary.joint import load_vocabulary
 
@@ -38,6 +41,9 @@ def train(options: list[str], output: Path) -> None:
 def made_from(args: argparse.Namespace) -> Mapping[str, Any]:
     """The options that change the result, and hashes of the inputs."""
     options = {name: value for name, value in vars(args).items() if name not in FREE}
+    if isinstance(args.mixture, str):  # the contents of the file, which may change
+        options["mixture"] = to_dict(load_config(LMConfig, args.mixture))["mixture"]
+    options["init_param"] = [f"{value} {sha256(value.partition(':')[0])}" for value in args.init_param]
     return {"trainer": "espnet", "options": json.loads(json.dumps(options, default=str)),
             "vocabulary": load_vocabulary(args.vocabulary)[0].layout_hash, "init_lm": hash_model(args.init_lm),
             "train": {"data": hash_data(args.train_data_dir), "tokens": hash_tokens(args.train_tokens)},

@@ -70,7 +70,7 @@ def examples(test_set: TestSet, rows: list[ResultRow], score_dir: Path, most: in
                 "id": name, "task": decode.task.name, "tag": decode.meta["tag"], "source": decode.source,
                 "languages": " to ".join(map(language_name, filter(None, (decode.source, decode.target)))),
                 "text": test_set.table("text").get(name, ""), "sound": source, "parts": shown,
-                "error": max(errors, default=0)})
+                "error": max(errors, default=None)})
     return shown_examples
 
 

@@ -21,7 +21,7 @@ from audiopalm.scoring.decodes import TestSet
 from audiopalm.scoring.goals import Goals
 from audiopalm.scoring.headline import headlines, recipe_goals
 from audiopalm.scoring.metrics import error_counts
-from audiopalm.scoring.results import ResultRow, read_rows, select
+from audiopalm.scoring.results import ResultRow, one_judge, read_rows, select
 from audiopalm.scoring.score_set import scored_texts
 from audiopalm.tasks import AUDIO, TASKS
 
@@ -100,8 +100,7 @@ def _cards(rows: list[ResultRow], recipe: str, set_name: str, goals: Goals) -> s
     cards = []
     for line in headlines(rows, recipe, set_name, goals):
         metric = line.metric
-        goal = line.goal if set_name == "test" else ""  # the goals are for the composed test sentences
-        colour = {True: "yes", False: "no", None: ""}[line.met if goal else None]
+        goal, colour = line.goal, {True: "yes", False: "no", None: ""}[line.met]
         seeds = ", ".join(f"{seed}: {number(metric, value)}" for seed, value in line.values.items())
         ceiling = "" if line.ceiling is None else f"<small>true recordings {number(metric, line.ceiling)}</small>"
         wanted = f"<small>goal {html.escape(goal)}: {'met' if line.met else 'missed'}</small>" if goal else ""
@@ -145,7 +144,7 @@ def _score_pictures(page: PageOptions, rows: list[ResultRow], set_name: str) -> 
             pictures[title] = errors_by_length(counts, title)
         else:
             title = f"{name} by languages ({set_name})"
-            pictures[title] = bars_by_language(chosen, title)
+            pictures[title] = bars_by_language(one_judge(chosen), title)
     return pictures
 
 

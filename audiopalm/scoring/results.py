@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,10 +119,15 @@ def select(rows: Iterable[ResultRow], **wanted: Any) -> list[ResultRow]:
 
 
 def one_judge(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """The rows of one judge and the rows without a judge. The judge is Moonshine, or else the first by name."""
+    """The rows of one judge and the rows without a judge.
+
+    The judge is the one that has heard most; of equals Moonshine, or else the first by name.
+    """
     rows = list(rows)
-    judges = sorted({row.judge for row in rows if row.judge},
-                    key=lambda judge: (not judge.startswith("moonshine"), judge))
+    heard = Counter[str]()
+    for row in rows:
+        heard[row.judge or ""] += row.n
+    judges = sorted(set(heard) - {""}, key=lambda judge: (-heard[judge], not judge.startswith("moonshine"), judge))
     return [row for row in rows if row.judge in (None, *judges[:1])]
 
 

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import audiopalm
+from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import atomic_path, require, sha256, write_json
 from audiopalm.core.manifest import MANIFEST
 from audiopalm.core.partials import partial_folder
@@ -28,8 +29,10 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, beside: dict[str, 
 
     The folder gets its final name when it is complete. folders: {name in CONTENTS: folder that its files are copied
     from}. beside: {name: contents} of the card and other files at the top of the pack. Raises AudioPaLMError for a
-    missing file.
+    missing file, and if `output` is a folder that is no earlier pack.
     """
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise AudioPaLMError(f"{output} exists and is no pack, so it is not replaced; give --output another name")
     for name, (files, stage) in CONTENTS.items():
         for file in files:
             require(folders[name] / file, stage)

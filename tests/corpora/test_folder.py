@@ -10,11 +10,13 @@ from audiopalm.corpora.data_set import ReaderOptions
 from audiopalm.corpora.folder import prepare
 from audiopalm.data.datadir import read_table
 
+SOUND = wav(16000, "PCM_16")
+
 
 @pytest.fixture
 def downloads(tmp_path) -> Path:
     for name in ("train", "dev", "test"):
-        write(tmp_path / "downloads" / name, {"anna-1.wav": wav(16000, "PCM_16"), "anna-1.txt": b"one"})
+        write(tmp_path / "downloads" / name, {"anna-1.wav": SOUND, "anna-1.txt": b"one"})
     return tmp_path / "downloads"
 
 
@@ -35,9 +37,9 @@ def read(downloads: Path, max_drop: float = 1.0):
 
 def test_names_may_have_dots_and_endings_may_be_capitals(downloads):
     write(downloads / "train", {
-        **{f"anna-5.0{number}.wav": wav(16000, "PCM_16") for number in (1, 2)},
+        **{f"anna-5.0{number}.wav": SOUND for number in (1, 2)},
         **{f"anna-5.0{number}.txt": b"two" for number in (1, 2)},
-        "bob-1.WAV": wav(16000, "PCM_16"), "bob-1.TXT": b"three", "bob-1.es.txt": b"tres", "bob-1.es.wav": wav(16000, "PCM_16"),
+        "bob-1.WAV": SOUND, "bob-1.TXT": b"three", "bob-1.es.txt": b"tres", "bob-1.es.wav": SOUND,
         ".DS_Store": b"x"})
     train, report, dropped = read(downloads)
     assert read_table(train / "text") == {"anna-1": "one", "anna-5.01": "two", "anna-5.02": "two", "bob-1": "three"}
@@ -49,8 +51,8 @@ def test_names_may_have_dots_and_endings_may_be_capitals(downloads):
 
 def test_every_lost_recording_is_named(downloads):
     write(downloads / "train", {
-        "a.m4a": b"x", "a.txt": b"one", "b.wav": wav(16000, "PCM_16"), "c.wav": wav(16000, "PCM_16"), "c.txt": "caf\u00e9".encode("latin-1"),
-        "d.wav": wav(16000, "PCM_16"), "d.txt": b" ", "e.bak.txt": b"e", "caf\u00e9".encode("latin-1") + b".wav": wav(16000, "PCM_16")})
+        "a.m4a": b"x", "a.txt": b"one", "b.wav": SOUND, "c.wav": SOUND, "c.txt": "caf\u00e9".encode("latin-1"),
+        "d.wav": SOUND, "d.txt": b" ", "e.bak.txt": b"e", "caf\u00e9".encode("latin-1") + b".wav": SOUND})
     _, report, dropped = read(downloads)
     assert report["kept"] == 1 and report["rows"] == 7
     assert dropped == {"a": "no recording, but a file .m4a", "b": "recording without text", "c": "text is not UTF-8",

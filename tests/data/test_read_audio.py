@@ -34,7 +34,8 @@ def test_an_impossible_sample_rate_is_refused_as_damaged(tmp_path, rate):
         read_audio(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("name, subtype", [("a.wav", "PCM_16"), ("b.wav", "FLOAT"), ("a.flac", "PCM_16")])
+@pytest.mark.parametrize("name, subtype", [("a.wav", "PCM_16"), ("b.wav", "FLOAT"), ("a.flac", "PCM_16"),
+                                           ("a.aiff", "PCM_16"), ("a.au", "PCM_16")])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_file_that_is_cut_off_is_refused_as_damaged(tmp_path, name, subtype, share):
     samples = np.random.default_rng(0).normal(0, 0.1, 32000)
@@ -46,7 +47,7 @@ def test_a_file_that_is_cut_off_is_refused_as_damaged(tmp_path, name, subtype, s
         read_audio(tmp_path / name)
 
 
-@pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
 def test_a_wav_that_was_written_into_a_pipe_is_read(tmp_path, size):
     """The header states a length that no file has, because the writer did not know it."""
     soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16000)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from stage2 import format_set
 
 from audiopalm.core.errors import AudioPaLMError
@@ -133,6 +134,8 @@ def test_espnet_trains_a_task_with_its_own_samplers(digit_sets, builder, tmp_pat
     # ESPnet 202511 puts objects of its own into this file; here it was written a moment ago.
     stats = torch.load(tmp_path / "exp" / "checkpoint.pth", weights_only=False)["reporter"]["stats"]
     assert stats[2]["valid"]["loss"] < 0.8 * stats[1]["train"]["loss"]
+    config = yaml.safe_load((tmp_path / "exp" / "config.yaml").read_text())
+    assert [(row["task"], row["source"]) for row in config["trained"]] == [("asr", "en"), ("asr", "es")]
 
 
 def test_epochs_of_a_mixture_are_consecutive_parts_of_its_batches(digit_sets, builder):

@@ -82,6 +82,14 @@ def test_nbest_gives_as_many_hypotheses_by_score_and_is_limited_by_beam_size(fil
     assert len(scores) == 3 and scores == sorted(scores, reverse=True) and three.nbest[0][0] == three.text
     two = Speech2Any(**files, decoding=SHORT, beam_size=3, nbest=2)(wav, TASKS[1])
     assert [texts.keys() for texts, _ in two.nbest] == [{"asr", "ast"}] * 2 and two.audio is not None
+    model = Speech2Any(**files, decoding=SHORT, beam_size=4)
+    assert len(model(wav, TASKS[0], nbest=3).nbest) == 3 and len(model(wav, TASKS[0]).nbest) == 1
+    assert len(next(model.stream(wav, TASKS[0], nbest=2)).nbest) == 2
+    with pytest.raises(AudioPaLMError, match="nbest must be 1 to beam_size, which is 4, found 9"):
+        model(wav, TASKS[0], nbest=9)
+    for setting in ({"text_temperature": 5.0}, {"rescore": True}, {"beam": 2}):
+        with pytest.raises(AudioPaLMError, match=f"ESPnet's beam search has no {next(iter(setting))}"):
+            model(wav, TASKS[0], decoding=setting)
     for beam_size, nbest in ((1, 2), (3, 0)):
         with pytest.raises(AudioPaLMError, match=f"nbest must be 1 to beam_size, which is {beam_size}, found {nbest}"):
             Speech2Any(**files, beam_size=beam_size, nbest=nbest)

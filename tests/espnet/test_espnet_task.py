@@ -35,7 +35,7 @@ from audiopalm.bin import espnet_convert
 from audiopalm.espnet.imports import AbsESPnetModel, AbsTask, BatchScorerInterface
 from audiopalm.espnet.scorer import AudioPaLMScorer, beam_search
 from audiopalm.espnet.task import AudioPaLMTask
-from audiopalm.espnet.training import train
+from audiopalm.espnet.training import made_from, train
 from audiopalm.lm.trained import read_trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +162,13 @@ def test_a_finished_output_is_left_alone_or_refused(prepared, tmp_path, caplog):
     assert "is finished" in caplog.text and (tmp_path / "lm/model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(AudioPaLMError, match="other settings.*\n  options.num_iters_per_epoch: 2 -> 3"):
         train([*options[:-1], "3"], tmp_path / "lm")
+    # The contents of a file with the mixture count, and not its name.
+    (tmp_path / "lm.yaml").write_text("mixture: [{task: asr}]\n")
+    named = [*options, "--mixture", str(tmp_path / "lm.yaml")]
+    before = made_from(AudioPaLMTask.get_parser().parse_args(named))
+    assert before == made_from(AudioPaLMTask.get_parser().parse_args(named))
+    (tmp_path / "lm.yaml").write_text("mixture: [{task: asr, weight: 2}]\n")
+    assert before != made_from(AudioPaLMTask.get_parser().parse_args(named))
 
 
 def test_losses_are_those_of_our_own_loop(prepared, trained, tmp_path):
@@ -268,7 +275,7 @@ def test_an_lm_with_audio_rows_gets_no_others(prepared, tmp_path):
     save_model(tmp_path / "joint", joint.config, joint.state_dict(), vocabulary.layout_hash, 0)
     arguments = argparse.Namespace(
         vocabulary=str(prepared.path / "vocabulary"), vocabulary_hash=None, output_dir=str(tmp_path / "exp"),
-        resume=False, mixture=None, train_data_dir=None, train_tokens=None, init_lm=str(tmp_path / "joint"),
+        resume=False, task=None, mixture=None, train_data_dir=None, train_tokens=None, init_lm=str(tmp_path / "joint"),
         audio_rows="zero", decoder_conf={"dropout": 0.1}, best_model_criterion=[], keep_nbest_models=1)
     model = AudioPaLMTask.build_model(arguments).decoder
     assert torch.equal(model.embedding.weight, joint.embedding.weight) and model.config.dropout == 0.1

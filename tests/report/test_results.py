@@ -12,7 +12,7 @@ from audiopalm.report.page import from_markdown
 from audiopalm.report.results_page import markdown, write_results
 from audiopalm.scoring.goals import Goal, load_goals
 from audiopalm.scoring.headline import FIGURES, headlines
-from audiopalm.scoring.results import merge, read_rows, row_to_dict, write_rows
+from audiopalm.scoring.results import merge, one_judge, read_rows, row_to_dict, write_rows
 
 GOALS = load_goals(Path(__file__).parents[2] / "egs/mini/conf/goals.yaml", list(FIGURES))
 
@@ -79,6 +79,13 @@ def test_headlines_are_means_of_their_rows_and_meet_goals_or_not():
     assert s2st.values == {0: 40.0} and s2st.ceiling == 80.0 and s2st.met is False
     assert lines["MT BLEU, mean of pairs"].met is True
     assert headlines(ROWS, "other", "test") == []
+
+
+def test_figures_are_of_the_judge_that_has_heard_most():
+    rows = [result_row("s2st", "asr_bleu", value, judge=judge, n=n, recipe="mini", source="es", target="en", set="test")
+            for value, judge, n in ((52.4, "moonshine-base", 40), (60.0, "openai/whisper-medium", 100))]
+    assert {row.judge for row in one_judge(rows)} == {"openai/whisper-medium"}
+    assert {row.judge for row in one_judge([replace(row, n=40) for row in rows])} == {"moonshine-base"}
 
 
 def test_goals_are_read_from_the_file_of_the_recipe(tmp_path):

@@ -55,6 +55,14 @@ def test_the_pack_has_the_listed_files_and_the_zip_is_the_same_in_every_run(expd
     assert sha256(expdir / "pack.zip") == first and not (expdir / "pack/stale").exists()
 
 
+def test_a_folder_that_is_no_pack_is_not_replaced(expdir):
+    before = {path.relative_to(expdir) for path in expdir.rglob("*")}
+    for output in (expdir, expdir / "lm"):
+        with pytest.raises(AudioPaLMError, match="exists and is no pack, so it is not replaced"):
+            make_pack("--output", output)
+    assert {path.relative_to(expdir) for path in expdir.rglob("*")} == before
+
+
 def test_the_card_has_the_domain_and_the_reliability_of_confidence(expdir):
     (expdir.parent / "conf").mkdir()
     (expdir.parent / "conf/domain.yaml").write_text("sentence: It knows numbers.\nexamples: [one two, три]\n")

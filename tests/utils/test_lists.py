@@ -72,6 +72,7 @@ def test_split_scp_keeps_speakers_together(tmp_path):
     table = "ann-1 ann\nann-b-1 ann-b\nann-b-2 ann-b\nann-c ann\nbob-1 bob\n"
     (tmp_path / "utt2spk").write_text(table)
     call("split_scp.pl", f"--utt2spk={tmp_path / 'utt2spk'}", "-", *out, stdin=table)
-    assert [path.read_text() for path in out] == ["ann-1 ann\nann-c ann\n", "ann-b-1 ann-b\nann-b-2 ann-b\n", "bob-1 bob\n"]
+    assert [path.read_text() for path in out] == ["ann-1 ann\nann-c ann\n", "ann-b-1 ann-b\nann-b-2 ann-b\n",
+                                                  "bob-1 bob\n"]
     assert "wants 0 <= I < N" in call("split_scp.pl", "-j", 2, 2, tmp_path / "utt2spk", code=1)
     assert "wants 1 <= I < N + 1" in call("split_scp.pl", "--one-based", "-j", 2, 0, tmp_path / "utt2spk", code=1)

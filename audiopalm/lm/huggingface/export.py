@@ -9,7 +9,7 @@ from audiopalm.core.files import check_writable_folder
 from audiopalm.core.partials import partial_folder
 from audiopalm.lm.huggingface.pretrained import write_pretrained
 from audiopalm.lm.storage import load_model
-from audiopalm.lm.trained import read_trained, write_trained
+from audiopalm.lm.trained import EXPORT_FILE, read_trained, write_trained
 from audiopalm.vocabulary.export import write_tokenizer
 from audiopalm.vocabulary.joint import load_vocabulary
 from audiopalm.vocabulary.text import tokenizer_file
@@ -22,7 +22,7 @@ def export(lm: Path, vocabulary_dir: Path, output: Path) -> None:
     its family cannot express.
     """
     check_writable_folder(output)
-    if output.exists() and not (output / "generation_config.json").exists():
+    if output.exists() and not all((output / name).is_file() for name in (EXPORT_FILE, "vocabulary.json")):
         raise AudioPaLMError(f"{output} exists and is not an export; give --output another name")
     vocabulary, _ = load_vocabulary(vocabulary_dir)
     model = load_model(lm, vocabulary, "stage 8 (finetune)")
