@@ -87,8 +87,10 @@ def _in_small(comparison: Comparison, side: Side, results: Results) -> str:
 
 
 def _at_full_scale(comparison: Comparison, side: Side, rows: list[ResultRow]) -> str:
-    """The figure of a side in rows that were scored with `--recipe NAME-SYSTEM` (docs/tables.md), in all languages."""
+    """The figure of a side on the test sets, in all languages, in rows that were scored with `--recipe NAME-SYSTEM`
+    (docs/tables.md)."""
     return _shown(select(rows, recipe=lambda name: name.endswith(f"-{side.system}"), task=side.task,
+                         set=lambda name: name == "test" or name.endswith("_test"),
                          part=comparison.part_of(side), metric=comparison.metric, system=side.measured,
                          target=lambda code: code is None or code in (side.targets or comparison.targets)))
 

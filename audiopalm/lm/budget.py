@@ -39,6 +39,10 @@ def steps_for(config: LMConfig, data: LMData, seed: int, tokens: int, tasks: Col
     mixture = data.mixture(config, data.examples, seed)
     counted = np.array([(not tasks or cell.task.name in tasks) and (not targets or cell.target in targets)
                         for cell in mixture.cells])
+    drawn = mixture.drawable.sizes > 0
+    if counted.any() and not (counted & drawn).any():
+        raise AudioPaLMError(f"no sequence of {' '.join(tasks) or 'all tasks'} into "
+                             f"{' '.join(targets) or 'all languages'} fits into rows of {mixture.row_length} tokens")
     if not counted.any():
         raise AudioPaLMError(f"the budget counts tokens of {' '.join(tasks) or 'all tasks'} into "
                              f"{' '.join(targets) or 'all languages'}, which the mixture does not have")

@@ -1,6 +1,5 @@
 """Loading a language model for decoding: from a folder of stage 8, or from its export in Hugging Face's layout."""
 
-import hashlib
 from pathlib import Path
 
 from audiopalm.core.errors import AudioPaLMError
@@ -8,6 +7,7 @@ from audiopalm.core.files import read_object, require, sha256
 from audiopalm.lm.huggingface.pretrained import read_pretrained
 from audiopalm.lm.model import Decoder
 from audiopalm.lm.storage import load_model
+from audiopalm.training.record import hash_model
 from audiopalm.vocabulary.joint import Vocabulary
 
 
@@ -36,8 +36,7 @@ def describe(directory: str | Path, vocabulary: Vocabulary, made_by: str) -> dic
         settings = read_object(directory / "config.json", made_by, {"seed": int})
         return {"model_sha256": sha256(weights), "model_seed": settings["seed"],
                 "vocabulary_hash": vocabulary.layout_hash}
-    digests = [sha256(path) for path in sorted(directory.glob("*.safetensors"))]
-    if not digests:
+    digest = hash_model(directory)
+    if digest is None:
         raise AudioPaLMError(f"{directory} has no weights; export the model again (bin/export.py)")
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return {"model_sha256": digest, "vocabulary_hash": vocabulary.layout_hash}

@@ -191,6 +191,11 @@ class Mixture:
         return Drawable(np.concatenate(rows), np.concatenate(lengths), sizes,
                         np.concatenate([[0], np.cumsum(sizes)[:-1]]), shares, float(shares @ means))
 
+    @property
+    def drawn_cells(self) -> list[Cell]:
+        """The cells with a sequence that fits into a row; no batch contains the others."""
+        return [cell for cell, size in zip(self.cells, self.drawable.sizes, strict=True) if size]
+
     def cell_lengths(self, cell: Cell) -> np.ndarray:
         """The number of tokens of each row of a cell as a sequence, int64 `[N]`."""
         return self.builder.lengths(cell.task, cell.source, cell.target,

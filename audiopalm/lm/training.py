@@ -26,7 +26,7 @@ from audiopalm.training.config import TrainingConfig, free
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
 from audiopalm.training.parallel import fill
-from audiopalm.training.precision import peak_operations
+from audiopalm.training.precision import choose_precision, peak_operations
 from audiopalm.training.record import hash_model, settings_of
 from audiopalm.vocabulary.joint import Vocabulary, load_vocabulary
 from audiopalm.vocabulary.text import TextTokenizer
@@ -168,7 +168,7 @@ class LMTraining(Training):
         self.modules = {"model": self.model}
         self.mixture = data.mixture(config, data.examples, seed)
         self.validation = data.mixture(config, data.dev, seed).validation(config.batch.validation_sequences)
-        self.speed = Speed(self.model, fabric.device, config.training.precision)
+        self.speed = Speed(self.model, fabric.device, choose_precision(config.training.precision, output))
 
     def fill(self) -> None:
         fill(self.model, self.initial.weights)
@@ -211,7 +211,7 @@ class LMTraining(Training):
         if self.config.lora is not None:
             final = merged(self.base.weights, final, self.config.lora)
         save_model(self.output, self.model.config, final, self.data.vocabulary.layout_hash, self.seed,
-                   trained_tasks(self.mixture.cells))
+                   trained_tasks(self.mixture.drawn_cells))
 
 
 class Speed:

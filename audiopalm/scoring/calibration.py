@@ -32,6 +32,7 @@ from audiopalm.scoring import outside
 from audiopalm.scoring.calibration_report import CalibrationReport, Group, InsideTest, OutsideKind, Reliability
 from audiopalm.scoring.heard import Hearing
 from audiopalm.scoring.judge import JUDGED_LANGUAGE
+from audiopalm.scoring.metrics import without_spaces
 from audiopalm.scoring.text import basic
 from audiopalm.stages.prompt_utterances import Prompts
 from audiopalm.tasks import AUDIO, TASKS, TRANSCRIPT, Task, get_task
@@ -148,16 +149,17 @@ class Observer:
         """Whether the words of each answer (ids in the joint vocabulary) are those of the reference, bool `[N]`."""
         output = task.outputs[0]
         texts = [str(example.fields[output.text_field]) for example in examples]
+        language = output.language(examples[0].source, examples[0].target) if examples else ""
         if not output.is_audio:
             words = [self._words(answer) for answer in answers]
-            return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
+            return np.array([_same(heard, text, language) for heard, text in zip(words, texts, strict=True)])
         units = [answer - self.builder.vocabulary.text_size for answer in answers]
         if self.hearing is not None and voices is not None:
             return self.hearing.right(units, texts, [example.utterance for example in examples], voices)
         spoken = [Example(example.utterance, example.source, None, {AUDIO: ids})
                   for example, ids in zip(examples, units, strict=True)]
         words = write(self.model, self.builder, get_task("asr"), spoken)
-        return np.array([basic(heard) == basic(text) for heard, text in zip(words, texts, strict=True)])
+        return np.array([_same(heard, text, language) for heard, text in zip(words, texts, strict=True)])
 
     def _words(self, ids: np.ndarray) -> str:
         return " ".join(self.builder.tokenizer.decode(list(ids)).split())
@@ -198,7 +200,8 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
         groups = [[rows for made, rows in fitted[kind].items() if len(rows) and (made == outside.WRONG) == wrong]
                   for wrong in (False, True)]
         inputs[kind] = [_fit_inside(observed[name].inputs, group) for group in groups if group]
-        report.outside[kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
+        if any(len(features) for features in tested[kind].values()):
+            report.outside[kind] = _report_inside(inputs[kind], tests[name].inputs, tested[kind])
         report.fitted[kind] = _report_inside(inputs[kind], observed[name].inputs, fitted[kind])
     tasks = {name: fit_validated(np.hstack([task.inputs, task.answers]), task.right)
              for name, task in observed.items() if TASKS[name].input in inputs}
@@ -213,6 +216,11 @@ def calibrate(options: CalibrationOptions) -> CalibrationReport:
         logging.info("%s: area under the ROC curve between %s and outside %.3f; inside: %.3f of %s, %.3f of outside",
                      kind, options.test, figures.auc, figures.inside, options.test, figures.outside)
     return report
+
+
+def _same(heard: str, text: str, language: str) -> bool:
+    """Whether two texts have the same words; in a language without spaces, the same characters."""
+    return without_spaces(basic(heard), language) == without_spaces(basic(text), language)
 
 
 def _fit_inside(inner: np.ndarray, kinds: Sequence[np.ndarray]) -> Regression:

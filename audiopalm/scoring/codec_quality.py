@@ -24,7 +24,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json, sha256, write_json
 from audiopalm.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiopalm.data.datadir import check_id, read_table
-from audiopalm.scoring.judge import transcribe
+from audiopalm.scoring.judge import JUDGED_LANGUAGE, transcribe
 from audiopalm.scoring.quality import dnsmos
 from audiopalm.scoring.text import english
 
@@ -74,8 +74,10 @@ def measure_codec(codec_dir: Path, data: Path, output: Path, language: str, coun
     """Measure `count` utterances of `language`, evenly spaced; write the figures to `output`, return them as a table.
 
     judge: a name of JUDGES, or `none`. quality: the number of utterances whose DNSMOS is measured, 0 for none. Raises
-    AudioPaLMError for missing inputs, and for a set without utterances in `language`.
+    AudioPaLMError for missing inputs, for a set without utterances in `language`, and for a judge of another language.
     """
+    if language != JUDGED_LANGUAGE and judge != "none":
+        raise AudioPaLMError(f"the judges understand {JUDGED_LANGUAGE} alone; give --judge none for {language!r}")
     torch.set_num_threads(1)  # the real-time factor is measured on one core
     codec = load_codec(codec_dir)
     languages = read_table(data / "utt2lang", "stage 2 (audio)")

@@ -122,7 +122,8 @@ def _translations(model: Decoder, builder: SequenceBuilder, examples: ExampleSet
         found = score("bleu", references, texts, TARGET)
         yield {"task": task.name, "source": language, "target": TARGET, "metric": "mt_bleu",
                "value": round(found.value, 5), "low": round(found.low, 5), "high": round(found.high, 5), "n": found.n,
-               "signature": found.signature, "normaliser": None, "decoding": None, "ids": _hash(names)}
+               "signature": found.signature + ("" if translations == "basic" else f"|texts:{translations}"),
+               "normaliser": None, "decoding": None, "ids": _hash(names)}
 
 
 def _hash(names: list[str]) -> str:

@@ -117,11 +117,14 @@ class Transformers:
                                  "another --judges")
         settings = getattr(self.pipeline.model, "generation_config", None)
         multilingual = getattr(settings, "is_multilingual", False)
+        self.is_whisper = kind.startswith("Whisper")
         self.arguments = {"generate_kwargs": {"language": "en", "task": "transcribe"}} if multilingual else {}
 
     def transcribe(self, samples: np.ndarray) -> str:
         speech = {"raw": samples.astype(np.float32), "sampling_rate": SAMPLE_RATE}
-        return " ".join(self.pipeline(speech, **self.arguments)["text"].split())
+        # Whisper reads 30 s at once. Of longer speech it needs time stamps to know where to go on.
+        long = {"return_timestamps": True} if self.is_whisper and len(samples) > 30 * SAMPLE_RATE else {}
+        return " ".join(self.pipeline(speech, **self.arguments, **long)["text"].split())
 
 
 JUDGES: dict[str, type[Judge]] = {"moonshine": Moonshine, "pocketsphinx": Pocketsphinx}

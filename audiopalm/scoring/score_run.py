@@ -114,8 +114,14 @@ def parse_judges(text: str) -> dict[str, int | None]:
 
 def code_version() -> str:
     """The versions of the package (with its git commit), of Python and of torch."""
-    head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=Path(audiopalm.__file__).parent,
-                          capture_output=True, text=True)
-    commit = head.stdout.strip() if head.returncode == 0 else "no git"
+    folder = Path(audiopalm.__file__).resolve().parent
+    try:
+        asked = subprocess.run(["git", "rev-parse", "--show-toplevel", "--short=10", "HEAD"], cwd=folder,
+                               capture_output=True, text=True)
+        root, head = asked.stdout.split("\n")[:2] if asked.returncode == 0 else ("", "")
+    except FileNotFoundError:  # git is not installed
+        root = head = ""
+    # An installed package may lie in the repository of another project.
+    commit = head if root and Path(root).resolve() == folder.parent else "no git"
     return (f"audiopalm {audiopalm.__version__} ({commit}), Python {platform.python_version()}, "
             f"torch {version('torch')}")

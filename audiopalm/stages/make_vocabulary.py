@@ -54,10 +54,15 @@ def make_from_data(data_dir: Path, tokens: Path, config: VocabularyConfig, init_
         _remove_earlier(output)
         take_tokenizer(lm, output)
         return _finish(data_dir, output, meta, texts.languages, text_size, eos)
-    _remove_earlier(output)
     sentences = sample(texts.of(texts.languages))
     # The tags are part of the training texts, because the tokenizer encodes tags like any other text.
-    train_tokenizer(sentences + _tags(texts.languages) * 10, output / "text.model", config.text_size)
+    try:
+        train_tokenizer(sentences + _tags(texts.languages) * 10, output / "text.model", config.text_size)
+    except RuntimeError as error:
+        raise AudioPaLMError(f"text_size {config.text_size} is too small for the characters of {data_dir} "
+                             f"({' '.join(str(error).split())[-120:]}); raise it by --vocabulary_args text_size=N"
+                             ) from None
+    _remove_earlier(output, except_for="text.model")
     return _finish(data_dir, output, meta, texts.languages, None, -1)
 
 
@@ -91,10 +96,11 @@ def make_from_pack(data_dir: Path, tokens: Path, config: VocabularyConfig, pack:
     return _finish(data_dir, output, meta, languages, known.text_size + added, known.eos)
 
 
-def _remove_earlier(output: Path) -> None:
-    """Remove the tokenizer of an earlier run, which may be of the other kind."""
+def _remove_earlier(output: Path, except_for: str = "") -> None:
+    """Remove the tokenizer of an earlier run, which may be of the other kind, except for the new one."""
     for name in FILES:
-        (output / name).unlink(missing_ok=True)
+        if name != except_for:
+            (output / name).unlink(missing_ok=True)
 
 
 def _finish(data_dir: Path, output: Path, meta: dict, languages: list[str], text_size: int | None,

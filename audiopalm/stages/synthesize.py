@@ -25,7 +25,7 @@ from audiopalm.data.archive import TokenArchive
 from audiopalm.data.datadir import check_id, write_table
 from audiopalm.data.speakers import spread
 from audiopalm.stages.audio_store import AudioStore, archive_stem
-from audiopalm.stages.decode_record import DECODE, SYNTHESIS, spoken_fingerprint
+from audiopalm.stages.decode_record import DECODE, SPEECH_KEYS, SYNTHESIS, spoken_fingerprint
 from audiopalm.stages.jobs import Launcher, dealt, run_jobs
 from audiopalm.stages.prompt_utterances import SILENCE, Prompts
 from audiopalm.stages.synthesize_shards import PROMPT_SECONDS, SpeakerOptions, SpeechShard, SpokenShard
@@ -161,7 +161,7 @@ class Folder:
         self.job, self.path = job, job.folder
         self.record = {**settings, "input_sha256": spoken_fingerprint(job.units, job.prompts)}
         earlier = read_json(self.path / SYNTHESIS) if (self.path / SYNTHESIS).is_file() else {}
-        if any(earlier.get(key) != value for key, value in self.record.items()):
+        if any(earlier.get(key) != self.record.get(key) for key in {*self.record, *SPEECH_KEYS}):
             (self.path / "wav.scp").unlink(missing_ok=True)
             shutil.rmtree(self.path / "wav", ignore_errors=True)
             write_json(self.path / SYNTHESIS, self.record)

@@ -24,13 +24,16 @@ def thin_tokens(tokens: list[Path], output: list[Path], every: int) -> None:
     for source, target in zip(tokens, output, strict=True):
         meta = read_object(source / "meta.json", "stage 5 (tokenize)", UNITS_META)
         digest = hashlib.sha256(f"{meta['units_sha256']} every {every}".encode()).hexdigest()
-        thinned = {"units_rate": meta["units_rate"] / every, "units_size": meta["units_size"], "units_sha256": digest}
+        scps = sorted(source.glob("units*.scp"))
+        names = hashlib.sha256("\n".join(name for scp in scps for name in [scp.name, *TokenArchive(scp)]).encode())
+        thinned = {"units_rate": meta["units_rate"] / every, "units_size": meta["units_size"], "units_sha256": digest,
+                   "ids_sha256": names.hexdigest()}
         if (target / "meta.json").exists():
             if read_json(target / "meta.json") != thinned:
                 raise AudioPaLMError(f"{target} was made from other tokens; remove it")
             logging.info("%s is finished", target)
             continue
-        for scp in sorted(source.glob("units*.scp")):
+        for scp in scps:
             archive = TokenArchive(scp)
             units = {name: archive[name][::every] for name in archive}
             write_table(target / scp.name, write_ark(target / f"{scp.stem}.ark", units))

@@ -1,8 +1,8 @@
 """The log of a training: `log.jsonl`, and the same numbers for TensorBoard and Weights & Biases."""
 
-import hashlib
 import json
 import math
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,12 @@ class StepLog:
             except ImportError:
                 raise AudioPaLMError("training.wandb_project needs Weights & Biases: pip install wandb, or leave it "
                                      "out") from None
-            name = str(folder.resolve())
+            # The id lies in the folder, so that a training made anew there is a run of its own.
+            identity = folder / "wandb_id.txt"
+            if not identity.exists():
+                write_text(identity, secrets.token_hex(8))
             self.wandb = wandb.init(project=wandb_project, name=str(folder), dir=str(folder), resume="allow",
-                                    id=hashlib.sha256(name.encode()).hexdigest()[:16])
+                                    id=identity.read_text(encoding="utf-8"))
 
     def write(self, step: int, **values: Any) -> None:
         """Append a row; values may be numbers, None, and lists and dictionaries of these."""

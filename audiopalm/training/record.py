@@ -63,10 +63,13 @@ def _hash_tables(directory: Path, names: tuple[str, ...]) -> str:
 
 
 def hash_model(directory: str | Path | None) -> str | None:
-    """A hash of the weights in the folder of a model; None where `directory` is None or has no weights."""
-    if directory is None or not (Path(directory) / "model.safetensors").is_file():
-        return None
-    return sha256(Path(directory) / "model.safetensors")
+    """A hash of the weights in the folder of a model, in one file or several; None where there are none."""
+    files = [] if directory is None else sorted(Path(directory).glob("*.safetensors"))
+    whole = [path for path in files if path.name == "model.safetensors"]
+    digests = [sha256(path) for path in whole or files]
+    if len(digests) > 1:
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digests[0] if digests else None
 
 
 def digest(made_from: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ section IV-C).
 
 import logging
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class PhoneAligner:
         samples: float32 `[T]` at 16 kHz. text: the spoken words. Returns None if a word is not in the dictionary or no
         alignment of the text with the recording is possible.
         """
-        words = text.lower().split()
+        words = re.sub(r"[^\w']", " ", text.lower()).split()  # the dictionary has no punctuation
         if not words or any(self.decoder.lookup_word(word) is None for word in words):
             return None
         padded = np.pad(samples, round(PAD * SAMPLE_RATE))

@@ -23,6 +23,7 @@ from audiopalm.training.batches import load_ahead
 from audiopalm.training.config import TrainingConfig
 from audiopalm.training.loop import Loss, Run, Training, Weights, run_training
 from audiopalm.training.optimizer import OptimizerConfig, UpdateGroup, update_group
+from audiopalm.training.parallel import world_size
 from audiopalm.training.precision import full_precision
 from audiopalm.training.record import made_from_speech
 from audiopalm.units.encoder import HOP
@@ -78,7 +79,11 @@ def train_units(data: str | Path, config: UnitTraining, output: Path, seed: int,
     if config.quantise_from >= config.training.steps:
         raise AudioPaLMError(f"quantise_from is {config.quantise_from}, training.steps {config.training.steps}: the "
                              "quantiser needs steps of its own")
-    run = Run(output, "model.safetensors", seed, config.training, made_from_speech(config, seed, data, dev))
+    made_from = made_from_speech(config, seed, data, dev)
+    if world_size() > 1:
+        # The codebook moves with the micro-batches of all processes together, and with those of one process in turn.
+        made_from["processes"] = world_size()
+    run = Run(output, "model.safetensors", seed, config.training, made_from)
     run_training(run, lambda fabric: UsmTraining(config, data, dev, output, seed, fabric))
 
 

@@ -28,7 +28,8 @@ def egs(tmp_path):
     write_rows(tmp_path / "joint/results.json", [
         row("joint_ast", "ast", "bleu", 30.0, set_name="covost2_test"),
         row("joint_ast", "asr", "wer", 0.123, target=None, set_name="voxpopuli_test"),
-        row("joint_ast-scratch", "ast", "bleu", 5.0, set_name="covost2_test")])
+        row("joint_ast-scratch", "ast", "bleu", 5.0, set_name="covost2_test"),
+        row("joint_ast-scratch", "ast", "bleu", 99.0, set_name="dev_ast")])
     write_rows(tmp_path / "fleurs/results.json", [
         row("fleurs", "ast", "bleu", 20.0), row("fleurs", "ast", "bleu", 8.0, "af")])
     return tmp_path
@@ -39,7 +40,7 @@ def test_our_figures_stand_beside_those_of_the_paper(egs):
     assert "| CoVoST2 BLEU | AudioPaLM 8B AST | 35.4 | 30.0 (joint_ast) | 77.0 ± 2.8 |" in text
     assert "| VoxPopuli WER | AudioPaLM-2 8B AST | 9.8 | 12.3 (joint_ast) |  |" in text
     assert "| 29 languages seen in AST | AudioPaLM 8B AST | 22.4 | 20.0 (fleurs) |  |" in text
-    assert "| 23 languages with ASR only | AudioPaLM 8B AST | 10.0 | 8.0 (fleurs) |  |" in text
+    assert "| 23 languages with ASR only | AudioPaLM 8B AST | 10.0 |  |  |" in text  # the paper does not name them
     assert "| from scratch | `scratch` | 6.9 | 5.0 |  |" in text
     assert [f"## Table {number}:" in text for number in range(1, 15)] == [False, *[True] * 12, False]
 

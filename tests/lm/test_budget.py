@@ -12,6 +12,7 @@ from audiopalm.core.errors import AudioPaLMError
 from audiopalm.data.example_set import ExampleSet
 from audiopalm.lm.mixture import MixtureEntry, expand, limit_speech
 from audiopalm.lm.training import LMConfig, LMInputs, read_data
+from audiopalm.vocabulary.joint import load_vocabulary
 
 MIXTURE = {"mixture": [{"task": "asr"}, {"task": "ast", "targets": ["en"]}, {"task": "mt"}],
            "batch": {"rows": 2, "row_length": 64}, "training": {"micro_batches": 2}}
@@ -61,6 +62,24 @@ def test_the_steps_see_as_many_tokens_as_the_budget_and_no_step_more(inputs, dig
 def test_a_budget_of_a_task_that_the_mixture_lacks_is_refused(inputs):
     with pytest.raises(AudioPaLMError, match="the budget counts tokens of s2st into all languages, which the mixture"):
         call("budget", *inputs[1], "--budget", 700, "--tasks", "s2st")
+
+
+def test_a_budget_of_sequences_that_fit_into_no_row_is_refused(inputs):
+    """Counting the steps would never end, because batches have MT alone."""
+    _, tokenizer = load_vocabulary(inputs[0] / "vocabulary")
+    # The shortest sequence of S2ST has three units, a newline, three units and an end after its tag.
+    length = min(len(tokenizer.encode(f"[S2ST {pair}]")) for pair in ("English Spanish", "Spanish English")) + 7
+    with pytest.raises(AudioPaLMError, match="no sequence of s2st into all languages fits into rows of"):
+        call("budget", *inputs[1], "--budget", 700, "--tasks", "s2st", "mixture=[{task: mt}, {task: s2st}]",
+             f"batch.row_length={length}")
+
+
+def test_a_text_size_below_the_number_of_characters_is_one_line(digit_sets, tmp_path):
+    for _ in range(2):
+        with pytest.raises(AudioPaLMError, match="text_size 40 is too small for the characters of .*text_size=N"):
+            call("make_vocabulary", "--data_dir", digit_sets[0], "--tokens", digit_sets[1], "--output", tmp_path,
+                 "text_size=40")
+    assert not (tmp_path / "text.model").exists()
 
 
 def test_hours_of_speech_are_a_part_of_more_hours(digit_sets):

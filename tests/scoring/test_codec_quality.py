@@ -78,4 +78,6 @@ def test_dnsmos_hears_noise():
 
 def test_a_language_without_utterances_is_named(arguments):
     with pytest.raises(AudioPaLMError, match="no utterance in 'ru'"):
-        call(*arguments, "--language", "ru")
+        call(*arguments, "--language", "ru", "--judge", "none")
+    with pytest.raises(AudioPaLMError, match="the judges understand en alone; give --judge none for 'ru'"):
+        call(*arguments, "--language", "ru", "--judge", "moonshine")

@@ -11,6 +11,7 @@ from scoring_data import replace_models, run_score, write_set
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import write_json
 from audiopalm.data.datadir import read_table, write_table
+from audiopalm.scoring.metrics import score
 from audiopalm.scoring.score_run import parse_judges
 
 
@@ -93,3 +94,8 @@ def test_a_judge_may_have_a_limit_of_recordings():
     assert parse_judges("moonshine pocketsphinx:40") == {"moonshine": None, "pocketsphinx": 40}
     with pytest.raises(AudioPaLMError, match="not a number"):
         parse_judges("moonshine:x")
+
+
+def test_a_comma_is_no_error_of_a_language_without_spaces():
+    references, hypotheses = (["你好 世界很大"], ["你好世界很大"])  # the normaliser makes a space of a comma
+    assert score("cer", references, hypotheses, "zh").value == 0 < score("cer", references, hypotheses, "fr").value

@@ -219,6 +219,8 @@ def test_the_prompt_may_be_of_another_speaker_or_silence_and_shorter(stage):
         prompts = read_table(folder / "prompt.scp")
         assert prompts["ann-es-2"] == {"other": "bob-es-1", "none": "<silence>"}.get(name, "ann-es-2")
         assert read_json(folder / "synthesis.json").get("prompt_seconds") == {"short": 1.0, "long": 6.0}.get(name)
+    synthesize(stage, "--names", "s2st_es_en")  # with the default again, and not the speech of the last prompt
+    assert np.array_equal(read_audio(read_table(folder / "wav.scp")["ann-es-2"]), heard["own"])
     for name, samples in heard.items():
         assert len(samples) == len(heard["own"]) and samples.any()
         assert name == "own" or not np.array_equal(samples, heard["own"]), name

@@ -1,5 +1,6 @@
 """Token folders with fewer units a second, which no model of the full rate takes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from commands import call
 from audiopalm.core.errors import AudioPaLMError
 from audiopalm.core.files import read_json
 from audiopalm.data.archive import TokenArchive
+from audiopalm.data.datadir import read_table, write_table
 from audiopalm.data.example_set import ExampleSet
 
 
@@ -29,6 +31,12 @@ def test_every_third_unit_is_kept_and_the_folder_is_another(tmp_path, digit_sets
     assert examples.count_units(0) == len(TokenArchive(tokens / "units.scp")[examples.id(0)][::3])
     with pytest.raises(AudioPaLMError, match="was made from other tokens; remove it"):
         thin(tokens, tmp_path / "train", 2)
+    shutil.copytree(tokens, tmp_path / "more")
+    table = read_table(tmp_path / "more/units.scp")
+    write_table(tmp_path / "more/units.scp", {key: str(tmp_path / "more" / value.rpartition("/")[2])
+                                              for key, value in list(table.items())[:-1]})
+    with pytest.raises(AudioPaLMError, match="was made from other tokens; remove it"):  # with other utterances
+        thin(tmp_path / "more", tmp_path / "train")
     with pytest.raises(AudioPaLMError, match="holds units of"):
         ExampleSet(data, tmp_path / "train", distorted=[(dev_data, dev_tokens)])
 

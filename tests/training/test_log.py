@@ -1,6 +1,7 @@
 """log.jsonl, TensorBoard and Weights & Biases have the same numbers, without steps after the last checkpoint."""
 
 import json
+import shutil
 import sys
 import time
 import types
@@ -51,3 +52,7 @@ def test_wandb_has_the_numbers_and_is_named_where_it_is_missing(tmp_path, monkey
         StepLog(tmp_path / "log.jsonl", step, wandb_project="speech").write(step + 1, loss=2.0, dev={"mt": 1.0})
     assert logged == [(1, {"loss": 2.0, "dev/mt": 1.0}), (6, {"loss": 2.0, "dev/mt": 1.0})]
     assert begun[0]["project"] == "speech" and begun[0] == begun[1]  # the same run goes on
+    shutil.rmtree(tmp_path)  # a training that is made anew in the same folder is another run
+    tmp_path.mkdir()
+    StepLog(tmp_path / "log.jsonl", 0, wandb_project="speech")
+    assert begun[2]["id"] != begun[0]["id"]
