@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from audiopalm.ablations.curves import write_curves
@@ -29,6 +30,8 @@ from audiopalm.core.processes import end_with_parent
 from audiopalm.core.tensors import stored_tensors
 from audiopalm.report.plots import read_log
 from audiopalm.scoring.results import read_rows
+
+Key = tuple[str, int]  # the system and the seed of a run
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: O
     that start from it, and no others. Raises AudioPaLMError for a folder that was begun with other settings, before
     anything runs, and for the first run that failed, at the end.
     """
-    write, errors = threading.Lock(), []
+    write = threading.Lock()
     unfinished = {(run.system.name, run.seed) for run in runs}
     for run in runs:
         run.check()
@@ -105,8 +108,11 @@ def run_systems(design: Design, runs: list[SystemRun], parallel: int, outputs: O
         for run in runs:
             if codec_ids := run.codec_call():
                 launcher.run(run.codec_run, *codec_ids)
-        for depth in sorted({run.depth for run in runs}):
-            errors += launcher.all([partial(finish, run) for run in runs if run.depth == depth])
+        keys = {(run.system.name, run.seed) for run in runs}
+        errors = launcher.all(
+            {(run.system.name, run.seed): partial(finish, run) for run in runs},
+            {(run.system.name, run.seed): {(system.name, run.seed) for system in design.chain(run.system.name)[:-1]}
+             & keys for run in runs})
     if errors:
         raise errors[0]
     logging.info("%d runs are finished: %s, %s", len(runs), outputs.report, outputs.plots)
@@ -178,19 +184,29 @@ class Launcher:
         for child in self.children:
             child.wait()
 
-    def all(self, jobs: list[Callable[[], None]]) -> list[BaseException]:
-        """Call every job, and return the errors of those that failed."""
+    def all(self, jobs: Mapping[Key, Callable[[], None]], after: Mapping[Key, set[Key]]) -> list[BaseException]:
+        """Call every job, each as soon as the jobs that it comes `after` have ended; return the errors of those that
+        failed."""
+        waiting = TopologicalSorter(after)
+        waiting.prepare()
+        running: dict[Future[None], Key] = {}
+        errors: list[BaseException] = []
         with ThreadPoolExecutor(self.parallel) as pool:
-            futures = [pool.submit(job) for job in jobs]
             try:
-                for future in as_completed(futures):
-                    if future.exception() and not self.stopped:
-                        logging.error("%s", future.exception())
+                while waiting.is_active():
+                    ready = set(waiting.get_ready())
+                    running |= {pool.submit(job): key for key, job in jobs.items() if key in ready}
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        if (error := future.exception()) is not None:
+                            errors.append(error)
+                            if not self.stopped:
+                                logging.error("%s", error)
+                        waiting.done(running.pop(future))
             except KeyboardInterrupt:
                 self.__exit__()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        return [error for future in futures if (error := future.exception()) is not None]
+        return errors
 
     def run(self, folder: Path, command: list[str], product: Path) -> None:
         """Run the command unless `product` exists. Raises AudioPaLMError for a command that fails."""

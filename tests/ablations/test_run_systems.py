@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,17 @@ def test_a_signal_ends_the_present_run_and_starts_no_other(recipe):
     with pytest.raises(AudioPaLMError, match="was not started"):
         launcher.run(recipe / "late", ["touch", "made"], recipe / "made")
     assert not (recipe / "made").exists()
+
+
+def test_a_run_begins_as_soon_as_those_that_it_starts_from_have_ended():
+    """The long run ends only when the last one has begun, which starts from a short one."""
+    begun = threading.Event()
+    jobs = {("long", 0): lambda: began.append(begun.wait(LIMIT)), ("short", 0): lambda: None,
+            ("last", 0): begun.set}
+    began = []
+    with Launcher(2) as launcher:
+        assert launcher.all(jobs, {("long", 0): set(), ("short", 0): set(), ("last", 0): {("short", 0)}}) == []
+    assert began == [True]
 
 
 def test_other_settings_need_another_folder(recipe):
