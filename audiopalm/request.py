@@ -133,8 +133,9 @@ def check_rate(sampling_rate: int | None, recordings: list[Any]) -> None:
 
 
 def voice_samples(voice: Speech, sampling_rate: int | None = None, what: str = "voice") -> np.ndarray:
-    """The first 3 s of speech in a recording of a voice, `[T]` float32 at 16 kHz; the rate is that of an array.
+    """The first 3 s of speech in a recording of a voice, `[T]` float32 at 16 kHz.
 
+    sampling_rate: in Hz, for a voice that is an array.
     Raises AudioPaLMError if nobody speaks in the recording.
     """
     segments: list[np.ndarray] = []
@@ -150,8 +151,8 @@ def voice_samples(voice: Speech, sampling_rate: int | None = None, what: str = "
 def check_text(text: object, tag: str) -> str:
     """The text with composed accents, as in the training texts, and single spaces between its words.
 
-    A newline would end the input in the token sequence.
-    Raises AudioPaLMError if it is not a string, is empty, or is too long.
+    A newline would end the input in the token sequence. Raises AudioPaLMError if it is not a string, is empty, or is
+    too long.
     """
     if not isinstance(text, str):
         raise AudioPaLMError(f"{tag} needs a text, found {type(text).__name__}")

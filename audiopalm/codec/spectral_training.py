@@ -150,6 +150,7 @@ class SpectralTraining(Training):
 
     def begin_step(self, step: int) -> bool:
         self.quantised = step >= self.config.quantise_from
+        self.model.encoder.requires_grad_(not self.quantised)  # the ids keep their meaning
         if not step == self.config.quantise_from > 0:
             return False
         random = np.random.default_rng([self.seed, self.config.training.steps])

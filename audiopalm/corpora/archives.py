@@ -44,11 +44,16 @@ def fill_once(target: Path, sources: list[Path], fill: Callable[[Path], dict[str
     """
     status = [(source.name, source.stat()) for source in sources]
     made_of = [{"archive": name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} for name, stat in status]
+
+    def made_before() -> dict[str, Any] | None:
+        report: dict[str, Any] = read_json(target / MARKER) if (target / MARKER).exists() else {}
+        return report if report.get("made_of") == made_of else None
+
+    if (found := made_before()) is not None:  # without a lock, so that the folder may be read-only
+        return found
     with locked(target.with_name(f".{target.name}.lock"), f"unpacking {sources[0].name}"):
-        if (target / MARKER).exists():
-            report: dict[str, Any] = read_json(target / MARKER)
-            if report.get("made_of") == made_of:
-                return report
+        if (found := made_before()) is not None:
+            return found
         shutil.rmtree(target, ignore_errors=True)
         partial = partial_folder(target)
         try:

@@ -141,12 +141,12 @@ def write_sets(output: Path, sets: dict[str, DataSet], max_drop: float) -> dict[
 
 
 def _lost_languages(name: str, account: Account, max_drop: float) -> list[str]:
-    """The languages of a set of which too many rows were dropped, each as a line: a small one hardly changes the share
-    of the set."""
+    """A line for each language that has lost too many rows of the set. The share of the set does not show the loss of a
+    small language."""
     return [f"{name}: {len(dropped)} of {rows} rows of {language} dropped "
             f"({', '.join(f'{count} {reason}' for reason, count in counts(dropped).items())}), more than --max_drop "
             f"{max_drop:g}"
-            for language, (rows, dropped) in account.by_language().items() if len(dropped) > max_drop * rows]
+            for language, rows, dropped in account.by_language() if len(dropped) > max_drop * rows]
 
 
 def _drop_unfit(data: DataSet) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,11 @@ class Account:
     rows: int = 0
     dropped: list[tuple[str, str]] = field(default_factory=list)  # (id or file:line, reason)
     lacking: list[tuple[str, str]] = field(default_factory=list)  # (id, what the utterance lacks)
-    parts: dict[str, list[int]] = field(default_factory=dict)  # {language: rows and dropped rows before it}
+    parts: list[tuple[str, int, int]] = field(default_factory=list)  # (language, rows and dropped rows before it)
 
     def begin(self, language: str) -> None:
         """Note that the rows from here on are of another language."""
-        self.parts[language] = [self.rows, len(self.dropped)]
+        self.parts.append((language, self.rows, len(self.dropped)))
 
     def drop(self, name: str, reason: str) -> None:
         """Note that a row is left out."""
@@ -61,12 +62,10 @@ class Account:
         """Dropped rows divided by rows read, 0 to 1."""
         return len(self.dropped) / max(self.rows, 1)
 
-    def by_language(self) -> dict[str, tuple[int, list[tuple[str, str]]]]:
-        """{language: number of its rows, and its dropped rows}, as `begin` has divided them."""
-        starts = list(self.parts.values())
-        ends = [*starts[1:], [self.rows, len(self.dropped)]]
-        return {language: (last[0] - first[0], self.dropped[first[1]:last[1]])
-                for language, first, last in zip(self.parts, starts, ends, strict=False)}
+    def by_language(self) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
+        """Yield each language with the number of its rows and its dropped rows, as `begin` has divided them."""
+        for (language, rows, dropped), (_, end, last) in pairwise([*self.parts, ("", self.rows, len(self.dropped))]):
+            yield language, end - rows, self.dropped[dropped:last]
 
 
 def counts(named: list[tuple[str, str]]) -> dict[str, int]:

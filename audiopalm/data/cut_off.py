@@ -23,12 +23,16 @@ def missing_bytes(stream: BinaryIO) -> int:
 def with_size(stream: BinaryIO) -> BinaryIO | None:
     """A copy of a WAV file that states 0 bytes of samples and has some, with their number; None for other files.
 
-    A program in a pipe has written such a file, and decoders find no samples in it.
+    A program in a pipe has written such a file, and decoders find no samples in it. An empty recording may be followed
+    by another chunk, which is not taken for samples.
     """
     stated, present = _samples(stream)
-    if stated or not present:
-        return None
     begin = stream.tell()
+    name, length = struct.unpack("<4sI", stream.read(8).ljust(8, b"\0"))
+    is_chunk = name.strip().isalnum() and length + 8 <= present
+    stream.seek(0)
+    if stated or not present or is_chunk or stream.read(4) != b"RIFF":
+        return None
     stream.seek(0)
     content = bytearray(stream.read())
     content[begin - 4:begin] = struct.pack("<I", present)

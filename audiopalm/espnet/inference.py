@@ -106,11 +106,11 @@ class Speech2Any(AudioPaLM):
         return request
 
     def __call__(self, *arguments: Any, nbest: int | None = None, **options: Any) -> Any:
-        """As `AudioPaLM.__call__`; `nbest` is by default that of the constructor."""
+        """As `AudioPaLM.__call__`. The constructor gives the default of `nbest`."""
         return super().__call__(*arguments, **options | {"nbest": self.nbest if nbest is None else nbest})
 
     def stream(self, *arguments: Any, nbest: int | None = None, **options: Any) -> Iterator[Segment]:
-        """As `AudioPaLM.stream`; `nbest` is by default that of the constructor."""
+        """As `AudioPaLM.stream`. The constructor gives the default of `nbest`."""
         return super().stream(*arguments, **options | {"nbest": self.nbest if nbest is None else nbest})
 
     def generate(self, task: Task, examples: list[Example], decoding: DecodingConfig,

@@ -29,9 +29,9 @@ def pack(folders: dict[str, Path], output: Path, recipe: str, beside: dict[str, 
 
     The folder gets its final name when it is complete. folders: {name in CONTENTS: folder that its files are copied
     from}. beside: {name: contents} of the card and other files at the top of the pack. Raises AudioPaLMError for a
-    missing file, and if `output` is a folder that is no earlier pack.
+    missing file, and if `output` is neither an earlier pack nor empty.
     """
-    if output.exists() and not (output / MANIFEST).is_file():
+    if output.exists() and not (output / MANIFEST).is_file() and not (output.is_dir() and not any(output.iterdir())):
         raise AudioPaLMError(f"{output} exists and is no pack, so it is not replaced; give --output another name")
     for name, (files, stage) in CONTENTS.items():
         for file in files:

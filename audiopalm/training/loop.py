@@ -349,9 +349,7 @@ class _Loop:
         dev.setdefault("loss", sum(dev.values()) / len(dev))
         dev = self.fabric.broadcast(dev)
         if math.isnan(dev["loss"]):
-            names = ", ".join(name for name, value in dev.items() if math.isnan(value))
-            raise AudioPaLMError(f"the dev loss is not a number after step {step + 1} ({names}), so that the best "
-                                 "checkpoint cannot be chosen")
+            raise AudioPaLMError(f"the dev loss is not a number after step {step + 1}: {dev}")
         logging.info("step %d dev: %s", step + 1, ", ".join(f"{name} {value:.3f}" for name, value in dev.items()))
         if step >= self.training.comparable_from:
             better = self.state.best is None or dev["loss"] < self.state.best.loss

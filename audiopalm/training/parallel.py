@@ -174,16 +174,13 @@ def total(fabric: Fabric, value: Tensor) -> Tensor:
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:
     """Replace the gradients by their means over all processes. FSDP2 has done this in the backward pass.
 
-    A parameter without a gradient in this process counts with a gradient of zero, and one without a gradient in any
-    process stays without: an optimizer would let it decay.
+    A parameter without a gradient in this process counts with a gradient of zero. Weights that no process trains have
+    no `requires_grad`, because an optimizer would let them decay.
     """
     parameters = [parameter for parameter in parameters
                   if parameter.requires_grad and not isinstance(parameter, DTensor)]
     if fabric.world_size == 1 or not parameters:
         return
-    present = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=fabric.device)
-    parameters = [parameter for parameter, number in zip(parameters, total(fabric, present).tolist(), strict=True)
-                  if number]
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

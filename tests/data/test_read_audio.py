@@ -14,6 +14,15 @@ def test_a_file_without_samples_is_refused_as_damaged(tmp_path, name):
         read_audio(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.au"])
+def test_what_follows_an_empty_recording_is_not_taken_for_samples(tmp_path, name):
+    soundfile.write(tmp_path / name, np.zeros(0), 16000, subtype="PCM_16")
+    with open(tmp_path / name, "ab") as file:
+        file.write(b"LIST" + (26).to_bytes(4, "little" if name == "a.wav" else "big") + b"INFOISFT" + bytes(18))
+    with pytest.raises(DamagedAudio, match="holds no samples"):
+        read_audio(tmp_path / name)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_samples_that_are_no_numbers_are_refused_as_damaged(tmp_path, value):
     samples = np.zeros(1600, np.float32)
